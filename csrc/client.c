@@ -1,0 +1,279 @@
+/* client.c: attaching to a segment and what is not about commands (commands.c). */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.h"
+#include "include/iblbridge.h"
+#include "json.h"
+
+#define MS UINT64_C(1000000)
+#define CLAIM_PATIENCE_NS (500 * MS) /* for another process that is claiming a slot and may be stopped in the middle */
+
+/* --- names --- */
+
+static int check_client(const char *client, struct problem *problem) {
+    size_t length = strlen(client);
+    size_t valid = utf8_check(client, length);
+    if (valid != length)
+        return problem_set(problem, IBLB_E_UTF8, "The client's name is not valid UTF-8 at offset %zu.", valid);
+    if (length >= NAME_BYTES)
+        return problem_set(problem, IBLB_E_NAME, "The client's name has %zu bytes; %u is the most.", length, NAME_BYTES - 1);
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)client[i] < 0x20 || client[i] == 0x7f)
+            return problem_set(problem, IBLB_E_NAME, "The client's name holds a control character at offset %zu.", i);
+    return IBLB_OK;
+}
+
+static void default_name(char name[NAME_BYTES]) {
+    static shared_u32 opened;
+    snprintf(name, NAME_BYTES, "pid-%" PRIu32 "-%" PRIu32, os_pid(), add32(&opened, 1) + 1);
+}
+
+static int is_tool(const char *client) {
+    return strncmp(client, "iblb", 4) == 0;
+}
+
+/* --- claiming a slot --- */
+
+static int name_taken(const struct segment *segment, const char *client, struct problem *problem) {
+    for (uint32_t i = 0; i < segment->sizes.slots; i++) {
+        struct slot slot;
+        char name[NAME_BYTES];
+        segment_slot(segment, i, &slot);
+        if (load32_acquire(&slot.header->state) == SLOT_FREE)
+            continue;
+        shared_read(name, slot.header->client, sizeof name);
+        name[NAME_BYTES - 1] = '\0';
+        if (strcmp(name, client) == 0 && os_locked(segment->locks, slot_lock(i)))
+            return problem_set(problem, IBLB_E_NAME_TAKEN, "The client name \"%s\" is in use by process %" PRIu32 ". Use another name, or end it.",
+                               client, load32_relaxed(&slot.header->pid));
+    }
+    return IBLB_OK;
+}
+
+/* With the slot's lock held: ours from now on, if it is free and its rings are as a worker leaves them. */
+static int claim(struct handle *handle, uint32_t index) {
+    struct slot slot;
+    segment_slot(&handle->segment, index, &slot);
+    if (load32_acquire(&slot.header->state) != SLOT_FREE)
+        return 0;
+    uint64_t tail = load64_acquire(&slot.command.header->tail);
+    uint64_t responses = load64_acquire(&slot.response.header->tail);
+    if (tail != load64_relaxed(&slot.command.header->head) || tail % RECORD_ALIGN || responses % RECORD_ALIGN)
+        return 0;
+    handle->slot = slot;
+    handle->slot_index = index;
+    handle->generation = add32(&slot.header->generation, 1) + 1;
+    handle->command_tail = tail;
+    handle->response_head = responses;
+    handle->next_request = load64_relaxed(&slot.header->next_request) + 1;
+    ring_release(&slot.response, responses); /* what was meant for the owner before */
+    ring_release(&slot.event, load64_acquire(&slot.event.header->tail));
+    char name[NAME_BYTES] = "";
+    memcpy(name, handle->client, strlen(handle->client));
+    shared_write(slot.header->client, name, sizeof name);
+    store32_relaxed(&slot.header->pid, os_pid());
+    store64_relaxed(&slot.header->since, os_clock_ns());
+    store32_relaxed(&slot.header->closing, 0);
+    store32_relaxed(&slot.header->response_wanted, 0);
+    bell_disarm(&slot.header->client_bell);
+    store32_release(&slot.header->state, SLOT_CLAIMED); /* pairs with the worker's look: all of the above is visible */
+    return 1;
+}
+
+static int claim_any(struct handle *handle, struct problem *problem) {
+    struct segment *segment = &handle->segment;
+    uint32_t usable = segment->sizes.slots - (is_tool(handle->client) ? 0 : 1);
+    int code = name_taken(segment, handle->client, problem);
+    if (code != IBLB_OK)
+        return code;
+    for (uint32_t i = 0; i < usable; i++) {
+        if (os_lock(segment->locks, slot_lock(i)) != 1)
+            continue;
+        if (claim(handle, i))
+            return IBLB_OK;
+        os_unlock(segment->locks, slot_lock(i));
+    }
+    return problem_set(problem, IBLB_E_NO_SLOT, "All %" PRIu32 " client slots of %s are taken. Close clients that are not needed.", usable,
+                       segment->path);
+}
+
+/* One process claims at a time, so that two cannot take the same name. Whoever holds that lock too long is stopped: go on without. */
+static int claim_in_turn(struct handle *handle, struct problem *problem) {
+    struct segment *segment = &handle->segment;
+    uint64_t until = os_clock_ns() + CLAIM_PATIENCE_NS;
+    int locked = os_lock(segment->locks, claim_lock());
+    while (locked == 0 && os_clock_ns() < until) {
+        os_sleep_ns(MS / 5);
+        locked = os_lock(segment->locks, claim_lock());
+    }
+    int code = claim_any(handle, problem);
+    if (locked == 1)
+        os_unlock(segment->locks, claim_lock());
+    if (code == IBLB_OK && !os_same_file(segment->locks, segment->path))
+        return problem_set(problem, IBLB_E_STALE, "The segment %s was just replaced. Open again.", segment->path);
+    return code;
+}
+
+/* --- open --- */
+
+/* What may be different a moment later: no segment yet, no worker yet, all slots taken by clients that have just ended. */
+static int worth_waiting(int code) {
+    return code == IBLB_E_NO_SEGMENT || code == IBLB_E_STALE || code == IBLB_E_NO_SLOT || code == IBLB_W_NO_WORKER;
+}
+
+static int attach_once(struct handle *handle, int last_try, struct problem *problem) {
+    int code = segment_attach(&handle->segment, handle->segment_name, problem);
+    if (code != IBLB_OK)
+        return code;
+    int alive = os_locked(handle->segment.locks, worker_lock());
+    if (alive || last_try)
+        code = claim_in_turn(handle, problem);
+    if (code == IBLB_OK && !alive)
+        code = problem_set(problem, IBLB_W_NO_WORKER, "No worker serves %s; commands wait for one. Start it: iblbridge serve --segment %s.",
+                           handle->segment.path, handle->segment_name);
+    if (code < 0 || (code == IBLB_W_NO_WORKER && !last_try))
+        segment_close(&handle->segment, 0);
+    handle->alive = alive;
+    handle->looked_at = os_clock_ns();
+    return code;
+}
+
+static int attach_in_time(struct handle *handle, int timeout_ms, struct problem *problem) {
+    uint64_t pause = 2 * MS;
+    for (uint64_t until = os_clock_ns() + (uint64_t)timeout_ms * MS;;) {
+        int last_try = os_clock_ns() + pause >= until;
+        int code = attach_once(handle, last_try, problem);
+        if (last_try || !worth_waiting(code))
+            return code;
+        os_sleep_ns(pause);
+        pause = pause < 25 * MS ? 2 * pause : pause;
+    }
+}
+
+IBLB_API int iblb_open(const char *segment, const char *client, int timeout_ms, int *handle) {
+    struct problem problem = {0};
+    struct handle *new = NULL;
+    int code = IBLB_OK;
+    if (handle)
+        *handle = 0;
+    if (!handle || !segment || timeout_ms < 0)
+        code = problem_set(&problem, IBLB_E_ARGUMENT, "iblb_open needs a segment's name, a place for the handle, and timeout_ms >= 0.");
+    if (code == IBLB_OK)
+        code = segment_check_name(segment, &problem);
+    if (code == IBLB_OK && !text_is_none(client))
+        code = check_client(client, &problem);
+    if (code == IBLB_OK && !(new = calloc(1, sizeof *new)))
+        code = problem_standard(&problem, IBLB_E_MEMORY);
+    if (code == IBLB_OK) {
+        os_mutex_init(&new->mutex);
+        os_cond_init(&new->changed);
+        memcpy(new->segment_name, segment, strlen(segment));
+        if (text_is_none(client))
+            default_name(new->client);
+        else
+            memcpy(new->client, client, strlen(client));
+        handle_close_same(new->segment_name, new->client);
+        code = attach_in_time(new, timeout_ms, &problem);
+        if (code >= 0) {
+            new->last = problem;
+            int added = handle_add(new, &problem);
+            code = added < 0 ? added : code;
+        }
+        if (code >= 0)
+            *handle = new->number;
+        else
+            handle_free(new);
+    }
+    return code < 0 ? problem_remember(&problem) : code;
+}
+
+IBLB_API int iblb_close(int handle) {
+    return handle_close(handle);
+}
+
+/* --- the rest --- */
+
+int handle_worker_alive(struct handle *handle, int look) {
+    uint64_t now = os_clock_ns();
+    if (look || now - handle->looked_at > PARK_NS) {
+        handle->alive = os_locked(handle->segment.locks, worker_lock());
+        handle->looked_at = now;
+    }
+    return handle->alive;
+}
+
+int handle_check(struct handle *handle, struct problem *problem) {
+    if (handle->closed)
+        return problem_standard(problem, IBLB_E_CLOSED);
+    if (load32_acquire(&handle->segment.header->state) != SEGMENT_READY)
+        return problem_standard(problem, IBLB_E_STALE);
+    uint32_t state = load32_acquire(&handle->slot.header->state);
+    if (state == SLOT_QUARANTINED)
+        return problem_standard(problem, IBLB_E_QUARANTINED);
+    if (state != SLOT_CLAIMED || load32_relaxed(&handle->slot.header->generation) != handle->generation)
+        return problem_set(problem, IBLB_E_SEGMENT, "The slot of this client was overwritten. Restart the worker, then open again.");
+    return IBLB_OK;
+}
+
+int handle_fail(struct handle *handle, const struct problem *problem) {
+    os_mutex_lock(&handle->mutex);
+    handle->last = *problem;
+    os_mutex_unlock(&handle->mutex);
+    return problem->code;
+}
+
+IBLB_API int iblb_worker_state(int number, int *alive, int *services, int *services_up) {
+    int code;
+    struct problem problem = {0};
+    struct handle *handle = handle_hold(number, &code);
+    if (!handle)
+        return code;
+    os_mutex_lock(&handle->mutex);
+    code = handle_check(handle, &problem);
+    int lives = 0;
+    if (code == IBLB_OK) {
+        const struct segment_header *header = handle->segment.header;
+        lives = handle_worker_alive(handle, 1);
+        if (!lives && !os_same_file(handle->segment.locks, handle->segment.path))
+            code = problem_standard(&problem, IBLB_E_STALE);
+        if (services)
+            *services = lives ? (int)(load32_acquire(&header->services) % (MAX_SERVICES + 1)) : 0;
+        if (services_up)
+            *services_up = lives ? (int)(load32_acquire(&header->services_up) % (MAX_SERVICES + 1)) : 0;
+    }
+    if (alive)
+        *alive = lives;
+    os_mutex_unlock(&handle->mutex);
+    if (code != IBLB_OK)
+        handle_fail(handle, &problem);
+    handle_drop(handle);
+    return code;
+}
+
+IBLB_API int iblb_last_error(int number, char *text, int capacity) {
+    struct problem problem = {0};
+    int code;
+    struct handle *handle = number > 0 ? handle_hold(number, &code) : NULL;
+    if (handle) {
+        os_mutex_lock(&handle->mutex);
+        problem = handle->last;
+        os_mutex_unlock(&handle->mutex);
+        handle_drop(handle);
+    } else {
+        problem_recall(&problem);
+    }
+    return copy_text(problem.text, text, capacity);
+}
+
+IBLB_API int iblb_clock_ns(double *now) {
+    if (now)
+        *now = (double)os_clock_ns();
+    return IBLB_OK;
+}
+
+IBLB_API int iblb_version(void) {
+    return IBLB_VERSION;
+}

@@ -1,0 +1,524 @@
+/* commands.c: send, wait, call, cancel.
+ *
+ * A command is checked completely before a byte of it is written, then written behind the tail, then published by one store. From then on it
+ * is the worker's, but for one thing: its owner may swap PUBLISHED for CANCELLED, and whoever swaps first wins.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.h"
+#include "include/iblbridge.h"
+#include "json.h"
+
+#define MS INT64_C(1000000)
+#define DEFAULT_TTL_MS 10000
+#define TEXT_BYTES (4u << 20) /* longest text that is looked at */
+
+struct arguments {
+    const void *data; /* NULL: none */
+    size_t bytes;
+    uint32_t flag; /* COMMAND_JSON, or 0 for msgpack */
+};
+
+/* --- checking what the caller gave --- */
+
+static int check_message(int message, struct problem *problem) {
+    if ((message >= IBLB_EXPINIT && message <= IBLB_ALYX && (message & (message - 1)) == 0) || message == IBLB_PING || message == IBLB_SERVICES)
+        return IBLB_OK;
+    return problem_set(problem, IBLB_E_MESSAGE, "%d is no message. Use IBLB_EXPINIT (1) to IBLB_ALYX (128), IBLB_PING or IBLB_SERVICES.", message);
+}
+
+static int check_json(const char *text, struct arguments *arguments, struct problem *problem) {
+    *arguments = (struct arguments){NULL, 0, 0};
+    if (text_is_none(text))
+        return IBLB_OK;
+    size_t bytes = strnlen(text, TEXT_BYTES), where;
+    if (bytes == TEXT_BYTES)
+        return problem_set(problem, IBLB_E_TOO_LARGE, "The arguments are longer than %u bytes.", TEXT_BYTES);
+    where = utf8_check(text, bytes);
+    if (where != bytes)
+        return problem_set(problem, IBLB_E_UTF8, "The arguments are not valid UTF-8 at offset %zu. Convert the text.", where);
+    const char *wrong = json_check(text, bytes, &where);
+    if (wrong)
+        return problem_set(problem, IBLB_E_JSON, "The arguments are not valid JSON at offset %zu: %s", where, wrong);
+    *arguments = (struct arguments){text, bytes, COMMAND_JSON};
+    return IBLB_OK;
+}
+
+static int check_msgpack(const unsigned char *data, int bytes, struct arguments *arguments, struct problem *problem) {
+    size_t used, where;
+    *arguments = (struct arguments){NULL, 0, 0};
+    if (bytes < 0 || (bytes > 0 && !data))
+        return problem_set(problem, IBLB_E_ARGUMENT, "args_bytes is negative, or args is NULL and args_bytes is not 0.");
+    if (bytes == 0)
+        return IBLB_OK;
+    const char *wrong = msgpack_check(data, (size_t)bytes, &used, &where);
+    if (!wrong && used != (size_t)bytes) {
+        wrong = "there is more than one object.";
+        where = used;
+    }
+    if (wrong)
+        return problem_set(problem, IBLB_E_MSGPACK, "The arguments cannot be used at offset %zu: %s", where, wrong);
+    *arguments = (struct arguments){data, used, 0};
+    return IBLB_OK;
+}
+
+/* Is the name among those that the worker has published? Unreadable for a moment while it writes them: then say yes, it checks again. */
+static int known_service(const struct segment *segment, const char *name, size_t length) {
+    const struct service_entry *entries = segment_services(segment);
+    char known[SERVICE_NAME_BYTES];
+    uint32_t before = load32_acquire(&segment->header->services_sequence);
+    uint32_t count = load32_relaxed(&segment->header->services);
+    if (before % 2 || count > MAX_SERVICES)
+        return 1;
+    for (uint32_t i = 0; i < count; i++) {
+        shared_read(known, entries[i].name, sizeof known);
+        if (length < sizeof known && memcmp(known, name, length) == 0 && known[length] == '\0')
+            return 1;
+    }
+    return load32_acquire(&segment->header->services_sequence) != before;
+}
+
+static const char *trim(const char *from, const char **to) {
+    while (from < *to && (*from == ' ' || *from == '\t'))
+        from++;
+    while (*to > from && ((*to)[-1] == ' ' || (*to)[-1] == '\t'))
+        (*to)--;
+    return from;
+}
+
+static int check_services(struct handle *handle, const char *services, struct problem *problem) {
+    size_t bytes = strnlen(services, TEXT_BYTES), valid = utf8_check(services, bytes);
+    if (valid != bytes)
+        return problem_set(problem, IBLB_E_UTF8, "The services' names are not valid UTF-8 at offset %zu.", valid);
+    for (const char *name = services; name <= services + bytes;) {
+        const char *comma = memchr(name, ',', (size_t)(services + bytes - name));
+        const char *next = comma ? comma : services + bytes, *end = next;
+        name = trim(name, &end);
+        if (end == name)
+            return problem_set(problem, IBLB_E_SERVICE, "A name in the list of services \"%.200s\" is empty.", services);
+        if (handle->alive && !known_service(&handle->segment, name, (size_t)(end - name)))
+            return problem_set(problem, IBLB_E_SERVICE, "The worker has no service \"%.*s\". Check the name, or add it and restart the worker.",
+                               (int)(end - name < 200 ? end - name : 200), name);
+        name = next + 1;
+    }
+    return IBLB_OK;
+}
+
+/* --- writing a command --- */
+
+/* The head of a msgpack str of `length` bytes; returns how many bytes it takes. */
+static uint32_t str_head(unsigned char head[5], size_t length) {
+    head[0] = 0xdb;
+    for (int i = 0; i < 4; i++)
+        head[1 + i] = (unsigned char)(length >> (24 - 8 * i));
+    return 5;
+}
+
+static size_t payload_bytes(size_t services, const struct arguments *arguments) {
+    return 5 + services + (!arguments->data ? 1 : arguments->flag == COMMAND_JSON ? 5 + arguments->bytes : arguments->bytes);
+}
+
+static void write_payload(unsigned char *to, const char *services, size_t length, const struct arguments *arguments) {
+    static const unsigned char nil = 0xc0;
+    unsigned char head[5];
+    shared_write(to, head, str_head(head, length));
+    shared_write(to + 5, services, length);
+    to += 5 + length;
+    if (!arguments->data) {
+        shared_write(to, &nil, 1);
+        return;
+    }
+    if (arguments->flag == COMMAND_JSON) {
+        shared_write(to, head, str_head(head, arguments->bytes));
+        to += 5;
+    }
+    shared_write(to, arguments->data, arguments->bytes);
+}
+
+/* With the mutex held. */
+static int write_command(struct handle *handle, const char *services, int message, const struct arguments *arguments, int ttl_ms, uint32_t flags,
+                         uint64_t number, struct problem *problem) {
+    const struct ring *ring = &handle->slot.command;
+    int interrupt = message == IBLB_EXPINTERRUPT;
+    uint32_t keep = interrupt ? 0 : INTERRUPT_RESERVE;
+    size_t length = services ? strlen(services) : 0, payload = payload_bytes(length, arguments);
+    size_t largest = interrupt ? MAX_INTERRUPT_BYTES : ring_largest(ring, keep) - sizeof(struct command_record);
+    if (payload > largest)
+        return problem_set(problem, IBLB_E_TOO_LARGE, "The command takes %zu bytes; %zu is the most for %s.", payload, largest,
+                           interrupt ? "an EXPINTERRUPT" : "this ring");
+    struct ring_space space;
+    enum ring_result room = ring_claim(ring, handle->command_tail, record_size(sizeof(struct command_record) + payload), keep, &space);
+    if (room == RING_FULL)
+        return problem_set(problem, IBLB_E_FULL, "The command ring is full of commands without an answer%s",
+                           handle_worker_alive(handle, 1) ? ". Wait for some; an EXPINTERRUPT still gets in." : ", and no worker lives. Start it.");
+    if (room != RING_OK)
+        return problem_standard(problem, IBLB_E_SEGMENT);
+    uint64_t now = os_clock_ns();
+    handle->last_stamp = now > handle->last_stamp ? now : handle->last_stamp + 1; /* a client's stamps strictly increase */
+    struct command_record record = {.header = {record_size(sizeof record + payload), RECORD_COMMAND},
+                                    .control = STATE_PUBLISHED,
+                                    .request = number,
+                                    .stamp = handle->last_stamp,
+                                    .ttl = ttl_ms < 0 ? -1 : (ttl_ms ? ttl_ms : DEFAULT_TTL_MS) * MS,
+                                    .generation = handle->generation,
+                                    .message = message,
+                                    .flags = flags | arguments->flag,
+                                    .payload_bytes = (uint32_t)payload};
+    shared_write(space.record, &record, sizeof record);
+    write_payload(space.record + sizeof record, services, length, arguments);
+    handle->next_request = number + 1;
+    store64_relaxed(&handle->slot.header->next_request, number); /* for the next owner of the slot */
+    store64_relaxed(&handle->slot.header->last_stamp, record.stamp);
+    if (!(flags & COMMAND_NOTIFY))
+        inbox_open(&handle->inbox, number, space.position);
+    ring_publish(ring, &space);
+    handle->command_tail = space.next;
+    int woken = bell_ring(&handle->segment.header->worker_bell, handle->segment.mechanism);
+    if (!handle_worker_alive(handle, woken))
+        return problem_set(problem, IBLB_W_NO_WORKER, "No worker serves the segment; the command waits for one until it expires.");
+    return IBLB_OK;
+}
+
+/* --- reading responses --- */
+
+/* With the mutex held: moves what has arrived into the inbox. IBLB_E_SEGMENT if the ring makes no sense. */
+static int drain(struct handle *handle, struct problem *problem) {
+    const struct ring *ring = &handle->slot.response;
+    uint64_t tail, at = handle->response_head;
+    enum ring_result found = ring_tail(ring, at, &tail);
+    if (found == RING_EMPTY)
+        return IBLB_OK;
+    int code = IBLB_OK;
+    struct record_header header;
+    while (found == RING_OK && (found = ring_peek(ring, at, tail, &header)) == RING_OK) {
+        struct response_record record;
+        shared_read(&record, ring_at(ring, at), sizeof record);
+        if (header.kind == RECORD_RESPONSE && record.payload_bytes <= header.bytes - sizeof record) {
+            struct entry *entry = record.generation == handle->generation ? inbox_expects(&handle->inbox, record.request) : NULL;
+            if (entry) {
+                unsigned char *body = malloc(record.payload_bytes ? record.payload_bytes : 1);
+                if (!body) {
+                    code = problem_standard(problem, IBLB_E_MEMORY); /* the response stays in the ring */
+                    break;
+                }
+                shared_read(body, ring_at(ring, at) + sizeof record, record.payload_bytes);
+                inbox_answer(entry, record.code, body, record.payload_bytes);
+            }
+        } else if (header.kind != RECORD_PAD) {
+            found = RING_CORRUPT;
+            break;
+        }
+        at += header.bytes;
+    }
+    if (found == RING_CORRUPT)
+        return problem_set(problem, IBLB_E_SEGMENT, "The response ring of this client is damaged. Restart the worker, then open again.");
+    if (at != handle->response_head) {
+        handle->response_head = at;
+        ring_release(ring, at);
+        os_cond_broadcast(&handle->changed);
+        fence_seq_cst(); /* room is made before we look whether the worker waits for it; pairs with the one in iblbw_respond */
+        if (load32_relaxed(&handle->slot.header->response_wanted))
+            bell_ring(&handle->segment.header->worker_bell, handle->segment.mechanism);
+    }
+    return code;
+}
+
+/* --- send --- */
+
+static int check_call(struct handle *handle, const char *services, int message, struct problem *problem) {
+    int code = handle_check(handle, problem);
+    if (code == IBLB_OK)
+        code = check_message(message, problem);
+    if (code == IBLB_OK && services)
+        code = check_services(handle, services, problem);
+    return code;
+}
+
+static int send_checked(int number, const char *services, int message, const struct arguments *arguments, int ttl_ms, uint32_t flags, int *request,
+                        const struct problem *refused) {
+    int code;
+    struct problem problem = *refused;
+    struct handle *handle = handle_hold(number, &code);
+    if (!handle)
+        return code;
+    if (text_is_none(services))
+        services = NULL;
+    os_mutex_lock(&handle->mutex);
+    code = problem.code;
+    if (code == IBLB_OK)
+        code = check_call(handle, services, message, &problem);
+    if (code == IBLB_OK)
+        code = drain(handle, &problem);
+    if (code == IBLB_OK) {
+        uint64_t chosen = flags & COMMAND_NOTIFY ? handle->next_request : inbox_number(&handle->inbox, handle->next_request);
+        if (!chosen)
+            code = problem_standard(&problem, IBLB_E_TOO_MANY);
+        else
+            code = write_command(handle, services, message, arguments, ttl_ms, flags, chosen, &problem);
+        if (code >= 0 && request)
+            *request = inbox_request(chosen);
+    }
+    if (code != IBLB_OK)
+        handle->last = problem;
+    os_mutex_unlock(&handle->mutex);
+    handle_drop(handle);
+    return code;
+}
+
+static const struct problem no_problem = {IBLB_OK, ""};
+
+static int need_request(int *request, struct problem *problem) {
+    if (request) {
+        *request = 0;
+        return IBLB_OK;
+    }
+    return problem_set(problem, IBLB_E_ARGUMENT, "The place for the request number must not be NULL.");
+}
+
+IBLB_API int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, int *request) {
+    struct problem problem = no_problem;
+    struct arguments arguments = {0};
+    if (need_request(request, &problem) == IBLB_OK)
+        check_json(args_json, &arguments, &problem);
+    return send_checked(handle, services, message, &arguments, ttl_ms, 0, request, &problem);
+}
+
+IBLB_API int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int ttl_ms,
+                               int *request) {
+    struct problem problem = no_problem;
+    struct arguments arguments = {0};
+    if (need_request(request, &problem) == IBLB_OK)
+        check_msgpack(args, args_bytes, &arguments, &problem);
+    return send_checked(handle, services, message, &arguments, ttl_ms, 0, request, &problem);
+}
+
+IBLB_API int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms) {
+    struct problem problem = no_problem;
+    struct arguments arguments = {0};
+    check_json(args_json, &arguments, &problem);
+    return send_checked(handle, services, message, &arguments, ttl_ms, COMMAND_NOTIFY, NULL, &problem);
+}
+
+/* --- wait --- */
+
+struct body {
+    unsigned char *bytes; /* NULL: not wanted, or only its size */
+    int capacity;
+    int *needed;
+    int as_json;
+};
+
+/* Hands out an answered request, and closes it unless the buffer is too small. */
+static int take(struct entry *entry, const struct body *body, struct problem *problem) {
+    size_t needed = entry->bytes, capacity = body->bytes ? (size_t)body->capacity : 0;
+    const char *text, *wrong = NULL;
+    size_t length;
+    if (body->as_json)
+        wrong = msgpack_to_json(entry->body, entry->bytes, (char *)body->bytes, capacity, &needed);
+    int code = entry->code;
+    if (wrong) {
+        code = problem_set(problem, IBLB_E_SEGMENT, "The response cannot be read: %s", wrong);
+        needed = 0;
+    } else if (needed > capacity && (body->bytes || body->needed)) {
+        code = problem_set(problem, IBLB_E_BUFFER, "The response takes %zu bytes and the buffer has %zu; it is kept: call iblb_wait again.", needed,
+                           capacity);
+    } else {
+        if (!body->as_json && capacity >= needed && needed)
+            memcpy(body->bytes, entry->body, needed);
+        if (code != IBLB_OK && msgpack_find_str(entry->body, entry->bytes, "error", &text, &length) && length > 0)
+            problem_set(problem, code, "%.*s", (int)(length < PROBLEM_BYTES ? length : PROBLEM_BYTES), text);
+        else
+            problem_standard(problem, code);
+    }
+    if (body->needed)
+        *body->needed = (int)needed;
+    if (code != IBLB_E_BUFFER)
+        inbox_free(entry);
+    return code;
+}
+
+/* With the mutex held and nothing to be had: sleeps until the next look is worth it. One thread parks in shared memory, the others follow it. */
+static void sleep_until_change(struct handle *handle, uint64_t until) {
+    struct bell *bell = &handle->slot.header->client_bell;
+    uint64_t now = os_clock_ns(), left = until > now ? until - now : 0;
+    if (handle->parked) {
+        os_cond_wait(&handle->changed, &handle->mutex, (int64_t)(left < PARK_NS ? left : PARK_NS));
+        return;
+    }
+    uint64_t tail;
+    handle->parked = 1;
+    uint32_t sequence = bell_arm(bell);
+    if (ring_tail(&handle->slot.response, handle->response_head, &tail) == RING_EMPTY) {
+        os_mutex_unlock(&handle->mutex);
+        bell_park(bell, sequence, left, handle->segment.mechanism);
+        os_mutex_lock(&handle->mutex);
+    }
+    bell_disarm(bell);
+    handle->parked = 0;
+    os_cond_broadcast(&handle->changed); /* one of the others parks next */
+}
+
+/* With the mutex held: the worker does not live. Is it gone for a moment, or is the whole segment? */
+static int without_worker(const struct handle *handle, struct problem *problem) {
+    if (!os_same_file(handle->segment.locks, handle->segment.path))
+        return problem_standard(problem, IBLB_E_STALE);
+    return problem_standard(problem, IBLB_E_NO_WORKER);
+}
+
+/* With the mutex held. */
+static int wait_for(struct handle *handle, int request, uint64_t until, const struct body *body, struct problem *problem) {
+    struct entry *entry = inbox_find(&handle->inbox, request);
+    if (!entry)
+        return problem_set(problem, IBLB_E_REQUEST, "Request %d is unknown, or its response was taken.", request);
+    for (uint64_t number = entry->number, looked = 0;;) {
+        int code = handle->closed ? problem_standard(problem, IBLB_E_CLOSED) : drain(handle, problem);
+        if (code != IBLB_OK)
+            return code;
+        entry = inbox_find(&handle->inbox, request);
+        if (!entry || entry->number != number)
+            return problem_standard(problem, IBLB_E_CANCELLED);
+        if (entry->state == ENTRY_ANSWERED)
+            return take(entry, body, problem);
+        code = handle_check(handle, problem);
+        if (code != IBLB_OK)
+            return code;
+        /* The kernel is asked before the first park and after each that brought nothing; a response placed in the meantime comes first. */
+        uint64_t now = os_clock_ns();
+        if (!looked || now - looked >= PARK_NS) {
+            looked = now;
+            if (!handle_worker_alive(handle, 1)) {
+                uint64_t tail;
+                if (ring_tail(&handle->slot.response, handle->response_head, &tail) == RING_EMPTY)
+                    return without_worker(handle, problem);
+                continue;
+            }
+        }
+        if (now >= until)
+            return problem_standard(problem, IBLB_E_TIMEOUT);
+        sleep_until_change(handle, until);
+    }
+}
+
+static int check_body(const struct body *body, int timeout_ms, struct problem *problem) {
+    if (timeout_ms < 0)
+        return problem_set(problem, IBLB_E_ARGUMENT, "timeout_ms is negative.");
+    if (body->bytes && body->capacity < 0)
+        return problem_set(problem, IBLB_E_ARGUMENT, "capacity is negative.");
+    return IBLB_OK;
+}
+
+static uint64_t after_ms(int timeout_ms) {
+    return os_clock_ns() + (uint64_t)timeout_ms * (uint64_t)MS;
+}
+
+static int wait_checked(int number, int request, int timeout_ms, const struct body *body) {
+    int code;
+    struct problem problem = no_problem;
+    struct handle *handle = handle_hold(number, &code);
+    if (body->needed)
+        *body->needed = 0;
+    if (!handle)
+        return code;
+    code = check_body(body, timeout_ms, &problem);
+    os_mutex_lock(&handle->mutex);
+    if (code == IBLB_OK)
+        code = wait_for(handle, request, after_ms(timeout_ms), body, &problem);
+    if (code != IBLB_OK)
+        handle->last = problem;
+    os_mutex_unlock(&handle->mutex);
+    handle_drop(handle);
+    return code;
+}
+
+/* Text out is always terminated, also when there is none. */
+static void no_text(char *json, int capacity) {
+    if (json && capacity > 0)
+        json[0] = '\0';
+}
+
+IBLB_API int iblb_wait(int handle, int request, int timeout_ms, char *json, int capacity, int *needed) {
+    no_text(json, capacity);
+    struct body body = {(unsigned char *)json, capacity, needed, 1};
+    return wait_checked(handle, request, timeout_ms, &body);
+}
+
+IBLB_API int iblb_wait_msgpack(int handle, int request, int timeout_ms, unsigned char *bytes, int capacity, int *needed) {
+    struct body body = {bytes, capacity, needed, 0};
+    return wait_checked(handle, request, timeout_ms, &body);
+}
+
+/* --- cancel --- */
+
+/* With the mutex held: takes back what no worker has accepted. 1 if it will never be sent. */
+static int withdraw(const struct handle *handle, const struct entry *entry) {
+    if (entry->state != ENTRY_OPEN)
+        return 0;
+    struct command_record *record = (void *)ring_at(&handle->slot.command, entry->position);
+    return record->request == entry->number && swap_if64(&record->control, STATE_PUBLISHED, STATE_CANCELLED); /* against the worker's accept */
+}
+
+IBLB_API int iblb_cancel(int number, int request) {
+    int code;
+    struct problem problem = no_problem;
+    struct handle *handle = handle_hold(number, &code);
+    if (!handle)
+        return code;
+    os_mutex_lock(&handle->mutex);
+    struct entry *entry = inbox_find(&handle->inbox, request);
+    if (!entry) {
+        code = problem_set(&problem, IBLB_E_REQUEST, "Request %d is unknown, or its response was taken.", request);
+    } else {
+        code = withdraw(handle, entry) ? IBLB_OK : problem_standard(&problem, IBLB_W_ACCEPTED);
+        inbox_free(entry);
+        os_cond_broadcast(&handle->changed);
+        bell_wake(&handle->slot.header->client_bell, handle->segment.mechanism); /* our own thread may be parked, waiting for it */
+    }
+    if (code != IBLB_OK)
+        handle->last = problem;
+    os_mutex_unlock(&handle->mutex);
+    handle_drop(handle);
+    return code;
+}
+
+/* --- call --- */
+
+/* With the mutex held: the wait ended without a response. What is to be told, and is the command still to come? */
+static int give_up(struct handle *handle, int request, int waited, struct problem *problem) {
+    struct entry *entry = inbox_find(&handle->inbox, request);
+    if (!entry || (waited != IBLB_E_TIMEOUT && waited != IBLB_E_NO_WORKER))
+        return waited;
+    if (!withdraw(handle, entry))
+        return problem_standard(problem, IBLB_E_PENDING);
+    inbox_free(entry);
+    if (waited == IBLB_E_TIMEOUT)
+        return problem_standard(problem, IBLB_E_NOT_SENT);
+    return problem_set(problem, IBLB_E_NO_WORKER, "No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.");
+}
+
+IBLB_API int iblb_call(int number, const char *services, int message, const char *args_json, int timeout_ms, char *json, int capacity,
+                       int *request) {
+    struct problem problem = no_problem;
+    struct arguments arguments = {0};
+    struct body body = {(unsigned char *)json, capacity, NULL, 1};
+    no_text(json, capacity);
+    if (need_request(request, &problem) == IBLB_OK && check_body(&body, timeout_ms, &problem) == IBLB_OK)
+        check_json(args_json, &arguments, &problem);
+    uint64_t until = problem.code == IBLB_OK ? after_ms(timeout_ms) : 0;
+    int code = send_checked(number, services, message, &arguments, timeout_ms ? timeout_ms : 1, 0, request, &problem);
+    if (code < 0)
+        return code;
+    struct handle *handle = handle_hold(number, &code);
+    if (!handle)
+        return code;
+    os_mutex_lock(&handle->mutex);
+    code = wait_for(handle, *request, until, &body, &problem);
+    code = give_up(handle, *request, code, &problem);
+    if (code != IBLB_OK)
+        handle->last = problem;
+    os_mutex_unlock(&handle->mutex);
+    handle_drop(handle);
+    return code;
+}

@@ -1,0 +1,148 @@
+/* handles.c: see handles.h. */
+#include "handles.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "include/iblbridge.h"
+
+static os_mutex table_mutex = OS_MUTEX_INIT;
+static struct handle *table[MAX_HANDLES];
+static int uses[MAX_HANDLES];
+static int fork_watched;
+
+static int number_of(int place) {
+    return (uses[place] & 0xfffff) * MAX_HANDLES + place + 1;
+}
+
+/* --- fork --- */
+
+static void before_fork(void) {
+    os_mutex_lock(&table_mutex);
+}
+static void after_fork(void) {
+    os_mutex_unlock(&table_mutex);
+}
+
+/* The mapping is not there in the child and the locks must not survive in it; closing our copies leaves the parent's locks alone. */
+static void in_child(void) {
+    for (int place = 0; place < MAX_HANDLES; place++) {
+        struct handle *handle = table[place];
+        if (handle && !handle->forked) {
+            handle->forked = 1;
+            os_close(handle->segment.locks);
+            os_close(handle->segment.file);
+        }
+    }
+    os_mutex_unlock(&table_mutex);
+}
+
+/* --- the table --- */
+
+int handle_add(struct handle *handle, struct problem *problem) {
+    os_mutex_lock(&table_mutex);
+    if (!fork_watched) {
+        os_at_fork(before_fork, after_fork, in_child);
+        fork_watched = 1;
+    }
+    int place = 0;
+    while (place < MAX_HANDLES && table[place] && !table[place]->forked) /* a parent's handle is forgotten when its place is needed */
+        place++;
+    if (place < MAX_HANDLES) {
+        uses[place]++;
+        handle->number = number_of(place);
+        handle->references = 1;
+        table[place] = handle;
+    }
+    os_mutex_unlock(&table_mutex);
+    return place < MAX_HANDLES ? IBLB_OK : problem_standard(problem, IBLB_E_HANDLES);
+}
+
+static struct handle *find(int number) {
+    struct handle *handle = number > 0 ? table[(number - 1) % MAX_HANDLES] : NULL;
+    return handle && handle->number == number ? handle : NULL;
+}
+
+struct handle *handle_hold(int number, int *code) {
+    os_mutex_lock(&table_mutex);
+    struct handle *handle = find(number);
+    *code = !handle ? IBLB_E_HANDLE : handle->forked ? IBLB_E_FORKED : IBLB_OK;
+    if (*code == IBLB_OK)
+        handle->references++;
+    os_mutex_unlock(&table_mutex);
+    if (*code == IBLB_OK)
+        return handle;
+    struct problem problem;
+    problem_standard(&problem, *code);
+    problem_remember(&problem);
+    return NULL;
+}
+
+void handle_drop(struct handle *handle) {
+    os_mutex_lock(&table_mutex);
+    int left = --handle->references;
+    os_mutex_unlock(&table_mutex);
+    if (left == 0)
+        handle_free(handle);
+}
+
+void handle_free(struct handle *handle) {
+    inbox_clear(&handle->inbox);
+    segment_close(&handle->segment, 0);
+    os_cond_destroy(&handle->changed);
+    os_mutex_destroy(&handle->mutex);
+    free(handle);
+}
+
+/* Ends the handle's life in the segment; those who still wait on it are woken and find it closed. The worker frees the slot. */
+static void leave(struct handle *handle) {
+    struct segment *segment = &handle->segment;
+    os_mutex_lock(&handle->mutex);
+    handle->closed = 1;
+    store32_release(&handle->slot.header->closing, 1);
+    os_close(segment->locks); /* gives the slot's lock back */
+    segment->locks = OS_NO_FILE;
+    bell_ring(&segment->header->worker_bell, segment->mechanism);
+    bell_wake(&handle->slot.header->client_bell, segment->mechanism);
+    os_cond_broadcast(&handle->changed);
+    os_mutex_unlock(&handle->mutex);
+}
+
+int handle_close(int number) {
+    int code;
+    struct handle *handle = handle_hold(number, &code);
+    if (!handle)
+        return code;
+    os_mutex_lock(&table_mutex);
+    int ours = find(number) == handle; /* only one of two threads that close at once */
+    if (ours) {
+        table[(number - 1) % MAX_HANDLES] = NULL;
+        handle->references--;
+    }
+    os_mutex_unlock(&table_mutex);
+    if (ours)
+        leave(handle);
+    handle_drop(handle);
+    return ours ? IBLB_OK : IBLB_E_HANDLE;
+}
+
+void handle_close_same(const char *segment_name, const char *client) {
+    int number = 0;
+    os_mutex_lock(&table_mutex);
+    for (int place = 0; place < MAX_HANDLES; place++) {
+        const struct handle *handle = table[place];
+        if (handle && !handle->forked && strcmp(handle->segment_name, segment_name) == 0 && strcmp(handle->client, client) == 0)
+            number = handle->number;
+    }
+    os_mutex_unlock(&table_mutex);
+    if (number)
+        handle_close(number);
+}
+
+OS_DESTRUCTOR static void close_all(void) {
+    for (int place = 0; place < MAX_HANDLES; place++) {
+        struct handle *handle = table[place];
+        if (handle && !handle->forked)
+            handle_close(handle->number);
+    }
+}

@@ -1,0 +1,58 @@
+/* handles.h: the small integers that callers hold, and what stands behind them.
+ *
+ * A handle is a place in a table and a count of its uses, so that a closed one is recognised. A call holds a reference while it runs; the memory
+ * goes when the last reference does, so that close during a wait is harmless. The table's mutex is held for a few instructions only, and
+ * never while a handle's mutex is awaited.
+ */
+#ifndef IBLB_HANDLES_H
+#define IBLB_HANDLES_H
+
+#include "errors.h"
+#include "inbox.h"
+#include "os.h"
+#include "segment.h"
+
+#define MAX_HANDLES 64
+
+struct handle {
+    int number;
+    int references; /* the table's own included; guarded by the table's mutex */
+    int closed;     /* guarded by the table's mutex and by `mutex`: set under both */
+    int forked;     /* set in the child of a fork */
+    char segment_name[NAME_BYTES];
+    char client[NAME_BYTES];
+
+    os_mutex mutex; /* guards what follows; never held while parked */
+    os_cond changed;
+    struct segment segment;
+    struct slot slot;
+    uint32_t slot_index;
+    uint32_t generation;
+    uint64_t command_tail;
+    uint64_t response_head;
+    uint64_t last_stamp;
+    uint64_t next_request;
+    struct inbox inbox;
+    int parked;         /* one of our threads is parked in shared memory; the others wait for `changed` */
+    int alive;          /* the worker, when we last looked */
+    uint64_t looked_at; /* ns */
+    struct problem last;
+};
+
+/* Gives `handle` a number. IBLB_E_HANDLES if the table is full. */
+int handle_add(struct handle *handle, struct problem *problem);
+
+/* A reference to an open handle. NULL and IBLB_E_HANDLE or IBLB_E_FORKED (remembered for the process) otherwise. */
+struct handle *handle_hold(int number, int *code);
+void handle_drop(struct handle *handle);
+
+/* Closes; 0, or a code as handle_hold. */
+int handle_close(int number);
+
+/* Closes the handle of this segment and client name, if there is one. */
+void handle_close_same(const char *segment_name, const char *client);
+
+/* Frees what a handle holds that was never added, or whose last reference went. */
+void handle_free(struct handle *handle);
+
+#endif

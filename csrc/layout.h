@@ -1,0 +1,183 @@
+/* layout.h: the bytes in the segment, version 1. Nothing here does anything.
+ *
+ *     0        struct segment_header            (SEGMENT_HEADER_BYTES)
+ *              struct service_entry × MAX_SERVICES   names of the services, written by the worker
+ *     ...      slot 0: struct slot_header, command ring, response ring, event ring
+ *     ...      slot 1 ...
+ *
+ * A ring is a power of two of bytes; head and tail count bytes since it was made and never wrap in practice. The consumer owns head, the
+ * producer owns tail. Records begin at multiples of 64 and never cross the end: a RECORD_PAD fills the gap and is published by the same tail
+ * store as the record behind it.
+ *
+ * The same for 32- and 64-bit processes: every 64-bit field is aligned to 8 explicitly. `magic`, `layout_version`, `state` and `lock_base`
+ * keep their places in all versions.
+ */
+#ifndef IBLB_LAYOUT_H
+#define IBLB_LAYOUT_H
+
+#include <assert.h>
+#include <stdalign.h>
+#include <stddef.h>
+
+#include "atomics.h"
+
+#define LAYOUT_VERSION 1u
+#define SEGMENT_MAGIC "IBLBRIDG" /* 8 bytes, no NUL */
+#define LOCK_BASE 0x4000000000000000ull /* lock of the worker; slot i: + 2 (i + 1); claiming: - 2. Two bytes each. */
+
+#define MAX_SLOTS 64u
+#define DEFAULT_SLOTS 16u /* the last one is kept for the tools */
+#define DEFAULT_COMMAND_BYTES (256u << 10)
+#define DEFAULT_RESPONSE_BYTES (512u << 10)
+#define DEFAULT_EVENT_BYTES (64u << 10)
+#define MIN_RING_BYTES (16u << 10)
+#define MAX_RING_BYTES (64u << 20)
+#define RECORD_ALIGN 64u
+#define INTERRUPT_RESERVE 4096u /* the end of each command ring that only EXPINTERRUPT may use */
+#define MAX_INTERRUPT_BYTES 1024u
+#define MAX_SERVICES 128u
+#define NAME_BYTES 64u /* segment, client: with the NUL */
+#define SERVICE_NAME_BYTES 112u
+
+#define FIELD64 alignas(8)
+#define LINE alignas(64) /* a line of its own: written by another side than its neighbours */
+
+enum segment_state { SEGMENT_READY = 1, SEGMENT_REPLACED = 2 };
+enum wait_mechanism { WAIT_FUTEX = 1, WAIT_POLL = 2 };
+enum slot_state { SLOT_FREE = 0, SLOT_CLAIMED = 1, SLOT_QUARANTINED = 2 };
+enum record_kind { RECORD_PAD = 1, RECORD_COMMAND = 2, RECORD_RESPONSE = 3, RECORD_EVENT = 4 };
+enum record_state { STATE_PUBLISHED = 1, STATE_ACCEPTED = 2, STATE_ANSWERED = 3, STATE_CANCELLED = 4 };
+enum command_flag { COMMAND_NOTIFY = 1, COMMAND_JSON = 2 };
+
+/* A bell: `sequence` is read before parking and incremented before waking; only the sleeper writes `parked`. */
+struct bell {
+    shared_u32 sequence;
+    shared_u32 parked;
+};
+
+struct segment_header {
+    char magic[8];
+    uint32_t layout_version;
+    shared_u32 state; /* enum segment_state */
+    FIELD64 uint64_t lock_base;
+    FIELD64 uint64_t segment_bytes;
+    FIELD64 uint64_t segment_id; /* random */
+    FIELD64 uint64_t created_wall_ns;
+    uint32_t slots;
+    uint32_t command_bytes;
+    uint32_t response_bytes;
+    uint32_t event_bytes;
+    uint32_t wait_mechanism;
+    uint32_t library_version;
+    char boot_id[40];
+
+    LINE shared_u64 interrupt_stamp; /* commands with an older stamp are aborted */
+    FIELD64 shared_u64 slept_stamp;  /* commands with an older stamp are expired: the PC slept since */
+    FIELD64 shared_u64 sleep_note;   /* boot time minus monotonic time when a worker last looked, ns */
+    shared_u32 epoch;                /* counts the workers */
+    shared_u32 worker_pid;           /* for people */
+    FIELD64 shared_u64 worker_since; /* ns of the segment's clock */
+    shared_u32 services;
+    shared_u32 services_up;
+    shared_u32 services_sequence; /* odd while the entries are written */
+
+    LINE struct bell worker_bell;
+};
+
+struct service_entry {
+    char name[SERVICE_NAME_BYTES];
+    shared_u32 health;
+    uint32_t reserved[3];
+};
+
+struct ring_header {
+    LINE shared_u64 tail; /* producer */
+    LINE shared_u64 head; /* consumer */
+};
+
+struct slot_header {
+    shared_u32 state;      /* enum slot_state; FREE is written by the worker only, and last */
+    shared_u32 generation; /* counts the claims */
+    shared_u32 pid;        /* for people */
+    shared_u32 response_wanted; /* the worker holds a response that did not fit; whoever makes room rings it */
+    FIELD64 shared_u64 since;
+    FIELD64 shared_u64 next_request; /* goes on across claims */
+    FIELD64 shared_u64 last_stamp;
+    char client[NAME_BYTES];
+    FIELD64 shared_u64 notified;        /* notifications that ended well */
+    FIELD64 shared_u64 notified_failed; /* and that did not */
+    shared_u32 closing;                 /* the owner has let go: the worker need not wait for its next sweep */
+
+    LINE struct bell client_bell;
+    struct ring_header command;
+    struct ring_header response;
+    struct ring_header event;
+};
+
+/* What every record begins with. */
+struct record_header {
+    uint32_t bytes; /* of the whole record, a multiple of RECORD_ALIGN */
+    uint32_t kind;
+};
+
+struct command_record {
+    struct record_header header;
+    FIELD64 shared_u64 control; /* epoch << 32 | enum record_state */
+    FIELD64 uint64_t request;
+    FIELD64 uint64_t stamp; /* ns */
+    FIELD64 int64_t ttl;    /* ns, negative: none */
+    uint32_t generation;
+    int32_t message;
+    uint32_t flags; /* enum command_flag */
+    uint32_t payload_bytes; /* msgpack: a str with the services' names, then the arguments (JSON: as a str; none: nil) */
+};
+
+struct response_record {
+    struct record_header header;
+    FIELD64 uint64_t request;
+    uint32_t generation;
+    int32_t code;
+    uint32_t payload_bytes;
+    uint32_t reserved;
+    FIELD64 uint64_t placed; /* ns */
+};
+
+static_assert(sizeof(struct bell) == 8, "bell");
+static_assert(offsetof(struct segment_header, layout_version) == 8, "never moves");
+static_assert(offsetof(struct segment_header, state) == 12, "never moves");
+static_assert(offsetof(struct segment_header, lock_base) == 16, "never moves");
+static_assert(offsetof(struct segment_header, segment_bytes) == 24, "segment_bytes");
+static_assert(offsetof(struct segment_header, segment_id) == 32, "segment_id");
+static_assert(offsetof(struct segment_header, created_wall_ns) == 40, "created_wall_ns");
+static_assert(offsetof(struct segment_header, slots) == 48, "slots");
+static_assert(offsetof(struct segment_header, boot_id) == 72, "boot_id");
+static_assert(offsetof(struct segment_header, interrupt_stamp) == 128, "interrupt_stamp");
+static_assert(offsetof(struct segment_header, slept_stamp) == 136, "slept_stamp");
+static_assert(offsetof(struct segment_header, sleep_note) == 144, "sleep_note");
+static_assert(offsetof(struct segment_header, worker_since) == 160, "worker_since");
+static_assert(offsetof(struct segment_header, worker_bell) == 192, "worker_bell");
+static_assert(sizeof(struct segment_header) == 256, "segment_header");
+static_assert(sizeof(struct service_entry) == 128, "service_entry");
+static_assert(sizeof(struct ring_header) == 128, "ring_header");
+static_assert(offsetof(struct slot_header, since) == 16, "since");
+static_assert(offsetof(struct slot_header, next_request) == 24, "next_request");
+static_assert(offsetof(struct slot_header, client) == 40, "client");
+static_assert(offsetof(struct slot_header, notified) == 104, "notified");
+static_assert(offsetof(struct slot_header, closing) == 120, "closing");
+static_assert(offsetof(struct slot_header, client_bell) == 128, "client_bell");
+static_assert(offsetof(struct slot_header, command) == 192, "command");
+static_assert(sizeof(struct slot_header) == 576, "slot_header");
+static_assert(sizeof(struct command_record) == 56 && alignof(struct command_record) == 8, "command_record");
+static_assert(offsetof(struct command_record, control) == 8, "control");
+static_assert(offsetof(struct command_record, ttl) == 32, "ttl");
+static_assert(sizeof(struct response_record) == 40 && offsetof(struct response_record, placed) == 32, "response_record");
+
+#define SEGMENT_HEADER_BYTES 4096u
+#define SLOTS_OFFSET (SEGMENT_HEADER_BYTES + MAX_SERVICES * sizeof(struct service_entry))
+#define SLOT_HEADER_BYTES 1024u
+
+static_assert(sizeof(struct segment_header) <= SEGMENT_HEADER_BYTES, "header page");
+static_assert(sizeof(struct slot_header) <= SLOT_HEADER_BYTES, "slot page");
+static_assert(SLOTS_OFFSET % 4096 == 0, "slots begin on a page");
+
+#endif

@@ -1,0 +1,80 @@
+/* segment.h: the segment as one process sees it: made or adopted by a worker, attached to by a client.
+ *
+ * Rules. Only the holder of the worker lock makes, adopts, replaces or unlinks a segment. A new one is made under a temporary name, its worker
+ * lock taken, and then linked into place, so that nobody ever sees a half-made one. Sizes are read from the file once, checked against the
+ * file's size, and kept here; nothing is looked up in shared memory to find out where something lies.
+ */
+#ifndef IBLB_SEGMENT_H
+#define IBLB_SEGMENT_H
+
+#include "os.h"
+#include "ring.h"
+
+struct segment_sizes {
+    uint32_t slots;
+    uint32_t command_bytes;
+    uint32_t response_bytes;
+    uint32_t event_bytes;
+};
+
+struct segment {
+    os_file file;  /* the mapping's */
+    os_file locks; /* opened apart, never mapped: holds our locks */
+    struct segment_header *header;
+    uint64_t bytes;
+    uint64_t id;
+    uint32_t mechanism; /* enum wait_mechanism */
+    struct segment_sizes sizes;
+    char path[PATH_BYTES];
+};
+
+/* One slot's parts. */
+struct slot {
+    struct slot_header *header;
+    struct ring command;
+    struct ring response;
+    struct ring event;
+};
+
+/* 0 if `name` can name a segment: 1 to 63 of A-Z a-z 0-9 . _ -, not beginning with a dot. Else IBLB_E_NAME. */
+int segment_check_name(const char *name, struct problem *problem);
+
+/* For clients: maps what is there. IBLB_E_NO_SEGMENT, _SEGMENT, _VERSION, _STALE, _PERMISSION, _SYSTEM. */
+int segment_attach(struct segment *segment, const char *name, struct problem *problem);
+
+/* For the worker: adopts the segment of this boot and version, whatever its sizes, or makes one; holds the worker lock until segment_close and
+ * has increased the epoch. *replaced says why an existing one was retired ("" if it was not). IBLB_E_WORKER_BUSY names the other worker. */
+int segment_serve(struct segment *segment, const char *name, const struct segment_sizes *sizes, char replaced[PROBLEM_BYTES],
+                  struct problem *problem);
+
+/* Lets go of locks, mapping and files. `remove`: the worker marks the segment REPLACED and unlinks it first. */
+void segment_close(struct segment *segment, int remove);
+
+void segment_slot(const struct segment *segment, uint32_t index, struct slot *slot);
+struct service_entry *segment_services(const struct segment *segment);
+
+static inline uint64_t worker_lock(void) {
+    return LOCK_BASE;
+}
+static inline uint64_t slot_lock(uint32_t index) {
+    return LOCK_BASE + 2 * ((uint64_t)index + 1);
+}
+static inline uint64_t claim_lock(void) {
+    return LOCK_BASE - 2;
+}
+
+/* --- bells ---
+ *
+ * The sleeper:  sequence = bell_arm(bell); if (!work_is_there()) bell_park(bell, sequence, ...); bell_disarm(bell);
+ * The others:   store what the sleeper is to see; bell_ring(bell);
+ * No wake-up is lost, because each side stores, then fences, then looks at the other's word. A park is bounded all the same (PARK_NS): its
+ * end is when the sleeper looks whether the other side still lives. */
+#define PARK_NS UINT64_C(100000000)
+
+uint32_t bell_arm(struct bell *bell);
+int bell_park(struct bell *bell, uint32_t sequence, uint64_t timeout_ns, uint32_t mechanism); /* as os_park */
+void bell_disarm(struct bell *bell);
+int bell_ring(struct bell *bell, uint32_t mechanism);  /* 1 if its owner was parked */
+void bell_wake(struct bell *bell, uint32_t mechanism); /* without looking: from within the same process */
+
+#endif

@@ -1,0 +1,205 @@
+/* iblb: the bridge from a shell, and the simplest foreign program there is.
+ *
+ *     iblb call rig0 EXPSTART '["2026-01-01_1_subject"]'
+ *
+ * The response goes to standard output as one line of JSON, a sentence to standard error if the status is not 0. Exit status: see usage. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "iblbridge.h"
+
+enum exit_status { EXIT_FINE = 0, EXIT_SERVICE_FAILED = 1, EXIT_MISUSE = 2, EXIT_NO_RIG = 3, EXIT_NOT_KNOWN = 4 };
+
+static const char usage[] =
+    "iblb call SEGMENT MESSAGE [ARGS]     send a command, wait, print the response\n"
+    "iblb notify SEGMENT MESSAGE [ARGS]   send a command that nobody waits for\n"
+    "iblb ping SEGMENT                    time one turn through the worker\n"
+    "iblb state SEGMENT                   worker and services\n"
+    "iblb codes                           all statuses\n"
+    "\n"
+    "MESSAGE  EXPINIT EXPSTART EXPEND EXPCLEANUP EXPINTERRUPT EXPSTATUS EXPINFO ALYX PING SERVICES, or a number\n"
+    "ARGS     a JSON array of the arguments, e.g. '[\"2026-01-01_1_subject\", {\"note\": 1}]'\n"
+    "\n"
+    "  --services A,B   only these services (default: all)\n"
+    "  --timeout MS     how long to wait for the response (default: 12000)\n"
+    "  --open MS        how long to wait for segment and worker (default: 1000)\n"
+    "  --client NAME    name of this client (default: its own)\n"
+    "\n"
+    "Exit status: 0 done, or done with a warning; 1 a service failed, or the command expired or was aborted; 2 misuse;\n"
+    "3 no segment, worker or slot; 4 not known: ask EXPSTATUS before you repeat.\n";
+
+struct options {
+    const char *services;
+    const char *client;
+    int timeout_ms;
+    int open_ms;
+};
+
+static const struct {
+    const char *name;
+    int number;
+} messages[] = {{"EXPINIT", IBLB_EXPINIT},       {"EXPSTART", IBLB_EXPSTART},         {"EXPEND", IBLB_EXPEND},
+                {"EXPCLEANUP", IBLB_EXPCLEANUP}, {"EXPINTERRUPT", IBLB_EXPINTERRUPT}, {"EXPSTATUS", IBLB_EXPSTATUS},
+                {"EXPINFO", IBLB_EXPINFO},       {"ALYX", IBLB_ALYX},                 {"PING", IBLB_PING},
+                {"SERVICES", IBLB_SERVICES}};
+
+static int message_number(const char *text) {
+    for (size_t i = 0; i < sizeof messages / sizeof messages[0]; i++)
+        if (strcmp(text, messages[i].name) == 0)
+            return messages[i].number;
+    return atoi(text); /* 0 is no message: the library says so */
+}
+
+static int exit_status(int code) {
+    if (code >= 0)
+        return EXIT_FINE;
+    switch (code) {
+    case IBLB_E_PARTIAL:
+    case IBLB_E_ALL_FAILED:
+    case IBLB_E_EXPIRED:
+    case IBLB_E_ABORTED:
+    case IBLB_E_INTERNAL:
+    case IBLB_E_NOT_SENT:
+        return EXIT_SERVICE_FAILED;
+    case IBLB_E_NO_SEGMENT:
+    case IBLB_E_SEGMENT:
+    case IBLB_E_VERSION:
+    case IBLB_E_STALE:
+    case IBLB_E_PERMISSION:
+    case IBLB_E_NO_SLOT:
+    case IBLB_E_NAME_TAKEN:
+    case IBLB_E_QUARANTINED:
+    case IBLB_E_NO_WORKER:
+    case IBLB_E_SYSTEM:
+    case IBLB_E_MEMORY:
+        return EXIT_NO_RIG;
+    case IBLB_E_TIMEOUT:
+    case IBLB_E_PENDING:
+    case IBLB_E_OUTCOME_UNKNOWN:
+        return EXIT_NOT_KNOWN;
+    default:
+        return EXIT_MISUSE;
+    }
+}
+
+static int report(int handle, int code) {
+    char text[1024];
+    if (code == IBLB_OK)
+        return EXIT_FINE;
+    iblb_last_error(handle, text, sizeof text);
+    fprintf(stderr, "iblb: %s (%d)\n", text, code);
+    return exit_status(code);
+}
+
+static int call(int handle, const char *message, const char *args, const struct options *options) {
+    int request, needed = 0, capacity = 1 << 16;
+    char *json = malloc((size_t)capacity);
+    if (!json)
+        return report(0, IBLB_E_MEMORY);
+    int code = iblb_call(handle, options->services, message_number(message), args, options->timeout_ms, json, capacity, &request);
+    if (code == IBLB_E_BUFFER) { /* the response is kept; ask how long it is */
+        iblb_wait(handle, request, 0, NULL, 0, &needed);
+        free(json);
+        json = malloc((size_t)needed);
+        if (!json)
+            return report(0, IBLB_E_MEMORY);
+        code = iblb_wait(handle, request, 0, json, needed, &needed);
+    }
+    if (*json)
+        puts(json);
+    free(json);
+    return report(handle, code);
+}
+
+static int ping(int handle, const struct options *options) {
+    double before, after;
+    int request;
+    iblb_clock_ns(&before);
+    int code = iblb_call(handle, NULL, IBLB_PING, NULL, options->timeout_ms, NULL, 0, &request);
+    iblb_clock_ns(&after);
+    if (code == IBLB_OK)
+        printf("%.0f us\n", (after - before) / 1000);
+    return report(handle, code);
+}
+
+static int state(int handle) {
+    int alive = 0, services = 0, up = 0;
+    int code = iblb_worker_state(handle, &alive, &services, &up);
+    if (code == IBLB_OK)
+        printf("worker %s, %d services, %d up\n", alive ? "alive" : "gone", services, up);
+    return report(handle, code);
+}
+
+static int codes(void) {
+    char text[1024];
+    for (int code = -8999; code <= 9999; code++)
+        if (iblb_error_text(code, text, sizeof text) == IBLB_OK)
+            printf("%6d  %s\n", code, text);
+    return EXIT_FINE;
+}
+
+/* Takes `--name value` out of the arguments; returns how many are left, or -1. */
+static int parse(int count, char **arguments, struct options *options) {
+    int left = 0;
+    for (int i = 0; i < count; i++) {
+        const char **text = strcmp(arguments[i], "--services") == 0 ? &options->services : strcmp(arguments[i], "--client") == 0 ? &options->client : NULL;
+        int *number = strcmp(arguments[i], "--timeout") == 0 ? &options->timeout_ms : strcmp(arguments[i], "--open") == 0 ? &options->open_ms : NULL;
+        char *end = "";
+        if (!text && !number) {
+            if (strncmp(arguments[i], "--", 2) == 0)
+                return -1;
+            arguments[left++] = arguments[i];
+            continue;
+        }
+        if (++i == count)
+            return -1;
+        if (text)
+            *text = arguments[i];
+        else
+            *number = (int)strtol(arguments[i], &end, 10);
+        if (*end)
+            return -1;
+    }
+    return left;
+}
+
+int main(int count, char **arguments) {
+    struct options options = {NULL, NULL, 12000, 1000};
+    int left = parse(count - 1, arguments + 1, &options);
+    char **words = arguments + 1;
+    const char *verb = left > 0 ? words[0] : "";
+    int commands = strcmp(verb, "call") == 0 || strcmp(verb, "notify") == 0;
+    int questions = strcmp(verb, "ping") == 0 || strcmp(verb, "state") == 0;
+    if (strcmp(verb, "help") == 0 || (count == 2 && strcmp(arguments[1], "--help") == 0)) {
+        fputs(usage, stdout);
+        return EXIT_FINE;
+    }
+    if (strcmp(verb, "codes") == 0 && left == 1)
+        return codes();
+    if (!(commands && (left == 3 || left == 4)) && !(questions && left == 2)) {
+        fputs(usage, stderr);
+        return EXIT_MISUSE;
+    }
+
+    int handle;
+    double now;
+    char name[40];
+    iblb_clock_ns(&now);
+    snprintf(name, sizeof name, "iblb-%.0f", now); /* "iblb": may use the slot kept for tools */
+    int code = iblb_open(words[1], options.client ? options.client : name, options.open_ms, &handle);
+    if (code < 0)
+        return report(0, code);
+    const char *args = left == 4 ? words[3] : NULL;
+    int status;
+    if (strcmp(verb, "call") == 0)
+        status = call(handle, words[2], args, &options);
+    else if (strcmp(verb, "notify") == 0)
+        status = report(handle, iblb_notify(handle, options.services, message_number(words[2]), args, 0));
+    else if (strcmp(verb, "ping") == 0)
+        status = ping(handle, &options);
+    else
+        status = state(handle);
+    iblb_close(handle);
+    return status;
+}

@@ -1,0 +1,63 @@
+/* view.h: what the worker knows of one slot, in memory of its own, and the slot's life as the worker drives it.
+ *
+ *     FREE ──claimed by a client──► LIVE ──owner gone, all answered──► FREE
+ *                                    │
+ *                                    └──its rings make no sense──► QUARANTINED ──owner gone──► FREE
+ *
+ * Everything the client can write is read once, checked, and believed only in the copy. A slot is freed with its lock held by us, when every
+ * record is answered, and its state is the last thing written.
+ */
+#ifndef IBLB_VIEW_H
+#define IBLB_VIEW_H
+
+#include "segment.h"
+
+#define EARLY_INTERRUPTS 16
+
+enum phase { PHASE_FREE = 0, PHASE_LIVE, PHASE_QUARANTINED };
+enum found { FOUND_NONE = 0, FOUND_COMMAND, FOUND_NONSENSE };
+
+struct view {
+    struct slot slot;
+    uint32_t index;
+    enum phase phase;
+    int owned; /* the client is gone and we hold its slot's lock */
+    uint32_t generation;
+    uint64_t head;          /* records before it are answered */
+    uint64_t scan;          /* records before it were taken */
+    uint64_t seen;          /* records before it were looked at for interrupts */
+    uint64_t response_tail;
+    uint64_t last_stamp;
+    uint64_t last_request;
+    uint64_t early[EARLY_INTERRUPTS]; /* positions beyond scan that were taken already */
+    int early_count;
+    int next_known;             /* `next` is the record at scan */
+    struct command_record next; /* a private copy */
+    uint64_t next_control;
+};
+
+/* Follows what the owner did to the slot's state; a scribbled one ends in quarantine. */
+void view_look(struct view *view, const struct segment *segment);
+
+/* Takes over the lock of an owner that is gone; frees the slot once nothing in it is unanswered. */
+void view_sweep(struct view *view, const struct segment *segment);
+
+/* The next command in the ring, in view->next. Skips padding, what is cancelled or answered, and interrupts taken early. */
+enum found view_next(struct view *view);
+void view_took(struct view *view);
+
+/* The next unseen EXPINTERRUPT, wherever it stands in the ring: its copy and position. */
+enum found view_next_interrupt(struct view *view, struct command_record *record, uint64_t *position);
+
+/* Is there something in the ring that was not looked at? */
+int view_has_news(const struct view *view);
+
+/* Gives back the room of everything at the head that is done. */
+void view_advance(struct view *view, const struct segment *segment);
+
+/* The command's control word, if it is still where it was taken from and of the same claim; else NULL. */
+shared_u64 *view_control(const struct view *view, uint32_t generation, uint64_t position, uint64_t request);
+
+void view_quarantine(struct view *view, const struct segment *segment);
+
+#endif
