@@ -1,0 +1,127 @@
+"""The C library, as every other program loads it.
+
+`lib` is libiblbridge.so through cffi's ABI mode, `ffi` its companion. What there is to call is read from the installed headers, so that
+nothing is declared twice: the public one (``iblb_``, what foreign programs use) and the worker's (``iblbw_``).
+
+Places, for building C programs: `PREFIX` holds ``include``, ``lib`` (with ``pkgconfig`` and ``cmake``) and ``bin`` (`TOOLS`).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+from typing import Any
+
+import cffi
+import numpy as np
+
+HEADERS = ('iblbridge.h', 'iblbridge_worker.h')
+
+
+def _find_prefix() -> Path:
+    """Return the directory that the build installed the library into.
+
+    It lies beside this file in a wheel, and in site-packages in an editable install.
+    """
+    places = [Path(__file__).with_name('native')]
+    try:
+        places.append(Path(str(importlib.metadata.distribution('iblbridge').locate_file('bridge/native'))))
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    for place in places:
+        if (place / 'include' / HEADERS[0]).exists():
+            return place
+    raise ImportError(f'iblbridge has no C library in {" or ".join(map(str, places))}; install it with pip')
+
+
+def declarations(header: str) -> str:
+    """Return what cffi's parser takes of a header: no comments, no conditions, no linkage.
+
+    Parameters
+    ----------
+    header : str
+        The text of iblbridge.h or iblbridge_worker.h.
+
+    Returns
+    -------
+    str
+        Structures, prototypes and ``#define NAME number`` lines.
+    """
+    text = re.sub(r'/\*.*?\*/', '', header, flags=re.DOTALL)
+    text = re.sub(r'#ifdef __cplusplus.*?#endif', '', text, flags=re.DOTALL)
+    lines = [line.strip() for line in text.splitlines()]
+    kept = [line for line in lines if not line.startswith('#') or re.fullmatch(r'#define \w+ -?\d+', line)]
+    return '\n'.join(kept).replace('IBLB_API ', '')
+
+
+PREFIX: Path = _find_prefix()
+TOOLS: Path = PREFIX / 'bin'
+LIBRARY: Path = PREFIX / 'lib' / 'libiblbridge.so'
+
+ffi = cffi.FFI()
+for _name in HEADERS:
+    ffi.cdef(declarations((PREFIX / 'include' / _name).read_text()))
+lib: Any = ffi.dlopen(str(LIBRARY))
+
+CODES: dict[str, int] = {
+    name: getattr(lib, name) for name in dir(lib) if re.match(r'IBLB_([EW]_|OK$)', name)
+}
+"""dict[str, int]: every status by its name."""
+
+CODE_NAMES: dict[int, str] = {number: name for name, number in CODES.items()}
+
+
+def struct_dtype(name: str) -> np.dtype[Any]:
+    """Return the numpy structured dtype of a C structure of plain numbers.
+
+    Parameters
+    ----------
+    name : str
+        The structure's tag, e.g. ``iblbw_command``.
+
+    Returns
+    -------
+    numpy.dtype
+        The same fields at the same offsets.
+    """
+    structure = ffi.typeof(f'struct {name}')
+    names, formats, offsets = [], [], []
+    for field, what in structure.fields:
+        kind = 'u' if 'unsigned' in what.type.cname else 'i'
+        names.append(field)
+        formats.append(f'{kind}{ffi.sizeof(what.type)}')
+        offsets.append(what.offset)
+    return np.dtype({'names': names, 'formats': formats, 'offsets': offsets, 'itemsize': ffi.sizeof(structure)})
+
+
+def text_of(function: Any, *arguments: Any, capacity: int = 1024) -> str:
+    """Return the text that a C function of the form ``f(..., char *text, int capacity)`` writes.
+
+    Parameters
+    ----------
+    function : callable
+        The cffi function.
+    *arguments
+        What it takes before the buffer.
+    capacity : int
+        Size of the buffer, bytes.
+
+    Returns
+    -------
+    str
+        The text, cut if it is longer.
+    """
+    buffer = ffi.new('char[]', capacity)
+    function(*arguments, buffer, capacity)
+    return ffi.string(buffer).decode('utf-8', 'replace')  # type: ignore[no-any-return]
+
+
+def error_text(code: int) -> str:
+    """Return what a status means and what to do, from the one table of codes."""
+    return text_of(lib.iblb_error_text, code)
+
+
+def last_error(handle: int = 0) -> str:
+    """Return the sentence of the last error on a handle, or of the process (0)."""
+    return text_of(lib.iblb_last_error, handle)

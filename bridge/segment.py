@@ -1,0 +1,215 @@
+"""The worker's side of a segment: batches of commands as numpy descriptors, and responses.
+
+`Segment` is a thin face of ``iblbridge_worker.h``. A batch costs one C call, one copy of the payloads and one msgpack stream, however many
+commands of however many clients it holds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.errors import check
+from bridge.native import CODES, ffi, lib, struct_dtype, text_of
+
+COMMAND: np.dtype[Any] = struct_dtype('iblbw_command')
+"""numpy.dtype: a command's descriptor: slot, generation, position and request tell which it is; stamp and ttl (ns), message and flags what."""
+
+BATCH = 256  # commands at a time
+_COLUMNS = ('request', 'slot', 'message', 'flags', 'stamp', 'payload_bytes')
+_PAYLOAD_BYTES = 1 << 20
+
+
+class Command(NamedTuple):
+    """One command of a batch.
+
+    Attributes
+    ----------
+    key : cffi pointer
+        The C descriptor, for `Segment.accept` and `Segment.respond`.
+    batch : cffi array
+        Keeps the memory that `key` points into.
+    request : int
+        The number in its slot, 64 bits.
+    slot, message, flags, stamp, payload_bytes : int
+        As in iblbridge_worker.h.
+    services : str
+        Names separated by commas, as the client gave them.
+    arguments : object
+        The second object of the payload.
+    """
+
+    key: Any
+    batch: Any
+    request: int
+    slot: int
+    message: int
+    flags: int
+    stamp: int
+    payload_bytes: int
+    services: str
+    arguments: Any
+
+    @property
+    def wants_response(self) -> bool:
+        """bool: False for a notification."""
+        return not self.flags & lib.IBLBW_NOTIFY
+
+    @property
+    def is_json(self) -> bool:
+        """bool: the arguments are JSON text."""
+        return bool(self.flags & lib.IBLBW_JSON)
+
+    @property
+    def is_orphan(self) -> bool:
+        """bool: an earlier worker had accepted it and died."""
+        return bool(self.flags & lib.IBLBW_ORPHAN)
+
+
+def unpack_batch(descriptors: NDArray[Any], payloads: bytes) -> Iterator[tuple[str, Any]]:
+    """Yield services and arguments of each command of a batch.
+
+    Parameters
+    ----------
+    descriptors : ndarray of `COMMAND`, shape (n,)
+        Only their order matters: payloads lie one after the other in the same order.
+    payloads : bytes
+        Two msgpack objects a command, already checked by the C side.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=0, strict_map_key=True)
+    unpacker.feed(payloads)
+    for _ in range(len(descriptors)):
+        yield unpacker.unpack(), unpacker.unpack()
+
+
+class Segment:
+    """A segment that this process serves.
+
+    Parameters
+    ----------
+    name : str
+        e.g. ``rig0``.
+    slots, command_bytes, response_bytes, event_bytes : int
+        Sizes of a new segment; 0 for the default. An existing one keeps its own.
+
+    Raises
+    ------
+    bridge.errors.WorkerBusy
+        Another worker holds it.
+    bridge.errors.BridgeError
+        It cannot be made.
+    """
+
+    def __init__(
+        self, name: str, *, slots: int = 0, command_bytes: int = 0, response_bytes: int = 0, event_bytes: int = 0
+    ) -> None:
+        place = ffi.new('struct iblbw_worker **')
+        check(lib.iblbw_open(name.encode(), slots, command_bytes, response_bytes, event_bytes, place))
+        self._worker = worker = place[0]
+        self.path = Path(text_of(lib.iblbw_path, worker))
+        self.replaced: str = text_of(lib.iblbw_replaced, worker)
+        self.id = int(lib.iblbw_segment_id(worker))
+        self.epoch = int(lib.iblbw_epoch(worker))
+        self.largest_response = int(lib.iblbw_largest_response(worker))
+        self._descriptors = ffi.new('struct iblbw_command[]', BATCH)
+        self._capacity = max(_PAYLOAD_BYTES, int(lib.iblbw_largest_command(worker)))
+        self._payload = ffi.new('unsigned char[]', self._capacity)
+        self._closing = threading.RLock()  # a signal handler may ring while its own thread closes
+
+    def publish_services(self, names: Iterable[str]) -> None:
+        """Tell the clients which services there are, in configured order."""
+        check(lib.iblbw_services(self._worker, '\n'.join(names).encode()))
+
+    def publish_services_up(self, count: int) -> None:
+        """Tell the clients how many services are up."""
+        check(lib.iblbw_services_up(self._worker, count))
+
+    def take(self, timeout: float) -> tuple[NDArray[Any], list[Command]]:
+        """Wait for commands and return them in order of (interrupts first, sent stamp, slot).
+
+        Parameters
+        ----------
+        timeout : float
+            s; returns earlier, and perhaps empty-handed, on a signal or `ring`.
+
+        Returns
+        -------
+        descriptors : ndarray of `COMMAND`, shape (n,)
+            One per command; a copy.
+        commands : list of Command, length n
+            The same with services and arguments decoded.
+
+        Raises
+        ------
+        bridge.errors.Superseded
+            Another worker has taken over.
+        """
+        count = check(
+            lib.iblbw_take(self._worker, self._descriptors, BATCH, self._payload, self._capacity, round(timeout * 1000))
+        )
+        raw = bytearray(ffi.buffer(self._descriptors, count * COMMAND.itemsize))
+        descriptors = np.frombuffer(raw, dtype=COMMAND)
+        if not count:
+            return descriptors, []
+        batch = ffi.from_buffer('struct iblbw_command[]', raw)
+        last = descriptors[-1]
+        payloads = bytes(ffi.buffer(self._payload, int(last['payload_offset']) + int(last['payload_bytes'])))
+        rows = zip(descriptors[list(_COLUMNS)].tolist(), unpack_batch(descriptors, payloads), strict=True)
+        return descriptors, [Command(batch + i, batch, *columns, *said) for i, (columns, said) in enumerate(rows)]
+
+    def accept(self, command: Command) -> int:
+        """Make a command ours, directly before its first datagram.
+
+        Returns
+        -------
+        int
+            0: send it; ``IBLB_E_EXPIRED`` or ``IBLB_E_ABORTED``: answer it so; ``IBLB_E_CANCELLED``: forget it; ``IBLB_E_SUPERSEDED``: stop.
+        """
+        return int(lib.iblbw_accept(self._worker, command.key))
+
+    def respond(self, command: Command, code: int, body: bytes) -> bool:
+        """Place the response to a command and mark it answered.
+
+        Returns
+        -------
+        bool
+            False: the client's ring is full; try again after a later `take`.
+
+        Raises
+        ------
+        bridge.errors.Superseded
+            Another worker has taken over.
+        """
+        result = int(lib.iblbw_respond(self._worker, command.key, code, body, len(body)))
+        if result == CODES['IBLB_E_FULL']:
+            return False
+        check(result)
+        return True
+
+    def ring(self) -> None:
+        """Make `take` return soon. From any thread or signal handler."""
+        with self._closing:
+            if self._worker is not None:
+                lib.iblbw_ring(self._worker)
+
+    def close(self, *, remove: bool = False) -> None:
+        """Let go of the segment; `remove`: tell the clients that it is gone, and remove its file. Harmless twice."""
+        with self._closing:
+            worker, self._worker = self._worker, None
+            if worker is not None:
+                lib.iblbw_close(worker, int(remove))
+
+    def __enter__(self) -> Segment:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

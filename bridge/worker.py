@@ -1,0 +1,296 @@
+"""The worker: takes commands from the segment, has `Auxiliaries` carry them out, and writes back what each service did.
+
+Two threads meet here. The one that calls `Worker.run` takes batches, decodes and refuses; the network thread of `Auxiliaries` asks `accept`
+directly before a command's first datagram and, when its outcomes are there, writes the response. Neither waits for the other.
+
+A command is answered exactly once, whatever happens to it: each path below ends in `_answer`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from bridge import core
+from bridge.config import ServiceConfig
+from bridge.errors import BridgeError, error_for
+from bridge.messages import (
+    LOCAL,
+    MESSAGE_NAMES,
+    Refused,
+    choose_services,
+    decode_arguments,
+    pack_response,
+    response_body,
+    service_entry,
+)
+from bridge.native import CODES, error_text
+from bridge.outcomes import NOT_SENT, Outcome
+from bridge.segment import Command, Segment
+
+if TYPE_CHECKING:
+    from bridge.auxiliaries import Auxiliaries
+
+log = logging.getLogger(__name__)
+
+_LOOK = 0.25  # s: how often the loop comes up by itself, to note health and try held responses again
+_GRACE = 2.0  # s: what a clean stop leaves to commands whose answer is under way
+
+
+class NotAccepted(Exception):
+    """The segment did not give a command to us: it is too old, aborted, cancelled, or no longer ours."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(error_text(code))
+        self.code = code
+
+
+class Errand:
+    """One command on its way, and when the worker accepted it."""
+
+    def __init__(self, command: Command, segment: Segment) -> None:
+        self.command = command
+        self.name = MESSAGE_NAMES.get(command.message, str(command.message))
+        self.accepted = 0
+        self.wall: datetime | None = None
+        self._segment = segment
+
+    def gate(self) -> None:
+        """Make the command ours. To be called directly before its first datagram.
+
+        Raises
+        ------
+        NotAccepted
+            It must not be sent.
+        """
+        if code := self._segment.accept(self.command):
+            raise NotAccepted(code)
+        self.accepted = time.perf_counter_ns()
+        self.wall = datetime.now().astimezone()
+
+
+class Worker:
+    """Serves one segment until it is stopped.
+
+    Parameters
+    ----------
+    segment : str
+        Name of the segment, e.g. ``rig0``; made if there is none, adopted if its worker is gone.
+    services : sequence of ServiceConfig, or mapping of str to str
+        The rig's services, in order; a mapping gives name and URI.
+    timeout : float
+        How long one service may take to reply to one command, s.
+    segment_options : dict, optional
+        Sizes of a new segment, see `bridge.segment.Segment`.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The segment's file.
+
+    Raises
+    ------
+    bridge.errors.WorkerBusy
+        Another worker serves the segment; the sentence names it.
+    """
+
+    def __init__(
+        self,
+        segment: str,
+        services: Sequence[ServiceConfig] | Mapping[str, str] = (),
+        *,
+        timeout: float = 10.0,
+        segment_options: Mapping[str, int] | None = None,
+    ) -> None:
+        if isinstance(services, Mapping):
+            services = [ServiceConfig(name, uri) for name, uri in services.items()]
+        self._services = {service.name: service for service in services}
+        self._optional = {service.name for service in services if service.optional}
+        self._health = {service.name: core.Health() for service in services}
+        self._timeout = timeout
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._under_way: dict[Errand, Future[dict[str, Outcome]]] = {}
+        self._held: deque[tuple[Command, int, bytes]] = deque()
+        self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
+        try:
+            self._auxiliaries = self._open_services()
+            self._segment.publish_services(self._services)
+        except BaseException:
+            self._segment.close()
+            raise
+        self.path: Path = self._segment.path
+        if self._segment.replaced:
+            log.warning('the segment was made anew: %s', self._segment.replaced)
+
+    def _open_services(self) -> Auxiliaries:
+        from bridge.auxiliaries import Auxiliaries  # imports iblutil, which takes a second
+
+        return Auxiliaries({name: service.uri for name, service in self._services.items()})
+
+    # --- the loop ---
+
+    def run(self) -> None:
+        """Serve until `stop`. What is queued then is answered.
+
+        Raises
+        ------
+        bridge.errors.Superseded
+            Another worker has taken over the segment.
+        """
+        while not self._stopping.is_set():
+            self._pass(_LOOK)
+        self._finish()
+        if self._failure:
+            raise self._failure
+
+    def _pass(self, timeout: float) -> int:
+        try:
+            _, commands = self._segment.take(timeout)
+        except BridgeError as error:
+            self._fail(error)
+            return 0
+        for command in commands:
+            self._begin(command)
+        for _ in range(len(self._held)):
+            self._place(*self._held.popleft())
+        self._segment.publish_services_up(sum(h.state(time.perf_counter_ns()) == 'up' for h in self._health.values()))
+        return len(commands)
+
+    def stop(self) -> None:
+        """Ask `run` to end. From any thread or signal handler."""
+        self._stopping.set()
+        self._segment.ring()
+
+    def _finish(self) -> None:
+        """Answer everything: what is under way gets a moment to be answered by its services, the rest is aborted."""
+        until = time.monotonic() + _GRACE
+        for future in list(self._under_way.values()):
+            try:
+                future.exception(max(until - time.monotonic(), 0))
+            except Exception:  # not done in time, or cancelled: closing the services ends it
+                break
+        self._auxiliaries.close()
+        while not self._failure and (self._pass(0) or self._held) and time.monotonic() < until + _GRACE:
+            if self._held:
+                self._segment_pause()
+        if self._held:
+            log.warning('%d responses could not be delivered: their clients do not read', len(self._held))
+
+    def _segment_pause(self) -> None:
+        self._pass(0.05)
+
+    def close(self, *, remove: bool = False) -> None:
+        """Close the services' sockets and let go of the segment; `remove`: delete it, and tell its clients. Harmless twice."""
+        self._auxiliaries.close()
+        self._segment.close(remove=remove)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing may be dispatched any more."""
+        self._failure = self._failure or error
+        self.stop()
+
+    # --- a command's way ---
+
+    def _begin(self, command: Command) -> None:
+        errand = Errand(command, self._segment)
+        try:
+            if command.is_orphan:
+                raise Refused(CODES['IBLB_E_OUTCOME_UNKNOWN'], error_text(CODES['IBLB_E_OUTCOME_UNKNOWN']))
+            name, args = decode_arguments(command.message, command.arguments, command.is_json, command.payload_bytes)
+            chosen = choose_services(command.services, list(self._services))
+            if name in LOCAL:
+                errand.gate()
+                self._answer(errand, 0, '', self._local_entries(name, chosen))
+                return
+            if self._stopping.is_set():
+                raise Refused(CODES['IBLB_E_ABORTED'], 'The worker was stopped before the command was sent.')
+            future = self._auxiliaries.submit(name, *args, services=chosen, gate=errand.gate, timeout=self._timeout)
+        except Refused as refusal:
+            self._answer(errand, refusal.code, str(refusal))
+        except NotAccepted as refusal:
+            self._not_accepted(errand, refusal.code)
+        except Exception as error:
+            log.exception('%s failed', errand.name)
+            self._answer(errand, CODES['IBLB_E_INTERNAL'], f'The worker failed: {type(error).__name__}: {error}.')
+        else:
+            self._under_way[errand] = future
+            future.add_done_callback(lambda done: self._done(errand, done))
+
+    def _done(self, errand: Errand, future: Future[dict[str, Outcome]]) -> None:
+        """In the network thread, mostly: the outcomes are there."""
+        try:
+            outcomes = list(future.result().values())
+            for outcome in outcomes:
+                self._health[outcome.name].note(outcome)
+            code, error = core.status_of(outcomes, self._optional)
+            self._answer(errand, code, error, [service_entry(outcome, errand.name) for outcome in outcomes])
+        except NotAccepted as refusal:
+            self._not_accepted(errand, refusal.code)
+        except Exception as error:
+            log.exception('%s failed', errand.name)
+            self._answer(errand, CODES['IBLB_E_INTERNAL'], f'The worker failed: {type(error).__name__}: {error}.')
+        finally:
+            self._under_way.pop(errand, None)
+
+    def _not_accepted(self, errand: Errand, code: int) -> None:
+        if code == CODES['IBLB_E_SUPERSEDED']:
+            self._fail(error_for(code))
+        elif code != CODES['IBLB_E_CANCELLED']:
+            self._answer(errand, code, error_text(code))
+
+    def _local_entries(self, name: str, chosen: Sequence[str]) -> list[dict[str, Any]]:
+        if name == 'PING':
+            return []
+        now = time.perf_counter_ns()
+        return [
+            {
+                **service_entry(Outcome(service, ok=True, state=NOT_SENT), name),
+                'data': {'name': service, 'uri': self._services[service].uri, **self._health[service].describe(now)},
+            }
+            for service in chosen
+        ]
+
+    # --- the answer ---
+
+    def _answer(self, errand: Errand, code: int, error: str, services: list[dict[str, Any]] | None = None) -> None:
+        command = errand.command
+        key = core.command_id(self._segment.id, command.slot, command.request)
+        if code:
+            log.info('%s %s: %d %s', key, errand.name, code, error)
+        body = response_body(
+            request=core.shown_request(command.request),
+            command_id=key,
+            message=errand.name,
+            code=code,
+            error=error,
+            services=services or [],
+            sent=command.stamp,
+            accepted=errand.accepted,
+            finished=time.perf_counter_ns(),
+            wall=errand.wall,
+        )
+        self._place(command, *pack_response(body, self._segment.largest_response))
+
+    def _place(self, command: Command, code: int, packed: bytes) -> None:
+        try:
+            if not self._segment.respond(command, code, packed):
+                self._held.append((command, code, packed))
+        except BridgeError as error:
+            self._fail(error)
