@@ -1,0 +1,54 @@
+"""iblbridge: start, stop and question the remote services of a rig from any program, through shared memory.
+
+=====================  ===================================================================================
+`Auxiliaries`          the remote services behind a thread; drop-in for ``iblrig.net.Auxiliaries``
+`Worker`               serves a segment: takes what programs command, answers what each service did
+`Client`               commands from Python, through the same C functions that every other program calls
+`BridgeError`          what went wrong, with code, sentence and response; subclasses in `bridge.errors`
+`load_services`        names and addresses from a YAML file
+=====================  ===================================================================================
+
+The data path, from the foreign program to the service: ``csrc/commands.c`` → ``csrc/ring.c`` → ``csrc/worker.c`` →
+`bridge.segment` →
+`bridge.worker` → `bridge.auxiliaries` → `bridge.link`. Decisions without input or output stand in `bridge.core`,
+`bridge.messages` and
+`bridge.exchange`.
+
+Names are imported when they are first used: iblutil, which only `Auxiliaries` needs, takes a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bridge.auxiliaries import Auxiliaries
+    from bridge.client import Client
+    from bridge.config import load_services
+    from bridge.errors import BridgeError
+    from bridge.worker import Worker
+
+__all__ = ['Auxiliaries', 'BridgeError', 'Client', 'Worker', 'load_services']
+
+_HOMES = {
+    'Auxiliaries': 'bridge.auxiliaries',
+    'BridgeError': 'bridge.errors',
+    'Client': 'bridge.client',
+    'Worker': 'bridge.worker',
+    'load_services': 'bridge.config',
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == '__version__':
+        from importlib.metadata import version
+
+        return version('iblbridge')
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, '__version__'])

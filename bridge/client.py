@@ -45,9 +45,7 @@ class Client:
         check(lib.iblb_open(segment.encode(), name.encode(), _ms(timeout), handle))
         self._handle = int(handle[0])
 
-    def send(
-        self, message: str | int, *args: Any, services: Sequence[str] = (), ttl: float | None = 10.0
-    ) -> int:
+    def send(self, message: str | int, *args: Any, services: Sequence[str] = (), ttl: float | None = 10.0) -> int:
         """Write a command and return at once.
 
         Parameters
@@ -68,7 +66,9 @@ class Client:
         """
         request = ffi.new('int *')
         check(
-            lib.iblb_send(self._handle, _names(services), message_number(message), _arguments(args), _ttl(ttl), request),
+            lib.iblb_send(
+                self._handle, _names(services), message_number(message), _arguments(args), _ttl(ttl), request
+            ),
             self._handle,
         )
         return int(request[0])
@@ -104,9 +104,9 @@ class Client:
             buffer = ffi.new('char[]', capacity)
             code = lib.iblb_wait(self._handle, request, milliseconds, buffer, capacity, needed)
             capacity = needed[0]
-        body = json.loads(ffi.string(buffer)) if needed[0] else None
-        check(code, self._handle, body)
-        return body  # type: ignore[no-any-return]
+        body: dict[str, Any] = json.loads(ffi.string(buffer)) if needed[0] else {}
+        check(code, self._handle, body or None)
+        return body
 
     def call(
         self, message: str | int, *args: Any, services: Sequence[str] = (), timeout: float = 12.0
@@ -123,9 +123,9 @@ class Client:
         )
         if code == CODES['IBLB_E_BUFFER']:
             return self.wait(request[0], 0)
-        body = json.loads(ffi.string(buffer)) if buffer[0] != b'\0' else None
-        check(code, self._handle, body)
-        return body  # type: ignore[no-any-return]
+        body: dict[str, Any] = json.loads(ffi.string(buffer)) if buffer[0] != b'\0' else {}
+        check(code, self._handle, body or None)
+        return body
 
     def cancel(self, request: int) -> bool:
         """Withdraw a command.

@@ -25,7 +25,8 @@ def status_of(outcomes: Sequence[Outcome], optional: Collection[str] = ()) -> tu
     Returns
     -------
     code : int
-        0 if all are ok; ``IBLB_W_OPTIONAL`` if only optional ones failed; ``IBLB_E_ABORTED`` if an interrupt or a stop ended it;
+        0 if all are ok; ``IBLB_W_OPTIONAL`` if only optional ones failed; ``IBLB_E_ABORTED`` if an interrupt or a
+        stop ended it;
         ``IBLB_E_ALL_FAILED`` if none is ok, ``IBLB_E_PARTIAL`` otherwise.
     error : str
         Empty, or each failed service with its reason.

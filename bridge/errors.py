@@ -1,4 +1,4 @@
-"""Exceptions: one class for what the C library reports, by code, and subclasses for what a caller would want to tell apart.
+"""Exceptions: what the C library reports, by code, with subclasses for what a caller would want to tell apart.
 
 `check` is the only place where a status becomes an exception.
 """

@@ -1,8 +1,9 @@
-"""What travels: the messages and their arguments on the way in, the response body on the way out. Plain functions of values.
+"""What travels: messages and their arguments on the way in, the response body on the way out. Functions of values.
 
-A command's payload is two msgpack objects: a str with the services' names, separated by commas (empty: all), and the arguments, which are
-nil, msgpack of what JSON can say, or a str of JSON text (the command's flag tells). The message numbers are those of iblutil's ExpMessage
-(``iblutil.io.net.base``, 1.20.0) plus the worker's own; the signatures those of its ``Service`` class.
+A command's payload is two msgpack objects: a str with the services' names, separated by commas (empty: all), and the
+arguments, which are nil, msgpack of what JSON can say, or a str of JSON text (the command's flag tells). The message
+numbers are those of iblutil's ExpMessage (``iblutil.io.net.base``, 1.20.0) plus the worker's own; the signatures those
+of its ``Service`` class.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from bridge.outcomes import Outcome
 MESSAGES: dict[str, int] = {
     name: getattr(lib, f'IBLB_{name}')
     for name in (
-        'EXPINIT EXPSTART EXPEND EXPCLEANUP EXPINTERRUPT EXPSTATUS EXPINFO ALYX PING SERVICES'.split()
+        'EXPINIT',
+        'EXPSTART',
+        'EXPEND',
+        'EXPCLEANUP',
+        'EXPINTERRUPT',
+        'EXPSTATUS',
+        'EXPINFO',
+        'ALYX',
+        'PING',
+        'SERVICES',
     )
 }
 MESSAGE_NAMES: dict[int, str] = {number: name for name, number in MESSAGES.items()}
@@ -151,7 +161,8 @@ def check_arguments(message: str, given: Any) -> tuple[Any, ...]:
     args = [] if given is None else given if isinstance(given, list) else [given]
     required, parameters = _SIGNATURES[message]
     if not required <= len(args) <= len(parameters):
-        raise Refused(CODES['IBLB_E_ARGS'], f'{message} takes {signature(message)}, and {len(args)} arguments were given.')
+        sentence = f'{message} takes {signature(message)}, and {len(args)} arguments were given.'
+        raise Refused(CODES['IBLB_E_ARGS'], sentence)
     try:
         checked = [check(value) for value, (_, check) in zip(args, parameters, strict=False)]
         if message in ('EXPSTATUS', 'EXPINFO') and not checked:
@@ -196,7 +207,8 @@ def decode_arguments(message: int, raw: Any, is_json: bool, payload_bytes: int) 
     if payload_bytes > _WORTH_MEASURING:
         size = len(json.dumps(args)) + _ENVELOPE_BYTES
         if size > DATAGRAM_BYTES:
-            raise Refused(CODES['IBLB_E_TOO_LARGE'], f'{name} takes {size} bytes as a datagram; {DATAGRAM_BYTES} is the most.')
+            sentence = f'{name} takes {size} bytes as a datagram; {DATAGRAM_BYTES} is the most.'
+            raise Refused(CODES['IBLB_E_TOO_LARGE'], sentence)
     return name, args
 
 
@@ -247,7 +259,8 @@ def reply_data(message: str, reply: Sequence[Any] | None) -> dict[str, Any]:
     Returns
     -------
     dict
-        EXPINFO: status, info; EXPSTATUS: status; others: value (a list if there was more than one); empty if there was no reply.
+        EXPINFO: status, info; EXPSTATUS: status; others: value (a list if there was more than one); empty if there
+        was no reply.
     """
     if not reply:
         return {}
@@ -258,11 +271,11 @@ def reply_data(message: str, reply: Sequence[Any] | None) -> dict[str, Any]:
     return {'value': reply[0] if len(reply) == 1 else list(reply)}
 
 
-def sayable(value: Any, depth: int = 0) -> Any:
+def sayable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911
     """Return a JSON value as msgpack and the C reader can carry it.
 
-    A service may answer with anything JSON can say: numbers beyond 64 bits become floats, lone surrogates question marks, NaN and infinity
-    None, and what is nested deeper than 48 becomes text.
+    A service may answer with anything JSON can say: numbers beyond 64 bits become floats, lone surrogates question
+    marks, NaN and infinity None, and what is nested deeper than 48 becomes text.
     """
     if isinstance(value, str):
         return value.encode('utf-8', 'replace').decode()
@@ -337,7 +350,8 @@ def response_body(
 def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
     """Return status and msgpack of a response that takes at most `largest` bytes.
 
-    If it would take more, the services' data are left out and each such service's ``error`` names the size; states and stamps stay whole.
+    If it would take more, the services' data are left out and each such service's ``error`` names the size; states
+    and stamps stay whole.
     """
     packed: bytes = msgpack.packb(body)
     if len(packed) <= largest:

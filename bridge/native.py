@@ -1,13 +1,16 @@
 """The C library, as every other program loads it.
 
-`lib` is libiblbridge.so through cffi's ABI mode, `ffi` its companion. What there is to call is read from the installed headers, so that
-nothing is declared twice: the public one (``iblb_``, what foreign programs use) and the worker's (``iblbw_``).
+`lib` is libiblbridge.so through cffi's ABI mode, `ffi` its companion. What there is to call is read from the
+installed headers, so that nothing is declared twice: the public one (``iblb_``, what foreign programs use) and the
+worker's (``iblbw_``).
 
-Places, for building C programs: `PREFIX` holds ``include``, ``lib`` (with ``pkgconfig`` and ``cmake``) and ``bin`` (`TOOLS`).
+Places, for building C programs: `PREFIX` holds ``include``, ``lib`` (with ``pkgconfig`` and ``cmake``) and ``bin``
+(`TOOLS`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import re
 from pathlib import Path
@@ -25,10 +28,8 @@ def _find_prefix() -> Path:
     It lies beside this file in a wheel, and in site-packages in an editable install.
     """
     places = [Path(__file__).with_name('native')]
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         places.append(Path(str(importlib.metadata.distribution('iblbridge').locate_file('bridge/native'))))
-    except importlib.metadata.PackageNotFoundError:
-        pass
     for place in places:
         if (place / 'include' / HEADERS[0]).exists():
             return place
@@ -59,14 +60,12 @@ PREFIX: Path = _find_prefix()
 TOOLS: Path = PREFIX / 'bin'
 LIBRARY: Path = PREFIX / 'lib' / 'libiblbridge.so'
 
-ffi = cffi.FFI()
+ffi: Any = cffi.FFI()
 for _name in HEADERS:
     ffi.cdef(declarations((PREFIX / 'include' / _name).read_text()))
 lib: Any = ffi.dlopen(str(LIBRARY))
 
-CODES: dict[str, int] = {
-    name: getattr(lib, name) for name in dir(lib) if re.match(r'IBLB_([EW]_|OK$)', name)
-}
+CODES: dict[str, int] = {name: getattr(lib, name) for name in dir(lib) if re.match(r'IBLB_([EW]_|OK$)', name)}
 """dict[str, int]: every status by its name."""
 
 CODE_NAMES: dict[int, str] = {number: name for name, number in CODES.items()}
@@ -114,7 +113,7 @@ def text_of(function: Any, *arguments: Any, capacity: int = 1024) -> str:
     """
     buffer = ffi.new('char[]', capacity)
     function(*arguments, buffer, capacity)
-    return ffi.string(buffer).decode('utf-8', 'replace')  # type: ignore[no-any-return]
+    return bytes(ffi.string(buffer)).decode('utf-8', 'replace')
 
 
 def error_text(code: int) -> str:

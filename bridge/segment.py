@@ -1,7 +1,7 @@
 """The worker's side of a segment: batches of commands as numpy descriptors, and responses.
 
-`Segment` is a thin face of ``iblbridge_worker.h``. A batch costs one C call, one copy of the payloads and one msgpack stream, however many
-commands of however many clients it holds.
+`Segment` is a thin face of ``iblbridge_worker.h``. A batch costs one C call, one copy of the payloads and one msgpack
+stream, however many commands of however many clients it holds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from bridge.errors import check
 from bridge.native import CODES, ffi, lib, struct_dtype, text_of
 
 COMMAND: np.dtype[Any] = struct_dtype('iblbw_command')
-"""numpy.dtype: a command's descriptor: slot, generation, position and request tell which it is; stamp and ttl (ns), message and flags what."""
+"""numpy.dtype: a command's descriptor: slot, generation, position and request tell which it is; stamp and ttl (ns),
+message and flags what."""
 
 BATCH = 256  # commands at a time
 _COLUMNS = ('request', 'slot', 'message', 'flags', 'stamp', 'payload_bytes')
@@ -162,7 +163,9 @@ class Segment:
         last = descriptors[-1]
         payloads = bytes(ffi.buffer(self._payload, int(last['payload_offset']) + int(last['payload_bytes'])))
         rows = zip(descriptors[list(_COLUMNS)].tolist(), unpack_batch(descriptors, payloads), strict=True)
-        return descriptors, [Command(batch + i, batch, *columns, *said) for i, (columns, said) in enumerate(rows)]
+        return descriptors, [
+            Command._make((batch + i, batch, *columns, *said)) for i, (columns, said) in enumerate(rows)
+        ]
 
     def accept(self, command: Command) -> int:
         """Make a command ours, directly before its first datagram.
@@ -170,7 +173,8 @@ class Segment:
         Returns
         -------
         int
-            0: send it; ``IBLB_E_EXPIRED`` or ``IBLB_E_ABORTED``: answer it so; ``IBLB_E_CANCELLED``: forget it; ``IBLB_E_SUPERSEDED``: stop.
+            0: send it; ``IBLB_E_EXPIRED`` or ``IBLB_E_ABORTED``: answer it so; ``IBLB_E_CANCELLED``: forget it;
+            ``IBLB_E_SUPERSEDED``: stop.
         """
         return int(lib.iblbw_accept(self._worker, command.key))
 

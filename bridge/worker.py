@@ -1,7 +1,8 @@
 """The worker: takes commands from the segment, has `Auxiliaries` carry them out, and writes back what each service did.
 
-Two threads meet here. The one that calls `Worker.run` takes batches, decodes and refuses; the network thread of `Auxiliaries` asks `accept`
-directly before a command's first datagram and, when its outcomes are there, writes the response. Neither waits for the other.
+Two threads meet here. The one that calls `Worker.run` takes batches, decodes and refuses; the network thread of
+`Auxiliaries` asks `accept` directly before a command's first datagram and, when its outcomes are there, writes the
+response. Neither waits for the other.
 
 A command is answered exactly once, whatever happens to it: each path below ends in `_answer`.
 """
@@ -13,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent import futures
 from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOK = 0.25  # s: how often the loop comes up by itself, to note health and try held responses again
+_LOOK = 1.0  # s: how often the loop comes up by itself, to note health and try held responses again
 _GRACE = 2.0  # s: what a clean stop leaves to commands whose answer is under way
 
 
@@ -172,24 +174,22 @@ class Worker:
 
     def _finish(self) -> None:
         """Answer everything: what is under way gets a moment to be answered by its services, the rest is aborted."""
+        futures.wait(list(self._under_way.values()), timeout=_GRACE)
+        self._auxiliaries.close()  # ends what is still under way, as aborted
         until = time.monotonic() + _GRACE
-        for future in list(self._under_way.values()):
-            try:
-                future.exception(max(until - time.monotonic(), 0))
-            except Exception:  # not done in time, or cancelled: closing the services ends it
-                break
-        self._auxiliaries.close()
-        while not self._failure and (self._pass(0) or self._held) and time.monotonic() < until + _GRACE:
-            if self._held:
-                self._segment_pause()
+        while not self._failure and time.monotonic() < until and (self._pass(0.02) or self._held):
+            pass
         if self._held:
             log.warning('%d responses could not be delivered: their clients do not read', len(self._held))
 
-    def _segment_pause(self) -> None:
-        self._pass(0.05)
-
     def close(self, *, remove: bool = False) -> None:
-        """Close the services' sockets and let go of the segment; `remove`: delete it, and tell its clients. Harmless twice."""
+        """Close the services' sockets and let go of the segment. Harmless twice.
+
+        Parameters
+        ----------
+        remove : bool
+            Delete the segment's file, and tell the clients that it is gone.
+        """
         self._auxiliaries.close()
         self._segment.close(remove=remove)
 
@@ -215,7 +215,7 @@ class Worker:
                 raise Refused(CODES['IBLB_E_OUTCOME_UNKNOWN'], error_text(CODES['IBLB_E_OUTCOME_UNKNOWN']))
             name, args = decode_arguments(command.message, command.arguments, command.is_json, command.payload_bytes)
             chosen = choose_services(command.services, list(self._services))
-            if name in LOCAL:
+            if name in LOCAL or not chosen:
                 errand.gate()
                 self._answer(errand, 0, '', self._local_entries(name, chosen))
                 return
@@ -256,7 +256,7 @@ class Worker:
             self._answer(errand, code, error_text(code))
 
     def _local_entries(self, name: str, chosen: Sequence[str]) -> list[dict[str, Any]]:
-        if name == 'PING':
+        if name != 'SERVICES':
             return []
         now = time.perf_counter_ns()
         return [

@@ -1,0 +1,43 @@
+"""What many tests need: a directory of their own for segments, and a rig that is served in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.worker import Worker
+
+
+@pytest.fixture(autouse=True)
+def segment_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory for segments that no other test, and no real worker, uses."""
+    monkeypatch.setenv('IBLBRIDGE_DIR', str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Worker]]:
+    """Return a function that starts a worker in a thread; all are stopped at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def start(segment: str = 'rig', services: Mapping[str, str] | Any = (), **options: Any) -> Worker:
+            worker = Worker(segment, services, **options)
+            thread = threading.Thread(target=worker.run, name='worker', daemon=True)
+            thread.start()
+
+            def end() -> None:
+                worker.stop()
+                thread.join(10)
+                assert not thread.is_alive(), 'the worker does not stop'
+                worker.close()
+
+            stack.callback(end)
+            worker.end_of_test = end  # type: ignore[attr-defined]
+            return worker
+
+        yield start

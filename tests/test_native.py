@@ -1,0 +1,73 @@
+"""The library as Python sees it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bridge import errors, native
+from bridge.segment import COMMAND
+
+
+def test_the_declarations_hold_nothing_that_the_parser_would_have_to_know():
+    header = """
+    /* a comment */
+    #ifndef X_H
+    #define X_H
+    #define NUMBER -8001 /* why */
+    #ifdef __cplusplus
+    extern "C" {
+    #endif
+    IBLB_API int f(int a);
+    #endif
+    """
+    kept = [line for line in native.declarations(header).split('\n') if line.strip()]
+    assert [line.strip() for line in kept] == ['#define NUMBER -8001', 'int f(int a);']
+
+
+def test_every_code_has_a_sentence_and_a_name():
+    assert len(native.CODES) > 40
+    for name, code in native.CODES.items():
+        assert len(native.error_text(code)) > 10, name
+        assert native.CODE_NAMES[code] == name
+
+
+def test_a_code_that_does_not_exist_has_no_text():
+    assert native.error_text(-1) == ''
+
+
+def test_the_descriptor_is_the_c_structure_field_by_field():
+    row = native.ffi.new('struct iblbw_command *')
+    row.request, row.ttl, row.message, row.payload_bytes = 2**63, -5, -7, 9
+    seen = np.frombuffer(native.ffi.buffer(row), dtype=COMMAND)[0]
+    assert (seen['request'], seen['ttl'], seen['message'], seen['payload_bytes']) == (2**63, -5, -7, 9)
+    assert COMMAND.itemsize == native.ffi.sizeof('struct iblbw_command')
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind'),
+    [
+        ('IBLB_E_ARGUMENT', errors.Misuse),
+        ('IBLB_E_NO_SEGMENT', errors.NoSegment),
+        ('IBLB_E_NO_WORKER', errors.NoWorker),
+        ('IBLB_E_WORKER_BUSY', errors.WorkerBusy),
+        ('IBLB_E_PARTIAL', errors.ServiceFailure),
+        ('IBLB_E_OUTCOME_UNKNOWN', errors.OutcomeUnknown),
+        ('IBLB_E_SYSTEM', errors.BridgeError),
+    ],
+)
+def test_a_code_becomes_the_exception_of_its_kind(name, kind):
+    error = errors.error_for(native.CODES[name], 'a sentence', {'code': 1})
+    assert type(error) is kind
+    assert (error.code, error.name, error.text, error.response) == (native.CODES[name], name, 'a sentence', {'code': 1})
+    assert name in str(error)
+
+
+def test_warnings_and_success_are_no_exceptions():
+    assert errors.check(0) == 0
+    assert errors.check(native.CODES['IBLB_W_NO_WORKER']) == 5001
+
+
+def test_the_library_and_its_headers_and_tools_lie_in_one_place():
+    for part in ('include/iblbridge.h', 'lib/libiblbridge.so', 'lib/pkgconfig/iblbridge.pc', 'bin/iblb'):
+        assert (native.PREFIX / part).exists(), part

@@ -1,0 +1,210 @@
+"""The worker's side of a segment: batches, their order, and what a worker finds when it comes to one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+from peers import eventually
+
+from bridge.client import Client
+from bridge.errors import BridgeError, NoSegment, OutcomeUnknown, WorkerBusy
+from bridge.native import CODES
+from bridge.segment import BATCH, COMMAND, Segment
+
+
+def answer(segment: Segment, command, code: int = 0, **body) -> bool:
+    return segment.respond(command, code, msgpack.packb({'code': code, 'error': '', **body}))
+
+
+def test_a_batch_is_one_structured_array_in_the_order_of_sending_across_clients():
+    with Segment('rig') as segment, Client('rig', 'a') as a, Client('rig', 'b') as b:
+        sent = [client.send('EXPINIT', i) and (name, i) for i in range(20) for name, client in (('a', a), ('b', b))]
+        descriptors, commands = segment.take(1)
+        assert isinstance(descriptors, np.ndarray) and descriptors.dtype == COMMAND and descriptors.shape == (40,)
+        assert np.all(np.diff(descriptors['stamp'].astype(np.int64)) > 0)
+        assert [msgpack_args(c) for c in commands] == [i for _, i in sent]
+        assert [c.slot for c in commands] == [0, 1] * 20
+
+
+def msgpack_args(command) -> object:
+    import json
+
+    return json.loads(command.arguments)[0]
+
+
+def test_more_commands_than_a_batch_holds_come_in_several():
+    with Segment('rig') as segment, Client('rig') as client:
+        for i in range(BATCH + 10):
+            client.send('EXPINIT', i)
+        first, second = segment.take(1)[1], segment.take(1)[1]
+        assert (len(first), len(second)) == (BATCH, 10)
+        assert [msgpack_args(c) for c in first + second] == list(range(BATCH + 10))
+
+
+def test_an_interrupt_comes_before_what_was_sent_before_it_and_aborts_it():
+    with Segment('rig') as segment, Client('rig', 'a') as a, Client('rig', 'b') as b:
+        a.send('EXPINIT')
+        b.send('EXPINIT')
+        b.send('EXPINTERRUPT')
+        a.send('EXPSTATUS')
+        commands = segment.take(1)[1]
+        assert [c.message for c in commands] == [16, 1, 1, 32]
+        assert [segment.accept(c) for c in commands] == [0, CODES['IBLB_E_ABORTED'], CODES['IBLB_E_ABORTED'], 0]
+
+
+def test_an_interrupt_of_one_service_does_not_abort_what_is_for_others():
+    with Segment('rig') as segment, Client('rig') as client:
+        segment.publish_services(['cameras'])
+        client.send('EXPINIT')
+        client.send('EXPINTERRUPT', services=['cameras'])
+        interrupt, init = segment.take(1)[1]
+        assert (interrupt.services, segment.accept(interrupt), segment.accept(init)) == ('cameras', 0, 0)
+
+
+def test_the_end_of_a_full_ring_is_kept_for_interrupts():
+    with Segment('rig', command_bytes=16 << 10) as segment, Client('rig') as client:
+        with pytest.raises(BridgeError) as full:
+            for _ in range(1000):
+                client.send('EXPINIT', 'x' * 100)
+        assert full.value.name == 'IBLB_E_FULL'
+        client.send('EXPINTERRUPT')
+        assert segment.take(1)[1][0].message == 16
+
+
+def test_a_command_older_than_its_time_to_live_is_expired():
+    with Segment('rig') as segment, Client('rig') as client:
+        client.send('EXPSTART', 'r', ttl=0.001)
+        client.send('EXPSTART', 'r', ttl=None)
+        (old, lasting) = segment.take(1)[1]
+        assert eventually(lambda: segment.accept(old) == CODES['IBLB_E_EXPIRED'])
+        assert segment.accept(lasting) == 0
+
+
+def test_a_withdrawn_command_is_not_accepted_and_an_accepted_one_not_withdrawn():
+    with Segment('rig') as segment, Client('rig') as client:
+        first, second = client.send('EXPINIT'), client.send('EXPINIT')
+        one, two = segment.take(1)[1]
+        assert client.cancel(first) is True
+        assert segment.accept(one) == CODES['IBLB_E_CANCELLED']
+        assert segment.accept(two) == 0
+        assert client.cancel(second) is False
+
+
+def test_a_second_worker_is_refused_and_the_first_one_named():
+    with Segment('rig'), pytest.raises(WorkerBusy, match=f'process {os.getpid()}'):
+        Segment('rig')
+
+
+def test_a_new_worker_finds_what_was_published_and_knows_what_was_accepted():
+    first = Segment('rig')
+    with Client('rig') as client:
+        accepted, published, answered = (client.send('EXPINIT', i) for i in range(3))
+        commands = first.take(1)[1]
+        assert first.accept(commands[0]) == 0
+        assert answer(first, commands[2])
+        first.close()
+        with Segment('rig') as second:
+            assert second.epoch == first.epoch + 1
+            one, two = second.take(1)[1]
+            assert (one.is_orphan, two.is_orphan) == (True, False)
+            assert one.request % 2**31 == accepted and two.request % 2**31 == published
+            answer(second, one, CODES['IBLB_E_OUTCOME_UNKNOWN'])
+            with pytest.raises(OutcomeUnknown):
+                client.wait(accepted, 1)
+            assert client.wait(answered, 1)['code'] == 0
+
+
+def test_a_segment_of_another_boot_is_retired_and_nothing_in_it_taken(segment_directory: Path):
+    segment = Segment('rig')
+    client = Client('rig')
+    client.send('EXPSTART', 'r')
+    segment.close()
+    with open(segment_directory / 'rig', 'r+b') as file:
+        file.seek(72)
+        file.write(b'another-boot')
+    with Segment('rig') as new:
+        assert 'earlier boot' in new.replaced
+        assert new.take(0)[1] == []
+        with pytest.raises(NoSegment) as stale:
+            client.send('EXPEND')
+        assert stale.value.name == 'IBLB_E_STALE'
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ('offset', 'content', 'name', 'said'),
+    [
+        (0, b'NOTASEGM', 'IBLB_E_SEGMENT', 'not a segment'),
+        (8, b'\x63\0\0\0', 'IBLB_E_VERSION', 'layout 99'),
+        (24, b'\xff' * 8, 'IBLB_E_SEGMENT', 'damaged'),
+        (48, b'\0\0\0\0', 'IBLB_E_SEGMENT', 'damaged'),
+        (12, b'\x09\0\0\0', 'IBLB_E_SEGMENT', 'no known state'),
+    ],
+)
+def test_a_damaged_segment_is_refused_with_the_reason_and_replaced(segment_directory, offset, content, name, said):
+    Segment('rig').close()
+    with open(segment_directory / 'rig', 'r+b') as file:
+        file.seek(offset)
+        file.write(content)
+    with pytest.raises(BridgeError, match=said) as refused:
+        Client('rig', timeout=0)
+    assert refused.value.name == name
+    with Segment('rig') as new:
+        assert said in new.replaced
+        Client('rig').close()
+
+
+def test_a_segment_cut_short_is_refused_and_replaced(segment_directory: Path):
+    Segment('rig').close()
+    os.truncate(segment_directory / 'rig', 5000)
+    with pytest.raises(BridgeError, match='damaged'):
+        Client('rig', timeout=0)
+    with Segment('rig') as new:
+        assert 'damaged' in new.replaced
+
+
+def test_the_slot_of_a_killed_client_is_free_once_its_commands_are_answered():
+    code = 'import os; from bridge.client import Client; Client("rig", "dies").send("EXPINIT"); os.kill(os.getpid(), 9)'
+    with Segment('rig') as segment:
+        subprocess.run([sys.executable, '-c', code], check=False, timeout=30)
+        (command,) = segment.take(2)[1]
+        with Client('rig', 'other') as other:
+            other.send('EXPINIT')
+            assert segment.take(1)[1][0].slot == 1, 'the dead client is not done: its slot stays taken'
+        assert segment.accept(command) == 0
+        answer(segment, command)
+
+        def slot_0_is_free() -> bool:
+            segment.take(0.01)
+            with Client('rig', 'next') as client:
+                client.send('EXPINIT')
+                return segment.take(1)[1][-1].slot == 0
+
+        assert eventually(slot_0_is_free)
+
+
+def test_nobody_else_can_reach_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    open_directory = tmp_path / 'open'
+    open_directory.mkdir()
+    open_directory.chmod(0o777)
+    monkeypatch.setenv('IBLBRIDGE_DIR', str(open_directory))
+    with pytest.raises(NoSegment, match='Everybody can write') as refused:
+        Segment('rig')
+    assert refused.value.name == 'IBLB_E_PERMISSION'
+
+
+def test_services_are_known_to_clients_by_name():
+    with Segment('rig') as segment, Client('rig') as client:
+        segment.publish_services(['cameras:left', 'éphys'])
+        segment.publish_services_up(1)
+        assert client.worker_state() == (True, 2, 1)
+        client.send('EXPINIT', services=['éphys', 'cameras:left'])
+        with pytest.raises(BridgeError, match='"scope"'):
+            client.send('EXPINIT', services=['scope'])
+        assert segment.take(1)[1][0].services == 'éphys,cameras:left'
