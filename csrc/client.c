@@ -47,8 +47,9 @@ static int name_taken(const struct segment *segment, const char *client, struct 
         shared_read(name, slot.header->client, sizeof name);
         name[NAME_BYTES - 1] = '\0';
         if (strcmp(name, client) == 0 && os_locked(segment->locks, slot_lock(i)))
-            return problem_set(problem, IBLB_E_NAME_TAKEN, "The client name \"%s\" is in use by process %" PRIu32 ". Use another name, or end it.",
-                               client, load32_relaxed(&slot.header->pid));
+            return problem_set(problem, IBLB_E_NAME_TAKEN,
+                               "The client name \"%s\" is in use by process %" PRIu32 ". Use another name, or end it.", client,
+                               load32_relaxed(&slot.header->pid));
     }
     return IBLB_OK;
 }

@@ -1,7 +1,7 @@
 /* commands.c: send, wait, call, cancel.
  *
- * A command is checked completely before a byte of it is written, then written behind the tail, then published by one store. From then on it
- * is the worker's, but for one thing: its owner may swap PUBLISHED for CANCELLED, and whoever swaps first wins.
+ * A command is checked completely before a byte of it is written, then written behind the tail, then published by one store. From then on
+ * it is the worker's, but for one thing: its owner may swap PUBLISHED for CANCELLED, and whoever swaps first wins.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -25,9 +25,11 @@ struct arguments {
 /* --- checking what the caller gave --- */
 
 static int check_message(int message, struct problem *problem) {
-    if ((message >= IBLB_EXPINIT && message <= IBLB_ALYX && (message & (message - 1)) == 0) || message == IBLB_PING || message == IBLB_SERVICES)
+    if ((message >= IBLB_EXPINIT && message <= IBLB_ALYX && (message & (message - 1)) == 0) || message == IBLB_PING ||
+        message == IBLB_SERVICES)
         return IBLB_OK;
-    return problem_set(problem, IBLB_E_MESSAGE, "%d is no message. Use IBLB_EXPINIT (1) to IBLB_ALYX (128), IBLB_PING or IBLB_SERVICES.", message);
+    return problem_set(problem, IBLB_E_MESSAGE, "%d is no message. Use IBLB_EXPINIT (1) to IBLB_ALYX (128), IBLB_PING or IBLB_SERVICES.",
+                       message);
 }
 
 static int check_json(const char *text, struct arguments *arguments, struct problem *problem) {
@@ -100,7 +102,8 @@ static int check_services(struct handle *handle, const char *services, struct pr
         if (end == name)
             return problem_set(problem, IBLB_E_SERVICE, "A name in the list of services \"%.200s\" is empty.", services);
         if (handle->alive && !known_service(&handle->segment, name, (size_t)(end - name)))
-            return problem_set(problem, IBLB_E_SERVICE, "The worker has no service \"%.*s\". Check the name, or add it and restart the worker.",
+            return problem_set(problem, IBLB_E_SERVICE,
+                               "The worker has no service \"%.*s\". Check the name, or add it and restart the worker.",
                                (int)(end - name < 200 ? end - name : 200), name);
         name = next + 1;
     }
@@ -139,8 +142,8 @@ static void write_payload(unsigned char *to, const char *services, size_t length
 }
 
 /* With the mutex held. */
-static int write_command(struct handle *handle, const char *services, int message, const struct arguments *arguments, int ttl_ms, uint32_t flags,
-                         uint64_t number, struct problem *problem) {
+static int write_command(struct handle *handle, const char *services, int message, const struct arguments *arguments, int ttl_ms,
+                         uint32_t flags, uint64_t number, struct problem *problem) {
     const struct ring *ring = &handle->slot.command;
     int interrupt = message == IBLB_EXPINTERRUPT;
     uint32_t keep = interrupt ? 0 : INTERRUPT_RESERVE;
@@ -153,7 +156,8 @@ static int write_command(struct handle *handle, const char *services, int messag
     enum ring_result room = ring_claim(ring, handle->command_tail, record_size(sizeof(struct command_record) + payload), keep, &space);
     if (room == RING_FULL)
         return problem_set(problem, IBLB_E_FULL, "The command ring is full of commands without an answer%s",
-                           handle_worker_alive(handle, 1) ? ". Wait for some; an EXPINTERRUPT still gets in." : ", and no worker lives. Start it.");
+                           handle_worker_alive(handle, 1) ? ". Wait for some; an EXPINTERRUPT still gets in."
+                                                          : ", and no worker lives. Start it.");
     if (room != RING_OK)
         return problem_standard(problem, IBLB_E_SEGMENT);
     uint64_t now = os_clock_ns();
@@ -237,8 +241,8 @@ static int check_call(struct handle *handle, const char *services, int message, 
     return code;
 }
 
-static int send_checked(int number, const char *services, int message, const struct arguments *arguments, int ttl_ms, uint32_t flags, int *request,
-                        const struct problem *refused) {
+static int send_checked(int number, const char *services, int message, const struct arguments *arguments, int ttl_ms, uint32_t flags,
+                        int *request, const struct problem *refused) {
     int code;
     struct problem problem = *refused;
     struct handle *handle = handle_hold(number, &code);
@@ -323,8 +327,8 @@ static int take(struct entry *entry, const struct body *body, struct problem *pr
         code = problem_set(problem, IBLB_E_SEGMENT, "The response cannot be read: %s", wrong);
         needed = 0;
     } else if (needed > capacity && (body->bytes || body->needed)) {
-        code = problem_set(problem, IBLB_E_BUFFER, "The response takes %zu bytes and the buffer has %zu; it is kept: call iblb_wait again.", needed,
-                           capacity);
+        code = problem_set(problem, IBLB_E_BUFFER, "The response takes %zu bytes and the buffer has %zu; it is kept: call iblb_wait again.",
+                           needed, capacity);
     } else {
         if (!body->as_json && capacity >= needed && needed)
             memcpy(body->bytes, entry->body, needed);
@@ -340,7 +344,8 @@ static int take(struct entry *entry, const struct body *body, struct problem *pr
     return code;
 }
 
-/* With the mutex held and nothing to be had: sleeps until the next look is worth it. One thread parks in shared memory, the others follow it. */
+/* With the mutex held and nothing to be had: sleeps until the next look is worth it. One thread parks in shared memory, the others follow
+ * it. */
 static void sleep_until_change(struct handle *handle, uint64_t until) {
     struct bell *bell = &handle->slot.header->client_bell;
     uint64_t now = os_clock_ns(), left = until > now ? until - now : 0;
@@ -457,7 +462,8 @@ static int withdraw(const struct handle *handle, const struct entry *entry) {
     if (entry->state != ENTRY_OPEN)
         return 0;
     struct command_record *record = (void *)ring_at(&handle->slot.command, entry->position);
-    return record->request == entry->number && swap_if64(&record->control, STATE_PUBLISHED, STATE_CANCELLED); /* against the worker's accept */
+    return record->request == entry->number &&
+           swap_if64(&record->control, STATE_PUBLISHED, STATE_CANCELLED); /* against the worker's accept */
 }
 
 IBLB_API int iblb_cancel(int number, int request) {
@@ -495,7 +501,8 @@ static int give_up(struct handle *handle, int request, int waited, struct proble
     inbox_free(entry);
     if (waited == IBLB_E_TIMEOUT)
         return problem_standard(problem, IBLB_E_NOT_SENT);
-    return problem_set(problem, IBLB_E_NO_WORKER, "No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.");
+    return problem_set(problem, IBLB_E_NO_WORKER,
+                       "No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.");
 }
 
 IBLB_API int iblb_call(int number, const char *services, int message, const char *args_json, int timeout_ms, char *json, int capacity,

@@ -1,8 +1,8 @@
 /* inbox.h: a handle's open requests, and the responses that came before somebody asked for them.
  *
- * Responses are moved out of the shared ring by whatever call comes first, so that one that nobody reads blocks nothing but itself. The number
- * of a request (64 bits, never reused in a slot) gives its place: number mod INBOX_ENTRIES; numbers whose place is taken are skipped. What the
- * caller sees is the number's lower 31 bits. Private memory only; guarded by the handle's mutex.
+ * Responses are moved out of the shared ring by whatever call comes first, so that one that nobody reads blocks nothing but itself. The
+ * number of a request (64 bits, never reused in a slot) gives its place: number mod INBOX_ENTRIES; numbers whose place is taken are
+ * skipped. What the caller sees is the number's lower 31 bits. Private memory only; guarded by the handle's mutex.
  */
 #ifndef IBLB_INBOX_H
 #define IBLB_INBOX_H

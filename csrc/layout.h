@@ -6,8 +6,8 @@
  *     ...      slot 1 ...
  *
  * A ring is a power of two of bytes; head and tail count bytes since it was made and never wrap in practice. The consumer owns head, the
- * producer owns tail. Records begin at multiples of 64 and never cross the end: a RECORD_PAD fills the gap and is published by the same tail
- * store as the record behind it.
+ * producer owns tail. Records begin at multiples of 64 and never cross the end: a RECORD_PAD fills the gap and is published by the same
+ * tail store as the record behind it.
  *
  * The same for 32- and 64-bit processes: every 64-bit field is aligned to 8 explicitly. `magic`, `layout_version`, `state` and `lock_base`
  * keep their places in all versions.
@@ -22,7 +22,7 @@
 #include "atomics.h"
 
 #define LAYOUT_VERSION 1u
-#define SEGMENT_MAGIC "IBLBRIDG" /* 8 bytes, no NUL */
+#define SEGMENT_MAGIC "IBLBRIDG"        /* 8 bytes, no NUL */
 #define LOCK_BASE 0x4000000000000000ull /* lock of the worker; slot i: + 2 (i + 1); claiming: - 2. Two bytes each. */
 
 #define MAX_SLOTS 64u
@@ -96,9 +96,9 @@ struct ring_header {
 };
 
 struct slot_header {
-    shared_u32 state;      /* enum slot_state; FREE is written by the worker only, and last */
-    shared_u32 generation; /* counts the claims */
-    shared_u32 pid;        /* for people */
+    shared_u32 state;           /* enum slot_state; FREE is written by the worker only, and last */
+    shared_u32 generation;      /* counts the claims */
+    shared_u32 pid;             /* for people */
     shared_u32 response_wanted; /* the worker holds a response that did not fit; whoever makes room rings it */
     FIELD64 shared_u64 since;
     FIELD64 shared_u64 next_request; /* goes on across claims */
@@ -128,7 +128,7 @@ struct command_record {
     FIELD64 int64_t ttl;    /* ns, negative: none */
     uint32_t generation;
     int32_t message;
-    uint32_t flags; /* enum command_flag */
+    uint32_t flags;         /* enum command_flag */
     uint32_t payload_bytes; /* msgpack: a str with the services' names, then the arguments (JSON: as a str; none: nil) */
 };
 

@@ -1,7 +1,7 @@
 /* os.h: everything we ask of the operating system: files that are mapped, byte-range locks, waiting, clocks, threads.
  *
- * One file per system implements it (os_linux.c). No other file includes a system header. Functions that fail fill in a `struct problem` whose
- * sentence names the path and the system's own reason.
+ * One file per system implements it (os_linux.c). No other file includes a system header. Functions that fail fill in a `struct problem`
+ * whose sentence names the path and the system's own reason.
  */
 #ifndef IBLB_OS_H
 #define IBLB_OS_H
@@ -35,9 +35,9 @@ void os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void))
 
 /* --- clocks, ns --- */
 
-uint64_t os_clock_ns(void);      /* CLOCK_MONOTONIC: stands still while the PC sleeps */
-uint64_t os_wall_ns(void);       /* since 1970 */
-uint64_t os_asleep_ns(void);     /* how long the PC has slept since it was booted */
+uint64_t os_clock_ns(void);  /* CLOCK_MONOTONIC: stands still while the PC sleeps */
+uint64_t os_wall_ns(void);   /* since 1970 */
+uint64_t os_asleep_ns(void); /* how long the PC has slept since it was booted */
 void os_sleep_ns(uint64_t time);
 
 /* --- this process, this machine --- */
@@ -52,24 +52,24 @@ void os_boot_id(char id[40]); /* the same until the next boot; zero-padded */
 typedef int os_file; /* OS_NO_FILE: none */
 #define OS_NO_FILE (-1)
 
-/* The path of segment `name`. With `create`, makes the directory. Refuses one that is not ours alone: IBLB_E_PERMISSION; IBLB_E_NO_SEGMENT if
- * there is none. */
+/* The path of segment `name`. With `create`, makes the directory. Refuses one that is not ours alone: IBLB_E_PERMISSION; IBLB_E_NO_SEGMENT
+ * if there is none. */
 int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct problem *problem);
 
-int os_open(const char *path, os_file *file, struct problem *problem);                      /* IBLB_E_NO_SEGMENT, _PERMISSION, _SYSTEM */
-int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *problem);    /* a new file, its space allocated: _MEMORY */
-int os_publish(const char *temporary, const char *path);                                    /* links; 1 done, 0 there is one already, -1 */
+int os_open(const char *path, os_file *file, struct problem *problem);                   /* IBLB_E_NO_SEGMENT, _PERMISSION, _SYSTEM */
+int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *problem); /* a new file, its space allocated: _MEMORY */
+int os_publish(const char *temporary, const char *path);                                 /* links; 1 done, 0 there is one already, -1 */
 void os_unlink(const char *path);
 void os_close(os_file file);
 uint64_t os_size(os_file file);
-int os_read(os_file file, void *to, size_t bytes);      /* from the beginning; 0 or -1 */
-int os_same_file(os_file file, const char *path);       /* 1 if the path still leads to this file */
+int os_read(os_file file, void *to, size_t bytes); /* from the beginning; 0 or -1 */
+int os_same_file(os_file file, const char *path);  /* 1 if the path still leads to this file */
 int os_same_open(os_file one, os_file other);
-void *os_map(os_file file, size_t bytes);               /* shared, not inherited by a child; NULL if it fails */
+void *os_map(os_file file, size_t bytes); /* shared, not inherited by a child; NULL if it fails */
 void os_unmap(void *memory, size_t bytes);
 
 /* Locks of two bytes, held by the kernel for this open file and dropped when it is closed or the process dies. */
-int os_lock(os_file file, uint64_t offset);  /* 1 taken, 0 held by somebody, -1 failed */
+int os_lock(os_file file, uint64_t offset); /* 1 taken, 0 held by somebody, -1 failed */
 void os_unlock(os_file file, uint64_t offset);
 int os_locked(os_file file, uint64_t offset); /* 1 if somebody else holds it */
 

@@ -138,7 +138,8 @@ static int check_directory(const char *path, int given, struct problem *problem)
         return problem_set(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be read: %s.", path, strerror(errno));
     }
     if (!S_ISDIR(status.st_mode))
-        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Remove it or set IBLBRIDGE_DIR.", path);
+        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Remove it or set IBLBRIDGE_DIR.",
+                           path);
     if (given) {
         struct statfs system;
         if (status.st_mode & S_IWOTH)

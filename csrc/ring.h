@@ -1,7 +1,7 @@
 /* ring.h: a single-producer, single-consumer ring of records over memory that the caller hands in. No system call, no allocation.
  *
- * The producer keeps its own tail and the consumer its own head (or a cursor beyond it); what the other side wrote is read once and checked,
- * because it may be anything. Positions count bytes since the ring was made.
+ * The producer keeps its own tail and the consumer its own head (or a cursor beyond it); what the other side wrote is read once and
+ * checked, because it may be anything. Positions count bytes since the ring was made.
  *
  *     producer                                        consumer
  *     ring_claim(&ring, tail, bytes, keep, &space)    for (; ring_peek(&ring, at, tail, &header) == RING_OK; at += header.bytes)

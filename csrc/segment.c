@@ -12,13 +12,14 @@ static const struct segment_sizes default_sizes = {DEFAULT_SLOTS, DEFAULT_COMMAN
 int segment_check_name(const char *name, struct problem *problem) {
     size_t length = strlen(name);
     if (length == 0 || length >= NAME_BYTES || name[0] == '.')
-        return problem_set(problem, IBLB_E_NAME, "A segment's name has 1 to %u characters and does not begin with a dot, and \"%.80s\" is not so.",
+        return problem_set(problem, IBLB_E_NAME,
+                           "A segment's name has 1 to %u characters and does not begin with a dot, and \"%.80s\" is not so.",
                            NAME_BYTES - 1, name);
     for (size_t i = 0; i < length; i++) {
         char c = name[i];
         if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-'))
-            return problem_set(problem, IBLB_E_NAME, "The segment's name \"%s\" holds a character other than A-Z a-z 0-9 . _ - at offset %zu.",
-                               name, i);
+            return problem_set(problem, IBLB_E_NAME,
+                               "The segment's name \"%s\" holds a character other than A-Z a-z 0-9 . _ - at offset %zu.", name, i);
     }
     return IBLB_OK;
 }
@@ -38,8 +39,8 @@ static int ring_bytes_fit(uint32_t bytes) {
 }
 
 static int sizes_fit(const struct segment_sizes *sizes) {
-    return sizes->slots >= 2 && sizes->slots <= MAX_SLOTS && ring_bytes_fit(sizes->command_bytes) && ring_bytes_fit(sizes->response_bytes) &&
-           ring_bytes_fit(sizes->event_bytes) && total_bytes(sizes) <= SIZE_MAX / 2;
+    return sizes->slots >= 2 && sizes->slots <= MAX_SLOTS && ring_bytes_fit(sizes->command_bytes) &&
+           ring_bytes_fit(sizes->response_bytes) && ring_bytes_fit(sizes->event_bytes) && total_bytes(sizes) <= SIZE_MAX / 2;
 }
 
 void segment_slot(const struct segment *segment, uint32_t index, struct slot *slot) {
@@ -65,13 +66,15 @@ static int judge(os_file file, const char *path, struct segment_header *header, 
     if (bytes < sizeof *header || os_read(file, header, sizeof *header) != 0 || memcmp(header->magic, SEGMENT_MAGIC, 8) != 0)
         return problem_set(problem, IBLB_E_SEGMENT, "%s is not a segment of iblbridge. Restart the worker to replace it.", path);
     if (header->layout_version != LAYOUT_VERSION)
-        return problem_set(problem, IBLB_E_VERSION, "The segment %s has layout %" PRIu32 " and this library (version %d) layout %u. %s", path,
-                           header->layout_version, IBLB_VERSION, LAYOUT_VERSION, "Use the library of the worker's iblbridge package.");
+        return problem_set(problem, IBLB_E_VERSION, "The segment %s has layout %" PRIu32 " and this library (version %d) layout %u. %s",
+                           path, header->layout_version, IBLB_VERSION, LAYOUT_VERSION,
+                           "Use the library of the worker's iblbridge package.");
     struct segment_sizes sizes = {header->slots, header->command_bytes, header->response_bytes, header->event_bytes};
-    if (header->lock_base != LOCK_BASE || !sizes_fit(&sizes) || header->segment_bytes != total_bytes(&sizes) || bytes < header->segment_bytes ||
-        (header->wait_mechanism != WAIT_FUTEX && header->wait_mechanism != WAIT_POLL))
-        return problem_set(problem, IBLB_E_SEGMENT, "The segment %s is damaged: its header and its size (%" PRIu64 " bytes) do not agree. %s",
-                           path, bytes, "Restart the worker to replace it.");
+    if (header->lock_base != LOCK_BASE || !sizes_fit(&sizes) || header->segment_bytes != total_bytes(&sizes) ||
+        bytes < header->segment_bytes || (header->wait_mechanism != WAIT_FUTEX && header->wait_mechanism != WAIT_POLL))
+        return problem_set(problem, IBLB_E_SEGMENT,
+                           "The segment %s is damaged: its header and its size (%" PRIu64 " bytes) do not agree. %s", path, bytes,
+                           "Restart the worker to replace it.");
     os_boot_id(boot_id);
     if (memcmp(boot_id, header->boot_id, sizeof boot_id) != 0)
         return problem_set(problem, IBLB_E_STALE, "The segment %s was left by an earlier boot of this PC. Start the worker.", path);
@@ -168,7 +171,8 @@ static int make(struct segment *segment, const struct segment_sizes *sizes, stru
     shared_write(segment->header, &header, sizeof header); /* the rest of the file is zero: free slots, empty rings */
     if (os_lock(segment->locks, worker_lock()) != 1) {
         os_unlink(temporary);
-        return problem_set(problem, IBLB_E_SYSTEM, "The file system of %s does not lock files. Set IBLBRIDGE_DIR to a local one.", segment->path);
+        return problem_set(problem, IBLB_E_SYSTEM, "The file system of %s does not lock files. Set IBLBRIDGE_DIR to a local one.",
+                           segment->path);
     }
     int published = os_publish(temporary, segment->path);
     if (published < 0)
@@ -188,7 +192,8 @@ static int adopt(struct segment *segment, char replaced[PROBLEM_BYTES], struct p
     if (locked == 0)
         return worker_busy(segment, problem);
     if (locked < 0)
-        return problem_set(problem, IBLB_E_SYSTEM, "The file system of %s does not lock files. Set IBLBRIDGE_DIR to a local one.", segment->path);
+        return problem_set(problem, IBLB_E_SYSTEM, "The file system of %s does not lock files. Set IBLBRIDGE_DIR to a local one.",
+                           segment->path);
     if (!os_same_open(segment->file, segment->locks) || !os_same_file(segment->locks, segment->path))
         return IBLB_E_STALE;
     code = judge(segment->file, segment->path, &header, problem);
@@ -227,8 +232,8 @@ int segment_serve(struct segment *segment, const char *name, const struct segmen
     sizes.response_bytes = sizes.response_bytes ? sizes.response_bytes : default_sizes.response_bytes;
     sizes.event_bytes = sizes.event_bytes ? sizes.event_bytes : default_sizes.event_bytes;
     if (!sizes_fit(&sizes))
-        return problem_set(problem, IBLB_E_ARGUMENT, "Slots must be 2 to %u, rings powers of two from %u to %u bytes.", MAX_SLOTS, MIN_RING_BYTES,
-                           MAX_RING_BYTES);
+        return problem_set(problem, IBLB_E_ARGUMENT, "Slots must be 2 to %u, rings powers of two from %u to %u bytes.", MAX_SLOTS,
+                           MIN_RING_BYTES, MAX_RING_BYTES);
     int code = os_segment_path(name, 1, segment->path, problem);
     /* Each round either ends or meets a file that changed under its hands; those who change it make progress. */
     for (int round = 0; code == IBLB_OK && round < 100; round++) {

@@ -1,8 +1,8 @@
 /* segment.h: the segment as one process sees it: made or adopted by a worker, attached to by a client.
  *
- * Rules. Only the holder of the worker lock makes, adopts, replaces or unlinks a segment. A new one is made under a temporary name, its worker
- * lock taken, and then linked into place, so that nobody ever sees a half-made one. Sizes are read from the file once, checked against the
- * file's size, and kept here; nothing is looked up in shared memory to find out where something lies.
+ * Rules. Only the holder of the worker lock makes, adopts, replaces or unlinks a segment. A new one is made under a temporary name, its
+ * worker lock taken, and then linked into place, so that nobody ever sees a half-made one. Sizes are read from the file once, checked
+ * against the file's size, and kept here; nothing is looked up in shared memory to find out where something lies.
  */
 #ifndef IBLB_SEGMENT_H
 #define IBLB_SEGMENT_H
@@ -42,8 +42,9 @@ int segment_check_name(const char *name, struct problem *problem);
 /* For clients: maps what is there. IBLB_E_NO_SEGMENT, _SEGMENT, _VERSION, _STALE, _PERMISSION, _SYSTEM. */
 int segment_attach(struct segment *segment, const char *name, struct problem *problem);
 
-/* For the worker: adopts the segment of this boot and version, whatever its sizes, or makes one; holds the worker lock until segment_close and
- * has increased the epoch. *replaced says why an existing one was retired ("" if it was not). IBLB_E_WORKER_BUSY names the other worker. */
+/* For the worker: adopts the segment of this boot and version, whatever its sizes, or makes one; holds the worker lock until segment_close
+ * and has increased the epoch. *replaced says why an existing one was retired ("" if it was not). IBLB_E_WORKER_BUSY names the other
+ * worker. */
 int segment_serve(struct segment *segment, const char *name, const struct segment_sizes *sizes, char replaced[PROBLEM_BYTES],
                   struct problem *problem);
 

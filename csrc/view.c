@@ -26,7 +26,8 @@ static void begin(struct view *view, const struct segment *segment) {
     view->response_tail = load64_acquire(&header->response.tail);
     view->last_stamp = view->last_request = 0;
     view->early_count = view->next_known = 0;
-    if (view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN || ring_tail(&view->slot.command, view->head, &tail) == RING_CORRUPT)
+    if (view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN ||
+        ring_tail(&view->slot.command, view->head, &tail) == RING_CORRUPT)
         view_quarantine(view, segment);
 }
 
@@ -36,8 +37,7 @@ void view_look(struct view *view, const struct segment *segment) {
         begin(view, segment);
         if (state != SLOT_CLAIMED)
             view_quarantine(view, segment);
-    } else if (view->phase == PHASE_LIVE &&
-               (state != SLOT_CLAIMED || load32_relaxed(&view->slot.header->generation) != view->generation)) {
+    } else if (view->phase == PHASE_LIVE && (state != SLOT_CLAIMED || load32_relaxed(&view->slot.header->generation) != view->generation)) {
         view_quarantine(view, segment);
     }
 }

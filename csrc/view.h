@@ -4,8 +4,8 @@
  *                                    │
  *                                    └──its rings make no sense──► QUARANTINED ──owner gone──► FREE
  *
- * Everything the client can write is read once, checked, and believed only in the copy. A slot is freed with its lock held by us, when every
- * record is answered, and its state is the last thing written.
+ * Everything the client can write is read once, checked, and believed only in the copy. A slot is freed with its lock held by us, when
+ * every record is answered, and its state is the last thing written.
  */
 #ifndef IBLB_VIEW_H
 #define IBLB_VIEW_H
@@ -23,9 +23,9 @@ struct view {
     enum phase phase;
     int owned; /* the client is gone and we hold its slot's lock */
     uint32_t generation;
-    uint64_t head;          /* records before it are answered */
-    uint64_t scan;          /* records before it were taken */
-    uint64_t seen;          /* records before it were looked at for interrupts */
+    uint64_t head; /* records before it are answered */
+    uint64_t scan; /* records before it were taken */
+    uint64_t seen; /* records before it were looked at for interrupts */
     uint64_t response_tail;
     uint64_t last_stamp;
     uint64_t last_request;

@@ -1,8 +1,8 @@
 /* worker.c: the worker's side: take a batch, accept, respond. See iblbridge_worker.h.
  *
- * One thread takes, another may accept and respond; `mutex` guards the views and is never held while parked. The order of the writes is what
- * makes a crash harmless: a response stands in its ring before the command is marked answered, and a command is marked accepted before its
- * first datagram.
+ * One thread takes, another may accept and respond; `mutex` guards the views and is never held while parked. The order of the writes is
+ * what makes a crash harmless: a response stands in its ring before the command is marked answered, and a command is marked accepted before
+ * its first datagram.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -13,8 +13,8 @@
 #include "view.h"
 
 #define MS UINT64_C(1000000)
-#define SWEEP_NS (250 * MS)      /* how often we look whether a client is gone */
-#define FUTURE_NS (1 * MS)       /* a stamp may be ahead by this much */
+#define SWEEP_NS (250 * MS) /* how often we look whether a client is gone */
+#define FUTURE_NS (1 * MS)  /* a stamp may be ahead by this much */
 #define SLEEP_TOLERANCE_NS (100 * MS)
 
 struct iblbw_worker {
@@ -202,8 +202,8 @@ static int still_ours(const struct iblbw_worker *worker) {
     return load32_acquire(&header->epoch) == worker->epoch && load32_acquire(&header->state) == SEGMENT_READY;
 }
 
-/* If the PC has slept since a worker last looked, everything sent before now is too old, whatever the clocks say. The stamp is written first:
- * a crash in between repeats the look. */
+/* If the PC has slept since a worker last looked, everything sent before now is too old, whatever the clocks say. The stamp is written
+ * first: a crash in between repeats the look. */
 static void note_sleep(struct segment_header *header, uint64_t now) {
     uint64_t asleep = os_asleep_ns();
     if (asleep > load64_relaxed(&header->sleep_note) + SLEEP_TOLERANCE_NS) {
@@ -221,7 +221,8 @@ struct batch {
 
 static int payload_makes_sense(const unsigned char *payload, size_t bytes, uint32_t flags) {
     size_t first, second, where;
-    if (msgpack_check(payload, bytes, &first, &where) || payload[0] < 0xa0 || (payload[0] > 0xbf && (payload[0] < 0xd9 || payload[0] > 0xdb)))
+    if (msgpack_check(payload, bytes, &first, &where) || payload[0] < 0xa0 ||
+        (payload[0] > 0xbf && (payload[0] < 0xd9 || payload[0] > 0xdb)))
         return 0;
     if (first == bytes || msgpack_check(payload + first, bytes - first, &second, &where) || first + second != bytes)
         return 0;
@@ -236,18 +237,17 @@ static int add(struct batch *batch, const struct view *view, const struct comman
     shared_read(to, ring_at(&view->slot.command, position) + sizeof *record, record->payload_bytes);
     if (!payload_makes_sense(to, record->payload_bytes, record->flags))
         return -1;
-    batch->commands[batch->count++] =
-        (struct iblbw_command){.request = record->request,
-                               .position = position,
-                               .stamp = record->stamp,
-                               .ttl = record->ttl,
-                               .slot = view->index,
-                               .generation = view->generation,
-                               .message = record->message,
-                               .flags = (record->flags & (COMMAND_NOTIFY | COMMAND_JSON)) |
-                                        ((uint32_t)control == STATE_ACCEPTED ? (uint32_t)IBLBW_ORPHAN : 0),
-                               .payload_offset = batch->used,
-                               .payload_bytes = record->payload_bytes};
+    batch->commands[batch->count++] = (struct iblbw_command){.request = record->request,
+                                                             .position = position,
+                                                             .stamp = record->stamp,
+                                                             .ttl = record->ttl,
+                                                             .slot = view->index,
+                                                             .generation = view->generation,
+                                                             .message = record->message,
+                                                             .flags = (record->flags & (COMMAND_NOTIFY | COMMAND_JSON)) |
+                                                                      ((uint32_t)control == STATE_ACCEPTED ? (uint32_t)IBLBW_ORPHAN : 0),
+                                                             .payload_offset = batch->used,
+                                                             .payload_bytes = record->payload_bytes};
     batch->used += record->payload_bytes;
     return 1;
 }
@@ -371,9 +371,9 @@ IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_comman
     os_mutex_lock(&worker->mutex);
     uint64_t now = os_clock_ns();
     note_sleep(header, now);
-    shared_u64 *control = command->slot < worker->segment.sizes.slots ? view_control(&worker->views[command->slot], command->generation,
-                                                                                     command->position, command->request)
-                                                                      : NULL;
+    shared_u64 *control = command->slot < worker->segment.sizes.slots
+                              ? view_control(&worker->views[command->slot], command->generation, command->position, command->request)
+                              : NULL;
     if (!still_ours(worker))
         code = IBLB_E_SUPERSEDED;
     else if (control) {
@@ -386,8 +386,8 @@ IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_comman
 }
 
 /* With the mutex held. */
-static int place_response(struct iblbw_worker *worker, struct view *view, const struct iblbw_command *command, int code, const unsigned char *body,
-                          uint32_t bytes) {
+static int place_response(struct iblbw_worker *worker, struct view *view, const struct iblbw_command *command, int code,
+                          const unsigned char *body, uint32_t bytes) {
     const struct ring *ring = &view->slot.response;
     struct response_record record = {.header = {record_size(sizeof record + bytes), RECORD_RESPONSE},
                                      .request = command->request,
@@ -431,7 +431,8 @@ static int answer(struct iblbw_worker *worker, struct view *view, const struct i
         if (placed != IBLB_OK)
             return placed;
     }
-    swap_if64(control, before, (uint64_t)worker->epoch << 32 | STATE_ANSWERED); /* fails only against the owner's cancel, which ends it too */
+    swap_if64(control, before,
+              (uint64_t)worker->epoch << 32 | STATE_ANSWERED); /* fails only against the owner's cancel, which ends it too */
     view_advance(view, &worker->segment);
     if (view->owned)
         view_sweep(view, &worker->segment);
@@ -440,7 +441,8 @@ static int answer(struct iblbw_worker *worker, struct view *view, const struct i
     return IBLB_OK;
 }
 
-IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_command *command, int code, const unsigned char *body, int bytes) {
+IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_command *command, int code, const unsigned char *body,
+                           int bytes) {
     if (worker->forked)
         return fail(IBLB_E_FORKED);
     if (bytes < 0 || (bytes && !body) || command->slot >= worker->segment.sizes.slots)

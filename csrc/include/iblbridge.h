@@ -11,8 +11,8 @@
  *
  * BEFORE YOU BEGIN
  *
- * - Status: 0 is success, negative an error, positive a warning (it worked). `iblb_error_text` explains a code, `iblb_last_error` the case at
- *   hand in one sentence that says what to do.
+ * - Status: 0 is success, negative an error, positive a warning (it worked). `iblb_error_text` explains a code, `iblb_last_error`
+ *   the case at hand in one sentence that says what to do.
  * - A command that was accepted may have started a camera even if no answer came. IBLB_E_PENDING, IBLB_E_TIMEOUT and
  *   IBLB_E_OUTCOME_UNKNOWN mean "ask IBLB_EXPSTATUS before you repeat"; IBLB_E_NOT_SENT and IBLB_E_EXPIRED mean nothing was sent.
  * - After fork() the child's handles answer IBLB_E_FORKED; the parent's go on. Open anew in the child.
@@ -79,6 +79,7 @@ extern "C" {
 #define IBLB_SERVICES 8192
 
 /* Codes: who returns it; what happened. (Generated from codes.def by codes.py.) */
+/* clang-format off */
 /* codes: begin */
 #define IBLB_OK 0 /* all: Done. */
 #define IBLB_E_ARGUMENT -8001 /* all: A parameter is NULL, negative or out of range. */
@@ -126,6 +127,7 @@ extern "C" {
 #define IBLB_W_ACCEPTED 5003 /* cancel: The worker had already accepted the command; its answer will be discarded. */
 #define IBLB_W_SHORTENED 5004 /* wait, call: The response was too large for its ring; data was left out, states are complete. */
 /* codes: end */
+/* clang-format on */
 
 /* The version of the library: 10203 means 1.2.3. */
 IBLB_API int iblb_version(void);
@@ -158,17 +160,17 @@ IBLB_API int iblb_notify(int handle, const char *services, int message, const ch
 
 /* Waits for the response to `request`. Returns the status of the command: 0 only if every addressed service did what was asked;
  * IBLB_W_OPTIONAL, IBLB_W_SHORTENED; IBLB_E_PARTIAL, _ALL_FAILED, _EXPIRED, _ABORTED, _OUTCOME_UNKNOWN, _ARGS, _SERVICE, _TOO_LARGE,
- * _MESSAGE, _INTERNAL: in all these cases there is a response and it is taken. The body is written to `json` (NULL: not wanted), its size to
- * `needed`. If the buffer is too small, or `json` is NULL and `needed` is not: IBLB_E_BUFFER, and the response stays.
- * Without a response the request stays open: IBLB_E_TIMEOUT; IBLB_E_NO_WORKER at once if no worker lives (a new one will answer);
- * IBLB_E_REQUEST, _CLOSED, _CANCELLED, _STALE, _QUARANTINED, _SEGMENT, _HANDLE, _FORKED, _ARGUMENT. */
+ * _MESSAGE, _INTERNAL: in all these cases there is a response and it is taken. The body is written to `json` (NULL: not wanted), its size
+ * to `needed`. If the buffer is too small, or `json` is NULL and `needed` is not: IBLB_E_BUFFER, and the response stays. Without a response
+ * the request stays open: IBLB_E_TIMEOUT; IBLB_E_NO_WORKER at once if no worker lives (a new one will answer); IBLB_E_REQUEST, _CLOSED,
+ * _CANCELLED, _STALE, _QUARANTINED, _SEGMENT, _HANDLE, _FORKED, _ARGUMENT. */
 IBLB_API int iblb_wait(int handle, int request, int timeout_ms, char *json, int capacity, int *needed);
 
 /* The same with the body as msgpack; `capacity` and `needed` count its bytes, there is no NUL. */
 IBLB_API int iblb_wait_msgpack(int handle, int request, int timeout_ms, unsigned char *bytes, int capacity, int *needed);
 
-/* Send and wait in one call, the time to live being `timeout_ms`. *request is set once the command is published. If time is up, or no worker
- * lives: a command not yet accepted is withdrawn (IBLB_E_NOT_SENT; IBLB_E_NO_WORKER), of an accepted one the answer is still to come
+/* Send and wait in one call, the time to live being `timeout_ms`. *request is set once the command is published. If time is up, or no
+ * worker lives: a command not yet accepted is withdrawn (IBLB_E_NOT_SENT; IBLB_E_NO_WORKER), of an accepted one the answer is still to come
  * (IBLB_E_PENDING: iblb_wait, do not repeat). If `json` is too small: IBLB_E_BUFFER; ask again with iblb_wait. `json` NULL: not wanted.
  * Otherwise returns as iblb_send and iblb_wait. */
 IBLB_API int iblb_call(int handle, const char *services, int message, const char *args_json, int timeout_ms, char *json, int capacity,

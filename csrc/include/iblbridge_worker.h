@@ -23,19 +23,20 @@ struct iblbw_worker;
 struct iblbw_command {
     unsigned long long request;
     unsigned long long position;
-    unsigned long long stamp;      /* ns: when it was sent */
-    long long ttl;                 /* ns; negative: none */
+    unsigned long long stamp; /* ns: when it was sent */
+    long long ttl;            /* ns; negative: none */
     unsigned int slot;
     unsigned int generation;
     int message;
-    unsigned int flags;            /* IBLBW_NOTIFY; IBLBW_JSON: the arguments are JSON text; IBLBW_ORPHAN: accepted by an earlier worker */
-    unsigned int payload_offset;   /* in the payload buffer of the batch */
-    unsigned int payload_bytes;    /* two msgpack objects: str of the services' names, arguments */
+    unsigned int flags;          /* IBLBW_NOTIFY; IBLBW_JSON: the arguments are JSON text; IBLBW_ORPHAN: accepted by an earlier worker */
+    unsigned int payload_offset; /* in the payload buffer of the batch */
+    unsigned int payload_bytes;  /* two msgpack objects: str of the services' names, arguments */
 };
 
 /* Makes or adopts the segment and takes its worker lock. Sizes: 0 for the default. *worker: NULL on error.
  * Returns 0, IBLB_E_WORKER_BUSY (naming the other), _PERMISSION, _MEMORY, _NAME, _SYSTEM, _ARGUMENT. */
-IBLB_API int iblbw_open(const char *segment, int slots, int command_bytes, int response_bytes, int event_bytes, struct iblbw_worker **worker);
+IBLB_API int iblbw_open(const char *segment, int slots, int command_bytes, int response_bytes, int event_bytes,
+                        struct iblbw_worker **worker);
 
 /* Lets go of the segment; remove != 0: clients are told it is gone, and its file is removed. The object is freed. */
 IBLB_API void iblbw_close(struct iblbw_worker *worker, int remove);
@@ -65,9 +66,10 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
  * iblbw_respond. IBLB_E_CANCELLED: its owner withdrew it; no answer. IBLB_E_SUPERSEDED. */
 IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_command *command);
 
-/* Places the response, then marks the command answered; accepted or not. A notification is only counted (by the sign of `code`), and the answer
- * of a dead client dropped. IBLB_E_FULL: no room until the client reads; call again after a later iblbw_take. */
-IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_command *command, int code, const unsigned char *body, int bytes);
+/* Places the response, then marks the command answered; accepted or not. A notification is only counted (by the sign of `code`), and the
+ * answer of a dead client dropped. IBLB_E_FULL: no room until the client reads; call again after a later iblbw_take. */
+IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_command *command, int code, const unsigned char *body,
+                           int bytes);
 
 /* Makes iblbw_take return soon. */
 IBLB_API void iblbw_ring(struct iblbw_worker *worker);

@@ -39,9 +39,15 @@ struct options {
 static const struct {
     const char *name;
     int number;
-} messages[] = {{"EXPINIT", IBLB_EXPINIT},       {"EXPSTART", IBLB_EXPSTART},         {"EXPEND", IBLB_EXPEND},
-                {"EXPCLEANUP", IBLB_EXPCLEANUP}, {"EXPINTERRUPT", IBLB_EXPINTERRUPT}, {"EXPSTATUS", IBLB_EXPSTATUS},
-                {"EXPINFO", IBLB_EXPINFO},       {"ALYX", IBLB_ALYX},                 {"PING", IBLB_PING},
+} messages[] = {{"EXPINIT", IBLB_EXPINIT},
+                {"EXPSTART", IBLB_EXPSTART},
+                {"EXPEND", IBLB_EXPEND},
+                {"EXPCLEANUP", IBLB_EXPCLEANUP},
+                {"EXPINTERRUPT", IBLB_EXPINTERRUPT},
+                {"EXPSTATUS", IBLB_EXPSTATUS},
+                {"EXPINFO", IBLB_EXPINFO},
+                {"ALYX", IBLB_ALYX},
+                {"PING", IBLB_PING},
                 {"SERVICES", IBLB_SERVICES}};
 
 static int message_number(const char *text) {
@@ -143,8 +149,12 @@ static int codes(void) {
 static int parse(int count, char **arguments, struct options *options) {
     int left = 0;
     for (int i = 0; i < count; i++) {
-        const char **text = strcmp(arguments[i], "--services") == 0 ? &options->services : strcmp(arguments[i], "--client") == 0 ? &options->client : NULL;
-        int *number = strcmp(arguments[i], "--timeout") == 0 ? &options->timeout_ms : strcmp(arguments[i], "--open") == 0 ? &options->open_ms : NULL;
+        const char **text = strcmp(arguments[i], "--services") == 0 ? &options->services
+                            : strcmp(arguments[i], "--client") == 0 ? &options->client
+                                                                    : NULL;
+        int *number = strcmp(arguments[i], "--timeout") == 0 ? &options->timeout_ms
+                      : strcmp(arguments[i], "--open") == 0  ? &options->open_ms
+                                                             : NULL;
         char *end = "";
         if (!text && !number) {
             if (strncmp(arguments[i], "--", 2) == 0)

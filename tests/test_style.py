@@ -1,0 +1,44 @@
+"""What the tools say of the code: nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+C_FILES = sorted(str(path) for folder in ('csrc', 'tests/c', 'examples/c') for path in (ROOT / folder).rglob('*.[ch]'))
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        ['ruff', 'check', 'bridge', 'tests', 'csrc'],
+        ['ruff', 'format', '--check', 'bridge', 'tests', 'csrc'],
+        ['mypy'],
+        ['clang-format', '--dry-run', '--Werror', *C_FILES],
+    ],
+    ids=lambda command: ' '.join(command[:2]),
+)
+def test_the_tool_has_nothing_to_say(command, tmp_path):
+    program = Path(sys.executable).with_name(command[0])
+    if not program.exists():
+        if 'CI' in os.environ:
+            pytest.fail(f'{command[0]} is not installed')
+        pytest.skip(f'{command[0]} is not installed')
+    environment = os.environ | {'RUFF_CACHE_DIR': str(tmp_path), 'MYPY_CACHE_DIR': str(tmp_path)}
+    done = subprocess.run([program, *command[1:]], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_top_level_of_the_repository_holds_what_it_may():
+    if shutil.which('git') is None or not (ROOT / '.git').exists():
+        pytest.skip('not a git checkout')
+    listing = subprocess.run(['git', 'ls-files'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    top = {line.split('/')[0] for line in listing.splitlines()}
+    allowed = {'pyproject.toml', 'bridge', 'csrc', 'tests', 'examples', 'README.md', 'LICENSE', 'CHANGELOG.md'}
+    assert {name for name in top if not name.startswith('.')} <= allowed
