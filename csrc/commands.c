@@ -349,8 +349,10 @@ static int take(struct entry *entry, const struct body *body, struct problem *pr
 static void sleep_until_change(struct handle *handle, uint64_t until) {
     struct bell *bell = &handle->slot.header->client_bell;
     uint64_t now = os_clock_ns(), left = until > now ? until - now : 0;
+    if (left > PARK_NS)
+        left = PARK_NS;
     if (handle->parked) {
-        os_cond_wait(&handle->changed, &handle->mutex, (int64_t)(left < PARK_NS ? left : PARK_NS));
+        os_cond_wait(&handle->changed, &handle->mutex, (int64_t)left);
         return;
     }
     uint64_t tail;

@@ -273,7 +273,7 @@ uint32_t bell_arm(struct bell *bell) {
 }
 
 int bell_park(struct bell *bell, uint32_t sequence, uint64_t timeout_ns, uint32_t mechanism) {
-    return os_park(&bell->sequence, sequence, timeout_ns < PARK_NS ? timeout_ns : PARK_NS, mechanism);
+    return os_park(&bell->sequence, sequence, timeout_ns, mechanism);
 }
 
 void bell_disarm(struct bell *bell) {

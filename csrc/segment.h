@@ -68,8 +68,8 @@ static inline uint64_t claim_lock(void) {
  *
  * The sleeper:  sequence = bell_arm(bell); if (!work_is_there()) bell_park(bell, sequence, ...); bell_disarm(bell);
  * The others:   store what the sleeper is to see; bell_ring(bell);
- * No wake-up is lost, because each side stores, then fences, then looks at the other's word. A park is bounded all the same (PARK_NS): its
- * end is when the sleeper looks whether the other side still lives. */
+ * No wake-up is lost, because each side stores, then fences, then looks at the other's word. A park is bounded all the same: a client's by
+ * PARK_NS, the worker's by its sweep; at its end the sleeper looks whether the other side still lives. */
 #define PARK_NS UINT64_C(100000000)
 
 uint32_t bell_arm(struct bell *bell);

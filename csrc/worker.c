@@ -346,7 +346,7 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
             return batch.count;
         uint32_t sequence = bell_arm(bell);
         if (!has_news(worker) && !load32_acquire(&worker->rung))
-            last = bell_park(bell, sequence, until - now, segment->mechanism) != 0;
+            last = bell_park(bell, sequence, until - now < SWEEP_NS ? until - now : SWEEP_NS, segment->mechanism) != 0;
         bell_disarm(bell);
         if (load32_acquire(&worker->rung)) {
             store32_release(&worker->rung, 0);
