@@ -1,0 +1,132 @@
+"""The command ``iblbridge``: one module per subcommand.
+
+Each module has ``add_parser(subparsers)``, which describes it and sets ``run`` as its default, and ``run(args)``, which
+returns the exit status. What is slow to import is imported within ``run``, so that ``iblbridge send`` in a script costs
+no more than it must.
+
+Exit statuses are those of the C tool ``iblb``:
+
+====  ==================================================================
+0     it worked, perhaps with a warning
+1     a service failed, or the command expired, was withdrawn or aborted
+2     misuse: options, configuration, arguments
+3     no segment, no worker, no slot
+4     it is not known what happened: ask EXPSTATUS before you repeat
+130   Ctrl-C
+====  ==================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import FrameType
+
+NOT_SENT, OUTCOME_UNKNOWN = -8053, -8074
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``iblbridge``.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments after the command's name; those of this process by default.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, 'reconfigure', None):  # a console that can't show a character must not end us
+            reconfigure(errors='backslashreplace')
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as e:
+        return e.code if isinstance(e.code, int) else 0
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python's own flush at exit must not complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def exit_status(code: int) -> int:
+    """Return the exit status that belongs to a status code of the C interface.
+
+    Parameters
+    ----------
+    code : int
+        0, a negative error or a positive warning, as in iblbridge.h.
+
+    Returns
+    -------
+    int
+        See the table above.
+    """
+    if code >= 0:
+        return 0
+    if code == NOT_SENT or (-8100 < code <= -8070 and code != OUTCOME_UNKNOWN):
+        return 1
+    if code == OUTCOME_UNKNOWN or -8070 < code <= -8050:
+        return 4
+    if -8030 < code <= -8010:
+        return 3
+    return 2
+
+
+def on_stop_signals(callback: Callable[[str], None]) -> None:
+    """Have `callback` called with the signal's name at SIGINT, SIGTERM and, where there are such, SIGHUP and SIGBREAK.
+
+    The callback runs in the main thread between two byte codes, so it should only set a flag.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        callback(signal.Signals(number).name)
+
+    for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK'):
+        number = getattr(signal, name, None)
+        if number is None or (name == 'SIGHUP' and signal.getsignal(number) is signal.SIG_IGN):  # nohup
+            continue
+        signal.signal(number, handle)
+
+
+def on_stdin_end(callback: Callable[[], None]) -> None:
+    """Have `callback` called, in a thread of its own, when standard input ends.
+
+    A parent that holds the other end of the pipe thereby stops its children in an orderly way on every system, even
+    when it is killed.
+    """
+
+    def watch() -> None:
+        # Not through sys.stdin: a daemon thread that holds its lock when the interpreter ends is a fatal error.
+        with suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        callback()
+
+    threading.Thread(target=watch, name='stdin', daemon=True).start()
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command."""
+    from bridge.cli import demo, send, serve, simulate
+
+    parser = argparse.ArgumentParser(
+        prog='iblbridge',
+        description='Any program on the rig PC commands the remote services of an experiment by plain C calls.',
+        epilog='Begin with: iblbridge demo',
+    )
+    subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
+    for module in (demo, serve, send, simulate):
+        module.add_parser(subparsers)
+    return parser

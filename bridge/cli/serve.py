@@ -1,0 +1,100 @@
+"""``iblbridge serve``: the worker of one segment, until SIGINT or SIGTERM.
+
+People read the log on standard error. Standard output gets one line, ``READY <segment> <path>``, once clients can
+attach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the subcommand."""
+    parser = subparsers.add_parser(
+        'serve',
+        help='serve a segment: pass commands of foreign programs on to the remote services',
+        description='Make the segment, or take it over from a worker that is gone, and serve it until Ctrl-C.',
+    )
+    parser.add_argument(
+        '--segment',
+        required=True,
+        metavar='NAME',
+        help="the rig's name, such as rig0; foreign programs open it by this name",
+    )
+    parser.add_argument('--services', metavar='FILE', help='YAML file of "name: uri", as iblrig\'s remote_devices.yaml')
+    parser.add_argument(
+        '--service',
+        action='append',
+        default=[],
+        metavar='NAME=URI',
+        help='one more service; may be given several times',
+    )
+    parser.add_argument(
+        '--timeout', type=float, default=10.0, metavar='S', help='how long a service has for its reply (default 10)'
+    )
+    parser.add_argument('--remove', action='store_true', help='remove the segment at the end')
+    parser.add_argument(
+        '--until-eof', action='store_true', help='end also when standard input ends (for programs that start this one)'
+    )
+    parser.add_argument('-v', '--verbose', action='store_true', help='log every command')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop; 2 if the configuration is wrong, 3 if the segment can't be had."""
+    from bridge.config import ConfigError, load_services, merge_services, parse_service_option
+
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format='%(asctime)s %(levelname)-7s %(message)s',
+    )
+    try:
+        from_file = load_services(args.services) if args.services else {}
+        services = merge_services(from_file.values(), map(parse_service_option, args.service))
+        if not 0 < args.timeout < 3600:
+            raise ConfigError(f'--timeout: {args.timeout:g} is not a number of seconds between 0 and 3600.')
+    except ConfigError as e:
+        print(f'iblbridge serve: {e}', file=sys.stderr)
+        return 2
+
+    from bridge.cli import exit_status, on_stdin_end, on_stop_signals
+    from bridge.errors import BridgeError
+    from bridge.worker import Worker
+
+    stopped_by: list[str] = []
+    worker: Worker | None = None
+
+    def stop(reason: str) -> None:
+        stopped_by.append(reason)
+        if worker is not None:
+            worker.stop()
+
+    on_stop_signals(stop)
+    try:
+        worker = Worker(args.segment, list(services.values()), timeout=args.timeout)
+        try:
+            log.info('segment %s: %s', args.segment, worker.path)
+            for service in services.values():
+                about = f'not served: {service.unsupported}' if service.unsupported else service.uri
+                log.info('service %s: %s%s', service.name, about, ' (optional)' if service.optional else '')
+            if not services:
+                log.warning('no services are configured; add --services FILE or --service name=uri')
+            print(f'READY {args.segment} {worker.path}', flush=True)
+            if args.until_eof:
+                on_stdin_end(lambda: stop('the end of standard input'))
+            if not stopped_by:
+                worker.run()
+        finally:
+            worker.close(remove=args.remove)
+    except BridgeError as e:
+        print(f'iblbridge serve: {e.text}', file=sys.stderr)
+        return exit_status(e.code)
+    log.info('stopped by %s', stopped_by[0] if stopped_by else 'itself')
+    return 0

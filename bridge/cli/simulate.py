@@ -1,0 +1,130 @@
+"""``iblbridge simulate``: one simulated service, on a UDP port of this computer, until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import sys
+from contextlib import suppress
+from typing import Any
+
+LOOPBACK = '127.0.0.1'
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the subcommand."""
+    parser = subparsers.add_parser(
+        'simulate',
+        help='run a simulated service',
+        description='Run a simulated service that echoes and replies like a camera or ephys computer, until Ctrl-C. '
+        'Prints "READY name uri" when it listens.',
+    )
+    parser.add_argument('--name', required=True, help='what it calls itself in its replies, such as cameras')
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        '--bind',
+        type=_address,
+        default=None,
+        metavar='HOST:PORT',
+        help=f'IPv4 address to listen on; default {LOOPBACK}:11001',
+    )
+    where.add_argument('--port', type=_port, help=f'UDP port of {LOOPBACK} to listen on; 0 takes a free one')
+    parser.add_argument(
+        '--delay', type=_seconds, default=0.0, metavar='S', help='be slow: wait so many seconds before each reply'
+    )
+    deaf = parser.add_mutually_exclusive_group()
+    deaf.add_argument('--deaf', action='store_true', help='never echo or reply')
+    deaf.add_argument('--deaf-after', type=_message, metavar='MESSAGE', help='go silent once this message was answered')
+    parser.add_argument(
+        '--refuse',
+        type=_message,
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='MESSAGE',
+        help='answer these with an error',
+    )
+    parser.add_argument(
+        '--main-sync', action='store_true', help='say in EXPINFO that this is the main synchronization device'
+    )
+    parser.add_argument(
+        '--until-eof', action='store_true', help='end also when standard input ends (for programs that start this one)'
+    )
+    parser.add_argument('-v', '--verbose', action='store_true', help='print one line per message')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop; 3 if the address can't be had."""
+    import asyncio
+
+    from bridge.cli import on_stdin_end, on_stop_signals
+    from bridge.simulate import Behaviour, Simulator
+
+    host, port = args.bind or (LOOPBACK, 11001 if args.port is None else args.port)
+    behaviour = Behaviour(
+        args.name, args.delay, args.deaf, args.deaf_after or '', frozenset(args.refuse), args.main_sync
+    )
+
+    def announce(line: str) -> None:
+        print(line, flush=True)
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        simulator = Simulator(behaviour, host, port, announce, args.verbose)
+
+        def stop(*reason: str) -> None:
+            with suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(simulator.stop)
+
+        on_stop_signals(stop)
+        if args.until_eof:
+            on_stdin_end(stop)
+        await simulator.run()
+
+    # Windows' default loop goes deaf after an ICMP reset (cpython issue 91227); the selector loop does not.
+    loop = asyncio.SelectorEventLoop()
+    try:
+        loop.run_until_complete(serve())
+    except OSError as e:
+        print(f'iblbridge simulate: can not listen on {host}:{port}: {e.strerror or e}; try --port 0.', file=sys.stderr)
+        return 3
+    finally:
+        loop.close()
+    return 0
+
+
+def _message(text: str) -> str:
+    """Return the name of a message as argparse's type."""
+    from bridge.simulate import MESSAGES
+
+    if (name := text.upper()) not in MESSAGES:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a message; there are {", ".join(MESSAGES)}')
+    return name
+
+
+def _port(text: str) -> int:
+    """Return a port as argparse's type."""
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a port; write a number from 0 to 65535')
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    """Return a duration in seconds as argparse's type."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 3600:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number of seconds from 0 to 3600')
+    return value
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Return host and port as argparse's type."""
+    host, colon, port = text.partition(':')
+    try:
+        return str(ipaddress.IPv4Address(host)), _port(port) if colon else 11001
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f'{text!r} is not an IPv4 address; write {LOOPBACK}:11001') from e

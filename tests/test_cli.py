@@ -1,0 +1,242 @@
+"""The command: what it imports, how it takes arguments, and its exit statuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge import cli
+from bridge.cli import exit_status, main
+from bridge.cli.send import milliseconds, parse_argument
+
+HEAVY = ('iblutil', 'numba', 'pandas', 'scipy', 'pyarrow')
+
+
+def iblbridge(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    words = [sys.executable, '-m', 'bridge', *arguments]
+    return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, **options)
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """Have segments searched in an empty directory of our own."""
+    directory = tmp_path / 'segments'
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv('IBLBRIDGE_DIR', str(directory))
+    return directory
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [['--help'], ['send', 'rig0', 'EXPSTATUS', '--timeout', '0.1'], ['simulate', '--help'], ['demo', '--help']],
+)
+def test_help_and_send_import_nothing_heavy(arguments, nowhere):
+    code = (
+        'import sys; from bridge.cli import main; status = main(sys.argv[1:]); '
+        f'print("heavy:", [m for m in {HEAVY!r} if m in sys.modules], status)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert re.search(r'heavy: \[\] [03]$', done.stdout), done
+
+
+def test_the_test_for_heavy_imports_would_notice_them():
+    code = f'import sys, bridge.auxiliaries; print([m for m in {HEAVY!r} if m in sys.modules])'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=True)
+    assert 'iblutil' in done.stdout
+
+
+def test_help_names_every_subcommand(capsys):
+    assert main(['--help']) == 0
+    out = capsys.readouterr().out
+    for name in ('demo', 'serve', 'send', 'simulate'):
+        assert re.search(rf'^ +{name} ', out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        [],
+        ['unknown'],
+        ['serve'],
+        ['send', 'rig0'],
+        ['demo', '--fail', 'nobody'],
+        ['simulate', '--name', 'a', '--port', '65536'],
+    ],
+)
+def test_misuse_has_exit_status_2(arguments, capsys):
+    assert main(arguments) == 2
+    assert 'usage:' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('code', 'status'),
+    [
+        (0, 0), (5001, 0), (5004, 0),
+        (-8070, 1), (-8071, 1), (-8072, 1), (-8073, 1), (-8075, 1), (-8053, 1),
+        (-8001, 2), (-8005, 2), (-8030, 2), (-8035, 2), (-8038, 2),
+        (-8010, 3), (-8015, 3), (-8018, 3), (-8019, 3), (-8022, 3),
+        (-8050, 4), (-8054, 4), (-8074, 4),
+    ],
+)  # fmt: skip
+def test_every_group_of_codes_has_its_exit_status(code, status):
+    assert exit_status(code) == status
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('2026-01-01_1_subject', '2026-01-01_1_subject'), ('{"note": 1}', {'note': 1}), ('20', 20), ('null', None),
+        ('"20"', '20'), ('', ''),
+        ('NaN', 'NaN'), ('[1', '[1'), ('[' * 99999, '[' * 99999),
+    ],
+)  # fmt: skip
+def test_an_argument_is_json_if_it_parses_and_text_otherwise(text, value):
+    assert parse_argument(text) == value
+
+
+@given(st.text())
+def test_any_argument_can_be_sent_as_json(text):
+    json.dumps(parse_argument(text), allow_nan=False)
+
+
+def test_a_stamp_that_never_came_leaves_its_cell_empty():
+    assert milliseconds(1_000_000, 3_500_000) == '2.5'
+    assert milliseconds(0, 5) == milliseconds(5, 0) == ''
+
+
+def test_send_without_a_segment_says_so_with_exit_status_3(nowhere):
+    done = iblbridge('send', 'rig0', 'EXPSTATUS')
+    assert done.returncode == 3
+    assert 'IBLB_E_NO_SEGMENT' in done.stderr
+    assert done.stdout == ''
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['--service', 'cameras'],
+        ['--services', 'absent.yaml'],
+        ['--service', 'a=127.0.0.1', '--service', 'a=127.0.0.1'],
+        ['--timeout', 'nan'],
+    ],
+)
+def test_serve_refuses_a_wrong_configuration_in_one_sentence(arguments, nowhere):
+    done = iblbridge('serve', '--segment', 'rig0', *arguments)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert list(nowhere.iterdir()) == []
+
+
+@pytest.fixture
+def worker(nowhere, tmp_path):
+    """Run ``iblbridge serve`` without a service that could be reached; yields the process, once it is ready."""
+    file = tmp_path / 'remote_devices.yaml'
+    file.write_text('mesoscope: ws://127.0.0.1:8888\n')
+    words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig0', '--services', str(file), '--remove']
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == f'READY rig0 {nowhere / "rig0"}\n'
+            yield process
+        finally:
+            process.kill()
+
+
+def test_serve_says_what_it_serves_and_ends_with_0_removing_its_segment(worker, nowhere):
+    assert iblbridge('send', 'rig0', 'PING').returncode == 0
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    log = worker.stderr.read()
+    assert str(nowhere / 'rig0') in log
+    assert 'mesoscope: not served: ws://' in log
+    assert 'Traceback' not in log
+    assert list(nowhere.iterdir()) == []
+
+
+def test_a_second_worker_is_refused_naming_the_first_with_exit_status_3(worker):
+    done = iblbridge('serve', '--segment', 'rig0')
+    assert done.returncode == 3
+    assert str(worker.pid) in done.stderr
+    assert worker.poll() is None
+
+
+def test_send_prints_the_response_as_json(worker):
+    done = iblbridge('send', 'rig0', 'SERVICES', '--json')
+    assert done.returncode == 0
+    body = json.loads(done.stdout)
+    assert [s['name'] for s in body['services']] == ['mesoscope']
+
+
+def test_send_shows_the_configured_services_as_a_table(worker):
+    done = iblbridge('send', 'rig0', 'services')
+    assert done.returncode == 0
+    assert re.search(r'mesoscope +ws://127\.0\.0\.1:8888 +\w+', done.stdout)
+
+
+def test_send_shows_what_a_failed_command_came_to_and_says_it_in_a_sentence(worker):
+    done = iblbridge('send', 'rig0', 'EXPSTATUS')
+    assert done.returncode == 1
+    assert re.search(r'mesoscope +no +not sent +', done.stdout)
+    assert 'IBLB_E_ALL_FAILED: mesoscope' in done.stderr
+
+
+def test_send_claims_no_answer_if_the_worker_refused_the_arguments(worker):
+    done = iblbridge('send', 'rig0', 'EXPSTART')
+    assert (done.returncode, done.stdout) == (2, '')
+    assert 'IBLB_E_ARGS' in done.stderr
+
+
+def test_send_refuses_an_unknown_message_with_exit_status_2(worker):
+    assert iblbridge('send', 'rig0', 'EXPSTRAT').returncode == 2
+    assert iblbridge('send', 'rig0', '3').returncode == 2
+
+
+def test_a_stop_signal_is_handed_to_the_callback():
+    names = []
+    old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        cli.on_stop_signals(names.append)
+        for number in old:
+            signal.raise_signal(number)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    assert names == ['SIGINT', 'SIGTERM', 'SIGHUP']
+
+
+def test_the_end_of_standard_input_is_noticed():
+    code = (
+        'import threading; from bridge.cli import on_stdin_end; done = threading.Event(); on_stdin_end(done.set); '
+        'raise SystemExit(not done.wait(10))'
+    )
+    with subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE) as process:
+        assert not threading.Event().wait(0.2)
+        assert process.poll() is None
+        process.stdin.close()
+        assert process.wait(10) == 0
+
+
+def test_a_reader_that_goes_away_leaves_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, '-m', 'bridge', '--help'],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    os.close(write)
+    assert 'Traceback' not in done.stderr

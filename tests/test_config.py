@@ -1,0 +1,191 @@
+"""The configuration: what is accepted, and what each refusal says."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.config import (
+    ConfigError,
+    ServiceConfig,
+    load_services,
+    merge_services,
+    parse_service_option,
+    parse_services,
+    parse_uri,
+)
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    """Return a function that loads services from a YAML text."""
+    path = tmp_path / 'remote_devices.yaml'
+
+    def load_text(text: str | bytes) -> dict[str, ServiceConfig]:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_services(path)
+
+    return load_text
+
+
+def test_a_file_in_iblrigs_form_is_read_in_its_order(load):
+    services = load('ephys: udp://192.168.0.9:11002\ncameras: 192.168.0.8\n"cameras:left": rig-pc.lab:4000\n')
+    assert list(services.values()) == [
+        ServiceConfig('ephys', 'udp://192.168.0.9:11002'),
+        ServiceConfig('cameras', 'udp://192.168.0.8:11001'),
+        ServiceConfig('cameras:left', 'udp://rig-pc.lab:4000'),
+    ]
+    assert list(services) == ['ephys', 'cameras', 'cameras:left']
+
+
+@pytest.mark.parametrize('text', ['', '{}', '---\n', '# nothing yet\n', b'\xef\xbb\xbf{}'])
+def test_an_empty_file_means_no_services(load, text):
+    assert load(text) == {}
+
+
+def test_stream_services_are_kept_and_say_why_they_are_unsupported(load):
+    services = load('mesoscope: ws://86.167.0.224:8888\nold: TCP://host\nsafe: wss://host:1\ncameras: 127.0.0.1\n')
+    assert [bool(s.unsupported) for s in services.values()] == [True, True, True, False]
+    assert 'udp://' in services['mesoscope'].unsupported
+    assert services['mesoscope'].uri == 'ws://86.167.0.224:8888'
+
+
+def test_a_service_can_be_made_optional(load):
+    services = load('lamp: {uri: 127.0.0.1, optional: true}\ncameras: {uri: "127.0.0.1:5"}\n')
+    assert services['lamp'] == ServiceConfig('lamp', 'udp://127.0.0.1:11001', optional=True)
+    assert services['cameras'].optional is False
+
+
+@pytest.mark.parametrize(
+    ('text', 'says'),
+    [
+        ('cameras: 127.0.0.1\ncameras: 127.0.0.2\n', ['cameras', 'twice', 'line 2']),
+        ('cameras: {uri: 127.0.0.1, uri: 127.0.0.2}\n', ['uri', 'twice']),
+        ('cameras: {uri: 127.0.0.1, port: 5}\n', ['cameras', "'port'", 'uri and optional']),
+        ('cameras: {optional: true}\n', ['cameras', 'uri', 'missing']),
+        ('cameras: {uri: 127.0.0.1, optional: "yes"}\n', ['cameras', 'optional', 'true or false']),
+        ('cameras:\n', ['cameras', 'no address']),
+        ('cameras: 11001\n', ['cameras', 'a number']),
+        ('cameras: [127.0.0.1]\n', ['cameras', 'a list']),
+        ('on: 127.0.0.1\n', ['True', 'quotes']),
+        ('"a,b": 127.0.0.1\n', ["'a,b'", 'comma', "'a-b'"]),
+        ('" a": 127.0.0.1\n', ['blank', "'a'"]),
+        ('"a\\tb": 127.0.0.1\n', ['control']),
+        ('"": 127.0.0.1\n', ['empty']),
+        ('- cameras\n', ['a list', 'mapping']),
+        ('cameras\n', ['text', 'mapping']),
+        ('cameras: [\n', ['YAML']),
+        ('a: 127.0.0.1\n---\nb: 127.0.0.1\n', ['YAML']),
+        ('a: !!python/object/apply:os.getcwd []\n', ['YAML']),
+        (b'cameras: \xff\n', ['YAML']),
+        ('a: ' + '[' * 5000, ['nested too deeply']),
+        ('? [1]\n: 127.0.0.1\n', ['YAML']),
+        ('? {a: 1}\n: 127.0.0.1\n', ['YAML']),
+        ('a: &a [*a, *a]\n', ['a list']),
+        ('a: 2026-99-99\n', ['YAML']),
+    ],
+)
+def test_what_cannot_be_used_is_refused_naming_file_and_fault(load, text, says):
+    with pytest.raises(ConfigError) as error:
+        load(text)
+    message = str(error.value)
+    assert 'remote_devices.yaml' in message
+    assert '\n' not in message
+    for word in says:
+        assert word in message
+
+
+def test_a_missing_file_is_refused_naming_it(tmp_path):
+    with pytest.raises(ConfigError, match=r'absent\.yaml: No such file'):
+        load_services(tmp_path / 'absent.yaml')
+    with pytest.raises(ConfigError, match='YAML file'):
+        load_services(tmp_path)
+
+
+def test_a_name_may_take_111_bytes_and_no_more():
+    assert list(parse_services({'ä' * 55 + 'b': '127.0.0.1'})) == ['ä' * 55 + 'b']
+    with pytest.raises(ConfigError, match='112 bytes'):
+        parse_services({'ä' * 56: '127.0.0.1'})
+
+
+def test_a_segment_takes_128_services_and_no_more():
+    assert len(parse_services({f's{i}': '127.0.0.1' for i in range(128)})) == 128
+    with pytest.raises(ConfigError, match='129 services'):
+        parse_services({f's{i}': '127.0.0.1' for i in range(129)})
+
+
+def test_file_and_options_together_may_not_name_a_service_twice():
+    one, two = ServiceConfig('cameras', 'udp://127.0.0.1:1'), ServiceConfig('cameras', 'udp://127.0.0.1:2')
+    with pytest.raises(ConfigError, match='cameras is given twice'):
+        merge_services([one], [two])
+    assert list(merge_services([one], [ServiceConfig('ephys', 'udp://127.0.0.1:2')])) == ['cameras', 'ephys']
+
+
+def test_the_service_option_takes_name_and_address():
+    assert parse_service_option('cameras=127.0.0.1:5') == ServiceConfig('cameras', 'udp://127.0.0.1:5')
+    assert parse_service_option('m=ws://h:1').unsupported
+
+
+@pytest.mark.parametrize(
+    'option', ['cameras', 'cameras=', '=127.0.0.1', 'a,b=127.0.0.1', 'a= 127.0.0.1', 'a=b=c', '\udcff=127.0.0.1']
+)
+def test_a_service_option_that_makes_no_sense_is_refused(option):
+    with pytest.raises(ConfigError, match='--service'):
+        parse_service_option(option)
+
+
+@pytest.mark.parametrize(
+    ('uri', 'complete'),
+    [
+        ('192.168.0.8', 'udp://192.168.0.8:11001'),
+        ('192.168.0.8:1', 'udp://192.168.0.8:1'),
+        ('UDP://rig_pc-2:065', 'udp://rig_pc-2:65'),
+        ('udp://localhost', 'udp://localhost:11001'),
+        ('3com.example', 'udp://3com.example:11001'),
+    ],
+)
+def test_an_address_is_completed(uri, complete):
+    assert parse_uri(uri, 'here') == complete
+    assert parse_uri(complete, 'here') == complete
+
+
+@pytest.mark.parametrize(
+    'uri',
+    [
+        '192.168.0.300', '1.2.3', '192.168.0.8:', '192.168.0.8:0', '192.168.0.8:65536', '192.168.0.8:port',
+        '192.168.0.8:1/', 'udp://', 'ws://', 'udp://user@host', 'http://host', 'host/path', 'a b', 'host.',
+        '-host', '::1', '[::1]:5', 'udp://[::1]', 'host:٣', '٣', 'hôst', ' host', 'a' * 64, 'host\n',
+        'host:5\n', 'a..b', '.',
+    ],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_with_an_example(uri):
+    with pytest.raises(ConfigError, match=r'^here: .*11001'):
+        parse_uri(uri, 'here')
+
+
+@given(st.text())
+def test_any_text_is_an_address_or_a_config_error(text):
+    try:
+        uri = parse_uri(text, 'here')
+    except ConfigError as e:
+        assert '\n' not in str(e)  # noqa: PT017
+    else:
+        assert '://' in uri
+
+
+@settings(max_examples=50)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda v: st.lists(v) | st.dictionaries(st.text() | st.integers(), v),
+        max_leaves=8,
+    )
+)
+def test_any_yaml_value_is_a_configuration_or_a_config_error(value):
+    services = value if isinstance(value, dict) else {'cameras': value}
+    with suppress(ConfigError):
+        assert all(isinstance(s, ServiceConfig) for s in parse_services(services).values())

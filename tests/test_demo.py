@@ -1,0 +1,292 @@
+"""The demo: its verdict as a function of values, and that nothing stays behind, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bridge.cli.demo import PARTIAL, PLAN, SERVICES, Record, cell, judge
+
+MARK = 'IBLBRIDGE_TEST_MARK'
+
+
+def entry(name: str, *, ok: bool = True) -> dict:
+    """Return a service's entry in a response body."""
+    error = '' if ok else 'no echo within 1 s.'
+    stamps = {'sent': 1, 'echoed': 2, 'answered': 3} if ok else {'sent': 1, 'echoed': 0, 'answered': 0}
+    return {'name': name, 'ok': ok, 'state': 'answered' if ok else 'unreachable', 'error': error, 'data': {}, **stamps}
+
+
+def records(silent: str | None = None) -> list[Record]:
+    """Return what a demo should bring."""
+    result = []
+    for i, (message, _) in enumerate(PLAN):
+        fails = silent is not None and i >= 3
+        services = [entry(name, ok=not (fails and name == silent)) for name in SERVICES]
+        body = {'message': message, 'code': PARTIAL if fails else 0, 'services': services}
+        result.append(Record(message, int(fails), body, f'{silent}: no echo within 1 s.' if fails else ''))
+    return result
+
+
+def test_an_experiment_that_went_well_has_nothing_wrong():
+    assert judge(records(), None) == []
+
+
+@pytest.mark.parametrize('silent', SERVICES)
+def test_a_silent_service_that_is_reported_from_expstatus_on_is_as_expected(silent):
+    assert judge(records(silent), silent) == []
+
+
+@pytest.mark.parametrize('silent', SERVICES)
+def test_a_failure_nobody_ordered_is_wrong_and_so_is_a_success_where_a_failure_was_ordered(silent):
+    assert judge(records(silent), None)
+    assert judge(records(), silent)
+    assert judge(records(silent), next(name for name in SERVICES if name != silent))
+
+
+@pytest.mark.parametrize('number', range(len(PLAN)))
+@pytest.mark.parametrize('silent', [None, 'cameras'])
+@pytest.mark.parametrize(
+    'spoil',
+    [
+        lambda r: replace(r, exit_status=4),
+        lambda r: replace(r, body=None),
+        lambda r: replace(r, body={**r.body, 'code': -8071}),
+        lambda r: replace(r, body={**r.body, 'services': r.body['services'][:1]}),
+        lambda r: replace(r, body={**r.body, 'services': [entry('cameras'), entry('ephys', ok=False)]}),
+        lambda r: replace(
+            r, body={**r.body, 'services': [entry('cameras', ok=r.code != 0), entry('ephys', ok=r.code != 0)]}
+        ),
+        lambda r: replace(
+            r, body={**r.body, 'services': [{**s, 'state': 'echoed', 'error': ''} for s in r.body['services']]}
+        ),
+    ],
+)
+def test_anything_unexpected_in_any_command_is_noticed_naming_the_command(
+    number, silent, spoil: Callable[[Record], Record]
+):
+    spoilt = records(silent)
+    spoilt[number] = spoil(spoilt[number])
+    wrong = judge(spoilt, silent)
+    assert wrong
+    assert all(sentence.startswith(PLAN[number][0]) for sentence in wrong)
+
+
+def test_a_sentence_that_does_not_name_the_silent_service_is_wrong():
+    spoilt = [replace(r, sentence=r.sentence.replace('cameras', 'a service')) for r in records('cameras')]
+    assert len(judge(spoilt, 'cameras')) == 3
+
+
+def test_commands_that_were_not_run_are_noticed():
+    assert judge(records()[:4], None)
+    assert judge([], None)
+
+
+@pytest.mark.parametrize(
+    ('data', 'text'),
+    [
+        ({'status': 20}, 'RUNNING'),
+        ({'status': 0, 'info': {'exp_ref': None}}, 'CONNECTED'),
+        ({'value': {'status': 30}}, 'STOPPED'),
+        ({'value': ['2026-01-01_1_subject', {'status': 10}]}, 'INITIALIZED'),
+        ({'value': None}, 'answered'),
+        ({'status': 7}, 'answered'),
+        ({'status': [1]}, 'answered'),
+        ({}, 'answered'),
+    ],
+)
+def test_the_table_shows_the_state_that_the_service_replied(data, text):
+    assert cell({**entry('cameras'), 'data': data}).split() == [text, '0.0', 'ms']
+
+
+def test_the_table_shows_how_far_a_failed_command_came():
+    assert cell(entry('cameras', ok=False)) == 'UNREACHABLE'
+    assert cell({}) == '-'
+
+
+class Demo:
+    """A running demo, in a directory for segments of its own."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.directory = directory
+        self.mark = uuid.uuid4().hex
+        environment = {**os.environ, 'IBLBRIDGE_DIR': str(directory), MARK: self.mark}
+        words = [sys.executable, '-u', '-m', 'bridge', 'demo', *arguments]
+        self.process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+        )
+        self.output = ''
+
+    def read_until(self, pattern: str) -> re.Match[str]:
+        """Read lines until one contains `pattern`."""
+        for line in self.process.stdout:
+            self.output += line
+            if match := re.search(pattern, line):
+                return match
+        raise AssertionError(f'{pattern} did not come:\n{self.output}')
+
+    def finish(self) -> int:
+        """Return the exit status, after reading the rest."""
+        self.output += self.process.communicate(timeout=60)[0]
+        return self.process.returncode
+
+    def processes(self) -> dict[int, str]:
+        """Return the command lines of all living processes that the demo or its children started, by pid."""
+        found = {}
+        for directory in Path('/proc').glob('[0-9]*'):
+            try:
+                if f'{MARK}={self.mark}'.encode() in (directory / 'environ').read_bytes():
+                    found[int(directory.name)] = (directory / 'cmdline').read_text().replace('\0', ' ')
+            except OSError:
+                continue
+        return found
+
+    def left(self, patience: float = 0.0) -> list[str]:
+        """Return the processes and files that are left, waiting up to `patience` (s) for there to be none."""
+        end = time.monotonic() + patience
+        while (left := [*self.processes().values(), *map(str, self.directory.iterdir())]) and time.monotonic() < end:
+            time.sleep(0.02)
+        return left
+
+
+@pytest.fixture
+def demo(tmp_path) -> Iterator[Callable[..., Demo]]:
+    """Return a function that starts a demo."""
+    if not sys.platform.startswith('linux'):
+        pytest.skip('looks for processes in /proc')
+    started: list[Demo] = []
+
+    def start(*arguments: str) -> Demo:
+        directory = tmp_path / 'segments'
+        directory.mkdir(mode=0o700)
+        started.append(Demo(directory, *arguments))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait()
+        each.process.stdout.close()
+        assert each.left(20.0) == []
+
+
+def test_every_command_is_answered_by_both_services_and_nothing_is_left(demo):
+    run = demo()
+    assert run.finish() == 0, run.output
+    rows = [line.split() for line in run.output.splitlines() if line.startswith('  EXP')]
+    assert [row[0] for row in rows] == [message for message, _ in PLAN]
+    said = ['CONNECTED', 'INITIALIZED', 'RUNNING', 'RUNNING', 'STOPPED', 'CONNECTED']
+    assert [(row[1], row[4]) for row in rows] == [(state, state) for state in said]
+    assert 'All 6 commands were answered by both services' in run.output
+    assert run.left() == []
+
+
+def test_rows_appear_as_the_commands_are_done(demo):
+    run = demo('--fail', 'cameras')
+    run.read_until('EXPSTART .*RUNNING')
+    assert run.process.poll() is None
+    assert run.processes()
+    assert run.finish() == 0, run.output
+
+
+@pytest.mark.parametrize('silent', SERVICES)
+def test_a_silent_service_is_named_and_the_other_is_served(demo, silent):
+    run = demo('--fail', silent)
+    assert run.finish() == 0, run.output
+    assert re.search(r'status +-8070 IBLB_E_PARTIAL', run.output)
+    assert re.search(rf'sentence +.*{silent}', run.output)
+    told = json.loads(re.search(rf'^  {silent} +(\{{.*\}})$', run.output, re.MULTILINE)[1])
+    assert (told['ok'], told['answered']) == (False, 0)
+    rows = [line for line in run.output.splitlines() if line.startswith('  EXP')]
+    assert ['UNREACHABLE' in row for row in rows] == [False] * 3 + [True] * 3
+    assert run.left() == []
+
+
+@pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM', 'SIGHUP'])
+@pytest.mark.parametrize(
+    ('moment', 'not_printed'),
+    [
+        ('start', '  segment'),
+        ('segment', '  EXPSTATUS'),
+        ('EXPSTART .*RUNNING', '  EXPSTATUS'),
+        ('EXPSTATUS', '  EXPEND'),
+    ],
+)
+def test_a_signal_at_any_moment_ends_the_demo_and_leaves_nothing(demo, name, moment, not_printed):
+    run = demo('--fail', 'cameras')
+    if moment == 'start':
+        while len(run.processes()) < 2:
+            assert run.process.poll() is None
+    else:
+        run.read_until(moment)
+    run.process.send_signal(getattr(signal, name))
+    assert run.finish() == 128 + getattr(signal, name), run.output
+    assert 'Traceback' not in run.output
+    assert not_printed not in run.output
+    assert run.left() == []
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_is_handled_alike(demo):
+    run = demo('--fail', 'cameras')
+    run.read_until('EXPSTART .*RUNNING')
+    os.killpg(run.process.pid, signal.SIGINT)
+    assert run.finish() == 130, run.output
+    assert 'Stopped by SIGINT. All processes are gone' in run.output
+    assert run.left() == []
+
+
+def test_impatient_ctrl_c_does_not_interrupt_the_clean_up(demo):
+    run = demo('--fail', 'cameras')
+    run.read_until('EXPSTART .*RUNNING')
+    while run.process.poll() is None:
+        run.process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    # Python itself takes back its handlers shortly before it ends; by then all is done.
+    assert run.finish() in (130, -signal.SIGINT), run.output
+    assert 'Stopped by SIGINT. All processes are gone' in run.output
+    assert run.left() == []
+
+
+def test_the_children_end_by_themselves_when_the_demo_is_killed(demo):
+    run = demo('--fail', 'cameras')
+    run.read_until('EXPSTART .*RUNNING')
+    run.process.kill()
+    assert run.left(20.0) == []
+
+
+@contextmanager
+def killed(run: Demo, child: str) -> Iterator[None]:
+    """Kill a child of a demo after its start."""
+    pid = int(run.read_until(rf'^  {child} +pid (\d+)')[1])
+    run.read_until('EXPSTART .*RUNNING')
+    os.kill(pid, signal.SIGKILL)
+    yield
+
+
+@pytest.mark.parametrize('child', ['worker', 'ephys'])
+def test_a_part_that_crashes_spoils_the_verdict_and_nothing_is_left(demo, child):
+    run = demo('--fail', 'cameras')
+    with killed(run, child):
+        assert run.finish() == 1, run.output
+    assert 'Not as it should be' in run.output
+    assert f'{child} ended with exit status -9' in run.output
+    assert run.left() == []
+
+
+def test_a_part_that_can_not_start_is_shown_with_what_it_said(demo):
+    run = demo('--segment', 'no/slashes')
+    assert run.finish() == 3, run.output
+    assert 'worker ended with exit status' in run.output
+    assert run.left() == []
