@@ -49,6 +49,8 @@ class Outcome:
         The event number the reply bore, 0 for none.
     sent, echoed, answered : int
         ``time.perf_counter_ns`` of the first datagram, of its echo and of the reply; 0 for never.
+    aborted : bool
+        It was given up on purpose (`Aborted`) before it could fail or succeed.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Outcome:
     sent: int = 0
     echoed: int = 0
     answered: int = 0
+    aborted: bool = False
 
 
 def state(sent: int, echoed: int, answered: int) -> str:

@@ -5,32 +5,14 @@
  */
 #include "json.h"
 
+#include "check.h"
+
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int wrong_checks;
-
-#define CHECK(condition)                                                                                                                   \
-    do {                                                                                                                                   \
-        if (!(condition)) {                                                                                                                \
-            wrong_checks++;                                                                                                                \
-            printf("    %s:%d: %s\n", __FILE__, __LINE__, #condition);                                                                     \
-        }                                                                                                                                  \
-    } while (0)
-
-/* The same for a row of a table: names the row. */
-#define CHECK_ROW(row, condition)                                                                                                          \
-    do {                                                                                                                                   \
-        if (!(condition)) {                                                                                                                \
-            wrong_checks++;                                                                                                                \
-            printf("    %s:%d: row %d: %s\n", __FILE__, __LINE__, (int)(row), #condition);                                                 \
-        }                                                                                                                                  \
-    } while (0)
-
-#define ROWS(table) ((int)(sizeof(table) / sizeof((table)[0])))
 #define BYTES(literal) literal, sizeof(literal) - 1
 #define REPEAT8(literal) literal literal literal literal literal literal literal literal
 #define REPEAT64(literal) REPEAT8(REPEAT8(literal))
@@ -714,10 +696,7 @@ static void find_str_finds_nothing_in_what_is_no_map_or_cut_off(void) {
     CHECK(!find(NULL, 0, "a", NULL));
 }
 
-static const struct {
-    const char *sentence;
-    void (*run)(void);
-} tests[] = {
+static const struct test tests[] = {
     {"UTF-8: good sequences are accepted", utf8_good_sequences_are_accepted},
     {"UTF-8: bad sequences are refused where they begin", utf8_bad_sequences_are_refused_where_they_begin},
     {"JSON: valid text is accepted", json_valid_text_is_accepted},
@@ -739,13 +718,5 @@ static const struct {
 };
 
 int main(void) {
-    int failed = 0;
-    for (int i = 0; i < ROWS(tests); i++) {
-        wrong_checks = 0;
-        tests[i].run();
-        failed += wrong_checks > 0;
-        printf("%s  %s\n", wrong_checks ? "FAIL" : "ok  ", tests[i].sentence);
-    }
-    printf("%d passed, %d failed\n", ROWS(tests) - failed, failed);
-    return failed > 0;
+    return run_tests(tests, ROWS(tests));
 }
