@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -123,4 +124,5 @@ def error_text(code: int) -> str:
 
 def last_error(handle: int = 0) -> str:
     """Return the sentence of the last error on a handle, or of the process (0)."""
-    return text_of(lib.iblb_last_error, handle)
+    text = text_of(lib.iblb_last_error, handle, capacity=4096)
+    return re.sub(r'(\\u[0-9a-f]{4})+', lambda escaped: str(json.loads(f'"{escaped[0]}"')), text)

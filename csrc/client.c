@@ -266,7 +266,7 @@ IBLB_API int iblb_last_error(int number, char *text, int capacity) {
     } else {
         problem_recall(&problem);
     }
-    return copy_text(problem.text, text, capacity);
+    return copy_ascii(problem.text, text, capacity);
 }
 
 IBLB_API int iblb_clock_ns(double *now) {

@@ -464,8 +464,9 @@ static int withdraw(const struct handle *handle, const struct entry *entry) {
     if (entry->state != ENTRY_OPEN)
         return 0;
     struct command_record *record = (void *)ring_at(&handle->slot.command, entry->position);
-    return record->request == entry->number &&
-           swap_if64(&record->control, STATE_PUBLISHED, STATE_CANCELLED); /* against the worker's accept */
+    uint64_t number;
+    shared_read(&number, &record->request, sizeof number); /* another's, if a broken worker gave the room back too early */
+    return number == entry->number && swap_if64(&record->control, STATE_PUBLISHED, STATE_CANCELLED); /* against the worker's accept */
 }
 
 IBLB_API int iblb_cancel(int number, int request) {

@@ -35,6 +35,16 @@ static const struct code_text *find_code(int code) {
     return NULL;
 }
 
+/* The code point of the valid UTF-8 character at *text, which is moved behind it. */
+static unsigned next_character(const unsigned char **text) {
+    unsigned first = *(*text)++;
+    int more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : first >= 0xC0 ? 1 : 0;
+    unsigned value = more ? first & (0x3Fu >> more) : first;
+    while (more-- && (**text & 0xC0) == 0x80)
+        value = value << 6 | (*(*text)++ & 0x3Fu);
+    return value;
+}
+
 /* Moves `length` back to the beginning of a UTF-8 character, so that a cut text stays valid. */
 static size_t whole_characters(const char *text, size_t length) {
     while (length > 0 && ((unsigned char)text[length] & 0xC0) == 0x80)
@@ -78,15 +88,35 @@ void problem_recall(struct problem *problem) {
 int copy_text(const char *from, char *text, int capacity) {
     if (!text || capacity <= 0)
         return IBLB_E_BUFFER;
-    size_t length = strlen(from);
-    if (length < (size_t)capacity) {
-        memcpy(text, from, length + 1);
-        return IBLB_OK;
+    size_t length = strlen(from), room = (size_t)capacity - 1;
+    size_t kept = length <= room ? length : whole_characters(from, room);
+    memcpy(text, from, kept);
+    text[kept] = '\0';
+    return kept == length ? IBLB_OK : IBLB_E_BUFFER;
+}
+
+int copy_ascii(const char *from, char *text, int capacity) {
+    if (!text || capacity <= 0)
+        return IBLB_E_BUFFER;
+    size_t at = 0;
+    const unsigned char *next = (const unsigned char *)from;
+    while (*next) {
+        char said[16];
+        unsigned value = next_character(&next);
+        if (value < 0x80)
+            snprintf(said, sizeof said, "%c", (int)value);
+        else if (value < 0x10000)
+            snprintf(said, sizeof said, "\\u%04x", value);
+        else
+            snprintf(said, sizeof said, "\\u%04x\\u%04x", 0xD7C0 + (value >> 10), 0xDC00 + (value & 0x3FF));
+        if (at + strlen(said) >= (size_t)capacity)
+            break;
+        memcpy(text + at, said, strlen(said));
+        at += strlen(said);
+        from = (const char *)next;
     }
-    length = whole_characters(from, (size_t)capacity - 1);
-    memcpy(text, from, length);
-    text[length] = '\0';
-    return IBLB_E_BUFFER;
+    text[at] = '\0';
+    return *from ? IBLB_E_BUFFER : IBLB_OK;
 }
 
 IBLB_API int iblb_error_text(int code, char *text, int capacity) {
@@ -94,5 +124,5 @@ IBLB_API int iblb_error_text(int code, char *text, int capacity) {
         return IBLB_E_ARGUMENT;
     struct problem problem;
     problem_standard(&problem, code);
-    return copy_text(problem.text, text, capacity);
+    return copy_ascii(problem.text, text, capacity);
 }

@@ -27,4 +27,7 @@ void problem_recall(struct problem *problem);
 /* Copies `text` with its NUL; IBLB_E_BUFFER (cut at a whole character) if it does not fit. */
 int copy_text(const char *from, char *text, int capacity);
 
+/* The same as ASCII, everything else as \uXXXX as in the JSON that it goes with: for what leaves through the public functions. */
+int copy_ascii(const char *from, char *text, int capacity);
+
 #endif

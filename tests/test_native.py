@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bridge import errors, native
-from bridge.segment import COMMAND
+from bridge.client import Client
+from bridge.segment import COMMAND, Segment
 
 
 def test_the_declarations_hold_nothing_that_the_parser_would_have_to_know():
@@ -71,3 +72,16 @@ def test_warnings_and_success_are_no_exceptions():
 def test_the_library_and_its_headers_and_tools_lie_in_one_place():
     for part in ('include/iblbridge.h', 'lib/libiblbridge.so', 'lib/pkgconfig/iblbridge.pc', 'bin/iblb'):
         assert (native.PREFIX / part).exists(), part
+
+
+def test_sentences_leave_the_library_as_ascii_and_python_shows_them_as_they_are():
+    with Segment('rig') as segment, Client('rig', 'caméra') as client:
+        segment.publish_services(['ephys'])
+        with pytest.raises(errors.Misuse) as unknown:
+            client.send('EXPINIT', services=['caméra 📷'])
+        assert '"caméra 📷"' in unknown.value.text
+        raw = native.text_of(native.lib.iblb_last_error, client._handle)
+        assert raw.isascii() and '"cam\\u00e9ra \\ud83d\\udcf7"' in raw
+        for capacity in range(2, len(raw) + 3):
+            cut = native.text_of(native.lib.iblb_last_error, client._handle, capacity=capacity)
+            assert raw.startswith(cut) and len(cut) < capacity and not cut.endswith('\\')

@@ -31,7 +31,8 @@ def test_the_tool_has_nothing_to_say(command, tmp_path):
             pytest.fail(f'{command[0]} is not installed')
         pytest.skip(f'{command[0]} is not installed')
     environment = os.environ | {'RUFF_CACHE_DIR': str(tmp_path), 'MYPY_CACHE_DIR': str(tmp_path)}
-    done = subprocess.run([program, *command[1:]], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    full = [program, *command[1:]]
+    done = subprocess.run(full, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
