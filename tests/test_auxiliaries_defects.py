@@ -1,0 +1,270 @@
+"""The defects of the class that `Auxiliaries` replaces: none may come back. Then how its thread lives and ends."""
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, free_port, only_echo
+
+from bridge import auxiliaries
+from bridge.auxiliaries import Auxiliaries
+
+
+@pytest.fixture
+def server() -> Iterator[StockServer]:
+    with StockServer() as server:
+        yield server
+
+
+@pytest.fixture
+def aux(server: StockServer) -> Iterator[Auxiliaries]:
+    aux = Auxiliaries({'cameras': server.uri})
+    yield aux
+    aux.close()
+    assert not aux._thread.is_alive()
+
+
+def test_instances_share_nothing() -> None:
+    with StockServer() as server:
+        one, two = Auxiliaries({'a': server.uri}), Auxiliaries({})
+        for name in ('connected', 'response_received', 'stop_event', '_queued', '_log', '_thread', '_loop'):
+            assert getattr(one, name) is not getattr(two, name)
+        one.push('EXPINIT', wait=True)
+        assert len(one._log) == 1 and not two._log
+        one.close()
+        assert two.is_running
+        two.close()
+
+
+def test_a_push_right_after_construction_works(server) -> None:
+    for _ in range(20):
+        aux = Auxiliaries({'a': server.uri})
+        assert aux.is_connected
+        assert aux.push('EXPINIT', wait=True) == {'a': [None]}
+        aux.close()
+
+
+def test_expinfo_does_not_kill_the_thread(aux) -> None:
+    assert aux.push('EXPINFO', 'CONNECTED', {'main_sync': True}, wait=True) == {'cameras': [0, {'main_sync': True}]}
+    assert aux.is_running
+
+
+def test_expend_does_not_send_an_empty_list(aux, server) -> None:
+    aux.push('EXPEND', wait=True)
+    aux.push('EXPINTERRUPT', wait=True)
+    assert server.saw == [[4, None], [16, None]]
+
+
+def test_no_error_kills_the_thread(aux, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError('on purpose')
+
+    link = aux._links['cameras']
+    for name in ('_start', 'enqueue', 'interrupt', '_transmit'):
+        with monkeypatch.context() as patch:
+            patch.setattr(link, name, broken)
+            for message in ('EXPINIT', 'EXPINTERRUPT'):
+                outcome = aux.submit(message).result(2)['cameras']
+                assert outcome.ok or 'on purpose' in outcome.error, name
+        assert aux.is_running
+    assert aux.push('EXPINIT', wait=True) == {'cameras': [None]}
+
+
+def test_a_service_refused_once_is_contacted_again() -> None:
+    port = free_port()
+    aux = Auxiliaries({'a': f'udp://127.0.0.1:{port}'})
+    assert aux.submit('EXPINIT').result(1)['a'].state == 'unreachable'
+    with StockServer(port=port) as server:
+        assert aux.push('EXPINIT', wait=True) == {'a': [None]}
+        assert server.saw == [[1, None]]
+    aux.close()
+
+
+def test_nothing_is_polled() -> None:
+    with ScriptedPeer(echo_and_reply) as peer:
+        aux = Auxiliaries({'a': peer.uri})
+        aux.refresh_rate = 5
+        aux.timing.reply_gap = 0
+        start = time.perf_counter()
+        for _ in range(50):
+            assert isinstance(aux.push('EXPINIT', wait=True), dict)
+        assert time.perf_counter() - start < 1.0
+        aux.close()
+
+
+def test_no_waiter_takes_the_notification_of_another() -> None:
+    with StockServer() as server:
+        aux = Auxiliaries({'a': server.uri})
+        results: list[object] = []
+        threads = [
+            threading.Thread(target=lambda n=n: results.append((n, aux.push('EXPINIT', n, wait=True))))
+            for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(5)
+        assert sorted(results) == [(n, {'a': [n]}) for n in range(8)]
+        aux.close()
+
+
+def test_a_push_that_ended_in_a_runtime_error_is_not_sent_later() -> None:
+    with ScriptedPeer(only_echo) as peer:
+        aux = Auxiliaries({'a': peer.uri})
+        long = aux.submit('EXPINIT', timeout=0.5)
+        aux.services.timeout, aux.refresh_rate = 0.05, 0.05
+        with pytest.raises(RuntimeError):
+            aux.push('EXPSTART', 'too late', wait=True)
+        assert not aux._queued
+        assert [type(result) for result in aux._log.values()] == [RuntimeError]
+        assert long.result(1)['a'].state == 'echoed'
+        aux.submit('EXPEND', timeout=0.05).result(1)
+        assert [message[0] for message in peer.messages] == [1, 4]
+        aux.close()
+
+
+def test_clearing_the_queue_does_not_race_with_the_thread(aux) -> None:
+    cleared = 0
+    for _ in range(20):
+        keys = [aux.push('EXPSTATUS', 0) for _ in range(3)]
+        cleared += aux.clear_message_queue()
+        eventually(lambda keys=keys: all(key in aux._log for key in keys))
+        assert not aux._queued
+    assert cleared >= 20
+    assert aux.push('EXPINIT', wait=True) == {'cameras': [None]}
+    assert aux.clear_message_queue() == 0
+
+
+def test_clearing_the_queue_resolves_what_it_aborts_also_with_the_lock_held() -> None:
+    with ScriptedPeer(only_echo) as peer:
+        aux = Auxiliaries({'a': peer.uri})
+        first = aux.submit('EXPINIT', timeout=0.3)
+        eventually(lambda: peer.datagrams)
+        with aux.response_received:
+            key = aux.push('EXPSTART', 'x')
+            future = aux.submit('EXPEND')
+            assert aux.clear_message_queue() == 2
+            assert isinstance(aux._log[key], RuntimeError) and not aux._queued
+        outcome = future.result(0)['a']
+        assert (outcome.state, outcome.ok) == ('not_sent', False) and 'cleared' in outcome.error
+        assert first.result(1)['a'].state == 'echoed'
+        assert len(peer.datagrams) == 1
+        aux.close()
+
+
+def test_close_is_quick_in_flight_and_resolves_everything() -> None:
+    with ScriptedPeer(only_echo) as peer:
+        aux = Auxiliaries({'a': peer.uri})
+        flying, queued, key = aux.submit('EXPINIT'), aux.submit('EXPEND'), aux.push('EXPCLEANUP')
+        eventually(lambda: peer.datagrams)
+        start = time.perf_counter()
+        aux.close()
+        assert time.perf_counter() - start < 0.2
+        assert flying.result(0)['a'].error and queued.result(0)['a'].state == 'not_sent'
+        eventually(lambda: key in aux._log)
+        late = aux.submit('EXPINIT').result(0)['a']
+        assert late.state == 'not_sent' and late.error
+        with pytest.raises(RuntimeError):
+            aux.push('EXPINIT', wait=True)
+        aux.close()
+
+
+def test_setting_the_stop_event_ends_the_thread(aux) -> None:
+    aux.stop_event.set()
+    eventually(lambda: not aux.is_running, 1)
+
+
+def test_asking_for_a_token_does_not_wedge_the_thread() -> None:
+    with ScriptedPeer(only_echo) as peer:
+        aux = Auxiliaries({'a': peer.uri})
+        aux.services.timeout = 0.1
+        assert isinstance(aux.push('ALYX', None, wait=True), TimeoutError)
+        assert aux.submit('EXPINIT').result(1)['a'].state == 'echoed'
+        aux.close()
+
+
+def test_the_thread_does_not_keep_the_interpreter_alive(server) -> None:
+    code = (
+        'from bridge.auxiliaries import Auxiliaries\n'
+        f"aux = Auxiliaries({{'a': '{server.uri}', 'b': 'udp://127.0.0.1:9'}})\n"
+        "print(aux.push('EXPINIT', wait=True).__class__.__name__)\n"
+        "aux.submit('ALYX')\n"
+    )
+    root = Path(__file__).parents[1]
+    run = subprocess.run(
+        [sys.executable, '-c', code], cwd=root, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (run.returncode, run.stdout) == (0, 'ConnectionRefusedError\n')
+
+
+def test_the_log_is_trimmed(aux, monkeypatch) -> None:
+    monkeypatch.setattr(auxiliaries, 'KEPT', 3)
+    aux.timing.reply_gap = 0
+    keys = [aux.push('EXPSTATUS', 0) for _ in range(6)]
+    eventually(lambda: not aux._queued)
+    assert list(aux._log) == keys[3:]
+
+
+# Life and death of the thread
+
+
+def test_a_thread_that_dies_resolves_what_is_pending_with_an_exception() -> None:
+    with ScriptedPeer(only_echo) as peer:
+        aux = Auxiliaries({'a': peer.uri})
+        future, key = aux.submit('EXPINIT'), aux.push('EXPEND')
+        eventually(lambda: peer.datagrams)
+        aux._loop.call_soon_threadsafe(aux._loop.stop)
+        with pytest.raises(RuntimeError, match='network thread ended'):
+            future.result(2)
+        eventually(lambda: not aux.is_running)
+        eventually(lambda: isinstance(aux._log.get(key), RuntimeError))
+        with pytest.raises(RuntimeError):
+            aux.submit('EXPINIT').result(0)
+        aux.close()
+
+
+def test_a_lock_held_by_a_caller_does_not_hold_up_the_network_thread() -> None:
+    with ScriptedPeer(echo_and_reply) as peer:
+        aux = Auxiliaries({'a': peer.uri})
+        with aux.response_received:
+            keys = [aux.push('EXPINIT', n) for n in range(5)]
+            assert aux.submit('EXPSTATUS', 0).result(1)['a'].ok
+            assert sorted(aux._queued) == keys
+        eventually(lambda: not aux._queued)
+        assert [aux._log[key] for key in keys] == [{'a': [n]} for n in range(5)]
+        aux.close()
+
+
+def test_no_socket_is_left_behind() -> None:
+    with StockServer() as server, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        aux = Auxiliaries({'a': server.uri, 'b': server.uri, 'c': f'udp://127.0.0.1:{free_port()}'})
+        aux.push('EXPINIT', wait=True)
+        aux.cleanup()
+        aux.push('EXPINIT', wait=True)
+        aux.close()
+        del aux
+        gc.collect()
+    assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
+
+
+def test_cleanup_notifies_and_closes_and_the_next_command_opens_again(aux, server) -> None:
+    before = aux.services
+    aux.cleanup(notify_services=True)
+    eventually(lambda: [8, None] in server.saw)
+    assert not before.is_connected
+    assert aux.is_connected
+
+
+def test_a_communicator_closed_by_anything_is_made_anew(aux, server) -> None:
+    before = aux.services
+    aux._loop.call_soon_threadsafe(aux.services.close)
+    eventually(lambda: not before.is_connected)
+    assert aux.push('EXPINIT', wait=True) == {'cameras': [None]}
+    assert aux.services is not before and aux.services.is_connected

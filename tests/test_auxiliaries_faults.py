@@ -1,0 +1,224 @@
+"""Auxiliaries against services that are dead, deaf, late, early, double or talkative."""
+
+import asyncio
+import json
+import time
+
+import pytest
+from peers import ScriptedPeer, StockServer, ask, echo_and_reply, eventually, free_port, is_command, rig
+
+
+def test_a_refused_port_is_told_within_milliseconds() -> None:
+    with rig(a=f'udp://127.0.0.1:{free_port()}') as aux:
+        start = time.perf_counter()
+        outcome = ask(aux, 'EXPINIT')
+        assert time.perf_counter() - start < 0.1
+        assert (outcome.state, outcome.ok) == ('unreachable', False)
+        assert 'refused' in outcome.error
+        for _ in range(3):
+            assert isinstance(aux.push('EXPINIT', wait=True), ConnectionRefusedError)
+
+
+def test_a_deaf_peer_is_unreachable_and_gets_a_start_only_once() -> None:
+    with ScriptedPeer() as deaf, rig(a=deaf.uri) as aux:
+        aux.timing.echo_timeout = 0.2
+        aux.timing.resend_after = 0.05
+        for message in ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'ALYX'):
+            args = ('x', {'u': 't'})[: {'ALYX': 2, 'EXPSTART': 1}.get(message, 0)]
+            outcome = ask(aux, message, *args, timeout=3)
+            assert (outcome.state, outcome.ok) == ('unreachable', False)
+            assert 0.15 < time.perf_counter() - outcome.sent / 1e9 < 0.6
+        assert len(deaf.datagrams) == 5
+        assert isinstance(aux.push('EXPINIT', wait=True), TimeoutError)
+
+
+@pytest.mark.parametrize('message', ['EXPSTATUS', 'EXPINFO', 'EXPINTERRUPT'])
+def test_what_may_be_repeated_is_sent_three_times(message) -> None:
+    with ScriptedPeer() as deaf, rig(a=deaf.uri) as aux:
+        aux.timing.echo_timeout = 0.2
+        aux.timing.resend_after = 0.04
+        assert ask(aux, message, 0).state == 'unreachable'
+        assert len(deaf.datagrams) == 3 and len(set(deaf.datagrams)) == 1
+
+
+def test_a_lost_command_is_repeated_and_answered() -> None:
+    def second_time(peer: ScriptedPeer, datagram: bytes) -> None:
+        if peer.datagrams.count(datagram) == 2:
+            echo_and_reply(peer, datagram)
+
+    with ScriptedPeer(second_time) as peer, rig(a=peer.uri) as aux:
+        aux.timing.resend_after = 0.04
+        first, second = aux.submit('EXPSTATUS', 0), aux.submit('EXPINIT', timeout=0.1)
+        first, second = first.result(2)['a'], second.result(2)['a']
+        assert first.ok
+        # The answer to the first one may still be under way: it must not cross the next command.
+        assert second.sent - first.answered > 49_000_000
+
+
+def test_a_lost_echo_is_made_up_for_by_the_reply() -> None:
+    def no_echo(peer: ScriptedPeer, datagram: bytes) -> None:
+        if is_command(datagram):
+            peer.send([1, 'done'])
+
+    with ScriptedPeer(no_echo) as peer, rig(a=peer.uri) as aux:
+        outcome = ask(aux, 'EXPINIT')
+        assert (outcome.state, outcome.reply) == ('answered', ['done'])
+        assert outcome.echoed == outcome.answered
+
+
+def test_a_duplicated_echo_starts_no_storm() -> None:
+    def echoing_all(peer: ScriptedPeer, datagram: bytes) -> None:
+        for _ in range(3):
+            peer.send(datagram)
+        if is_command(datagram):
+            peer.send([1, 'done'])
+
+    with ScriptedPeer(echoing_all) as peer, rig(a=peer.uri) as aux:
+        for _ in range(3):
+            assert ask(aux, 'EXPINIT').reply == ['done']
+        eventually(lambda: len(peer.datagrams) >= 6)
+        assert [is_command(d) for d in peer.datagrams] == [True, False] * 3
+
+
+def test_the_late_echo_of_a_command_that_was_given_up_is_swallowed() -> None:
+    def late(peer: ScriptedPeer, datagram: bytes) -> None:
+        if len(peer.datagrams) == 1:
+            peer.later(0.15, datagram)
+        else:
+            echo_and_reply(peer, datagram)
+
+    with ScriptedPeer(late) as peer, rig(a=peer.uri) as aux:
+        aux.timing.echo_timeout = 0.05
+        assert ask(aux, 'EXPINIT').state == 'unreachable'
+        eventually(peer._timers[0].finished.is_set)
+        assert ask(aux, 'EXPINIT').ok
+        eventually(lambda: len(peer.datagrams) >= 3)
+        assert len(peer.datagrams) == 3
+
+
+def test_the_late_reply_to_a_command_that_was_given_up_does_not_answer_the_next() -> None:
+    def behind(peer: ScriptedPeer, datagram: bytes) -> None:
+        commands = [d for d in peer.datagrams if is_command(d)]
+        if is_command(datagram) and len(commands) == 1:
+            peer.send(datagram)
+        elif is_command(datagram):
+            peer.send([1, 'first'])
+            peer.send(datagram)
+            peer.send([1, 'second'])
+
+    with ScriptedPeer(behind) as peer, rig(a=peer.uri) as aux:
+        assert ask(aux, 'EXPINIT', timeout=0.05).state == 'echoed'
+        assert ask(aux, 'EXPINIT').reply == ['second']
+
+
+def test_a_reply_before_the_echo_answers() -> None:
+    def reversed_order(peer: ScriptedPeer, datagram: bytes) -> None:
+        if is_command(datagram):
+            peer.send([2, 'ref', None])
+            peer.send(datagram)
+
+    with ScriptedPeer(reversed_order) as peer, rig(a=peer.uri) as aux:
+        for _ in range(3):
+            assert ask(aux, 'EXPSTART', 'ref').ok
+        assert [is_command(d) for d in peer.datagrams[:5]] == [True, False, True, False, True]
+
+
+def test_two_replies_are_both_confirmed_and_the_first_counts() -> None:
+    events = []
+
+    def twice(peer: ScriptedPeer, datagram: bytes) -> None:
+        if is_command(datagram):
+            peer.send(datagram)
+            peer.send([1, 'one'])
+            peer.send([1, 'two'])
+
+    with ScriptedPeer(twice) as peer, rig(a=peer.uri) as aux:
+        aux.on_event = lambda *event: events.append(event)
+        for count in (1, 2):
+            assert ask(aux, 'EXPINIT').reply == ['one']
+            eventually(lambda: json.loads(peer.datagrams[-1]) == [1, 'two'])
+            eventually(lambda count=count: events == [('a', 1, ['two'])] * count)
+
+
+def test_a_reply_copied_by_the_network_is_confirmed_once() -> None:
+    def copied(peer: ScriptedPeer, datagram: bytes) -> None:
+        if is_command(datagram):
+            peer.send(datagram)
+            peer.send([1, 'done'])
+            peer.send([1, 'done'])
+
+    with ScriptedPeer(copied) as peer, rig(a=peer.uri) as aux:
+        for _ in range(3):
+            assert ask(aux, 'EXPINIT').ok
+        eventually(lambda: len(peer.datagrams) == 6)
+        assert [is_command(d) for d in peer.datagrams] == [True, False] * 3
+
+
+def test_a_failed_callback_is_told_at_once() -> None:
+    def failing(peer: ScriptedPeer, datagram: bytes) -> None:
+        if is_command(datagram):
+            peer.send(datagram)
+            peer.send([0, 'ValueError: no camera', json.loads(datagram)[0]])
+
+    with ScriptedPeer(failing) as peer, rig(a=peer.uri) as aux:
+        start = time.perf_counter()
+        outcome = ask(aux, 'EXPINIT', timeout=5)
+        assert time.perf_counter() - start < 0.5
+        assert (outcome.state, outcome.ok, outcome.reply) == ('echoed', False, None)
+        assert 'ValueError: no camera' in outcome.error
+        assert isinstance(aux.push('EXPEND', wait=True), RuntimeError)
+        # Errors are never echoed: two commands are all the peer saw.
+        assert len(peer.datagrams) == 2
+
+
+def test_the_error_of_a_stock_service_is_told_at_once() -> None:
+    def fail(_: object) -> None:
+        raise ValueError('no camera')
+
+    with StockServer({1: fail}) as server, rig(a=server.uri) as aux:
+        outcome = ask(aux, 'EXPINIT', timeout=5)
+        assert (outcome.state, outcome.ok) == ('echoed', False) and 'no camera' in outcome.error
+        assert ask(aux, 'EXPEND').ok
+
+
+def test_cleanup_may_be_answered_by_an_interrupt_and_nothing_else_may() -> None:
+    events = []
+
+    def camera(peer: ScriptedPeer, datagram: bytes) -> None:
+        if is_command(datagram):
+            peer.send(datagram)
+            peer.send([16, 'stopped'])
+
+    with ScriptedPeer(camera) as peer, rig(a=peer.uri) as aux:
+        aux.on_event = lambda *event: events.append(event)
+        outcome = ask(aux, 'EXPCLEANUP')
+        assert outcome.ok and (outcome.event, outcome.reply) == (16, ['stopped'])
+        assert ask(aux, 'EXPSTART', 'x', timeout=0.1).state == 'echoed'
+        eventually(lambda: events == [('a', 16, ['stopped'])])
+
+
+def test_an_unasked_message_is_confirmed_and_handed_on() -> None:
+    events = []
+    with StockServer() as server, rig(a=server.uri) as aux:
+        aux.on_event = lambda *event: events.append(event)
+        assert ask(aux, 'EXPINIT').ok
+        addr = aux._links['a'].com._transport.get_extra_info('sockname')
+        server.say([64, 20, {'frame': 7}], addr)  # raises without our echo
+        eventually(lambda: events == [('a', 64, [20, {'frame': 7}])])
+        aux.on_event = lambda *event: 1 / 0
+        server.say([64, 20, {'frame': 8}], addr)
+        assert ask(aux, 'EXPEND').ok
+
+
+def test_a_stock_callback_still_hears_the_service() -> None:
+    heard = []
+    with StockServer() as server, rig(a=server.uri) as aux:
+        aux.services.assign_callback('EXPINIT', lambda data, addr: heard.append(data))
+        assert ask(aux, 'EXPINIT', 'x').ok
+        eventually(lambda: heard == [['x']])
+
+
+def test_the_stock_services_still_work_on_top() -> None:
+    with StockServer() as server, StockServer() as other, rig(a=server.uri, b=other.uri) as aux:
+        future = asyncio.run_coroutine_threadsafe(aux.services.start('ref', {'n': 1}), aux._loop)
+        assert future.result(3) == {'a': ['ref', {'n': 1}], 'b': ['ref', {'n': 1}]}

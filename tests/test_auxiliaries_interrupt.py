@@ -1,0 +1,83 @@
+"""EXPINTERRUPT overtakes everything, reaches everybody alive, and leaves nothing behind."""
+
+import time
+
+import pytest
+from peers import ScriptedPeer, ask, echo_and_reply, eventually, free_port, is_command, only_echo, rig
+
+
+def test_an_interrupt_overtakes_a_long_wait_and_the_queue() -> None:
+    def camera(peer: ScriptedPeer, datagram: bytes) -> None:
+        if is_command(datagram):
+            peer.send(datagram)
+            if datagram.startswith(b'[16'):
+                peer.send([16, None])
+
+    with ScriptedPeer(camera) as peer, rig(a=peer.uri) as aux:
+        waiting = aux.submit('EXPSTART', 'x')
+        queued = aux.submit('EXPINFO', 0, gate=lambda: pytest.fail('must not leave'))
+        eventually(lambda: aux._links['a']._flying and aux._links['a']._flying[0].echoed)
+        start = time.perf_counter_ns()
+        interrupt = aux.submit('EXPINTERRUPT').result(1)['a']
+        assert interrupt.ok
+        assert interrupt.sent - start < 20_000_000
+        assert waiting.result(0.1)['a'].state == 'echoed'
+        assert queued.result(0.1)['a'].state == 'not_sent'
+        for future in (waiting, queued):
+            assert future.result()['a'].error == 'aborted by EXPINTERRUPT'
+        eventually(lambda: [m[0] for m in peer.messages] == [2, 16, 16])
+        assert aux.is_running
+
+
+def test_an_interrupt_reaches_the_living_with_one_dead_and_one_deaf() -> None:
+    dead = f'udp://127.0.0.1:{free_port()}'
+    with (
+        ScriptedPeer(only_echo) as deaf,
+        ScriptedPeer(echo_and_reply) as good,
+        rig(dead=dead, deaf=deaf.uri, good=good.uri) as aux,
+    ):
+        aux.submit('EXPINIT')
+        outcomes = aux.submit('EXPINTERRUPT', timeout=0.2).result(2)
+        assert [o.state for o in outcomes.values()] == ['unreachable', 'echoed', 'answered']
+        sent = [o.sent for o in outcomes.values()]
+        assert max(sent) - min(sent) < 20_000_000
+
+
+def test_the_late_echo_and_reply_of_an_interrupted_command_do_no_harm() -> None:
+    def slow(peer: ScriptedPeer, datagram: bytes) -> None:
+        if datagram.startswith(b'[2,') and is_command(datagram):
+            peer.later(0.05, datagram)
+            peer.later(0.06, [2, 'x', None])
+        elif is_command(datagram):
+            echo_and_reply(peer, datagram)
+
+    with ScriptedPeer(slow) as peer, rig(a=peer.uri) as aux:
+        waiting = aux.submit('EXPSTART', 'x')
+        eventually(lambda: peer.datagrams)
+        assert ask(aux, 'EXPINTERRUPT').ok
+        assert waiting.result(1)['a'].state == 'unreachable'
+        eventually(lambda: [2, 'x', None] in peer.messages[1:])
+        assert ask(aux, 'EXPEND').ok
+        # start, interrupt, echo of its reply, echo of the late reply, end, and perhaps its reply's echo: no echo of an
+        # echo
+        assert len([d for d in peer.datagrams if d == peer.datagrams[0]]) == 1
+
+
+def test_an_interrupt_does_not_end_what_was_submitted_after_it() -> None:
+    with ScriptedPeer(echo_and_reply) as peer, rig(a=peer.uri) as aux:
+        futures = [aux.submit('EXPINTERRUPT'), aux.submit('EXPINIT'), aux.submit('EXPINTERRUPT'), aux.submit('EXPEND')]
+        states = [future.result(2)['a'].ok for future in futures]
+        assert states == [True, False, True, True]
+
+
+def test_an_interrupt_whose_gate_refuses_aborts_nothing() -> None:
+    def gate() -> None:
+        raise TimeoutError('too old')
+
+    with ScriptedPeer(only_echo) as peer, rig(a=peer.uri) as aux:
+        waiting = aux.submit('EXPINIT', timeout=0.3)
+        eventually(lambda: peer.datagrams)
+        with pytest.raises(TimeoutError):
+            aux.submit('EXPINTERRUPT', gate=gate).result(1)
+        assert 'reply' in waiting.result(2)['a'].error
+        assert len(peer.datagrams) == 1
