@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from bridge.errors import check
-from bridge.messages import message_number
+from bridge.messages import event_number, message_number
 from bridge.native import CODES, ffi, lib
 
 _FIRST_CAPACITY = 16 << 10
@@ -136,6 +136,49 @@ class Client:
             True if it will never be sent; False if a worker had accepted it: then its answer is discarded.
         """
         return check(lib.iblb_cancel(self._handle, request), self._handle) == 0
+
+    def subscribe(self, *events: str | int) -> None:
+        """Choose which events `next_event` gives; replaces the earlier choice.
+
+        Parameters
+        ----------
+        *events : str or int
+            Names or numbers: messages that services send by themselves (``'EXPINTERRUPT'``: a camera died) and
+            ``'SERVICE_UP'``, ``'SERVICE_DOWN'``, ``'CLIENT_LOST'``, ``'WORKER_RESTARTED'``; none for no events.
+        """
+        mask = 0
+        for event in events:
+            mask |= event_number(event)
+        check(lib.iblb_subscribe(self._handle, mask), self._handle)
+
+    def next_event(self, timeout: float = 1.0) -> dict[str, Any] | None:
+        """Wait for the next event.
+
+        Parameters
+        ----------
+        timeout : float
+            s.
+
+        Returns
+        -------
+        dict or None
+            With the keys of iblb_next_event in iblbridge.h; None if there was none in time.
+
+        Raises
+        ------
+        bridge.errors.NoWorker
+            No worker lives that could send one.
+        """
+        capacity, needed, code = _FIRST_CAPACITY, ffi.new('int *'), CODES['IBLB_E_BUFFER']
+        while code == CODES['IBLB_E_BUFFER']:
+            buffer = ffi.new('char[]', capacity)
+            code = lib.iblb_next_event(self._handle, _ms(timeout), ffi.NULL, buffer, capacity, needed)
+            capacity = needed[0]
+        if code == CODES['IBLB_E_TIMEOUT']:
+            return None
+        check(code, self._handle)
+        event: dict[str, Any] = json.loads(ffi.string(buffer))
+        return event
 
     def worker_state(self) -> WorkerState:
         """Return whether a worker lives, how many services it has, and how many of them are up."""

@@ -36,6 +36,9 @@ MESSAGES: dict[str, int] = {
 }
 MESSAGE_NAMES: dict[int, str] = {number: name for name, number in MESSAGES.items()}
 LOCAL = ('PING', 'SERVICES')
+EVENTS: dict[str, int] = {name: number for name, number in MESSAGES.items() if name not in LOCAL} | {
+    name: getattr(lib, f'IBLB_{name}') for name in ('SERVICE_UP', 'SERVICE_DOWN', 'CLIENT_LOST', 'WORKER_RESTARTED')
+}
 STATUSES: dict[str, int] = {'CONNECTED': 0, 'INITIALIZED': 10, 'RUNNING': 20, 'STOPPED': 30}
 DATAGRAM_BYTES = 65507  # the most that UDP over IPv4 carries; measured: one more is an error of the transport
 
@@ -73,6 +76,22 @@ def message_number(message: str | int) -> int:
         return MESSAGES[message.strip().upper()]
     except KeyError:
         raise ValueError(f'there is no message {message!r}; choose from {", ".join(MESSAGES)}') from None
+
+
+def event_number(event: str | int) -> int:
+    """Return the number of an event given by name or number.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    """
+    if isinstance(event, int):
+        return int(event)
+    try:
+        return EVENTS[event.strip().upper()]
+    except KeyError:
+        raise ValueError(f'there is no event {event!r}; choose from {", ".join(EVENTS)}') from None
 
 
 # --- arguments -------------------------------------------------------------------------------------------------------
@@ -364,7 +383,41 @@ def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
         services.append({**entry, 'data': {}, 'error': error})
     code = body['code'] or CODES['IBLB_W_SHORTENED']
     shortened = {**body, 'code': code, 'error': body['error'][:_MAX_ERROR], 'services': services}
-    return code, msgpack.packb(shortened)
+    packed = msgpack.packb(shortened)
+    if len(packed) > largest:  # a ring of the least size, and very many services
+        note = f"what {len(services)} services did takes {len(packed)} bytes; this segment's responses have {largest}"
+        packed = msgpack.packb(
+            {**shortened, 'services': [], 'error': '; '.join(filter(None, (shortened['error'], note)))}
+        )
+    return code, packed
+
+
+def event_body(
+    event: str, *, service: str = '', client: str = '', data: Sequence[Any] | None = None, time: int, wall: datetime
+) -> dict[str, Any]:
+    """Return the body of an event: every key, always of the same type; the C side adds ``sequence``.
+
+    Parameters
+    ----------
+    event : str
+        A key of `EVENTS`.
+    service, client : str
+        Whom it is about; empty if nobody.
+    data : sequence, optional
+        What followed the event number in the service's message.
+    time : int
+        ns of ``time.perf_counter_ns``.
+    wall : datetime
+        The same moment, with its offset.
+    """
+    return {
+        'event': event,
+        'service': service,
+        'client': client,
+        'data': sayable(reply_data(event, data)),
+        'time': time,
+        'wall': wall.isoformat(timespec='milliseconds'),
+    }
 
 
 def _shown(value: Any) -> str:

@@ -26,6 +26,7 @@ message and flags what."""
 BATCH = 256  # commands at a time
 _COLUMNS = ('request', 'slot', 'message', 'flags', 'stamp', 'payload_bytes')
 _PAYLOAD_BYTES = 1 << 20
+_EVENT_BYTES = 16 << 10  # MAX_EVENT_BYTES of layout.h
 
 
 class Command(NamedTuple):
@@ -196,6 +197,38 @@ class Segment:
             return False
         check(result)
         return True
+
+    def publish_event(self, message: int, body: dict[str, Any]) -> int:
+        """Give an event to every client that subscribed to it; one without room loses it.
+
+        Parameters
+        ----------
+        message : int
+            One number of `bridge.messages.EVENTS`.
+        body : dict
+            Made by `bridge.messages.event_body`.
+
+        Returns
+        -------
+        int
+            How many clients got it.
+        """
+        packed: bytes = msgpack.packb(body)
+        if len(packed) > _EVENT_BYTES:
+            packed = msgpack.packb({**body, 'data': {'left_out': f'{len(packed)} bytes are more than an event holds'}})
+        return check(lib.iblbw_publish_event(self._worker, message, packed, len(packed)))
+
+    def lost_clients(self) -> list[str]:
+        """Return the names of the clients that died without closing, since the last call."""
+        names = []
+        buffer = ffi.new('char[]', 64)
+        while lib.iblbw_lost_client(self._worker, buffer, 64):
+            names.append(bytes(ffi.string(buffer)).decode('utf-8', 'replace'))
+        return names
+
+    def is_attached(self, client: str) -> bool:
+        """Return whether a client of this name is attached."""
+        return bool(lib.iblbw_client_attached(self._worker, client.encode()))
 
     def ring(self) -> None:
         """Make `take` return soon. From any thread or signal handler."""

@@ -65,6 +65,10 @@ static inline void fence_seq_cst(void) {
     atomic_thread_fence(memory_order_seq_cst);
 }
 
+static inline void fence_acquire(void) {
+    atomic_thread_fence(memory_order_acquire);
+}
+
 /* Bytes of a record or of a text: published by a release store that follows, or checked by whoever reads them. */
 static inline void shared_write(void *shared, const void *from, size_t bytes) {
     if (bytes)

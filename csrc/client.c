@@ -69,9 +69,10 @@ static int claim(struct handle *handle, uint32_t index) {
     handle->generation = add32(&slot.header->generation, 1) + 1;
     handle->command_tail = tail;
     handle->response_head = responses;
+    handle->event_head = load64_acquire(&slot.event.header->tail);
     handle->next_request = load64_relaxed(&slot.header->next_request) + 1;
     ring_release(&slot.response, responses); /* what was meant for the owner before */
-    ring_release(&slot.event, load64_acquire(&slot.event.header->tail));
+    ring_release(&slot.event, handle->event_head);
     char name[NAME_BYTES] = "";
     memcpy(name, handle->client, strlen(handle->client));
     shared_write(slot.header->client, name, sizeof name);
@@ -79,6 +80,7 @@ static int claim(struct handle *handle, uint32_t index) {
     store64_relaxed(&slot.header->since, os_clock_ns());
     store32_relaxed(&slot.header->closing, 0);
     store32_relaxed(&slot.header->response_wanted, 0);
+    store32_relaxed(&slot.header->event_mask, 0);
     bell_disarm(&slot.header->client_bell);
     store32_release(&slot.header->state, SLOT_CLAIMED); /* pairs with the worker's look: all of the above is visible */
     return 1;
@@ -93,8 +95,11 @@ static int claim_any(struct handle *handle, struct problem *problem) {
     for (uint32_t i = 0; i < usable; i++) {
         if (os_lock(segment->locks, slot_lock(i)) != 1)
             continue;
-        if (claim(handle, i))
-            return IBLB_OK;
+        if (os_lock(segment->locks, slot_guard(i)) == 1) {
+            if (claim(handle, i))
+                return IBLB_OK;
+            os_unlock(segment->locks, slot_guard(i));
+        }
         os_unlock(segment->locks, slot_lock(i));
     }
     return problem_set(problem, IBLB_E_NO_SLOT, "All %" PRIu32 " client slots of %s are taken. Close clients that are not needed.", usable,
@@ -135,10 +140,15 @@ static int attach_once(struct handle *handle, int last_try, struct problem *prob
     if (code == IBLB_OK && !alive)
         code = problem_set(problem, IBLB_W_NO_WORKER, "No worker serves %s; commands wait for one. Start it: iblbridge serve --segment %s.",
                            handle->segment.path, handle->segment_name);
-    if (code < 0 || (code == IBLB_W_NO_WORKER && !last_try))
-        segment_close(&handle->segment, 0);
     handle->alive = alive;
     handle->looked_at = os_clock_ns();
+    handle->last = *problem;
+    if (code == IBLB_OK || (code == IBLB_W_NO_WORKER && last_try)) {
+        int added = handle_add(handle, problem);
+        code = added < 0 ? added : code;
+    }
+    if (!handle->number)
+        segment_close(&handle->segment, 0);
     return code;
 }
 
@@ -146,7 +156,9 @@ static int attach_in_time(struct handle *handle, int timeout_ms, struct problem 
     uint64_t pause = 2 * MS;
     for (uint64_t until = os_clock_ns() + (uint64_t)timeout_ms * MS;;) {
         int last_try = os_clock_ns() + pause >= until;
+        handles_hold_forks();
         int code = attach_once(handle, last_try, problem);
+        handles_let_forks();
         if (last_try || !worth_waiting(code))
             return code;
         os_sleep_ns(pause);
@@ -178,11 +190,6 @@ IBLB_API int iblb_open(const char *segment, const char *client, int timeout_ms, 
             memcpy(new->client, client, strlen(client));
         handle_close_same(new->segment_name, new->client);
         code = attach_in_time(new, timeout_ms, &problem);
-        if (code >= 0) {
-            new->last = problem;
-            int added = handle_add(new, &problem);
-            code = added < 0 ? added : code;
-        }
         if (code >= 0)
             *handle = new->number;
         else

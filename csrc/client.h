@@ -17,6 +17,15 @@ int handle_check(struct handle *handle, struct problem *problem);
 /* With the handle's mutex held: does the worker live? Asks the kernel if `look`, or if it has not been asked for 100 ms. */
 int handle_worker_alive(struct handle *handle, int look);
 
+/* With the handle's mutex held: moves the responses that have come into the inbox. IBLB_E_SEGMENT if the ring makes no sense, _MEMORY. */
+int handle_drain(struct handle *handle, struct problem *problem);
+
+/* With the handle's mutex held, after a look that found nothing: sleeps until there may be more. IBLB_OK: look again; else the wait ends:
+ * IBLB_E_TIMEOUT, _NO_WORKER, or as handle_check. *looked: when the worker was last looked for, 0 at first. */
+enum wait_kind { FOR_RESPONSE, FOR_EVENT };
+int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64_t *looked, struct problem *problem);
+uint64_t after_ms(int timeout_ms); /* ns of os_clock_ns */
+
 /* Remembers the problem as the handle's last one; returns its code. */
 int handle_fail(struct handle *handle, const struct problem *problem);
 

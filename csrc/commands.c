@@ -80,6 +80,7 @@ static int known_service(const struct segment *segment, const char *name, size_t
         if (length < sizeof known && memcmp(known, name, length) == 0 && known[length] == '\0')
             return 1;
     }
+    fence_acquire(); /* the entries are read before the sequence is, once more */
     return load32_acquire(&segment->header->services_sequence) != before;
 }
 
@@ -186,50 +187,6 @@ static int write_command(struct handle *handle, const char *services, int messag
     return IBLB_OK;
 }
 
-/* --- reading responses --- */
-
-/* With the mutex held: moves what has arrived into the inbox. IBLB_E_SEGMENT if the ring makes no sense. */
-static int drain(struct handle *handle, struct problem *problem) {
-    const struct ring *ring = &handle->slot.response;
-    uint64_t tail, at = handle->response_head;
-    enum ring_result found = ring_tail(ring, at, &tail);
-    if (found == RING_EMPTY)
-        return IBLB_OK;
-    int code = IBLB_OK;
-    struct record_header header;
-    while (found == RING_OK && (found = ring_peek(ring, at, tail, &header)) == RING_OK) {
-        struct response_record record;
-        shared_read(&record, ring_at(ring, at), sizeof record);
-        if (header.kind == RECORD_RESPONSE && record.payload_bytes <= header.bytes - sizeof record) {
-            struct entry *entry = record.generation == handle->generation ? inbox_expects(&handle->inbox, record.request) : NULL;
-            if (entry) {
-                unsigned char *body = malloc(record.payload_bytes ? record.payload_bytes : 1);
-                if (!body) {
-                    code = problem_standard(problem, IBLB_E_MEMORY); /* the response stays in the ring */
-                    break;
-                }
-                shared_read(body, ring_at(ring, at) + sizeof record, record.payload_bytes);
-                inbox_answer(entry, record.code, body, record.payload_bytes);
-            }
-        } else if (header.kind != RECORD_PAD) {
-            found = RING_CORRUPT;
-            break;
-        }
-        at += header.bytes;
-    }
-    if (found == RING_CORRUPT)
-        return problem_set(problem, IBLB_E_SEGMENT, "The response ring of this client is damaged. Restart the worker, then open again.");
-    if (at != handle->response_head) {
-        handle->response_head = at;
-        ring_release(ring, at);
-        os_cond_broadcast(&handle->changed);
-        fence_seq_cst(); /* room is made before we look whether the worker waits for it; pairs with the one in iblbw_respond */
-        if (load32_relaxed(&handle->slot.header->response_wanted))
-            bell_ring(&handle->segment.header->worker_bell, handle->segment.mechanism);
-    }
-    return code;
-}
-
 /* --- send --- */
 
 static int check_call(struct handle *handle, const char *services, int message, struct problem *problem) {
@@ -255,10 +212,11 @@ static int send_checked(int number, const char *services, int message, const str
     if (code == IBLB_OK)
         code = check_call(handle, services, message, &problem);
     if (code == IBLB_OK)
-        code = drain(handle, &problem);
+        code = handle_drain(handle, &problem);
     if (code == IBLB_OK) {
+        int crowded = !(flags & COMMAND_NOTIFY) && message != IBLB_EXPINTERRUPT && inbox_crowded(&handle->inbox);
         uint64_t chosen = flags & COMMAND_NOTIFY ? handle->next_request : inbox_number(&handle->inbox, handle->next_request);
-        if (!chosen)
+        if (crowded || !chosen)
             code = problem_standard(&problem, IBLB_E_TOO_MANY);
         else
             code = write_command(handle, services, message, arguments, ttl_ms, flags, chosen, &problem);
@@ -344,44 +302,13 @@ static int take(struct entry *entry, const struct body *body, struct problem *pr
     return code;
 }
 
-/* With the mutex held and nothing to be had: sleeps until the next look is worth it. One thread parks in shared memory, the others follow
- * it. */
-static void sleep_until_change(struct handle *handle, uint64_t until) {
-    struct bell *bell = &handle->slot.header->client_bell;
-    uint64_t now = os_clock_ns(), left = until > now ? until - now : 0;
-    if (left > PARK_NS)
-        left = PARK_NS;
-    if (handle->parked) {
-        os_cond_wait(&handle->changed, &handle->mutex, (int64_t)left);
-        return;
-    }
-    uint64_t tail;
-    handle->parked = 1;
-    uint32_t sequence = bell_arm(bell);
-    if (ring_tail(&handle->slot.response, handle->response_head, &tail) == RING_EMPTY) {
-        os_mutex_unlock(&handle->mutex);
-        bell_park(bell, sequence, left, handle->segment.mechanism);
-        os_mutex_lock(&handle->mutex);
-    }
-    bell_disarm(bell);
-    handle->parked = 0;
-    os_cond_broadcast(&handle->changed); /* one of the others parks next */
-}
-
-/* With the mutex held: the worker does not live. Is it gone for a moment, or is the whole segment? */
-static int without_worker(const struct handle *handle, struct problem *problem) {
-    if (!os_same_file(handle->segment.locks, handle->segment.path))
-        return problem_standard(problem, IBLB_E_STALE);
-    return problem_standard(problem, IBLB_E_NO_WORKER);
-}
-
 /* With the mutex held. */
 static int wait_for(struct handle *handle, int request, uint64_t until, const struct body *body, struct problem *problem) {
     struct entry *entry = inbox_find(&handle->inbox, request);
     if (!entry)
         return problem_set(problem, IBLB_E_REQUEST, "Request %d is unknown, or its response was taken.", request);
     for (uint64_t number = entry->number, looked = 0;;) {
-        int code = handle->closed ? problem_standard(problem, IBLB_E_CLOSED) : drain(handle, problem);
+        int code = handle->closed ? problem_standard(problem, IBLB_E_CLOSED) : handle_drain(handle, problem);
         if (code != IBLB_OK)
             return code;
         entry = inbox_find(&handle->inbox, request);
@@ -389,23 +316,9 @@ static int wait_for(struct handle *handle, int request, uint64_t until, const st
             return problem_standard(problem, IBLB_E_CANCELLED);
         if (entry->state == ENTRY_ANSWERED)
             return take(entry, body, problem);
-        code = handle_check(handle, problem);
+        code = wait_turn(handle, FOR_RESPONSE, until, &looked, problem);
         if (code != IBLB_OK)
             return code;
-        /* The kernel is asked before the first park and after each that brought nothing; a response placed in the meantime comes first. */
-        uint64_t now = os_clock_ns();
-        if (!looked || now - looked >= PARK_NS) {
-            looked = now;
-            if (!handle_worker_alive(handle, 1)) {
-                uint64_t tail;
-                if (ring_tail(&handle->slot.response, handle->response_head, &tail) == RING_EMPTY)
-                    return without_worker(handle, problem);
-                continue;
-            }
-        }
-        if (now >= until)
-            return problem_standard(problem, IBLB_E_TIMEOUT);
-        sleep_until_change(handle, until);
     }
 }
 
@@ -415,10 +328,6 @@ static int check_body(const struct body *body, int timeout_ms, struct problem *p
     if (body->bytes && body->capacity < 0)
         return problem_set(problem, IBLB_E_ARGUMENT, "capacity is negative.");
     return IBLB_OK;
-}
-
-static uint64_t after_ms(int timeout_ms) {
-    return os_clock_ns() + (uint64_t)timeout_ms * (uint64_t)MS;
 }
 
 static int wait_checked(int number, int request, int timeout_ms, const struct body *body) {
@@ -522,7 +431,7 @@ IBLB_API int iblb_call(int number, const char *services, int message, const char
         return code;
     struct handle *handle = handle_hold(number, &code);
     if (!handle)
-        return code;
+        return code == IBLB_E_HANDLE ? IBLB_E_CLOSED : code;
     os_mutex_lock(&handle->mutex);
     code = wait_for(handle, *request, until, &body, &problem);
     code = give_up(handle, *request, code, &problem);

@@ -6,6 +6,7 @@
 
 #include "include/iblbridge.h"
 
+static os_mutex fork_mutex = OS_MUTEX_INIT; /* taken before table_mutex and before a handle's mutex */
 static os_mutex table_mutex = OS_MUTEX_INIT;
 static struct handle *table[MAX_HANDLES];
 static int uses[MAX_HANDLES];
@@ -18,10 +19,12 @@ static int number_of(int place) {
 /* --- fork --- */
 
 static void before_fork(void) {
+    os_mutex_lock(&fork_mutex);
     os_mutex_lock(&table_mutex);
 }
 static void after_fork(void) {
     os_mutex_unlock(&table_mutex);
+    os_mutex_unlock(&fork_mutex);
 }
 
 /* The mapping is not there in the child and the locks must not survive in it; closing our copies leaves the parent's locks alone. */
@@ -34,17 +37,23 @@ static void in_child(void) {
             os_close(handle->segment.file);
         }
     }
-    os_mutex_unlock(&table_mutex);
+    after_fork();
+}
+
+void handles_hold_forks(void) {
+    os_mutex_lock(&fork_mutex);
+    if (!fork_watched)
+        os_at_fork(before_fork, after_fork, in_child);
+    fork_watched = 1;
+}
+void handles_let_forks(void) {
+    os_mutex_unlock(&fork_mutex);
 }
 
 /* --- the table --- */
 
 int handle_add(struct handle *handle, struct problem *problem) {
     os_mutex_lock(&table_mutex);
-    if (!fork_watched) {
-        os_at_fork(before_fork, after_fork, in_child);
-        fork_watched = 1;
-    }
     int place = 0;
     while (place < MAX_HANDLES && table[place] && !table[place]->forked) /* a parent's handle is forgotten when its place is needed */
         place++;
@@ -100,7 +109,9 @@ static void leave(struct handle *handle) {
     os_mutex_lock(&handle->mutex);
     handle->closed = 1;
     store32_release(&handle->slot.header->closing, 1);
-    os_close(segment->locks); /* gives the slot's lock back */
+    os_unlock(segment->locks, slot_lock(handle->slot_index)); /* at once, also if a child that is being forked still has our descriptor */
+    os_unlock(segment->locks, slot_guard(handle->slot_index));
+    os_close(segment->locks);
     segment->locks = OS_NO_FILE;
     bell_ring(&segment->header->worker_bell, segment->mechanism);
     bell_wake(&handle->slot.header->client_bell, segment->mechanism);
@@ -113,6 +124,7 @@ int handle_close(int number) {
     struct handle *handle = handle_hold(number, &code);
     if (!handle)
         return code;
+    handles_hold_forks();
     os_mutex_lock(&table_mutex);
     int ours = find(number) == handle; /* only one of two threads that close at once */
     if (ours) {
@@ -122,6 +134,7 @@ int handle_close(int number) {
     os_mutex_unlock(&table_mutex);
     if (ours)
         leave(handle);
+    handles_let_forks();
     handle_drop(handle);
     return ours ? IBLB_OK : IBLB_E_HANDLE;
 }

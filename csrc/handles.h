@@ -30,6 +30,8 @@ struct handle {
     uint32_t generation;
     uint64_t command_tail;
     uint64_t response_head;
+    uint64_t event_head;
+    int event_waiters; /* threads in iblb_next_event */
     uint64_t last_stamp;
     uint64_t next_request;
     struct inbox inbox;
@@ -38,6 +40,11 @@ struct handle {
     uint64_t looked_at; /* ns */
     struct problem last;
 };
+
+/* Around whatever opens, takes or drops a slot's lock: no fork() falls in between, so that no lock survives in a child that knows nothing
+ * of it. Bounded: as long as a claim waits for its turn. */
+void handles_hold_forks(void);
+void handles_let_forks(void);
 
 /* Gives `handle` a number. IBLB_E_HANDLES if the table is full. */
 int handle_add(struct handle *handle, struct problem *problem);

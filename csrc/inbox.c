@@ -16,6 +16,16 @@ uint64_t inbox_number(const struct inbox *inbox, uint64_t first) {
 
 void inbox_open(struct inbox *inbox, uint64_t number, uint64_t position) {
     *place(inbox, number) = (struct entry){.number = number, .position = position, .state = ENTRY_OPEN};
+    inbox->opened++;
+}
+
+int inbox_crowded(struct inbox *inbox) {
+    if (inbox->opened < INBOX_ORDINARY)
+        return 0;
+    inbox->opened = 0;
+    for (size_t i = 0; i < INBOX_ENTRIES; i++)
+        inbox->opened += inbox->entries[i].state != ENTRY_FREE;
+    return inbox->opened >= INBOX_ORDINARY;
 }
 
 struct entry *inbox_find(struct inbox *inbox, int request) {
@@ -46,4 +56,5 @@ void inbox_clear(struct inbox *inbox) {
     for (size_t i = 0; i < INBOX_ENTRIES; i++)
         if (inbox->entries[i].state != ENTRY_FREE)
             inbox_free(&inbox->entries[i]);
+    inbox->opened = 0;
 }

@@ -10,7 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define INBOX_ENTRIES 1024u
+#define INBOX_ENTRIES 2048u
+#define INBOX_ORDINARY 1024u /* from here on only interrupts are let in */
 
 enum entry_state { ENTRY_FREE = 0, ENTRY_OPEN, ENTRY_ANSWERED };
 
@@ -25,6 +26,7 @@ struct entry {
 
 struct inbox {
     struct entry entries[INBOX_ENTRIES]; /* bounded: each body is at most a quarter of the response ring */
+    uint32_t opened;                     /* at least as many as are not free */
 };
 
 /* The first usable number from `first` on, or 0 if all places are taken. */
@@ -33,6 +35,9 @@ void inbox_open(struct inbox *inbox, uint64_t number, uint64_t position);
 static inline int inbox_request(uint64_t number) {
     return (int)(number & 0x7fffffff);
 }
+
+/* Are INBOX_ORDINARY requests not waited for yet? */
+int inbox_crowded(struct inbox *inbox);
 
 /* The open or answered request that the caller knows by this number; NULL if there is none. */
 struct entry *inbox_find(struct inbox *inbox, int request);

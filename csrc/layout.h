@@ -23,7 +23,7 @@
 
 #define LAYOUT_VERSION 1u
 #define SEGMENT_MAGIC "IBLBRIDG"        /* 8 bytes, no NUL */
-#define LOCK_BASE 0x4000000000000000ull /* lock of the worker; slot i: + 2 (i + 1); claiming: - 2. Two bytes each. */
+#define LOCK_BASE 0x4000000000000000ull /* lock of the worker; slot i: + 2 (i + 1); claiming: - 2. See segment.h. */
 
 #define MAX_SLOTS 64u
 #define DEFAULT_SLOTS 16u /* the last one is kept for the tools */
@@ -35,6 +35,7 @@
 #define RECORD_ALIGN 64u
 #define INTERRUPT_RESERVE 4096u /* the end of each command ring that only EXPINTERRUPT may use */
 #define MAX_INTERRUPT_BYTES 1024u
+#define MAX_EVENT_BYTES 16384u /* at most what fits half of the default event ring */
 #define MAX_SERVICES 128u
 #define NAME_BYTES 64u /* segment, client: with the NUL */
 #define SERVICE_NAME_BYTES 112u
@@ -107,8 +108,10 @@ struct slot_header {
     FIELD64 shared_u64 notified;        /* notifications that ended well */
     FIELD64 shared_u64 notified_failed; /* and that did not */
     shared_u32 closing;                 /* the owner has let go: the worker need not wait for its next sweep */
+    shared_u32 event_mask;              /* events that the owner wants */
 
     LINE struct bell client_bell;
+    FIELD64 shared_u64 event_sequence; /* events meant for the owner, those that found no room included */
     struct ring_header command;
     struct ring_header response;
     struct ring_header event;
@@ -142,6 +145,15 @@ struct response_record {
     FIELD64 uint64_t placed; /* ns */
 };
 
+struct event_record {
+    struct record_header header;
+    FIELD64 uint64_t sequence;
+    uint32_t generation;
+    int32_t message;
+    uint32_t payload_bytes;
+    uint32_t reserved;
+};
+
 static_assert(sizeof(struct bell) == 8, "bell");
 static_assert(offsetof(struct segment_header, layout_version) == 8, "never moves");
 static_assert(offsetof(struct segment_header, state) == 12, "never moves");
@@ -164,6 +176,8 @@ static_assert(offsetof(struct slot_header, next_request) == 24, "next_request");
 static_assert(offsetof(struct slot_header, client) == 40, "client");
 static_assert(offsetof(struct slot_header, notified) == 104, "notified");
 static_assert(offsetof(struct slot_header, closing) == 120, "closing");
+static_assert(offsetof(struct slot_header, event_mask) == 124, "event_mask");
+static_assert(offsetof(struct slot_header, event_sequence) == 136, "event_sequence");
 static_assert(offsetof(struct slot_header, client_bell) == 128, "client_bell");
 static_assert(offsetof(struct slot_header, command) == 192, "command");
 static_assert(sizeof(struct slot_header) == 576, "slot_header");
@@ -171,6 +185,8 @@ static_assert(sizeof(struct command_record) == 56 && alignof(struct command_reco
 static_assert(offsetof(struct command_record, control) == 8, "control");
 static_assert(offsetof(struct command_record, ttl) == 32, "ttl");
 static_assert(sizeof(struct response_record) == 40 && offsetof(struct response_record, placed) == 32, "response_record");
+
+static_assert(sizeof(struct event_record) == 32 && offsetof(struct event_record, sequence) == 8, "event_record");
 
 #define SEGMENT_HEADER_BYTES 4096u
 #define SLOTS_OFFSET (SEGMENT_HEADER_BYTES + MAX_SERVICES * sizeof(struct service_entry))

@@ -52,23 +52,35 @@ void os_boot_id(char id[40]); /* the same until the next boot; zero-padded */
 typedef int os_file; /* OS_NO_FILE: none */
 #define OS_NO_FILE (-1)
 
+/* The directory of all segments: IBLBRIDGE_DIR, or one of this user's own. IBLB_E_NAME if it is too long. */
+int os_directory(char directory[PATH_BYTES], struct problem *problem);
+
+/* Calls `visit` with the name of everything in a directory. */
+void os_for_each_file(const char *directory, void (*visit)(const char *file, void *context), void *context);
+
 /* The path of segment `name`. With `create`, makes the directory. Refuses one that is not ours alone: IBLB_E_PERMISSION; IBLB_E_NO_SEGMENT
  * if there is none. */
 int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct problem *problem);
 
 int os_open(const char *path, os_file *file, struct problem *problem);                   /* IBLB_E_NO_SEGMENT, _PERMISSION, _SYSTEM */
 int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *problem); /* a new file, its space allocated: _MEMORY */
-int os_publish(const char *temporary, const char *path);                                 /* links; 1 done, 0 there is one already, -1 */
+int os_publish(const char *temporary, const char *path); /* links; 1 done, 0 there is one already or `temporary` is gone, -1 failed */
 void os_unlink(const char *path);
 void os_close(os_file file);
 uint64_t os_size(os_file file);
-int os_read(os_file file, void *to, size_t bytes); /* from the beginning; 0 or -1 */
-int os_same_file(os_file file, const char *path);  /* 1 if the path still leads to this file */
+int os_read(os_file file, uint64_t offset, void *to, size_t bytes);          /* all of them: 0, else -1 */
+int os_write(os_file file, uint64_t offset, const void *from, size_t bytes); /* all of them: 0, else -1 */
+int os_same_file(os_file file, const char *path);                            /* 1 if the path still leads to this file */
 int os_same_open(os_file one, os_file other);
 void *os_map(os_file file, size_t bytes); /* shared, not inherited by a child; NULL if it fails */
 void os_unmap(void *memory, size_t bytes);
 
-/* Locks of two bytes, held by the kernel for this open file and dropped when it is closed or the process dies. */
+/* If the mapped file is cut short, the next access of a page that is gone kills the process. Not here: zeroes of our own take the mapping's
+ * place and *gone becomes 1. Up to 16 mappings; 0, or -1 if there are more. Other faults go on to whoever handled them before. */
+int os_guard(void *memory, size_t bytes, shared_u32 *gone);
+void os_unguard(void *memory);
+
+/* Locks of one byte, held by the kernel for this open file and dropped when it is closed or the process dies. */
 int os_lock(os_file file, uint64_t offset); /* 1 taken, 0 held by somebody, -1 failed */
 void os_unlock(os_file file, uint64_t offset);
 int os_locked(os_file file, uint64_t offset); /* 1 if somebody else holds it */

@@ -3,9 +3,11 @@
 #define _FILE_OFFSET_BITS 64
 #include "os.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,8 +81,12 @@ uint64_t os_wall_ns(void) {
     return read_clock(CLOCK_REALTIME);
 }
 uint64_t os_asleep_ns(void) {
-    uint64_t awake = read_clock(CLOCK_MONOTONIC); /* read first: the difference can only come out too large, by a little */
-    return read_clock(CLOCK_BOOTTIME) - awake;
+    uint64_t least = UINT64_MAX;
+    for (int i = 0; i < 3; i++) { /* one look comes out too large if the process was stopped between the two clocks */
+        uint64_t awake = read_clock(CLOCK_MONOTONIC), asleep = read_clock(CLOCK_BOOTTIME) - awake;
+        least = asleep < least ? asleep : least;
+    }
+    return least;
 }
 void os_sleep_ns(uint64_t time) {
     struct timespec span = to_timespec(time);
@@ -156,17 +162,33 @@ static int check_directory(const char *path, int given, struct problem *problem)
     return IBLB_OK;
 }
 
+int os_directory(char directory[PATH_BYTES], struct problem *problem) {
+    const char *given = getenv("IBLBRIDGE_DIR");
+    int length;
+    if (given && *given)
+        length = snprintf(directory, PATH_BYTES, "%s", given);
+    else
+        length = snprintf(directory, PATH_BYTES, "/dev/shm/iblbridge-%u", (unsigned)getuid());
+    if (length < 0 || length > PATH_BYTES - 128)
+        return problem_set(problem, IBLB_E_NAME, "IBLBRIDGE_DIR is longer than %d bytes.", PATH_BYTES - 128);
+    return IBLB_OK;
+}
+
+void os_for_each_file(const char *directory, void (*visit)(const char *file, void *context), void *context) {
+    DIR *entries = opendir(directory);
+    if (!entries)
+        return;
+    for (struct dirent *entry = readdir(entries); entry; entry = readdir(entries))
+        visit(entry->d_name, context);
+    closedir(entries);
+}
+
 int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct problem *problem) {
     const char *given = getenv("IBLBRIDGE_DIR");
     char directory[PATH_BYTES];
-    int length;
-    if (given && *given)
-        length = snprintf(directory, sizeof directory, "%s", given);
-    else
-        length = snprintf(directory, sizeof directory, "/dev/shm/iblbridge-%u", (unsigned)getuid());
-    if (length < 0 || (size_t)length + strlen(name) + 64 > PATH_BYTES)
-        return problem_set(problem, IBLB_E_NAME, "IBLBRIDGE_DIR is longer than %d bytes.", PATH_BYTES - 128);
-    snprintf(path, PATH_BYTES, "%.*s/%s", length, directory, name);
+    if (os_directory(directory, problem) != IBLB_OK)
+        return problem->code;
+    snprintf(path, PATH_BYTES, "%.*s/%.*s", PATH_BYTES - 128, directory, 120, name);
     if (create && mkdir(directory, 0700) != 0 && errno != EEXIST)
         return problem_set(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be made: %s.", directory, strerror(errno));
     int code = check_directory(directory, given && *given, problem);
@@ -204,7 +226,11 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
     if (*file < 0)
         return problem_set(problem, errno == EACCES ? IBLB_E_PERMISSION : IBLB_E_SYSTEM, "%s cannot be made: %s.", path, strerror(errno));
     /* Allocated now: a page that is missing later would be a SIGBUS in whoever touches it. */
-    int failed = fchmod(*file, 0600 | group) != 0 ? errno : posix_fallocate(*file, 0, (off_t)bytes);
+    int failed = fchmod(*file, 0600 | group) != 0 ? errno : 0;
+    if (!failed)
+        do
+            failed = posix_fallocate(*file, 0, (off_t)bytes);
+        while (failed == EINTR); /* a signal, an interval timer's perhaps: not a lack of room */
     if (failed) {
         unlink(path);
         os_close(*file);
@@ -216,7 +242,7 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
 }
 
 int os_publish(const char *temporary, const char *path) {
-    int done = link(temporary, path) == 0 ? 1 : errno == EEXIST ? 0 : -1;
+    int done = link(temporary, path) == 0 ? 1 : errno == EEXIST || errno == ENOENT ? 0 : -1;
     unlink(temporary);
     return done;
 }
@@ -234,8 +260,11 @@ uint64_t os_size(os_file file) {
     return fstat(file, &status) == 0 && status.st_size > 0 ? (uint64_t)status.st_size : 0;
 }
 
-int os_read(os_file file, void *to, size_t bytes) {
-    return pread(file, to, bytes, 0) == (ssize_t)bytes ? 0 : -1;
+int os_read(os_file file, uint64_t offset, void *to, size_t bytes) {
+    return pread(file, to, bytes, (off_t)offset) == (ssize_t)bytes ? 0 : -1;
+}
+int os_write(os_file file, uint64_t offset, const void *from, size_t bytes) {
+    return pwrite(file, from, bytes, (off_t)offset) == (ssize_t)bytes ? 0 : -1;
 }
 
 static int same_status(const struct stat *one, const struct stat *other) {
@@ -264,10 +293,75 @@ void os_unmap(void *memory, size_t bytes) {
     munmap(memory, bytes);
 }
 
+/* --- mappings whose file is cut short --- */
+
+#define MAX_GUARDS 16
+
+static struct guard {
+    shared_u64 memory; /* 0: free. Private memory, but the handler reads it while others write */
+    size_t bytes;
+    shared_u32 *gone;
+} guards[MAX_GUARDS];
+static os_mutex guard_mutex = OS_MUTEX_INIT;
+static struct sigaction handled_before;
+
+/* Runs wherever the fault happened: nothing but loads, stores and system calls. */
+static void on_bus_error(int number, siginfo_t *info, void *context) {
+    int from_kernel = info->si_code > 0; /* only then si_addr is one */
+    uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
+    for (int i = 0; i < MAX_GUARDS && from_kernel; i++) {
+        uint64_t memory = load64_acquire(&guards[i].memory);
+        if (!memory || address - memory >= guards[i].bytes)
+            continue;
+        store32_release(guards[i].gone, 1); /* first: who reads a zero must find out why */
+        if (mmap((void *)(uintptr_t)memory, guards[i].bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+            MAP_FAILED)
+            return;
+    }
+    if (handled_before.sa_flags & SA_SIGINFO) {
+        handled_before.sa_sigaction(number, info, context);
+    } else if (handled_before.sa_handler == SIG_DFL || (from_kernel && handled_before.sa_handler == SIG_IGN)) {
+        struct sigaction die = {.sa_handler = SIG_DFL};
+        sigaction(number, &die, NULL);
+        raise(number); /* comes when we return */
+    } else if (handled_before.sa_handler != SIG_IGN) {
+        handled_before.sa_handler(number);
+    }
+}
+
+int os_guard(void *memory, size_t bytes, shared_u32 *gone) {
+    static int installed;
+    int found = -1;
+    os_mutex_lock(&guard_mutex);
+    if (!installed) {
+        struct sigaction ours = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+        ours.sa_sigaction = on_bus_error;
+        sigaction(SIGBUS, NULL, &handled_before);
+        installed = sigaction(SIGBUS, &ours, NULL) == 0;
+    }
+    for (int i = 0; i < MAX_GUARDS && found < 0 && installed; i++)
+        if (!load64_relaxed(&guards[i].memory)) {
+            guards[i].bytes = bytes;
+            guards[i].gone = gone;
+            store64_release(&guards[i].memory, (uint64_t)(uintptr_t)memory);
+            found = 0;
+        }
+    os_mutex_unlock(&guard_mutex);
+    return found;
+}
+
+void os_unguard(void *memory) {
+    os_mutex_lock(&guard_mutex);
+    for (int i = 0; i < MAX_GUARDS; i++)
+        if (load64_relaxed(&guards[i].memory) == (uint64_t)(uintptr_t)memory)
+            store64_release(&guards[i].memory, 0);
+    os_mutex_unlock(&guard_mutex);
+}
+
 /* --- locks --- */
 
 static struct flock lock_range(short type, uint64_t offset) {
-    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)offset, .l_len = 2};
+    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)offset, .l_len = 1};
 }
 
 int os_lock(os_file file, uint64_t offset) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "include/iblbridge.h"
+#include "remains.h"
 
 static const struct segment_sizes default_sizes = {DEFAULT_SLOTS, DEFAULT_COMMAND_BYTES, DEFAULT_RESPONSE_BYTES, DEFAULT_EVENT_BYTES};
 
@@ -43,9 +44,13 @@ static int sizes_fit(const struct segment_sizes *sizes) {
            ring_bytes_fit(sizes->response_bytes) && ring_bytes_fit(sizes->event_bytes) && total_bytes(sizes) <= SIZE_MAX / 2;
 }
 
+uint64_t segment_slot_offset(const struct segment_sizes *sizes, uint32_t index) {
+    return SLOTS_OFFSET + index * slot_bytes(sizes);
+}
+
 void segment_slot(const struct segment *segment, uint32_t index, struct slot *slot) {
     const struct segment_sizes *sizes = &segment->sizes;
-    unsigned char *base = (unsigned char *)segment->header + SLOTS_OFFSET + index * slot_bytes(sizes);
+    unsigned char *base = (unsigned char *)segment->header + segment_slot_offset(sizes, index);
     unsigned char *data = base + SLOT_HEADER_BYTES;
     slot->header = (struct slot_header *)(void *)base;
     slot->command = (struct ring){&slot->header->command, data, sizes->command_bytes};
@@ -59,11 +64,10 @@ struct service_entry *segment_services(const struct segment *segment) {
 
 /* --- reading what somebody else made --- */
 
-/* A copy of the header, taken through the file so that no byte of it can change while it is judged. */
-static int judge(os_file file, const char *path, struct segment_header *header, struct problem *problem) {
+int segment_judge(os_file file, const char *path, struct segment_header *header, struct problem *problem) {
     uint64_t bytes = os_size(file);
     char boot_id[40];
-    if (bytes < sizeof *header || os_read(file, header, sizeof *header) != 0 || memcmp(header->magic, SEGMENT_MAGIC, 8) != 0)
+    if (bytes < sizeof *header || os_read(file, 0, header, sizeof *header) != 0 || memcmp(header->magic, SEGMENT_MAGIC, 8) != 0)
         return problem_set(problem, IBLB_E_SEGMENT, "%s is not a segment of iblbridge. Restart the worker to replace it.", path);
     if (header->layout_version != LAYOUT_VERSION)
         return problem_set(problem, IBLB_E_VERSION, "The segment %s has layout %" PRIu32 " and this library (version %d) layout %u. %s",
@@ -117,7 +121,7 @@ int segment_attach(struct segment *segment, const char *name, struct problem *pr
     if (code == IBLB_OK)
         code = open_both(segment, problem);
     if (code == IBLB_OK)
-        code = judge(segment->file, segment->path, &header, problem);
+        code = segment_judge(segment->file, segment->path, &header, problem);
     if (code == IBLB_OK)
         code = map(segment, &header, problem);
     if (code != IBLB_OK)
@@ -131,7 +135,7 @@ static int worker_busy(const struct segment *segment, struct problem *problem) {
     struct segment_header header;
     char name[32] = "";
     uint32_t pid = 0;
-    if (os_read(segment->file, &header, sizeof header) == 0) {
+    if (os_read(segment->file, 0, &header, sizeof header) == 0) {
         pid = load32_relaxed(&header.worker_pid);
         os_process_name(pid, name, sizeof name);
     }
@@ -166,11 +170,14 @@ static int make(struct segment *segment, const struct segment_sizes *sizes, stru
         code = map(segment, &header, problem);
     if (code != IBLB_OK) {
         os_unlink(temporary);
-        return code;
+        return code == IBLB_E_NO_SEGMENT ? IBLB_E_STALE : code; /* taken for a leftover before it was locked: look again */
     }
     shared_write(segment->header, &header, sizeof header); /* the rest of the file is zero: free slots, empty rings */
-    if (os_lock(segment->locks, worker_lock()) != 1) {
+    int locked = os_lock(segment->locks, worker_lock());
+    if (locked != 1) {
         os_unlink(temporary);
+        if (locked == 0)
+            return IBLB_E_STALE; /* likewise */
         return problem_set(problem, IBLB_E_SYSTEM, "The file system of %s does not lock files. Set IBLBRIDGE_DIR to a local one.",
                            segment->path);
     }
@@ -196,26 +203,21 @@ static int adopt(struct segment *segment, char replaced[PROBLEM_BYTES], struct p
                            segment->path);
     if (!os_same_open(segment->file, segment->locks) || !os_same_file(segment->locks, segment->path))
         return IBLB_E_STALE;
-    code = judge(segment->file, segment->path, &header, problem);
+    code = segment_judge(segment->file, segment->path, &header, problem);
     if (code == IBLB_OK)
         return map(segment, &header, problem);
 
     /* Nothing in it can be trusted or used. Those who have it mapped learn it from the state, whose place never moves. */
     copy_text(problem->text, replaced, PROBLEM_BYTES);
-    if (os_size(segment->file) >= sizeof header && memcmp(header.magic, SEGMENT_MAGIC, 8) == 0) {
-        struct segment_header *mapped = os_map(segment->file, sizeof header);
-        if (mapped) {
-            store32_release(&mapped->state, SEGMENT_REPLACED);
-            os_unmap(mapped, sizeof header);
-        }
-    }
-    os_unlink(segment->path);
+    segment_retire(segment->file, segment->path);
     return IBLB_E_STALE;
 }
 
 static void let_go(struct segment *segment) {
     if (segment->header)
         os_unmap(segment->header, (size_t)segment->bytes);
+    if (segment->locks != OS_NO_FILE)
+        os_unlock(segment->locks, worker_lock()); /* at once, also if a child that is being forked still has our descriptor */
     os_close(segment->locks);
     os_close(segment->file);
     segment->header = NULL;
@@ -246,6 +248,7 @@ int segment_serve(struct segment *segment, const char *name, const struct segmen
             add32(&segment->header->epoch, 1);
             store32_relaxed(&segment->header->worker_pid, os_pid());
             store64_relaxed(&segment->header->worker_since, os_clock_ns());
+            remains_remove(segment->path);
             return IBLB_OK;
         }
         let_go(segment);

@@ -39,6 +39,13 @@ struct slot {
 /* 0 if `name` can name a segment: 1 to 63 of A-Z a-z 0-9 . _ -, not beginning with a dot. Else IBLB_E_NAME. */
 int segment_check_name(const char *name, struct problem *problem);
 
+/* A copy of the header of an open segment, read through the file so that no byte of it can change while it is judged. 0 if it can be used
+ * by this library in this boot, else IBLB_E_SEGMENT, _VERSION, _STALE. */
+int segment_judge(os_file file, const char *path, struct segment_header *header, struct problem *problem);
+
+/* Where slot `index` begins in a segment of these sizes. */
+uint64_t segment_slot_offset(const struct segment_sizes *sizes, uint32_t index);
+
 /* For clients: maps what is there. IBLB_E_NO_SEGMENT, _SEGMENT, _VERSION, _STALE, _PERMISSION, _SYSTEM. */
 int segment_attach(struct segment *segment, const char *name, struct problem *problem);
 
@@ -54,11 +61,16 @@ void segment_close(struct segment *segment, int remove);
 void segment_slot(const struct segment *segment, uint32_t index, struct slot *slot);
 struct service_entry *segment_services(const struct segment *segment);
 
+/* A slot's owner holds both its bytes. The first says that it lives. The second keeps others out: when the owner is gone the worker holds
+ * it until the slot is free, while the owner's name can be used again at once. */
 static inline uint64_t worker_lock(void) {
     return LOCK_BASE;
 }
 static inline uint64_t slot_lock(uint32_t index) {
     return LOCK_BASE + 2 * ((uint64_t)index + 1);
+}
+static inline uint64_t slot_guard(uint32_t index) {
+    return slot_lock(index) + 1;
 }
 static inline uint64_t claim_lock(void) {
     return LOCK_BASE - 2;

@@ -24,10 +24,17 @@ static void begin(struct view *view, const struct segment *segment) {
     view->generation = load32_acquire(&header->generation);
     view->head = view->scan = view->seen = load64_acquire(&header->command.head);
     view->response_tail = load64_acquire(&header->response.tail);
+    view->event_tail = load64_acquire(&header->event.tail);
+    shared_read(view->client, header->client, sizeof view->client);
+    view->client[sizeof view->client - 1] = '\0';
     view->last_stamp = view->last_request = 0;
-    view->early_count = view->next_known = 0;
-    if (view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN ||
-        ring_tail(&view->slot.command, view->head, &tail) == RING_CORRUPT)
+    view->early_count = view->next_known = view->interrupt_known = view->held = 0;
+    int crooked = view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN || view->event_tail % RECORD_ALIGN;
+    view->head &= ~(uint64_t)(RECORD_ALIGN - 1); /* so that the slot can be used again once it is free */
+    view->response_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
+    view->event_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
+    view->scan = view->seen = view->head;
+    if (crooked || ring_tail(&view->slot.command, view->head, &tail) == RING_CORRUPT)
         view_quarantine(view, segment);
 }
 
@@ -48,19 +55,24 @@ static void set_free(struct view *view, const struct segment *segment) {
     store64_relaxed(&header->command.tail, view->head);
     store64_relaxed(&header->response.head, view->response_tail);
     store64_relaxed(&header->response.tail, view->response_tail);
-    store64_relaxed(&header->event.head, load64_relaxed(&header->event.tail));
+    store64_relaxed(&header->event.head, view->event_tail);
+    store64_relaxed(&header->event.tail, view->event_tail);
+    if (load64_relaxed(&header->next_request) >> 62) /* scribbled: no client gets there */
+        store64_relaxed(&header->next_request, 0);
     store32_relaxed(&header->closing, 0);
     store32_release(&header->state, SLOT_FREE);
     view->phase = PHASE_FREE;
     view->owned = 0;
-    os_unlock(segment->locks, slot_lock(view->index));
+    os_unlock(segment->locks, slot_guard(view->index));
 }
 
 void view_sweep(struct view *view, const struct segment *segment) {
     if (view->phase == PHASE_FREE)
         return;
-    if (!view->owned)
-        view->owned = os_lock(segment->locks, slot_lock(view->index)) == 1;
+    if (!view->owned) {
+        view->owned = os_lock(segment->locks, slot_guard(view->index)) == 1;
+        view->lost = view->owned && !load32_acquire(&view->slot.header->closing);
+    }
     if (!view->owned)
         return;
     if (view->phase == PHASE_LIVE) {
@@ -85,6 +97,7 @@ static enum found read_record(const struct view *view, uint64_t at, uint64_t tai
         return FOUND_NONE;
     struct command_record *shared = (void *)ring_at(&view->slot.command, at);
     shared_read(record, shared, sizeof *record);
+    record->header = header; /* the one that was checked */
     *control = load64_acquire(&shared->control);
     uint32_t state = (uint32_t)*control;
     if (header.kind != RECORD_COMMAND || record->payload_bytes > header.bytes - sizeof *record || record->generation != view->generation ||
@@ -103,15 +116,11 @@ static int taken_early(struct view *view, uint64_t position) {
 }
 
 enum found view_next(struct view *view) {
-    uint64_t tail;
     if (view->next_known)
         return FOUND_COMMAND;
-    enum ring_result result = ring_tail(&view->slot.command, view->scan, &tail);
-    if (result != RING_OK)
-        return result == RING_EMPTY ? FOUND_NONE : FOUND_NONSENSE;
-    while (view->scan != tail) {
+    while (view->scan != view->seen) { /* not to the tail: what came since is looked at for interrupts first */
         uint32_t bytes;
-        enum found found = read_record(view, view->scan, tail, &view->next, &view->next_control, &bytes);
+        enum found found = read_record(view, view->scan, view->seen, &view->next, &view->next_control, &bytes);
         if (found == FOUND_NONSENSE)
             return found;
         if (found == FOUND_COMMAND) {
@@ -135,28 +144,40 @@ void view_took(struct view *view) {
     view->next_known = 0;
 }
 
-enum found view_next_interrupt(struct view *view, struct command_record *record, uint64_t *position) {
+enum found view_next_interrupt(struct view *view) {
     uint64_t tail, control;
     uint32_t bytes;
+    if (view->interrupt_known)
+        return FOUND_COMMAND;
     enum ring_result result = ring_tail(&view->slot.command, view->seen, &tail);
     if (result != RING_OK)
         return result == RING_EMPTY ? FOUND_NONE : FOUND_NONSENSE;
-    while (view->seen != tail) {
-        enum found found = read_record(view, view->seen, tail, record, &control, &bytes);
+    while (view->seen != tail && view->early_count < EARLY_INTERRUPTS) {
+        enum found found = read_record(view, view->seen, tail, &view->interrupt, &control, &bytes);
         if (found == FOUND_NONSENSE)
             return found;
-        *position = view->seen;
+        view->interrupt_position = view->seen;
         view->seen += bytes;
-        if (found == FOUND_COMMAND && record->message == IBLB_EXPINTERRUPT && state_of(control) == STATE_PUBLISHED &&
-            view->early_count < EARLY_INTERRUPTS) {
-            view->early[view->early_count++] = *position;
+        if (found == FOUND_COMMAND && view->interrupt.message == IBLB_EXPINTERRUPT && state_of(control) == STATE_PUBLISHED) {
+            view->interrupt_known = 1;
             return FOUND_COMMAND;
         }
     }
     return FOUND_NONE;
 }
 
+void view_took_interrupt(struct view *view) {
+    view->early[view->early_count++] = view->interrupt_position;
+    view->interrupt_known = 0;
+}
+
+int view_made_room(const struct view *view) {
+    return view->phase == PHASE_LIVE && view->held && !load32_acquire(&view->slot.header->response_wanted);
+}
+
 int view_has_news(const struct view *view) {
+    if (view_made_room(view))
+        return 1;
     if (view->phase == PHASE_FREE)
         return load32_acquire(&view->slot.header->state) != SLOT_FREE;
     return view->phase == PHASE_LIVE && load64_acquire(&view->slot.command.header->tail) != view->seen;
@@ -180,6 +201,26 @@ void view_advance(struct view *view, const struct segment *segment) {
         view->head = at;
         ring_release(&view->slot.command, at);
     }
+}
+
+int view_publish_event(struct view *view, const struct segment *segment, int message, const unsigned char *body, uint32_t bytes) {
+    struct slot_header *header = view->slot.header;
+    struct ring_space space;
+    if (view->phase != PHASE_LIVE || view->owned || !(load32_acquire(&header->event_mask) & (uint32_t)message))
+        return 0;
+    struct event_record record = {.header = {record_size(sizeof record + bytes), RECORD_EVENT},
+                                  .sequence = add64(&header->event_sequence, 1) + 1,
+                                  .generation = view->generation,
+                                  .message = message,
+                                  .payload_bytes = bytes};
+    if (ring_claim(&view->slot.event, view->event_tail, record.header.bytes, 0, &space) != RING_OK)
+        return 0; /* full of what nobody reads, or scribbled: either way its owner's loss alone */
+    shared_write(space.record, &record, sizeof record);
+    shared_write(space.record + sizeof record, body, bytes);
+    ring_publish(&view->slot.event, &space);
+    view->event_tail = space.next;
+    bell_ring(&header->client_bell, segment->mechanism);
+    return 1;
 }
 
 shared_u64 *view_control(const struct view *view, uint32_t generation, uint64_t position, uint64_t request) {

@@ -22,11 +22,15 @@ struct view {
     uint32_t index;
     enum phase phase;
     int owned; /* the client is gone and we hold its slot's lock */
+    int lost;  /* and it had not closed; until somebody was told */
+    char client[NAME_BYTES];
     uint32_t generation;
     uint64_t head; /* records before it are answered */
-    uint64_t scan; /* records before it were taken */
+    uint64_t scan; /* records before it were taken; never beyond `seen` */
     uint64_t seen; /* records before it were looked at for interrupts */
     uint64_t response_tail;
+    int held; /* a response found no room */
+    uint64_t event_tail;
     uint64_t last_stamp;
     uint64_t last_request;
     uint64_t early[EARLY_INTERRUPTS]; /* positions beyond scan that were taken already */
@@ -34,6 +38,9 @@ struct view {
     int next_known;             /* `next` is the record at scan */
     struct command_record next; /* a private copy */
     uint64_t next_control;
+    int interrupt_known; /* `interrupt` stands at interrupt_position */
+    struct command_record interrupt;
+    uint64_t interrupt_position;
 };
 
 /* Follows what the owner did to the slot's state; a scribbled one ends in quarantine. */
@@ -42,14 +49,18 @@ void view_look(struct view *view, const struct segment *segment);
 /* Takes over the lock of an owner that is gone; frees the slot once nothing in it is unanswered. */
 void view_sweep(struct view *view, const struct segment *segment);
 
-/* The next command in the ring, in view->next. Skips padding, what is cancelled or answered, and interrupts taken early. */
+/* The next command among those seen, in view->next. Skips padding, what is cancelled or answered, and interrupts taken early. */
 enum found view_next(struct view *view);
 void view_took(struct view *view);
 
-/* The next unseen EXPINTERRUPT, wherever it stands in the ring: its copy and position. */
-enum found view_next_interrupt(struct view *view, struct command_record *record, uint64_t *position);
+/* The next EXPINTERRUPT that was not looked at, wherever it stands in the ring, in view->interrupt. */
+enum found view_next_interrupt(struct view *view);
+void view_took_interrupt(struct view *view);
 
-/* Is there something in the ring that was not looked at? */
+/* Has the owner made room that a held response waits for? */
+int view_made_room(const struct view *view);
+
+/* Is there something in the ring that was not looked at, or room for what was held? */
 int view_has_news(const struct view *view);
 
 /* Gives back the room of everything at the head that is done. */
@@ -57,6 +68,9 @@ void view_advance(struct view *view, const struct segment *segment);
 
 /* The command's control word, if it is still where it was taken from and of the same claim; else NULL. */
 shared_u64 *view_control(const struct view *view, uint32_t generation, uint64_t position, uint64_t request);
+
+/* Places an event for the owner, if it wants it; one that finds no room is counted and lost. 1 if it was placed. */
+int view_publish_event(struct view *view, const struct segment *segment, int message, const unsigned char *body, uint32_t bytes);
 
 void view_quarantine(struct view *view, const struct segment *segment);
 

@@ -23,6 +23,8 @@ struct iblbw_worker {
     uint32_t epoch;
     int forked;
     shared_u32 rung; /* iblbw_ring was called; private memory */
+    shared_u32 gone; /* the file was cut short; what was touched behind its end is zeroes of our own; private memory */
+    int stray;       /* the path no longer leads to our file */
     uint64_t swept_at;
     char replaced[PROBLEM_BYTES];
     struct view views[MAX_SLOTS];
@@ -44,6 +46,7 @@ static void after_fork(void) {
 static void in_child(void) {
     for (struct iblbw_worker *worker = list; worker; worker = worker->next) {
         worker->forked = 1;
+        os_unguard(worker->segment.header);
         os_close(worker->segment.locks); /* the parent's lock must not survive in us */
         os_close(worker->segment.file);
     }
@@ -51,24 +54,26 @@ static void in_child(void) {
     os_mutex_unlock(&list_mutex);
 }
 
-static void enlist(struct iblbw_worker *worker) {
+/* Around whatever takes or drops the worker lock: no fork() falls in between, so that no lock survives in a child that knows nothing of it.
+ */
+static void hold_forks(void) {
     os_mutex_lock(&list_mutex);
     if (!fork_watched)
         os_at_fork(before_fork, after_fork, in_child);
     fork_watched = 1;
+}
+
+static void enlist(struct iblbw_worker *worker) {
     worker->next = list;
     list = worker;
-    os_mutex_unlock(&list_mutex);
 }
 
 static void delist(const struct iblbw_worker *worker) {
-    os_mutex_lock(&list_mutex);
     for (struct iblbw_worker **link = &list; *link; link = &(*link)->next)
         if (*link == worker) {
             *link = worker->next;
             break;
         }
-    os_mutex_unlock(&list_mutex);
 }
 
 /* --- open, close --- */
@@ -87,6 +92,7 @@ static void begin(struct iblbw_worker *worker) {
         worker->views[i].index = i;
         segment_slot(&worker->segment, i, &worker->views[i].slot);
     }
+    os_guard(worker->segment.header, (size_t)worker->segment.bytes, &worker->gone);
     enlist(worker);
 }
 
@@ -103,13 +109,16 @@ IBLB_API int iblbw_open(const char *name, int slots, int command_bytes, int resp
         code = segment_check_name(name, &problem);
     if (code == IBLB_OK && !(new = calloc(1, sizeof *new)))
         code = problem_standard(&problem, IBLB_E_MEMORY);
+    hold_forks();
     if (code == IBLB_OK)
         code = segment_serve(&new->segment, name, &sizes, new->replaced, &problem);
+    if (code == IBLB_OK)
+        begin(new);
+    after_fork();
     if (code != IBLB_OK) {
         free(new);
         return problem_remember(&problem);
     }
-    begin(new);
     *worker = new;
     return IBLB_OK;
 }
@@ -118,14 +127,19 @@ IBLB_API void iblbw_close(struct iblbw_worker *worker, int remove) {
     if (!worker)
         return;
     if (!worker->forked) {
-        delist(worker);
         struct segment_header *header = worker->segment.header;
+        hold_forks();
+        delist(worker);
         if (load32_acquire(&header->epoch) == worker->epoch) {
             store32_relaxed(&header->services_up, 0);
-            segment_close(&worker->segment, remove);
+            if (worker->stray)
+                store32_release(&header->state, SEGMENT_REPLACED); /* nobody will ever serve it again */
         } else {
-            segment_close(&worker->segment, 0);
+            remove = 0;
         }
+        segment_close(&worker->segment, remove);
+        os_unguard(header);
+        after_fork();
     }
     os_mutex_destroy(&worker->mutex);
     free(worker);
@@ -197,16 +211,48 @@ static int may_begin(uint64_t stamp, int64_t ttl, uint64_t now, uint64_t interru
 
 /* --- take --- */
 
-static int still_ours(const struct iblbw_worker *worker) {
+/* May this worker go on? IBLB_OK, IBLB_E_SUPERSEDED or IBLB_E_SEGMENT. */
+static int standing(const struct iblbw_worker *worker) {
     const struct segment_header *header = worker->segment.header;
-    return load32_acquire(&header->epoch) == worker->epoch && load32_acquire(&header->state) == SEGMENT_READY;
+    uint32_t epoch = load32_acquire(&header->epoch), state = load32_acquire(&header->state);
+    if (load32_acquire(&worker->gone)) /* read last: it tells where zeroes come from */
+        return IBLB_E_SEGMENT;
+    if (epoch != worker->epoch)
+        return (int32_t)(epoch - worker->epoch) > 0 ? IBLB_E_SUPERSEDED : IBLB_E_SEGMENT;
+    return state == SEGMENT_READY ? IBLB_OK : state == SEGMENT_REPLACED ? IBLB_E_SUPERSEDED : IBLB_E_SEGMENT;
+}
+
+/* Why this worker does nothing any more, as a sentence. */
+static int stand_down(const struct iblbw_worker *worker, int code) {
+    struct problem problem;
+    const char *path = worker->segment.path;
+    if (code == IBLB_E_SEGMENT)
+        problem_set(&problem, code, "The segment %s was %s while this worker served it. Start the worker again; it makes a new one.", path,
+                    os_size(worker->segment.locks) < worker->segment.bytes ? "cut short" : "overwritten");
+    else if (code == IBLB_E_STALE)
+        problem_set(&problem, code, "%s was removed or replaced while this worker served it; no client can find it any more. %s", path,
+                    "Start the worker again.");
+    else
+        problem_standard(&problem, code);
+    return problem_remember(&problem);
+}
+
+/* The path must lead to the file that we serve, and the file be whole; looked at as often as the clients are. */
+static void look_at_file(struct iblbw_worker *worker) {
+    const struct segment *segment = &worker->segment;
+    if (os_clock_ns() - worker->swept_at < SWEEP_NS)
+        return;
+    if (!os_same_file(segment->locks, segment->path))
+        worker->stray = 1;
+    if (os_size(segment->locks) < segment->bytes)
+        store32_release(&worker->gone, 1);
 }
 
 /* If the PC has slept since a worker last looked, everything sent before now is too old, whatever the clocks say. The stamp is written
  * first: a crash in between repeats the look. */
 static void note_sleep(struct segment_header *header, uint64_t now) {
     uint64_t asleep = os_asleep_ns();
-    if (asleep > load64_relaxed(&header->sleep_note) + SLEEP_TOLERANCE_NS) {
+    if ((int64_t)(asleep - load64_relaxed(&header->sleep_note)) > (int64_t)SLEEP_TOLERANCE_NS) {
         store64_release(&header->slept_stamp, now);
         store64_release(&header->sleep_note, asleep);
     }
@@ -252,42 +298,54 @@ static int add(struct batch *batch, const struct view *view, const struct comman
     return 1;
 }
 
-/* Every published record is looked at before one is dispatched: interrupts come first, and their stamp aborts what is older. */
-static void take_interrupts(struct iblbw_worker *worker, struct view *view, struct batch *batch, uint64_t now) {
-    struct segment_header *header = worker->segment.header;
-    struct command_record record;
-    uint64_t position;
-    while (batch->count < batch->most && batch->used + MAX_INTERRUPT_BYTES <= batch->capacity) {
-        enum found found = view_next_interrupt(view, &record, &position);
-        if (found == FOUND_NONE)
-            return;
-        if (found == FOUND_NONSENSE || record.payload_bytes > MAX_INTERRUPT_BYTES ||
-            add(batch, view, &record, STATE_PUBLISHED, position) != 1) {
-            view_quarantine(view, &worker->segment);
-            return;
-        }
-        const unsigned char *services = batch->payload + batch->commands[batch->count - 1].payload_offset;
-        static const unsigned char all_services[5] = {0xdb};
-        if (memcmp(services, all_services, sizeof all_services) == 0 && record.stamp <= now + FUTURE_NS &&
-            record.stamp > load64_relaxed(&header->interrupt_stamp))
-            store64_release(&header->interrupt_stamp, record.stamp);
-    }
-}
-
-/* The oldest next command of all clients. */
-static struct view *oldest(struct iblbw_worker *worker) {
+/* Of all clients, the one whose next command, or next interrupt, is the oldest. */
+static struct view *oldest(struct iblbw_worker *worker, enum found (*next)(struct view *),
+                           const struct command_record *(*record)(struct view *)) {
     struct view *best = NULL;
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         struct view *view = &worker->views[i];
         if (view->phase != PHASE_LIVE)
             continue;
-        enum found found = view_next(view);
+        enum found found = next(view);
         if (found == FOUND_NONSENSE)
             view_quarantine(view, &worker->segment);
-        else if (found == FOUND_COMMAND && (!best || view->next.stamp < best->next.stamp))
+        else if (found == FOUND_COMMAND && (!best || record(view)->stamp < record(best)->stamp))
             best = view;
     }
     return best;
+}
+
+static const struct command_record *its_command(struct view *view) {
+    return &view->next;
+}
+static const struct command_record *its_interrupt(struct view *view) {
+    return &view->interrupt;
+}
+
+/* The stamp of an interrupt of all services aborts what is older. */
+static void note_interrupt(struct segment_header *header, const struct command_record *record, const unsigned char *payload, uint64_t now) {
+    static const unsigned char all_services[5] = {0xdb};
+    if (memcmp(payload, all_services, sizeof all_services) == 0 && record->stamp <= now + FUTURE_NS &&
+        record->stamp > load64_relaxed(&header->interrupt_stamp))
+        store64_release(&header->interrupt_stamp, record->stamp);
+}
+
+/* Every published record is looked at before one is dispatched: interrupts come first. 0 if the batch is full. */
+static int take_interrupts(struct iblbw_worker *worker, struct batch *batch, uint64_t now) {
+    for (struct view *view; (view = oldest(worker, view_next_interrupt, its_interrupt));) {
+        int added = view->interrupt.payload_bytes > MAX_INTERRUPT_BYTES
+                        ? -1
+                        : add(batch, view, &view->interrupt, STATE_PUBLISHED, view->interrupt_position);
+        if (added == 0)
+            return 0;
+        if (added < 0) {
+            view_quarantine(view, &worker->segment);
+            continue;
+        }
+        note_interrupt(worker->segment.header, &view->interrupt, batch->payload + batch->commands[batch->count - 1].payload_offset, now);
+        view_took_interrupt(view);
+    }
+    return 1;
 }
 
 /* With the mutex held. */
@@ -300,14 +358,14 @@ static void gather(struct iblbw_worker *worker, struct batch *batch) {
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         struct view *view = &worker->views[i];
         view_look(view, &worker->segment);
-        if (view->phase == PHASE_LIVE) {
-            take_interrupts(worker, view, batch, now);
+        if (view->phase == PHASE_LIVE)
             view_advance(view, &worker->segment);
-        }
         if (sweep || view->owned || (view->phase != PHASE_FREE && load32_acquire(&view->slot.header->closing)))
             view_sweep(view, &worker->segment);
     }
-    for (struct view *view = oldest(worker); view; view = oldest(worker)) {
+    if (!take_interrupts(worker, batch, now))
+        return;
+    for (struct view *view; (view = oldest(worker, view_next, its_command));) {
         int added = add(batch, view, &view->next, view->next_control, view->scan);
         if (added == 0)
             return;
@@ -318,11 +376,28 @@ static void gather(struct iblbw_worker *worker, struct batch *batch) {
     }
 }
 
-static int has_news(const struct iblbw_worker *worker) {
-    for (uint32_t i = 0; i < worker->segment.sizes.slots; i++)
-        if (view_has_news(&worker->views[i]))
-            return 1;
-    return 0;
+static int has_news(struct iblbw_worker *worker) {
+    int news = 0;
+    os_mutex_lock(&worker->mutex);
+    for (uint32_t i = 0; !news && i < worker->segment.sizes.slots; i++)
+        news = view_has_news(&worker->views[i]);
+    os_mutex_unlock(&worker->mutex);
+    return news;
+}
+
+/* With the mutex held. What the caller is to hear of at once: a lost client, before its slot can have a new owner's name; room for a
+ * response that it keeps. */
+static int something_to_tell(struct iblbw_worker *worker) {
+    int told = 0;
+    for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
+        struct view *view = &worker->views[i];
+        if (view_made_room(view)) {
+            view->held = 0;
+            told = 1;
+        }
+        told = told || view->lost;
+    }
+    return told;
 }
 
 IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *commands, int most, unsigned char *payload, int capacity,
@@ -336,11 +411,16 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
     struct batch batch = {commands, 0, most, payload, 0, (uint32_t)capacity};
     uint64_t until = os_clock_ns() + (uint64_t)timeout_ms * MS;
     for (int last = 0;;) {
-        if (!still_ours(worker))
-            return fail(IBLB_E_SUPERSEDED);
+        look_at_file(worker);
+        int code = worker->stray ? IBLB_E_STALE : standing(worker);
+        if (code != IBLB_OK)
+            return stand_down(worker, code);
         os_mutex_lock(&worker->mutex);
         gather(worker, &batch);
+        last = last || something_to_tell(worker);
         os_mutex_unlock(&worker->mutex);
+        if (load32_acquire(&worker->gone)) /* on the way: what was gathered may be half zeroes */
+            continue;
         uint64_t now = os_clock_ns();
         if (batch.count > 0 || last || now >= until)
             return batch.count;
@@ -353,6 +433,46 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
             last = 1;
         }
     }
+}
+
+/* --- events, and who is there --- */
+
+IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const unsigned char *body, int bytes) {
+    if (worker->forked)
+        return fail(IBLB_E_FORKED);
+    if (!body || bytes <= 0 || (uint32_t)bytes > MAX_EVENT_BYTES)
+        return fail(IBLB_E_ARGUMENT);
+    int count = 0;
+    os_mutex_lock(&worker->mutex);
+    int code = standing(worker);
+    for (uint32_t i = 0; code == IBLB_OK && i < worker->segment.sizes.slots; i++)
+        count += view_publish_event(&worker->views[i], &worker->segment, message, body, (uint32_t)bytes);
+    os_mutex_unlock(&worker->mutex);
+    return code == IBLB_OK ? count : stand_down(worker, code);
+}
+
+IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity) {
+    int found = 0;
+    os_mutex_lock(&worker->mutex);
+    for (uint32_t i = 0; !found && i < worker->segment.sizes.slots; i++)
+        if (worker->views[i].lost) {
+            worker->views[i].lost = 0;
+            copy_text(worker->views[i].client, name, capacity);
+            found = 1;
+        }
+    os_mutex_unlock(&worker->mutex);
+    return found;
+}
+
+IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name) {
+    int found = 0;
+    os_mutex_lock(&worker->mutex);
+    for (uint32_t i = 0; !worker->forked && i < worker->segment.sizes.slots; i++) {
+        const struct view *view = &worker->views[i];
+        found = found || (view->phase != PHASE_FREE && !view->owned && strcmp(view->client, name) == 0);
+    }
+    os_mutex_unlock(&worker->mutex);
+    return found;
 }
 
 IBLB_API void iblbw_ring(struct iblbw_worker *worker) {
@@ -374,15 +494,18 @@ IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_comman
     shared_u64 *control = command->slot < worker->segment.sizes.slots
                               ? view_control(&worker->views[command->slot], command->generation, command->position, command->request)
                               : NULL;
-    if (!still_ours(worker))
-        code = IBLB_E_SUPERSEDED;
-    else if (control) {
-        code = may_begin(command->stamp, command->ttl, now, load64_acquire(&header->interrupt_stamp), load64_acquire(&header->slept_stamp));
+    int may = standing(worker);
+    if (may == IBLB_OK && control) {
+        /* A later interrupt does not stop this one: it may yet be withdrawn, and then there would be none. */
+        uint64_t interrupt_stamp = command->message == IBLB_EXPINTERRUPT ? 0 : load64_acquire(&header->interrupt_stamp);
+        code = may_begin(command->stamp, command->ttl, now, interrupt_stamp, load64_acquire(&header->slept_stamp));
         if (code == IBLB_OK && !swap_if64(control, STATE_PUBLISHED, (uint64_t)worker->epoch << 32 | STATE_ACCEPTED))
             code = IBLB_E_CANCELLED; /* the owner's cancel was first */
     }
+    if (may == IBLB_OK && code != IBLB_OK)
+        may = standing(worker); /* or the segment went away under the swap */
     os_mutex_unlock(&worker->mutex);
-    return code;
+    return may == IBLB_OK ? code : may;
 }
 
 /* With the mutex held. */
@@ -398,7 +521,8 @@ static int place_response(struct iblbw_worker *worker, struct view *view, const 
     struct ring_space space;
     enum ring_result room = ring_claim(ring, view->response_tail, record.header.bytes, 0, &space);
     if (room == RING_FULL) {
-        store32_relaxed(&view->slot.header->response_wanted, 1);
+        view->held = 1;
+        store32_relaxed(&view->slot.header->response_wanted, 1); /* the owner takes it back when it has made room */
         fence_seq_cst(); /* wanted is visible before we look once more; pairs with the one in drain */
         room = ring_claim(ring, view->response_tail, record.header.bytes, 0, &space);
         if (room == RING_FULL)
@@ -408,7 +532,6 @@ static int place_response(struct iblbw_worker *worker, struct view *view, const 
         view_quarantine(view, &worker->segment);
         return IBLB_OK;
     }
-    store32_relaxed(&view->slot.header->response_wanted, 0);
     shared_write(space.record, &record, sizeof record);
     shared_write(space.record + sizeof record, body, bytes);
     ring_publish(ring, &space);
@@ -451,7 +574,11 @@ IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_comma
     if ((uint32_t)bytes > ring_largest(&view->slot.response, 0) - sizeof(struct response_record))
         return fail(IBLB_E_TOO_LARGE);
     os_mutex_lock(&worker->mutex);
-    int result = still_ours(worker) ? answer(worker, view, command, code, body, (uint32_t)bytes) : IBLB_E_SUPERSEDED;
+    int result = standing(worker);
+    if (result == IBLB_OK)
+        result = answer(worker, view, command, code, body, (uint32_t)bytes);
+    if (load32_acquire(&worker->gone))
+        result = IBLB_E_SEGMENT;
     os_mutex_unlock(&worker->mutex);
-    return result;
+    return result == IBLB_OK || result == IBLB_E_FULL ? result : stand_down(worker, result);
 }

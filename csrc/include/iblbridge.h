@@ -78,6 +78,12 @@ extern "C" {
 #define IBLB_PING 4096
 #define IBLB_SERVICES 8192
 
+/* Events of the worker itself, for iblb_subscribe beside the messages above (IBLB_PING and IBLB_SERVICES are none). */
+#define IBLB_SERVICE_UP 256
+#define IBLB_SERVICE_DOWN 512
+#define IBLB_CLIENT_LOST 1024
+#define IBLB_WORKER_RESTARTED 2048
+
 /* Codes: who returns it; what happened. (Generated from codes.def by codes.py.) */
 /* clang-format off */
 /* codes: begin */
@@ -179,6 +185,20 @@ IBLB_API int iblb_call(int handle, const char *services, int message, const char
 /* Withdraws a command that no worker has accepted (0: nothing will be sent), or has the answer of an accepted one discarded
  * (IBLB_W_ACCEPTED). The request is closed either way. Never blocks. Returns 0, IBLB_W_ACCEPTED, IBLB_E_REQUEST, _HANDLE, _FORKED. */
 IBLB_API int iblb_cancel(int handle, int request);
+
+/* Chooses which events this handle gets: the sum of the numbers of messages that services send by themselves (IBLB_EXPINTERRUPT: a camera
+ * died) and of IBLB_SERVICE_UP to IBLB_WORKER_RESTARTED; 0 for none. Replaces the earlier choice. What came before is not delivered.
+ * Returns 0, IBLB_E_MESSAGE (a number that is no event), _STALE, _QUARANTINED, _SEGMENT, _HANDLE, _FORKED. */
+IBLB_API int iblb_subscribe(int handle, int message_mask);
+
+/* The next event, in order; waits up to `timeout_ms` for one. *message: its number. `json`: an object, every key always present:
+ *     sequence int (counts this handle's events; a gap says that some were lost because nobody read), event text ("EXPINTERRUPT"),
+ *     service text ("" if none), client text ("" unless CLIENT_LOST), data object (as in responses), time int (ns), wall text (ISO 8601).
+ * If the buffer is too small, or `json` is NULL and `needed` is not: IBLB_E_BUFFER, and the event stays; `json` and `needed` NULL: not
+ * wanted. Events wait in 64 KiB of shared memory; when that is full, newer ones are lost, and nothing else is affected. Returns 0;
+ * IBLB_E_TIMEOUT if there is none; IBLB_E_NO_WORKER at once if no worker lives; _BUFFER, _CLOSED, _STALE, _QUARANTINED, _SEGMENT, _HANDLE,
+ * _FORKED, _ARGUMENT. */
+IBLB_API int iblb_next_event(int handle, int timeout_ms, int *message, char *json, int capacity, int *needed);
 
 /* *alive: 1 if a worker lives. *services: how many are configured. *services_up: how many of them have answered lately.
  * Takes some microseconds, never blocks. Returns 0, IBLB_E_STALE, _HANDLE, _FORKED. */

@@ -2,6 +2,9 @@
  *
  * One worker object serves one segment. `iblbw_take` is called by one thread; everything else by any. Functions return 0 or a count, or a
  * negative code of iblbridge.h, whose sentence iblb_last_error(0, ...) gives. After IBLB_E_SUPERSEDED nothing may be dispatched any more.
+ * Nor after IBLB_E_SEGMENT: the segment was overwritten or its file cut short (which does not kill this process: iblbw_open installs a
+ * handler of SIGBUS, and passes on those that are not its own). After IBLB_E_STALE from iblbw_take (the file was removed, or another put in
+ * its place) what was taken may still be accepted and answered; iblbw_close then tells the clients.
  */
 #ifndef IBLBRIDGE_WORKER_H
 #define IBLBRIDGE_WORKER_H
@@ -58,21 +61,84 @@ IBLB_API int iblbw_services(struct iblbw_worker *worker, const char *names);
 IBLB_API int iblbw_services_up(struct iblbw_worker *worker, int count);
 
 /* Waits up to timeout_ms for commands and copies them out: descriptors in order of (interrupt first, stamp, slot), payloads one after the
- * other. Changes no command's state. Returns how many, 0 also after a signal or iblbw_ring. Frees the slots of dead clients on the way. */
+ * other. Changes no command's state. Returns how many, 0 also after a signal or iblbw_ring. Frees the slots of dead clients on the way.
+ * IBLB_E_SUPERSEDED, _SEGMENT, _STALE: as above. */
 IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *commands, int most, unsigned char *payload, int capacity,
                         int timeout_ms);
 
 /* To be called directly before a command's first datagram. 0: it is ours, send it. IBLB_E_EXPIRED, IBLB_E_ABORTED: answer it so with
- * iblbw_respond. IBLB_E_CANCELLED: its owner withdrew it; no answer. IBLB_E_SUPERSEDED. */
+ * iblbw_respond. IBLB_E_CANCELLED: its owner withdrew it; no answer. IBLB_E_SUPERSEDED, _SEGMENT: nothing more. */
 IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_command *command);
 
 /* Places the response, then marks the command answered; accepted or not. A notification is only counted (by the sign of `code`), and the
- * answer of a dead client dropped. IBLB_E_FULL: no room until the client reads; call again after a later iblbw_take. */
+ * answer of a dead client dropped. IBLB_E_FULL: no room until the client reads; call again after a later iblbw_take. IBLB_E_SUPERSEDED,
+ * _SEGMENT: nothing more. */
 IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_command *command, int code, const unsigned char *body,
                            int bytes);
 
+/* Gives an event to every client that wants it (`body`: one msgpack map, at most 16 KiB). A client without room loses it; the gap shows in
+ * its sequence numbers. Never blocks. Returns how many got it, or IBLB_E_ARGUMENT, _SUPERSEDED, _FORKED. */
+IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const unsigned char *body, int bytes);
+
+/* The name of a client that died without closing, each once, as iblbw_take finds them. 1 if there was one, else 0. */
+IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity);
+
+/* 1 if a client of this name is attached. */
+IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name);
+
 /* Makes iblbw_take return soon. */
 IBLB_API void iblbw_ring(struct iblbw_worker *worker);
+
+/* --- seeing what there is, and removing what nobody owns (iblbridge doctor). No worker object is needed; nothing is mapped. --- */
+
+/* What a segment's file says, and what the kernel says of its locks. */
+struct iblbw_report {
+    unsigned long long bytes; /* the file's size */
+    unsigned long long segment_id;
+    unsigned long long created_wall_ns;
+    unsigned long long worker_since; /* ns of iblb_clock_ns */
+    int code;                        /* 0: clients can use it; else what iblb_open would return, with its sentence */
+    int is_segment;                  /* it begins as one does; else nothing is known but its locks */
+    int same_boot;
+    int worker_alive; /* the worker lock is held: the worker lives, or is stopped */
+    int locks;        /* how many locks are held, the worker's included */
+    unsigned int layout_version;
+    unsigned int library_version;
+    unsigned int worker_pid;
+    unsigned int epoch;
+    unsigned int slots; /* 0 if its layout cannot be read */
+    unsigned int services;
+    unsigned int services_up;
+    char worker_name[32]; /* of the process that has this pid now */
+    char sentence[1024];
+};
+
+struct iblbw_slot_report {
+    unsigned long long since; /* ns of iblb_clock_ns */
+    int alive;                /* the slot's lock is held: its owner lives, or is stopped */
+    int state;                /* 0 free, 1 claimed, 2 quarantined; else damaged */
+    int pending;              /* commands without an answer; -1: the ring makes no sense */
+    unsigned int pid;
+    unsigned int generation;
+    char client[64];
+    char process[32]; /* name of the process that has this pid now */
+};
+
+/* The directory of all segments. IBLB_E_NO_SEGMENT if there is none, _PERMISSION if it is not ours alone; the text is there all the same.
+ */
+IBLB_API int iblbw_directory(char *text, int capacity);
+
+/* Reads the file `name` in that directory: `slots` has room for 64, `services` gets the names, one a line. Returns 0 whatever the file says
+ * of itself, or IBLB_E_NO_SEGMENT, _PERMISSION, _SYSTEM, _ARGUMENT if it cannot be read. */
+IBLB_API int iblbw_inspect(const char *name, struct iblbw_report *report, struct iblbw_slot_report *slots, char *services, int capacity);
+
+/* 1 if `name` is that of a segment, 2 if that of a half-made one (`.<segment>.<16 hex digits>`), else 0. */
+IBLB_API int iblbw_kind(const char *name);
+
+/* Removes the file `name` if it has no owner: takes every lock that one could hold, looks whether the path still leads to that file, marks
+ * it REPLACED and unlinks it. Returns 0; IBLB_E_WORKER_BUSY, _NAME_TAKEN: somebody holds it (if only stopped); _SEGMENT: it does not begin
+ * as a segment does; _STALE: it was just replaced; _NO_SEGMENT, _PERMISSION, _SYSTEM, _NAME. */
+IBLB_API int iblbw_clean(const char *name);
 
 #ifdef __cplusplus
 }

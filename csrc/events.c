@@ -1,0 +1,154 @@
+/* events.c: what services and the worker say by themselves, for clients that asked for it.
+ *
+ * Events stay in their ring until they are asked for; nothing else is held up by them. The worker counts each one that the handle wants,
+ * also those that found no room, and that count is the event's `sequence`.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.h"
+#include "include/iblbridge.h"
+#include "json.h"
+
+#define ALL_EVENTS 4095 /* IBLB_EXPINIT to IBLB_WORKER_RESTARTED */
+
+IBLB_API int iblb_subscribe(int number, int message_mask) {
+    int code;
+    struct problem problem = {0};
+    struct handle *handle = handle_hold(number, &code);
+    if (!handle)
+        return code;
+    os_mutex_lock(&handle->mutex);
+    if (message_mask & ~ALL_EVENTS)
+        code = problem_set(&problem, IBLB_E_MESSAGE, "%d holds a number that is no event; the sum of them all is %d.", message_mask,
+                           ALL_EVENTS);
+    else
+        code = handle_check(handle, &problem);
+    if (code == IBLB_OK)
+        store32_release(&handle->slot.header->event_mask, (uint32_t)message_mask);
+    else
+        handle->last = problem;
+    os_mutex_unlock(&handle->mutex);
+    handle_drop(handle);
+    return code;
+}
+
+struct event {
+    struct event_record record;
+    uint64_t next; /* where the one behind it begins */
+    unsigned char *body;
+};
+
+/* With the mutex held: a copy of the next event, its body to be freed. IBLB_E_TIMEOUT: none; IBLB_E_SEGMENT, _MEMORY. */
+static int read_event(struct handle *handle, struct event *event, struct problem *problem) {
+    const struct ring *ring = &handle->slot.event;
+    struct record_header header;
+    uint64_t tail, at = handle->event_head;
+    enum ring_result found = ring_tail(ring, at, &tail);
+    while (found == RING_OK && (found = ring_peek(ring, at, tail, &header)) == RING_OK) {
+        event->next = at + header.bytes;
+        if (header.kind == RECORD_EVENT) {
+            shared_read(&event->record, ring_at(ring, at), sizeof event->record);
+            uint32_t bytes = event->record.payload_bytes;
+            if (bytes > header.bytes - sizeof event->record)
+                break;
+            event->body = malloc(bytes ? bytes : 1);
+            if (!event->body)
+                return problem_standard(problem, IBLB_E_MEMORY);
+            shared_read(event->body, ring_at(ring, at) + sizeof event->record, bytes);
+            return IBLB_OK;
+        }
+        if (header.kind != RECORD_PAD)
+            break;
+        at = event->next;
+    }
+    if (found == RING_EMPTY)
+        return IBLB_E_TIMEOUT;
+    return problem_set(problem, IBLB_E_SEGMENT, "The event ring of this client is damaged. Restart the worker, then open again.");
+}
+
+/* The body is a map; the sequence number becomes its first key. 0 or what is wrong; *needed as msgpack_to_json. */
+static const char *event_to_json(const struct event *event, char *json, size_t capacity, size_t *needed) {
+    char first[48];
+    size_t length = (size_t)snprintf(first, sizeof first, "{\"sequence\":%" PRIu64 ",", event->record.sequence);
+    /* The text's own brace comes to lie where the comma goes. */
+    size_t ahead = length - 1;
+    const char *wrong = msgpack_to_json(event->body, event->record.payload_bytes, capacity > ahead ? json + ahead : NULL,
+                                        capacity > ahead ? capacity - ahead : 0, needed);
+    unsigned char kind = event->record.payload_bytes ? event->body[0] : 0;
+    if (wrong)
+        return wrong;
+    if (*needed <= sizeof "{}" || ((kind & 0xf0) != 0x80 && kind != 0xde && kind != 0xdf))
+        return "it is not a map with keys";
+    *needed += ahead;
+    if (*needed <= capacity)
+        memcpy(json, first, length);
+    else if (capacity)
+        json[0] = '\0';
+    return NULL;
+}
+
+/* With the mutex held: hands the event out and gives its room back, unless the buffer is too small. */
+static int take_event(struct handle *handle, const struct event *event, int *message, char *json, int capacity, int *needed,
+                      struct problem *problem) {
+    size_t size = 0, room = json ? (size_t)capacity : 0;
+    const char *wrong = event_to_json(event, json, room, &size);
+    if (message)
+        *message = event->record.message;
+    if (needed)
+        *needed = (int)size;
+    if (!wrong && size > room && (json || needed))
+        return problem_set(problem, IBLB_E_BUFFER, "The event takes %zu bytes and the buffer has %zu; it is kept.", size, room);
+    handle->event_head = event->next;
+    ring_release(&handle->slot.event, event->next);
+    os_cond_broadcast(&handle->changed); /* a thread that waits for a response may have let us go first */
+    if (wrong)
+        return problem_set(problem, IBLB_E_SEGMENT, "An event cannot be read: %s.", wrong);
+    return IBLB_OK;
+}
+
+/* With the mutex held. */
+static int wait_event(struct handle *handle, uint64_t until, int *message, char *json, int capacity, int *needed, struct problem *problem) {
+    for (uint64_t looked = 0;;) {
+        struct event event;
+        int code = handle->closed ? problem_standard(problem, IBLB_E_CLOSED) : handle_drain(handle, problem);
+        if (code == IBLB_OK)
+            code = read_event(handle, &event, problem);
+        if (code == IBLB_OK) {
+            code = take_event(handle, &event, message, json, capacity, needed, problem);
+            free(event.body);
+            return code;
+        }
+        if (code == IBLB_E_TIMEOUT)
+            code = wait_turn(handle, FOR_EVENT, until, &looked, problem);
+        if (code != IBLB_OK)
+            return code;
+    }
+}
+
+IBLB_API int iblb_next_event(int number, int timeout_ms, int *message, char *json, int capacity, int *needed) {
+    int code;
+    struct problem problem = {0};
+    if (json && capacity > 0)
+        json[0] = '\0';
+    if (needed)
+        *needed = 0;
+    struct handle *handle = handle_hold(number, &code);
+    if (!handle)
+        return code;
+    os_mutex_lock(&handle->mutex);
+    if (timeout_ms < 0 || (json && capacity < 0)) {
+        code = problem_set(&problem, IBLB_E_ARGUMENT, "timeout_ms or capacity is negative.");
+    } else {
+        handle->event_waiters++;
+        code = wait_event(handle, after_ms(timeout_ms), message, json, capacity, needed, &problem);
+        handle->event_waiters--;
+    }
+    if (code != IBLB_OK)
+        handle->last = problem;
+    os_mutex_unlock(&handle->mutex);
+    handle_drop(handle);
+    return code;
+}

@@ -1,0 +1,157 @@
+/* inspect.c: what `iblbridge doctor` knows of a segment. See iblbridge_worker.h.
+ *
+ * The file is read, never mapped, so that one that is cut short meanwhile is only a failed read; every number in it is checked before it is
+ * used. Who lives is asked of the kernel; process ids are for people.
+ */
+#include <string.h>
+
+#include "include/iblbridge_worker.h"
+#include "remains.h"
+
+static_assert(sizeof(((struct iblbw_slot_report *)0)->client) == NAME_BYTES, "client");
+
+/* A text of somebody else's: what is no text becomes '?', and it ends. */
+static void take_text(char *to, const char *from, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        to[i] = (unsigned char)from[i] < 0x20 && from[i] ? '?' : from[i];
+    to[bytes - 1] = '\0';
+}
+
+/* Walks the command ring from head to tail; -1 if it leads nowhere. */
+static int count_pending(os_file file, uint64_t ring, uint32_t capacity, const struct slot_header *slot) {
+    uint64_t at = load64_relaxed(&slot->command.head), tail = load64_relaxed(&slot->command.tail);
+    int pending = 0;
+    if (tail - at > capacity)
+        return -1;
+    while (at != tail) {
+        struct command_record record;
+        uint32_t to_end = capacity - (uint32_t)(at & (capacity - 1));
+        if (at % RECORD_ALIGN || os_read(file, ring + (at & (capacity - 1)), &record, sizeof record) != 0 ||
+            record.header.bytes < RECORD_ALIGN || record.header.bytes % RECORD_ALIGN || record.header.bytes > to_end ||
+            record.header.bytes > tail - at)
+            return -1;
+        uint32_t state = (uint32_t)load64_relaxed(&record.control);
+        pending += record.header.kind == RECORD_COMMAND && (state == STATE_PUBLISHED || state == STATE_ACCEPTED);
+        at += record.header.bytes;
+    }
+    return pending;
+}
+
+static void inspect_slot(os_file file, const struct segment_sizes *sizes, uint32_t index, struct iblbw_slot_report *report) {
+    struct slot_header slot;
+    uint64_t offset = segment_slot_offset(sizes, index);
+    *report = (struct iblbw_slot_report){.alive = os_locked(file, slot_lock(index)), .state = -1, .pending = -1};
+    if (os_read(file, offset, &slot, sizeof slot) != 0)
+        return;
+    report->state = (int)load32_relaxed(&slot.state);
+    report->generation = load32_relaxed(&slot.generation);
+    report->pid = load32_relaxed(&slot.pid);
+    report->since = load64_relaxed(&slot.since);
+    report->pending = count_pending(file, offset + SLOT_HEADER_BYTES, sizes->command_bytes, &slot);
+    take_text(report->client, slot.client, sizeof report->client);
+    if (os_process_name(report->pid, report->process, sizeof report->process) != 0)
+        report->process[0] = '\0';
+}
+
+/* The names, one a line, as far as they fit. */
+static uint32_t inspect_services(os_file file, uint32_t count, char *text, int capacity) {
+    size_t used = 0;
+    uint32_t i = 0;
+    for (; i < count && i < MAX_SERVICES; i++) {
+        struct service_entry entry;
+        char name[SERVICE_NAME_BYTES];
+        if (os_read(file, SEGMENT_HEADER_BYTES + i * sizeof entry, &entry, sizeof entry) != 0)
+            break;
+        take_text(name, entry.name, sizeof name);
+        size_t length = strlen(name);
+        if (used + length + 2 > (size_t)capacity)
+            break;
+        memcpy(text + used, name, length);
+        used += length;
+        text[used++] = '\n';
+    }
+    text[used] = '\0';
+    return i;
+}
+
+static void inspect(os_file file, const char *path, struct iblbw_report *report, struct iblbw_slot_report *slots, char *services,
+                    int capacity) {
+    struct segment_header header = {0}; /* read once, by the judge */
+    struct problem problem = {0};
+    char boot_id[40];
+    *report = (struct iblbw_report){.bytes = os_size(file), .worker_alive = os_locked(file, worker_lock())};
+    report->code = segment_judge(file, path, &header, &problem);
+    memcpy(report->sentence, problem.text, sizeof report->sentence);
+    report->sentence[sizeof report->sentence - 1] = '\0';
+    report->locks = report->worker_alive;
+    for (uint32_t i = 0; i < MAX_SLOTS; i++)
+        report->locks += os_locked(file, slot_lock(i));
+    if (memcmp(header.magic, SEGMENT_MAGIC, 8) != 0)
+        return;
+    report->is_segment = 1;
+    report->layout_version = header.layout_version;
+    if (report->code == IBLB_E_SEGMENT || report->code == IBLB_E_VERSION)
+        return; /* the other fields may be anything */
+    os_boot_id(boot_id);
+    report->same_boot = memcmp(boot_id, header.boot_id, sizeof boot_id) == 0;
+    report->segment_id = header.segment_id;
+    report->created_wall_ns = header.created_wall_ns;
+    report->library_version = header.library_version;
+    report->worker_since = load64_relaxed(&header.worker_since);
+    report->worker_pid = load32_relaxed(&header.worker_pid);
+    report->epoch = load32_relaxed(&header.epoch);
+    report->services_up = load32_relaxed(&header.services_up);
+    report->services = inspect_services(file, load32_relaxed(&header.services), services, capacity);
+    if (os_process_name(report->worker_pid, report->worker_name, sizeof report->worker_name) != 0)
+        report->worker_name[0] = '\0';
+    struct segment_sizes sizes = {header.slots, header.command_bytes, header.response_bytes, header.event_bytes};
+    report->slots = sizes.slots; /* judged to be within bounds */
+    for (uint32_t i = 0; i < sizes.slots; i++)
+        inspect_slot(file, &sizes, i, &slots[i]);
+}
+
+IBLB_API int iblbw_inspect(const char *name, struct iblbw_report *report, struct iblbw_slot_report *slots, char *services, int capacity) {
+    struct problem problem = {0};
+    char path[PATH_BYTES];
+    os_file file;
+    if (!name || !report || !slots || !services || capacity <= 0) {
+        problem_standard(&problem, IBLB_E_ARGUMENT);
+        return problem_remember(&problem);
+    }
+    services[0] = '\0';
+    int code = os_segment_path(name, 0, path, &problem);
+    if (code == IBLB_OK)
+        code = os_open(path, &file, &problem);
+    if (code != IBLB_OK)
+        return problem_remember(&problem);
+    inspect(file, path, report, slots, services, capacity);
+    os_close(file);
+    return IBLB_OK;
+}
+
+IBLB_API int iblbw_directory(char *text, int capacity) {
+    struct problem problem = {0};
+    char directory[PATH_BYTES] = "", path[PATH_BYTES];
+    int code = os_directory(directory, &problem);
+    if (code == IBLB_OK)
+        code = os_segment_path("", 0, path, &problem); /* judges the directory */
+    int copied = copy_text(directory, text, capacity);
+    return code != IBLB_OK ? problem_remember(&problem) : copied;
+}
+
+IBLB_API int iblbw_kind(const char *name) {
+    struct problem problem;
+    if (remains_half_made(name))
+        return 2;
+    return segment_check_name(name, &problem) == IBLB_OK;
+}
+
+IBLB_API int iblbw_clean(const char *name) {
+    struct problem problem = {0};
+    char path[PATH_BYTES];
+    int kind = name ? iblbw_kind(name) : 0;
+    int code = kind ? os_segment_path(name, 0, path, &problem) : problem_standard(&problem, IBLB_E_NAME);
+    if (code == IBLB_OK)
+        code = kind == 2 ? remains_discard_half_made(path, &problem) : remains_discard(path, &problem);
+    return code != IBLB_OK ? problem_remember(&problem) : IBLB_OK;
+}

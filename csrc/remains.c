@@ -1,0 +1,94 @@
+/* remains.c: see remains.h. */
+#include "remains.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "include/iblbridge.h"
+
+#define RANDOM_DIGITS 16
+
+void segment_retire(os_file file, const char *path) {
+    static const uint32_t replaced = SEGMENT_REPLACED;
+    char magic[8];
+    if (os_size(file) >= sizeof(struct segment_header) && os_read(file, 0, magic, sizeof magic) == 0 &&
+        memcmp(magic, SEGMENT_MAGIC, sizeof magic) == 0)
+        os_write(file, offsetof(struct segment_header, state), &replaced, sizeof replaced); /* where it is in all versions */
+    os_unlink(path);
+}
+
+static int worker_holds(os_file file, const char *path, struct problem *problem) {
+    uint32_t pid = 0;
+    os_read(file, offsetof(struct segment_header, worker_pid), &pid, sizeof pid);
+    return problem_set(problem, IBLB_E_WORKER_BUSY, "A worker holds %s: process %" PRIu32 ".", path, pid);
+}
+
+/* Takes every lock that an owner could hold: those of as many slots as any segment has, for the header may be damaged. The worker's last,
+ * so that a worker that just starts is held up for an instant only. */
+static int take_all_locks(os_file file, const char *path, struct problem *problem) {
+    if (os_locked(file, worker_lock())) /* the usual case, without holding up clients that attach */
+        return worker_holds(file, path, problem);
+    if (os_lock(file, claim_lock()) != 1)
+        return problem_set(problem, IBLB_E_NAME_TAKEN, "A client is just attaching to %s.", path);
+    for (uint32_t i = 0; i < MAX_SLOTS; i++)
+        if (os_lock(file, slot_lock(i)) != 1)
+            return problem_set(problem, IBLB_E_NAME_TAKEN, "A client holds slot %" PRIu32 " of %s.", i, path);
+    if (os_lock(file, worker_lock()) != 1)
+        return worker_holds(file, path, problem);
+    return IBLB_OK;
+}
+
+static int discard(const char *path, int half_made, struct problem *problem) {
+    char magic[8];
+    os_file file;
+    int code = os_open(path, &file, problem);
+    if (code != IBLB_OK)
+        return code;
+    if (half_made && os_lock(file, worker_lock()) != 1)
+        code = problem_set(problem, IBLB_E_WORKER_BUSY, "%s is just being made.", path);
+    else if (!half_made && (os_read(file, 0, magic, sizeof magic) != 0 || memcmp(magic, SEGMENT_MAGIC, sizeof magic) != 0))
+        code = problem_set(problem, IBLB_E_SEGMENT, "%s does not begin as a segment does. If it is of no use, remove it by hand.", path);
+    else if (!half_made)
+        code = take_all_locks(file, path, problem);
+    if (code == IBLB_OK && !os_same_file(file, path))
+        code = problem_set(problem, IBLB_E_STALE, "%s was just removed or replaced.", path);
+    if (code == IBLB_OK)
+        segment_retire(file, path);
+    os_close(file);
+    return code;
+}
+
+int remains_discard(const char *path, struct problem *problem) {
+    return discard(path, 0, problem);
+}
+
+int remains_discard_half_made(const char *path, struct problem *problem) {
+    return discard(path, 1, problem);
+}
+
+size_t remains_half_made(const char *file) {
+    size_t length = strlen(file);
+    if (file[0] != '.' || length < RANDOM_DIGITS + 3 || length >= NAME_BYTES + RANDOM_DIGITS + 2)
+        return 0;
+    const char *digits = file + length - RANDOM_DIGITS;
+    return digits[-1] == '.' && strspn(digits, "0123456789abcdef") == RANDOM_DIGITS ? length - RANDOM_DIGITS - 2 : 0;
+}
+
+static void remove_one(const char *file, void *context) {
+    struct problem problem;
+    char path[PATH_BYTES];
+    const char *segment = context, *name = strrchr(segment, '/') + 1;
+    size_t length = remains_half_made(file);
+    if (length == 0 || length != strlen(name) || strncmp(file + 1, name, length) != 0)
+        return;
+    snprintf(path, sizeof path, "%.*s%s", (int)(name - segment), segment, file);
+    discard(path, 1, &problem);
+}
+
+void remains_remove(const char *path) {
+    char directory[PATH_BYTES], segment[PATH_BYTES];
+    snprintf(segment, sizeof segment, "%s", path);
+    snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(segment, '/') - segment), segment);
+    os_for_each_file(directory, remove_one, segment);
+}

@@ -1,0 +1,115 @@
+/* waiting.c: what iblb_wait and iblb_next_event share: emptying the response ring, and sleeping until something comes.
+ *
+ * Of several threads that wait on one handle one parks in shared memory, the others on a condition of this process; whoever wakes lets the
+ * others look too. The handle's mutex is held around every look and never while anybody sleeps.
+ */
+#include <stdlib.h>
+
+#include "client.h"
+#include "include/iblbridge.h"
+
+#define MS UINT64_C(1000000)
+
+int handle_drain(struct handle *handle, struct problem *problem) {
+    const struct ring *ring = &handle->slot.response;
+    uint64_t tail, at = handle->response_head;
+    enum ring_result found = ring_tail(ring, at, &tail);
+    if (found == RING_EMPTY)
+        return IBLB_OK;
+    int code = IBLB_OK;
+    struct record_header header;
+    while (found == RING_OK && (found = ring_peek(ring, at, tail, &header)) == RING_OK) {
+        struct response_record record;
+        shared_read(&record, ring_at(ring, at), sizeof record);
+        if (header.kind == RECORD_RESPONSE && record.payload_bytes <= header.bytes - sizeof record) {
+            struct entry *entry = record.generation == handle->generation ? inbox_expects(&handle->inbox, record.request) : NULL;
+            if (entry) {
+                unsigned char *body = malloc(record.payload_bytes ? record.payload_bytes : 1);
+                if (!body) {
+                    code = problem_standard(problem, IBLB_E_MEMORY); /* the response stays in the ring */
+                    break;
+                }
+                shared_read(body, ring_at(ring, at) + sizeof record, record.payload_bytes);
+                inbox_answer(entry, record.code, body, record.payload_bytes);
+            }
+        } else if (header.kind != RECORD_PAD) {
+            found = RING_CORRUPT;
+            break;
+        }
+        at += header.bytes;
+    }
+    if (found == RING_CORRUPT)
+        return problem_set(problem, IBLB_E_SEGMENT, "The response ring of this client is damaged. Restart the worker, then open again.");
+    if (at != handle->response_head) {
+        handle->response_head = at;
+        ring_release(ring, at);
+        os_cond_broadcast(&handle->changed);
+        fence_seq_cst(); /* room is made before we look whether the worker waits for it; pairs with the one in iblbw_respond */
+        if (load32_relaxed(&handle->slot.header->response_wanted)) {
+            store32_release(&handle->slot.header->response_wanted, 0);
+            bell_ring(&handle->segment.header->worker_bell, handle->segment.mechanism);
+        }
+    }
+    return code;
+}
+
+static int response_came(const struct handle *handle) {
+    uint64_t tail;
+    return ring_tail(&handle->slot.response, handle->response_head, &tail) != RING_EMPTY;
+}
+
+static int event_came(const struct handle *handle) {
+    uint64_t tail;
+    return ring_tail(&handle->slot.event, handle->event_head, &tail) != RING_EMPTY;
+}
+
+/* Sleeps until the next look is worth it, at most PARK_NS. */
+static void sleep_until_change(struct handle *handle, enum wait_kind kind, uint64_t until) {
+    struct bell *bell = &handle->slot.header->client_bell;
+    uint64_t now = os_clock_ns(), left = until > now ? until - now : 0;
+    if (left > PARK_NS)
+        left = PARK_NS;
+    if (handle->parked) {
+        os_cond_wait(&handle->changed, &handle->mutex, (int64_t)left);
+        return;
+    }
+    handle->parked = 1;
+    uint32_t sequence = bell_arm(bell);
+    int for_others = kind == FOR_RESPONSE && handle->event_waiters && event_came(handle);
+    if (!for_others && !response_came(handle) && !(kind == FOR_EVENT && event_came(handle))) {
+        os_mutex_unlock(&handle->mutex);
+        bell_park(bell, sequence, left, handle->segment.mechanism);
+        os_mutex_lock(&handle->mutex);
+    }
+    if (!handle->closed) /* the slot may have a new owner already, whose flag this is */
+        bell_disarm(bell);
+    handle->parked = 0;
+    os_cond_broadcast(&handle->changed); /* one of the others parks next */
+    if (for_others)                      /* let them have their event */
+        os_cond_wait(&handle->changed, &handle->mutex, (int64_t)(left < MS ? left : MS));
+}
+
+int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64_t *looked, struct problem *problem) {
+    int code = handle_check(handle, problem);
+    if (code != IBLB_OK)
+        return code;
+    /* The kernel is asked before the first park and after each that brought nothing; what was placed in the meantime comes first. */
+    uint64_t now = os_clock_ns();
+    if (!*looked || now - *looked >= PARK_NS) {
+        *looked = now;
+        if (!handle_worker_alive(handle, 1)) {
+            if (response_came(handle) || (kind == FOR_EVENT && event_came(handle)))
+                return IBLB_OK;
+            /* Is it gone for a moment, or is the whole segment? */
+            return problem_standard(problem, os_same_file(handle->segment.locks, handle->segment.path) ? IBLB_E_NO_WORKER : IBLB_E_STALE);
+        }
+    }
+    if (now >= until)
+        return problem_standard(problem, IBLB_E_TIMEOUT);
+    sleep_until_change(handle, kind, until);
+    return IBLB_OK;
+}
+
+uint64_t after_ms(int timeout_ms) {
+    return os_clock_ns() + (uint64_t)timeout_ms * MS;
+}

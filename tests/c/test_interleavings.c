@@ -1,0 +1,342 @@
+/* test_interleavings.c: what one side does, stopped after every single access of shared memory, while the other side does its own thing.
+ *
+ * Built with IBLB_FAULT: atomics.h then calls iblb_fault_point after each access. Each test runs one operation over and over, letting the
+ * other side in after the first access, then after the second, ... until it has been let in after every one. There is one thread only, so a
+ * failure comes back every time, at the same point. Parks are replaced (ld's --wrap): a park with work at hand is a lost wake-up.
+ */
+#include "rig.h"
+
+static void (*intruder)(void);
+static long countdown;
+
+void iblb_fault_point(const char *function);
+void iblb_fault_point(const char *function) {
+    (void)function;
+    if (intruder && --countdown == 0) {
+        void (*run)(void) = intruder;
+        intruder = NULL; /* its own accesses do not count */
+        run();
+    }
+}
+
+static int handle, request, other, other_request, result, sent_result;
+static long lost_wakeups;
+static int (*work_is_there)(void);
+
+int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism);
+int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism) {
+    (void)timeout_ns, (void)mechanism;
+    void (*later)(void) = intruder;
+    int changed;
+    intruder = NULL; /* the kernel compares and sleeps in one step */
+    changed = load32_acquire(word) != expected;
+    if (!changed && work_is_there && work_is_there())
+        lost_wakeups++;
+    intruder = later;
+    return changed; /* if not: as if its time were up */
+}
+
+/* Runs `operation` with `let_in` at every point of it; `set_up` before, `afterwards` after each turn. Returns how many points there are. */
+static long at_every_point(void (*set_up)(void), void (*operation)(void), void (*let_in)(void), void (*afterwards)(void)) {
+    for (long point = 1;; point++) {
+        int before = wrong_checks;
+        set_up();
+        lost_wakeups = 0;
+        countdown = point;
+        intruder = let_in;
+        operation();
+        int past_the_end = intruder != NULL;
+        intruder = NULL;
+        if (past_the_end)
+            let_in();
+        CHECK(lost_wakeups == 0);
+        afterwards();
+        stop();
+        if (wrong_checks != before) {
+            printf("        when let in after access %ld\n", point);
+            return point;
+        }
+        if (past_the_end || !CHECK(point < 100000))
+            return point;
+    }
+}
+
+static void rig_with_one_client(void) {
+    start();
+    handle = open_client("one");
+}
+
+static void rig_with_a_request(void) {
+    rig_with_one_client();
+    request = send_start(handle);
+}
+
+static void rig_with_two_clients(void) {
+    rig_with_a_request();
+    other = open_client("two");
+}
+
+static void do_take(void) {
+    result = take();
+}
+static void do_send(void) {
+    sent_result = iblb_send(handle, NULL, IBLB_EXPSTART, NULL, 0, &request);
+}
+static void do_serve(void) {
+    serve_all();
+}
+
+/* --- take against send --- */
+
+static void everything_is_answered(void) {
+    CHECK_SAME(sent_result, 0);
+    for (int i = 0; i < result; i++) {
+        CHECK_SAME(iblbw_accept(worker, &commands[i]), 0);
+        CHECK_SAME(respond(&commands[i], 0), 0);
+    }
+    serve_all();
+    CHECK_SAME(iblb_wait(handle, request, 0, NULL, 0, NULL), 0);
+    CHECK_SAME(load64_relaxed(&slot_at(0).header->command.head), load64_relaxed(&slot_at(0).header->command.tail));
+    iblb_close(handle);
+    take();
+    CHECK_SAME(slot_state(0), SLOT_FREE);
+}
+
+static void a_command_sent_at_any_point_of_a_take_is_answered_once(void) {
+    CHECK(at_every_point(rig_with_one_client, do_take, do_send, everything_is_answered) > 5);
+}
+
+static void a_command_taken_at_any_point_of_its_send_is_answered_once(void) {
+    result = 0;
+    CHECK(at_every_point(rig_with_one_client, do_send, do_serve, everything_is_answered) > 5);
+}
+
+/* --- take against an interrupt of another client --- */
+
+static void interrupt_from_other(void) {
+    other_request = send_message(other, IBLB_EXPINTERRUPT);
+}
+
+static void the_start_is_aborted_and_the_interrupt_done(void) {
+    int interrupts = 0, starts = 0;
+    for (int i = 0; i < result; i++) {
+        if (commands[i].message == IBLB_EXPINTERRUPT)
+            interrupts++;
+        else
+            starts++;
+    }
+    struct iblbw_command first[BATCH];
+    int count = result;
+    memcpy(first, commands, sizeof first);
+    if (!interrupts) { /* it came too late for this pass: the next one has it */
+        CHECK_SAME(take(), 1);
+        CHECK_SAME(commands[0].message, IBLB_EXPINTERRUPT);
+        CHECK_SAME(iblbw_accept(worker, &commands[0]), 0);
+        CHECK_SAME(respond(&commands[0], 0), 0);
+        interrupts++;
+    }
+    CHECK(interrupts == 1 && starts == 1);
+    CHECK(count < 2 || first[0].message == IBLB_EXPINTERRUPT); /* first of its batch */
+    for (int i = 0; i < count; i++) {
+        int expected = first[i].message == IBLB_EXPINTERRUPT ? 0 : IBLB_E_ABORTED;
+        CHECK_SAME(iblbw_accept(worker, &first[i]), expected);
+        CHECK_SAME(respond(&first[i], expected), 0);
+    }
+    CHECK_SAME(take(), 0);
+    CHECK_SAME(iblb_wait(handle, request, 0, NULL, 0, NULL), IBLB_E_ABORTED);
+    CHECK_SAME(iblb_wait(other, other_request, 0, NULL, 0, NULL), 0);
+    iblb_close(handle);
+    iblb_close(other);
+}
+
+static void an_interrupt_at_any_point_of_a_take_comes_first_and_aborts_what_is_older(void) {
+    CHECK(at_every_point(rig_with_two_clients, do_take, interrupt_from_other, the_start_is_aborted_and_the_interrupt_done) > 5);
+}
+
+/* --- accept against cancel --- */
+
+static int accepted, cancelled;
+
+static void rig_with_a_taken_request(void) {
+    rig_with_a_request();
+    CHECK_SAME(take(), 1);
+}
+static void do_accept(void) {
+    accepted = iblbw_accept(worker, &commands[0]);
+}
+static void do_cancel(void) {
+    cancelled = iblb_cancel(handle, request);
+}
+static void exactly_one_of_them_won(void) {
+    CHECK((accepted == 0 && cancelled == IBLB_W_ACCEPTED) || (accepted == IBLB_E_CANCELLED && cancelled == 0));
+    CHECK_SAME(iblb_wait(handle, request, 0, NULL, 0, NULL), IBLB_E_REQUEST);
+    if (accepted == 0)
+        CHECK_SAME(respond(&commands[0], 0), 0);
+    take();
+    CHECK_SAME(load64_relaxed(&slot_at(0).header->command.head), load64_relaxed(&slot_at(0).header->command.tail));
+    send_start(handle); /* the answer that nobody wants is no hindrance */
+    iblb_close(handle);
+}
+
+static void of_accept_and_cancel_exactly_one_wins_at_any_point(void) {
+    CHECK(at_every_point(rig_with_a_taken_request, do_accept, do_cancel, exactly_one_of_them_won) > 3);
+    CHECK(at_every_point(rig_with_a_taken_request, do_cancel, do_accept, exactly_one_of_them_won) > 1);
+}
+
+/* --- respond against cancel, wait and close --- */
+
+static void rig_with_an_accepted_request(void) {
+    rig_with_a_taken_request();
+    CHECK_SAME(iblbw_accept(worker, &commands[0]), 0);
+}
+static void do_respond(void) {
+    CHECK_SAME(respond(&commands[0], 0), 0);
+}
+static void the_answer_is_nobodys(void) {
+    CHECK_SAME(cancelled, IBLB_W_ACCEPTED);
+    CHECK_SAME(iblb_wait(handle, request, 0, NULL, 0, NULL), IBLB_E_REQUEST);
+    take();
+    CHECK_SAME(load64_relaxed(&slot_at(0).header->command.head), load64_relaxed(&slot_at(0).header->command.tail));
+    request = send_start(handle);
+    CHECK_SAME(serve_all(), 1);
+    CHECK_SAME(iblb_wait(handle, request, 0, NULL, 0, NULL), 0);
+    iblb_close(handle);
+}
+
+static void a_cancel_at_any_point_of_a_response_leaves_the_rings_in_order(void) {
+    CHECK(at_every_point(rig_with_an_accepted_request, do_respond, do_cancel, the_answer_is_nobodys) > 5);
+}
+
+static int waited;
+static void do_wait(void) {
+    waited = iblb_wait(handle, request, 1, NULL, 0, NULL);
+}
+static int response_is_there(void) {
+    return load64_acquire(&slot_at(0).header->response.tail) != load64_acquire(&slot_at(0).header->response.head);
+}
+static void the_response_was_had(void) {
+    CHECK(waited == 0 || waited == IBLB_E_TIMEOUT);
+    if (waited != 0)
+        CHECK_SAME(iblb_wait(handle, request, 0, NULL, 0, NULL), 0);
+    iblb_close(handle);
+}
+
+static void a_response_at_any_point_of_a_wait_is_never_slept_through(void) {
+    work_is_there = response_is_there;
+    CHECK(at_every_point(rig_with_an_accepted_request, do_wait, do_respond, the_response_was_had) > 5);
+    work_is_there = NULL;
+}
+
+static void do_patient_take(void) {
+    result = iblbw_take(worker, commands, BATCH, payload, sizeof payload, 1);
+}
+static int command_is_there(void) {
+    return load64_acquire(&slot_at(0).header->command.tail) != load64_acquire(&slot_at(0).header->command.head);
+}
+
+static void a_command_at_any_point_of_a_waiting_take_is_never_slept_through(void) {
+    work_is_there = command_is_there;
+    CHECK(at_every_point(rig_with_one_client, do_patient_take, do_send, everything_is_answered) > 5);
+    work_is_there = NULL;
+}
+
+/* --- close, at any point --- */
+
+static void do_close(void) {
+    CHECK_SAME(iblb_close(handle), 0);
+}
+static void the_slot_is_free_once_all_is_answered(void) {
+    for (int i = 0; i < result; i++) {
+        CHECK_SAME(iblbw_accept(worker, &commands[i]), 0);
+        CHECK_SAME(respond(&commands[i], 0), 0);
+    }
+    serve_all();
+    take();
+    CHECK_SAME(slot_state(0), SLOT_FREE);
+    handle = open_client("one");
+    request = send_start(handle);
+    CHECK_SAME(serve_all(), 1);
+    CHECK_SAME(iblb_wait(handle, request, 0, NULL, 0, NULL), 0);
+    iblb_close(handle);
+}
+
+static void a_close_at_any_point_of_a_take_frees_the_slot_when_all_is_answered(void) {
+    CHECK(at_every_point(rig_with_a_request, do_take, do_close, the_slot_is_free_once_all_is_answered) > 5);
+}
+
+static void a_close_at_any_point_of_a_response_frees_the_slot(void) {
+    result = 0; /* nothing is left to be answered */
+    CHECK(at_every_point(rig_with_an_accepted_request, do_respond, do_close, the_slot_is_free_once_all_is_answered) > 5);
+}
+
+static void a_take_at_any_point_of_a_close_frees_the_slot_in_the_end(void) {
+    CHECK(at_every_point(rig_with_a_request, do_close, do_take, the_slot_is_free_once_all_is_answered) > 1);
+}
+
+/* --- open, at any point --- */
+
+static void open_other(void) {
+    other = open_client("two");
+}
+static void both_are_served(void) {
+    for (int i = 0; i < result; i++) {
+        CHECK_SAME(iblbw_accept(worker, &commands[i]), 0);
+        CHECK_SAME(respond(&commands[i], 0), 0);
+    }
+    other_request = send_start(other);
+    serve_all();
+    CHECK_SAME(iblb_wait(handle, request, 0, NULL, 0, NULL), 0);
+    CHECK_SAME(iblb_wait(other, other_request, 0, NULL, 0, NULL), 0);
+    iblb_close(handle);
+    iblb_close(other);
+}
+
+static void a_client_that_opens_at_any_point_of_a_take_is_served(void) {
+    CHECK(at_every_point(rig_with_a_request, do_take, open_other, both_are_served) > 5);
+    CHECK(at_every_point(rig_with_a_request, open_other, do_take, both_are_served) > 5);
+}
+
+/* --- an owner that scribbles, at any point --- */
+
+static void rig_with_two_requests(void) {
+    rig_with_a_request();
+    send_start(handle);
+}
+static void scribble_a_length(void) {
+    struct slot slot = slot_at(0);
+    uint32_t bytes = 8;
+    shared_write(ring_at(&slot.command, 0), &bytes, sizeof bytes);
+}
+static void the_length_was_read_once(void) {
+    CHECK(result == 0 || result == 2); /* found out, or believed in the copy that was checked */
+    CHECK(result == 0 || commands[1].position == 64);
+    CHECK_SAME(take(), 0);
+    iblb_close(handle);
+    take();
+}
+
+static void a_length_scribbled_at_any_point_of_a_take_is_used_as_it_was_checked_or_not_at_all(void) {
+    CHECK(at_every_point(rig_with_two_requests, do_take, scribble_a_length, the_length_was_read_once) > 5);
+}
+
+static const struct test tests[] = {
+    {"a command sent at any point of a take is answered once", a_command_sent_at_any_point_of_a_take_is_answered_once},
+    {"a command taken at any point of its send is answered once", a_command_taken_at_any_point_of_its_send_is_answered_once},
+    {"an interrupt at any point of a take comes first and aborts what is older",
+     an_interrupt_at_any_point_of_a_take_comes_first_and_aborts_what_is_older},
+    {"of accept and cancel exactly one wins, at any point", of_accept_and_cancel_exactly_one_wins_at_any_point},
+    {"a cancel at any point of a response leaves the rings in order", a_cancel_at_any_point_of_a_response_leaves_the_rings_in_order},
+    {"a response at any point of a wait is never slept through", a_response_at_any_point_of_a_wait_is_never_slept_through},
+    {"a command at any point of a waiting take is never slept through", a_command_at_any_point_of_a_waiting_take_is_never_slept_through},
+    {"a close at any point of a take frees the slot when all is answered",
+     a_close_at_any_point_of_a_take_frees_the_slot_when_all_is_answered},
+    {"a close at any point of a response frees the slot", a_close_at_any_point_of_a_response_frees_the_slot},
+    {"a take at any point of a close frees the slot in the end", a_take_at_any_point_of_a_close_frees_the_slot_in_the_end},
+    {"a length scribbled at any point of a take is used as it was checked, or not at all",
+     a_length_scribbled_at_any_point_of_a_take_is_used_as_it_was_checked_or_not_at_all},
+    {"a client that opens at any point of a take is served", a_client_that_opens_at_any_point_of_a_take_is_served},
+};
+
+int main(void) {
+    return run_rig_tests(tests, ROWS(tests));
+}
