@@ -546,7 +546,13 @@ static int answer(struct iblbw_worker *worker, struct view *view, const struct i
     uint64_t before = control ? load64_acquire(control) : STATE_ANSWERED;
     uint32_t state = (uint32_t)before;
     if (state != STATE_PUBLISHED && state != STATE_ACCEPTED)
-        return IBLB_OK; /* cancelled, answered already, or of an owner that is gone */
+        return IBLB_OK;             /* cancelled, answered already, or of an owner that is gone */
+    if (state == STATE_PUBLISHED) { /* refused: from here on no successor sends what its owner is about to be told was not sent */
+        uint64_t ours = (uint64_t)worker->epoch << 32 | STATE_ACCEPTED;
+        if (!swap_if64(control, before, ours))
+            return IBLB_OK; /* the owner's cancel was first */
+        before = ours;
+    }
     if (command->flags & IBLBW_NOTIFY)
         add64(code >= 0 ? &view->slot.header->notified : &view->slot.header->notified_failed, 1);
     else if (!view->owned) {

@@ -319,7 +319,34 @@ static void a_length_scribbled_at_any_point_of_a_take_is_used_as_it_was_checked_
     CHECK(at_every_point(rig_with_two_requests, do_take, scribble_a_length, the_length_was_read_once) > 5);
 }
 
+/* --- refuse, and a worker that dies meanwhile --- */
+
+static void do_refuse(void) {
+    respond(&commands[0], IBLB_E_ABORTED);
+}
+
+/* Whatever a successor found here: what is still PUBLISHED it sends, and what the client can read it believes. */
+static void not_both_published_and_answered(void) {
+    struct slot slot = slot_at(0);
+    const struct command_record *record = (void *)ring_at(&slot.command, commands[0].position);
+    uint64_t tail;
+    int told = ring_tail(&slot.response, load64_relaxed(&slot.header->response.head), &tail) == RING_OK;
+    CHECK(!(told && (uint32_t)load64_relaxed(&record->control) == STATE_PUBLISHED));
+}
+
+static void the_client_hears_that_it_was_aborted(void) {
+    CHECK_SAME(iblb_wait(handle, request, 0, NULL, 0, NULL), IBLB_E_ABORTED);
+    iblb_close(handle);
+    take();
+}
+
+static void a_refused_command_is_never_sent_by_a_successor_once_its_owner_can_hear_of_it(void) {
+    CHECK(at_every_point(rig_with_a_taken_request, do_refuse, not_both_published_and_answered, the_client_hears_that_it_was_aborted) > 5);
+}
+
 static const struct test tests[] = {
+    {"a refused command is never sent by a successor once its owner can hear of it",
+     a_refused_command_is_never_sent_by_a_successor_once_its_owner_can_hear_of_it},
     {"a command sent at any point of a take is answered once", a_command_sent_at_any_point_of_a_take_is_answered_once},
     {"a command taken at any point of its send is answered once", a_command_taken_at_any_point_of_its_send_is_answered_once},
     {"an interrupt at any point of a take comes first and aborts what is older",
