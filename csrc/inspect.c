@@ -85,7 +85,7 @@ static void inspect(os_file file, const char *path, struct iblbw_report *report,
     report->sentence[sizeof report->sentence - 1] = '\0';
     report->locks = report->worker_alive;
     for (uint32_t i = 0; i < MAX_SLOTS; i++)
-        report->locks += os_locked(file, slot_lock(i));
+        report->locks += os_locked(file, slot_lock(i)) || os_locked(file, slot_guard(i));
     if (memcmp(header.magic, SEGMENT_MAGIC, 8) != 0)
         return;
     report->is_segment = 1;

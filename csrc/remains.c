@@ -32,7 +32,7 @@ static int take_all_locks(os_file file, const char *path, struct problem *proble
     if (os_lock(file, claim_lock()) != 1)
         return problem_set(problem, IBLB_E_NAME_TAKEN, "A client is just attaching to %s.", path);
     for (uint32_t i = 0; i < MAX_SLOTS; i++)
-        if (os_lock(file, slot_lock(i)) != 1)
+        if (os_lock(file, slot_lock(i)) != 1 || os_lock(file, slot_guard(i)) != 1)
             return problem_set(problem, IBLB_E_NAME_TAKEN, "A client holds slot %" PRIu32 " of %s.", i, path);
     if (os_lock(file, worker_lock()) != 1)
         return worker_holds(file, path, problem);

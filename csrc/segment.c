@@ -134,11 +134,10 @@ int segment_attach(struct segment *segment, const char *name, struct problem *pr
 static int worker_busy(const struct segment *segment, struct problem *problem) {
     struct segment_header header;
     char name[32] = "";
-    uint32_t pid = 0;
-    if (os_read(segment->file, 0, &header, sizeof header) == 0) {
-        pid = load32_relaxed(&header.worker_pid);
-        os_process_name(pid, name, sizeof name);
-    }
+    uint32_t pid = os_read(segment->file, 0, &header, sizeof header) == 0 ? load32_relaxed(&header.worker_pid) : 0;
+    if (os_process_name(pid, name, sizeof name) != 0) /* the predecessor's: its successor has the lock and has not signed yet */
+        return problem_set(problem, IBLB_E_WORKER_BUSY, "Another worker, which is just starting, holds the segment %s. Stop it first.",
+                           segment->path);
     return problem_set(problem, IBLB_E_WORKER_BUSY, "Another worker holds the segment %s: process %" PRIu32 " (%s). Stop it first.",
                        segment->path, pid, name);
 }
@@ -158,7 +157,9 @@ static int make(struct segment *segment, const struct segment_sizes *sizes, stru
                                     .response_bytes = sizes->response_bytes,
                                     .event_bytes = sizes->event_bytes,
                                     .wait_mechanism = os_wait_mechanism(),
-                                    .library_version = IBLB_VERSION};
+                                    .library_version = IBLB_VERSION,
+                                    .worker_pid = os_pid(),
+                                    .services_sequence = 1}; /* odd: their names are still to be written */
     memcpy(header.magic, SEGMENT_MAGIC, sizeof header.magic);
     os_boot_id(header.boot_id);
     header.sleep_note = os_asleep_ns();

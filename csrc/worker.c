@@ -87,7 +87,10 @@ static int fail(int code) {
 static void begin(struct iblbw_worker *worker) {
     os_mutex_init(&worker->mutex);
     worker->epoch = load32_acquire(&worker->segment.header->epoch);
-    bell_disarm(&worker->segment.header->worker_bell); /* a predecessor may have died in its sleep */
+    struct segment_header *header = worker->segment.header;
+    bell_disarm(&header->worker_bell); /* a predecessor may have died in its sleep */
+    if (load32_relaxed(&header->services_sequence) % 2 == 0)
+        add32(&header->services_sequence, 1); /* its services are not ours: until iblbw_services nobody is told that one is unknown */
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         worker->views[i].index = i;
         segment_slot(&worker->segment, i, &worker->views[i].slot);

@@ -1,0 +1,201 @@
+"""Every point at which a process can be killed or stopped between two accesses of shared memory, tried one by one.
+
+The usual run kills at every point and stops (SIGSTOP) at every third. All of them, with the counts:
+``pytest tests/crash/test_crash_points.py -m "long or not long" -s``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGCONT, SIGTERM
+
+import pytest
+from actors import CSRC, build, compiler, until, violations
+from points import Points, Result, Rigs, count_points, run_client_side, run_worker_side
+
+FIRST = ('respond stack:5', 'accept leave:20')  # a first worker that leaves several commands accepted, and several not
+SECOND = 250  # points of a successor that adopts what a dead worker left, and begins to serve
+
+
+@pytest.fixture(scope='module')
+def folder() -> Iterator[Path]:
+    """A directory in memory."""
+    if compiler() is None:
+        if 'CI' in os.environ:
+            pytest.fail('there is no C compiler')
+        pytest.skip('there is no C compiler')
+    base = Path('/dev/shm') if os.access('/dev/shm', os.W_OK) else Path('/tmp')
+    path = base / f'iblbridge-crash-{os.getpid()}'
+    path.mkdir(mode=0o700)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope='module')
+def rigs(folder: Path) -> Rigs:
+    return Rigs(build(folder), folder)
+
+
+@pytest.fixture(scope='module')
+def counted(rigs: Rigs) -> Points:
+    return count_points(rigs)
+
+
+@pytest.fixture
+def every(request: pytest.FixtureRequest) -> int:
+    """Return 1 if all points are to be stopped at, else 3."""
+    return 1 if 'long' in (request.config.getoption('markexpr') or '') else 3
+
+
+def table(side: str, result: Result) -> str:
+    """Return one row of what was tried."""
+    return (
+        f'{side}: {result.points} points ({len(result.missed)} not reached), '
+        f'{result.exits} kills, {result.stops} stops, {result.commands} commands, '
+        f'{len(result.found)} broken promises, longest turn of a bystander {result.stall * 1000:.0f} ms, '
+        f'slots free after {result.freed * 1000:.0f} ms'
+    )
+
+
+def test_a_client_may_die_at_any_point(rigs, counted):
+    result = run_client_side(rigs, counted.client, ['exit'])
+    print('\n' + table('client, killed', result))
+    assert not result.found, '\n'.join(result.found[:20])
+    assert result.exits > 300
+    assert len(result.missed) < 0.2 * result.points, result.missed
+    assert len(result.places) > 50
+    assert result.stall < 2.0
+
+
+def test_a_client_may_stand_still_at_any_point(rigs, counted, every):
+    result = run_client_side(rigs, counted.client[::every], ['stop'])
+    print('\n' + table('client, stopped', result))
+    assert not result.found, '\n'.join(result.found[:20])
+    assert result.stops > 300 / every
+
+
+def test_a_worker_may_die_at_any_point(rigs, counted):
+    result = run_worker_side(rigs, [[point] for point in counted.worker], ['exit'])
+    print('\n' + table('worker, killed', result))
+    assert not result.found, '\n'.join(result.found[:20])
+    assert result.exits > 500
+    assert len(result.missed) < 0.25 * result.points, result.missed
+
+
+def test_a_worker_may_stand_still_at_any_point_and_no_second_one_gets_in(rigs, counted, every):
+    result = run_worker_side(rigs, [[point] for point in counted.worker[::every]], ['stop'])
+    print('\n' + table('worker, stopped', result))
+    assert not result.found, '\n'.join(result.found[:20])
+    assert result.stops > 500 / every
+
+
+def test_a_worker_may_die_while_it_takes_over_from_a_dead_one(rigs, counted, every):
+    faults = [[first, f':{point}'] for first in FIRST for point in range(1, SECOND, every)]
+    result = run_worker_side(rigs, faults, ['exit'])
+    print('\n' + table('worker, killed twice', result))
+    assert not result.found, '\n'.join(result.found[:20])
+    assert result.exits > len(faults) * 1.5
+
+
+def test_a_client_that_is_faster_than_the_worker_is_not_told_that_a_service_is_unknown(rigs):
+    rig = rigs.make(2)
+    probe = rig.start('worker', count=rig.folder / 'count')
+    until(lambda: any(line.what == 'serving' for line in rig.lines()))
+    probe.send(SIGTERM)
+    assert probe.wait() == 0
+    made = sum(line.startswith('make ') for line in (rig.folder / 'count').read_text().splitlines())
+    rig.close()
+
+    rig = rigs.make(2)
+    worker = rig.start('worker', at=f'make or adopt:{made}', action='stop')
+    assert worker.wait(stops=True) is None
+    client = rig.start('knock', 'early')
+    until(lambda: 'early' in rig.claimed())
+    worker.send(SIGCONT)
+    client.wait()
+    worker.send(SIGTERM)
+    worker.wait()
+    assert violations(rig.lines()) == []
+    rig.close()
+
+
+# --- the tests can fail ---
+
+ANSWERED_FIRST = [
+    (
+        'worker.c',
+        r'(else if \(!view->owned\) \{\n)(.*?place_response)',
+        r'\1        store64_release(control, (uint64_t)worker->epoch << 32 | STATE_ANSWERED);\n\2',
+    )
+]
+ACCEPT_BY_STORE = [
+    (
+        'worker.c',
+        r'!swap_if64\(control, STATE_PUBLISHED, \(uint64_t\)worker->epoch << 32 \| STATE_ACCEPTED\)',
+        r'(store64_release(control, (uint64_t)worker->epoch << 32 | STATE_ACCEPTED), 0)',
+    )
+]
+DISPATCHES_ORPHANS = [
+    ('worker.c', r'\(uint32_t\)control == STATE_ACCEPTED \? \(uint32_t\)IBLBW_ORPHAN : 0', r'control == 0'),
+    ('worker.c', r'!swap_if64\(control, STATE_PUBLISHED,', r'!swap_if64(control, load64_acquire(control),'),
+]
+FREED_TOO_EARLY = [
+    (
+        'view.c',
+        r'(ring_tail\(&view->slot\.command, view->head, &tail\) != RING_EMPTY)\)\n(\s+)return;',
+        r'\1 && 0)\n\2return;',
+    )
+]
+PUBLISHED_TOO_EARLY = [
+    (
+        'commands.c',
+        r'(    shared_write\(space\.record, &record, sizeof record\);\n)',
+        r'    ring_publish(ring, &space);\n\1',
+    )
+]
+ADVANCED_TOO_EARLY = [
+    (
+        'view.c',
+        r'state_of\(control\) != STATE_ANSWERED && state_of\(control\) != STATE_CANCELLED\)',
+        r'state_of(control) == STATE_PUBLISHED)',
+    )
+]
+
+
+def plant(bug: list[tuple[str, str, str]], folder: Path) -> Path:
+    """Copy the library's sources with a bug in them."""
+    sources = folder / 'csrc'
+    shutil.copytree(CSRC, sources)
+    for name, pattern, replacement in bug:
+        text, count = re.subn(pattern, replacement, (sources / name).read_text(), count=1, flags=re.DOTALL)
+        assert count == 1, f'{name} has changed: plant this bug anew'
+        (sources / name).write_text(text)
+    return sources
+
+
+@pytest.mark.parametrize(
+    ('bug', 'side'),
+    [
+        pytest.param(ANSWERED_FIRST, 'worker', id='marked answered before the response is placed'),
+        pytest.param(ACCEPT_BY_STORE, 'client', id='accepted without compare-and-swap'),
+        pytest.param(DISPATCHES_ORPHANS, 'worker', id='a successor takes what was accepted for its own'),
+        pytest.param(FREED_TOO_EARLY, 'client', id='a slot is freed before its commands are answered'),
+        pytest.param(PUBLISHED_TOO_EARLY, 'client', id='published before it is written'),
+        pytest.param(ADVANCED_TOO_EARLY, 'worker', id='room is given back before the answer'),
+    ],
+)
+def test_a_planted_bug_is_found(bug, side, counted, folder, tmp_path):
+    sources = plant(bug, tmp_path)
+    inner = folder / f'planted-{tmp_path.name}'
+    inner.mkdir(mode=0o700)
+    rigs = Rigs(build(tmp_path, sources), inner, patience=1.0)
+    if side == 'client':
+        result = run_client_side(rigs, counted.client[::3], ['exit'], quick=True)
+    else:
+        result = run_worker_side(rigs, [[point] for point in counted.worker[::3]], ['exit'], quick=True)
+    print(f'\nfound after {result.exits} kills: {result.found[:1]}')
+    assert result.found

@@ -1,0 +1,65 @@
+"""Random kills of clients and workers, for some seconds here and for as long as wanted with soak.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from actors import build, compiler
+from soak import Report, soak, soak_with_services
+
+
+@pytest.fixture
+def folder(segment_directory: Path) -> Iterator[Path]:
+    """A directory in memory, if there is one."""
+    base = Path('/dev/shm') if os.access('/dev/shm', os.W_OK) else segment_directory
+    path = base / f'iblbridge-kill-{os.getpid()}'
+    path.mkdir(mode=0o700)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def show(report: Report) -> None:
+    print('\n' + report.table())
+    assert not report.broken, '\n'.join(report.broken[:20])
+    assert (report.duplicates, report.losses) == (0, 0)
+
+
+def need_compiler() -> None:
+    if compiler() is None:
+        if 'CI' in os.environ:
+            pytest.fail('there is no C compiler')
+        pytest.skip('there is no C compiler')
+
+
+def test_nothing_is_lost_or_done_twice_while_clients_and_workers_are_killed(folder):
+    need_compiler()
+    report = soak(build(folder), folder / 'rig', seconds=8)
+    show(report)
+    assert report.client_kills > 50
+    assert report.worker_kills > 10
+    assert report.client_stops > 10
+    assert report.worker_stops > 1
+    assert report.unknown > 0, 'no worker was ever killed with a command in its hands'
+
+
+def test_no_service_receives_a_command_twice_while_the_python_worker_is_killed(folder):
+    report = soak_with_services(folder / 'rig', seconds=10)
+    show(report)
+    assert report.worker_kills > 2
+    assert report.messages > 50
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_ten_thousand_clients_and_a_thousand_workers_are_killed(folder, request):
+    if 'long' not in (request.config.getoption('markexpr') or ''):
+        pytest.skip('long: run with -m long')
+    need_compiler()
+    report = soak(build(folder), folder / 'rig', clients=10_000, workers=1_000)
+    show(report)
+    assert report.client_kills >= 10_000
+    assert report.worker_kills >= 1_000
