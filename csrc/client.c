@@ -62,14 +62,15 @@ static int claim(struct handle *handle, uint32_t index) {
         return 0;
     uint64_t tail = load64_acquire(&slot.command.header->tail);
     uint64_t responses = load64_acquire(&slot.response.header->tail);
-    if (tail != load64_relaxed(&slot.command.header->head) || tail % RECORD_ALIGN || responses % RECORD_ALIGN)
+    uint64_t events = load64_acquire(&slot.event.header->tail);
+    if (tail != load64_relaxed(&slot.command.header->head) || (tail | responses | events) % RECORD_ALIGN)
         return 0;
     handle->slot = slot;
     handle->slot_index = index;
     handle->generation = add32(&slot.header->generation, 1) + 1;
     handle->command_tail = tail;
     handle->response_head = responses;
-    handle->event_head = load64_acquire(&slot.event.header->tail);
+    handle->event_head = events;
     handle->next_request = load64_relaxed(&slot.header->next_request) + 1;
     ring_release(&slot.response, responses); /* what was meant for the owner before */
     ring_release(&slot.event, handle->event_head);

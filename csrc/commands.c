@@ -273,6 +273,17 @@ struct body {
     int as_json;
 };
 
+/* Can an answer bear this code? Any other, IBLB_E_BUFFER above all, would mislead the caller. */
+static int is_outcome(int code) {
+    static const int outcomes[] = {IBLB_OK,          IBLB_W_OPTIONAL, IBLB_W_SHORTENED,       IBLB_E_PARTIAL,  IBLB_E_ALL_FAILED,
+                                   IBLB_E_EXPIRED,   IBLB_E_ABORTED,  IBLB_E_OUTCOME_UNKNOWN, IBLB_E_INTERNAL, IBLB_E_ARGS,
+                                   IBLB_E_TOO_LARGE, IBLB_E_SERVICE,  IBLB_E_MESSAGE,         IBLB_E_JSON};
+    for (size_t i = 0; i < sizeof outcomes / sizeof outcomes[0]; i++)
+        if (code == outcomes[i])
+            return 1;
+    return 0;
+}
+
 /* Hands out an answered request, and closes it unless the buffer is too small. */
 static int take(struct entry *entry, const struct body *body, struct problem *problem) {
     size_t needed = entry->bytes, capacity = body->bytes ? (size_t)body->capacity : 0;
@@ -281,6 +292,8 @@ static int take(struct entry *entry, const struct body *body, struct problem *pr
     if (body->as_json)
         wrong = msgpack_to_json(entry->body, entry->bytes, (char *)body->bytes, capacity, &needed);
     int code = entry->code;
+    if (!wrong && !is_outcome(code))
+        wrong = "it bears a code that no worker gives";
     if (wrong) {
         code = problem_set(problem, IBLB_E_SEGMENT, "The response cannot be read: %s", wrong);
         needed = 0;

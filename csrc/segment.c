@@ -82,6 +82,10 @@ int segment_judge(os_file file, const char *path, struct segment_header *header,
     os_boot_id(boot_id);
     if (memcmp(boot_id, header->boot_id, sizeof boot_id) != 0)
         return problem_set(problem, IBLB_E_STALE, "The segment %s was left by an earlier boot of this PC. Start the worker.", path);
+    uint64_t latest = os_clock_ns() + FUTURE_NS;
+    if (load64_relaxed(&header->interrupt_stamp) > latest || load64_relaxed(&header->slept_stamp) > latest)
+        return problem_set(problem, IBLB_E_SEGMENT, "The segment %s is damaged: a stamp in its header lies in the future. %s", path,
+                           "Restart the worker to replace it.");
     if (load32_acquire(&header->state) == SEGMENT_REPLACED)
         return problem_set(problem, IBLB_E_STALE, "The segment %s has been retired. Open again.", path);
     if (load32_acquire(&header->state) != SEGMENT_READY)

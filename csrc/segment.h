@@ -76,6 +76,8 @@ static inline uint64_t claim_lock(void) {
     return LOCK_BASE - 2;
 }
 
+#define FUTURE_NS UINT64_C(1000000) /* a stamp may be ahead of the clock by this much */
+
 /* --- bells ---
  *
  * The sleeper:  sequence = bell_arm(bell); if (!work_is_there()) bell_park(bell, sequence, ...); bell_disarm(bell);

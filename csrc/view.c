@@ -28,7 +28,7 @@ static void begin(struct view *view, const struct segment *segment) {
     shared_read(view->client, header->client, sizeof view->client);
     view->client[sizeof view->client - 1] = '\0';
     view->last_stamp = view->last_request = 0;
-    view->early_count = view->next_known = view->interrupt_known = view->held = 0;
+    view->early_count = view->next_known = view->interrupt_known = view->held = view->taken = 0;
     int crooked = view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN || view->event_tail % RECORD_ALIGN;
     view->head &= ~(uint64_t)(RECORD_ALIGN - 1); /* so that the slot can be used again once it is free */
     view->response_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
@@ -66,9 +66,30 @@ static void set_free(struct view *view, const struct segment *segment) {
     os_unlock(segment->locks, slot_guard(view->index));
 }
 
-void view_sweep(struct view *view, const struct segment *segment) {
-    if (view->phase == PHASE_FREE)
+/* A slot that says it is free, and whose rings say it is not: scribbled. Nobody would claim it; now somebody can again. */
+static void mend(struct view *view, const struct segment *segment) {
+    struct slot_header *header = view->slot.header;
+    uint64_t head = load64_acquire(&header->command.head), response = load64_acquire(&header->response.tail);
+    uint64_t event = load64_acquire(&header->event.tail);
+    if (head == load64_acquire(&header->command.tail) && (head | response | event) % RECORD_ALIGN == 0)
         return;
+    if (os_lock(segment->locks, slot_guard(view->index)) != 1)
+        return; /* it is just being claimed, or its owner scribbles */
+    if (load32_acquire(&header->state) == SLOT_FREE) {
+        view->head = head & ~(uint64_t)(RECORD_ALIGN - 1);
+        view->response_tail = response & ~(uint64_t)(RECORD_ALIGN - 1);
+        view->event_tail = event & ~(uint64_t)(RECORD_ALIGN - 1);
+        set_free(view, segment);
+    } else {
+        os_unlock(segment->locks, slot_guard(view->index));
+    }
+}
+
+void view_sweep(struct view *view, const struct segment *segment) {
+    if (view->phase == PHASE_FREE) {
+        mend(view, segment);
+        return;
+    }
     if (!view->owned) {
         view->owned = os_lock(segment->locks, slot_guard(view->index)) == 1;
         view->lost = view->owned && !load32_acquire(&view->slot.header->closing);
@@ -78,8 +99,12 @@ void view_sweep(struct view *view, const struct segment *segment) {
     if (view->phase == PHASE_LIVE) {
         uint64_t tail;
         view_advance(view, segment);
-        if (view->phase == PHASE_LIVE && ring_tail(&view->slot.command, view->head, &tail) != RING_EMPTY)
-            return; /* what it had published is carried out first */
+        /* What it had published is carried out first. If there is nothing left to take or to answer and still records stand there as if
+         * there were, their owner has written them over others. */
+        int busy = view->taken > 0 || view->interrupt_known || view->scan != view->seen ||
+                   ring_tail(&view->slot.command, view->seen, &tail) != RING_EMPTY;
+        if (view->phase == PHASE_LIVE && busy && ring_tail(&view->slot.command, view->head, &tail) != RING_EMPTY)
+            return;
     }
     set_free(view, segment);
 }
@@ -141,6 +166,7 @@ enum found view_next(struct view *view) {
 
 void view_took(struct view *view) {
     view->scan += view->next.header.bytes;
+    view->taken++;
     view->next_known = 0;
 }
 
@@ -168,6 +194,7 @@ enum found view_next_interrupt(struct view *view) {
 
 void view_took_interrupt(struct view *view) {
     view->early[view->early_count++] = view->interrupt_position;
+    view->taken++;
     view->interrupt_known = 0;
 }
 
@@ -221,6 +248,11 @@ int view_publish_event(struct view *view, const struct segment *segment, int mes
     view->event_tail = space.next;
     bell_ring(&header->client_bell, segment->mechanism);
     return 1;
+}
+
+void view_done(struct view *view, uint32_t generation) {
+    if (view->phase == PHASE_LIVE && view->generation == generation && view->taken > 0)
+        view->taken--;
 }
 
 shared_u64 *view_control(const struct view *view, uint32_t generation, uint64_t position, uint64_t request) {

@@ -21,6 +21,7 @@ struct view {
     struct slot slot;
     uint32_t index;
     enum phase phase;
+    int taken; /* commands in the caller's hands: neither answered nor found withdrawn */
     int owned; /* the client is gone and we hold its slot's lock */
     int lost;  /* and it had not closed; until somebody was told */
     char client[NAME_BYTES];
@@ -68,6 +69,9 @@ void view_advance(struct view *view, const struct segment *segment);
 
 /* The command's control word, if it is still where it was taken from and of the same claim; else NULL. */
 shared_u64 *view_control(const struct view *view, uint32_t generation, uint64_t position, uint64_t request);
+
+/* A command that was taken is answered, or found withdrawn: nothing more will come for it. */
+void view_done(struct view *view, uint32_t generation);
 
 /* Places an event for the owner, if it wants it; one that finds no room is counted and lost. 1 if it was placed. */
 int view_publish_event(struct view *view, const struct segment *segment, int message, const unsigned char *body, uint32_t bytes);

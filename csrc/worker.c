@@ -14,7 +14,6 @@
 
 #define MS UINT64_C(1000000)
 #define SWEEP_NS (250 * MS) /* how often we look whether a client is gone */
-#define FUTURE_NS (1 * MS)  /* a stamp may be ahead by this much */
 #define SLEEP_TOLERANCE_NS (100 * MS)
 
 struct iblbw_worker {
@@ -505,6 +504,8 @@ IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_comman
         if (code == IBLB_OK && !swap_if64(control, STATE_PUBLISHED, (uint64_t)worker->epoch << 32 | STATE_ACCEPTED))
             code = IBLB_E_CANCELLED; /* the owner's cancel was first */
     }
+    if (code == IBLB_E_CANCELLED && command->slot < worker->segment.sizes.slots)
+        view_done(&worker->views[command->slot], command->generation);
     if (may == IBLB_OK && code != IBLB_OK)
         may = standing(worker); /* or the segment went away under the swap */
     os_mutex_unlock(&worker->mutex);
@@ -588,6 +589,8 @@ IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_comma
         result = answer(worker, view, command, code, body, (uint32_t)bytes);
     if (load32_acquire(&worker->gone))
         result = IBLB_E_SEGMENT;
+    if (result == IBLB_OK)
+        view_done(view, command->generation); /* its slot, if the owner is gone, is freed by the next take */
     os_mutex_unlock(&worker->mutex);
     return result == IBLB_OK || result == IBLB_E_FULL ? result : stand_down(worker, result);
 }
