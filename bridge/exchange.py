@@ -141,6 +141,11 @@ class Memory:
             del self.commands[oldest]
         return payload
 
+    def forget(self, payload: bytes) -> None:
+        """Take back a stamp: the command did not leave."""
+        if self.commands.pop(payload, None) is not None:
+            self.bytes -= len(payload)
+
     def sending(self) -> None:
         """Note that a command leaves: from now on an equal message is a reply to it, not a copy."""
         self.message, self.expected = b'', 0

@@ -215,7 +215,7 @@ class Link:
             self._finish(errand, str(exc), exc)
             return True
         if not errand.permit():
-            self._memory.commands.pop(errand.payload, None)
+            self._memory.forget(errand.payload)
             return False
         self._flying.append(errand)
         errand.last_sent = time.perf_counter_ns()

@@ -65,6 +65,17 @@ def test_equal_commands_leave_as_different_datagrams() -> None:
     assert all(memory.recognise(payload, 0, 20 * MS) is Kind.ECHO for payload in payloads[-100:])
 
 
+def test_commands_that_were_refused_before_they_left_crowd_out_nobody() -> None:
+    # Once they did: after a megabyte of them the echo of the command in flight was taken for a message, and echoed.
+    memory = Memory()
+    flying = memory.stamp(errand())
+    for _ in range(3000):
+        memory.forget(memory.stamp(errand(text=b'[1, "%s"]' % (b'x' * 500))))
+    assert memory.recognise(flying, 0, 20 * MS) is Kind.ECHO
+    memory.forget(b'never stamped')
+    assert memory.bytes == len(flying)
+
+
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, LONGEST), min_size=1, max_size=60))
 def test_the_memory_of_commands_is_bounded(sizes) -> None:
