@@ -1,7 +1,8 @@
 """iblbridge: start, stop and question the remote services of a rig from any program, through shared memory.
 
 =====================  ===================================================================================
-`Auxiliaries`          the remote services behind a thread; drop-in for ``iblrig.net.Auxiliaries``
+`Auxiliaries`          the remote services behind a thread; drop-in for ``iblrig.net.Auxiliaries``;
+                       ``Auxiliaries.from_segment('rig0')`` is the same through a worker
 `Worker`               serves a segment: takes what programs command, answers what each service did
 `Client`               commands from Python, through the same C functions that every other program calls
 `BridgeError`          what went wrong, with code, sentence and response; subclasses in `bridge.errors`
@@ -9,10 +10,8 @@
 =====================  ===================================================================================
 
 The data path, from the foreign program to the service: ``csrc/commands.c`` → ``csrc/ring.c`` → ``csrc/worker.c`` →
-`bridge.segment` →
-`bridge.worker` → `bridge.auxiliaries` → `bridge.link`. Decisions without input or output stand in `bridge.core`,
-`bridge.messages` and
-`bridge.exchange`.
+`bridge.segment` → `bridge.worker` → `bridge.auxiliaries` → `bridge.dispatch` → `bridge.link`. Decisions without input
+or output stand in `bridge.core`, `bridge.messages`, `bridge.watch` and `bridge.exchange`.
 
 Names are imported when they are first used: iblutil, which only `Auxiliaries` needs, takes a second.
 """

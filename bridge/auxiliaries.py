@@ -3,132 +3,47 @@
 The only module that imports iblutil. A thread of our own runs an event loop; everything that touches a socket happens
 there, in callbacks, and the calling threads only leave commands and wait for outcomes. Nothing polls.
 
-    push / submit ──► Command ──► one Errand per service ──► Link (queue, socket) ──► Outcome ──► future, _log
-    caller's thread   arguments checked and encoded            network thread
+    push / submit ──► Command ──► Dispatcher ──► one Errand per service ──► Link (queue, socket) ──► Outcome
+    caller's thread   commands    network thread, dispatch                  link, exchange           future, results
 
-Three rules keep it honest:
+Two rules keep it honest:
 
 - A command is resolved exactly once, by whoever takes it out of ``_pending``; what is left there when the thread ends,
   however it ends, is resolved too. So nobody waits for ever.
-- The network thread never waits for a lock that a caller may hold: if ``response_received`` is taken, another thread
-  publishes.
-- A command goes over the wire as `link` and `exchange` do it, as long as ``services`` has iblutil's own methods. Where
-  they have been replaced (a subclass, a test double) the replacement is awaited and its result returned as it stands.
+- The network thread never waits for a lock that a caller may hold (`results`).
 
 Facts about iblutil's protocol: ``iblutil/io/net/app.py`` and ``base.py`` 1.20.0.
 """
 
 import asyncio
 import itertools
-import json
 import logging
-import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from typing import Any
 
 from iblutil.io import net
 
-from bridge.exchange import INTERRUPT, Errand, Timing
+from bridge.commands import Command, StopEvent, seconds
+from bridge.dispatch import Dispatcher
+from bridge.exchange import Timing
 from bridge.link import Link
-from bridge.outcomes import ANSWERED, NOT_SENT, Aborted, NoAnswer, Outcome, failure, replies
+from bridge.outcomes import Aborted, Outcome
+from bridge.remote import RemoteAuxiliaries
+from bridge.results import Results
+from bridge.wire import METHODS, Messages, Opener
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0  # s, for all services' replies, as iblrig has it
 RESOLVE_TIMEOUT = 1.0  # s, for a host name
 CREATE_TIMEOUT = 3.0  # s, that the constructor waits at most
-KEPT = 1000  # results in `_log`
 
 ExpMessage = net.base.ExpMessage
-METHODS = {
-    'EXPINIT': 'init',
-    'EXPSTART': 'start',
-    'EXPEND': 'stop',
-    'EXPINTERRUPT': 'stop',
-    'EXPCLEANUP': 'cleanup',
-    'EXPSTATUS': 'status',
-    'EXPINFO': 'info',
-    'ALYX': 'alyx',
-}
-_BY_NAME = {message.name: message for message in ExpMessage}
-_STOCK = {method: getattr(net.app.Services, method) for method in METHODS.values()}
-
-
-class Command:
-    """One message to some services, on its way through the network thread.
-
-    Attributes
-    ----------
-    order : int
-        Position among all commands of one `Auxiliaries`.
-    key : float or None
-        Its key in ``_queued`` and ``_log``; None if it was not pushed.
-    future : concurrent.futures.Future
-        Resolves with one `Outcome` per service.
-    begun : bool
-        Its first datagram may have left.
-    stock : callable or None
-        A coroutine function to await instead of sending ourselves.
-    """
-
-    def __init__(self, order: int, message: Any, names: Sequence[str], gate: Callable[[], None] | None) -> None:
-        self.order, self.message, self.names, self.gate = order, message, tuple(names), gate
-        self.name: str = message.name
-        self.key: float | None = None
-        self.future: Future[dict[str, Outcome]] = Future()
-        self.text = b''
-        self.wants_reply = True
-        self.timeout: float | None = None
-        self.deadline = math.inf
-        self.begun = self.claimed = self.withdrawn = self.published = False
-        self.stock: Callable[[], Coroutine[Any, Any, Any]] | None = None
-        self.errands: list[Errand] = []
-        self.left = len(self.names)
-        self.result: Any = None
-
-    def claim(self) -> bool:
-        """Make the future ours; False if its holder has cancelled it."""
-        if not self.claimed:
-            self.claimed = True
-            try:
-                return bool(self.future.set_running_or_notify_cancel())
-            except InvalidStateError:  # resolved as the thread ended
-                return False
-        return not self.future.cancelled()
-
-
-class Queue(dict[float, list[Any]]):
-    """The pushed commands that have no result yet; an entry set by hand is carried out as well."""
-
-    def __init__(self, ring: Callable[[float], object]) -> None:
-        super().__init__()
-        self._ring = ring
-
-    def __setitem__(self, key: float, value: list[Any]) -> None:
-        super().__setitem__(key, value)
-        self._ring(key)
-
-    def put(self, key: float, value: list[Any]) -> None:
-        """Set an entry whose command is on its way already."""
-        super().__setitem__(key, value)
-
-
-class StopEvent(threading.Event):
-    """An event that rings when it is set, so that nobody has to look at it from time to time."""
-
-    def __init__(self, ring: Callable[[], object]) -> None:
-        super().__init__()
-        self._ring = ring
-
-    def set(self) -> None:
-        """Set the event and stop the network thread."""
-        super().set()
-        self._ring()
+_MESSAGES = Messages(net)
 
 
 class Auxiliaries:
@@ -138,6 +53,8 @@ class Auxiliaries:
     ----------
     clients : dict of str
         URI by service name, e.g. ``{'cameras': 'udp://192.168.0.5:11001'}``. UDP only.
+    timings : mapping of str to bridge.exchange.Timing, optional
+        How patient to be with some of the services; the others share `timing`.
 
     Attributes
     ----------
@@ -154,7 +71,7 @@ class Auxiliaries:
     on_event : callable or None
         Called in the network thread with service name, event number and data of each message that answers no command.
     timing : bridge.exchange.Timing
-        Echo time-out, resends, gaps.
+        Echo time-out, resends, gaps, of the services that have no timing of their own.
 
     Notes
     -----
@@ -162,31 +79,28 @@ class Auxiliaries:
     resolved, or whose scheme is not supported, holds nobody up: its commands end ``not_sent`` with the reason.
     """
 
-    def __init__(self, clients: dict[str, str]) -> None:
+    def __init__(self, clients: dict[str, str], timings: Mapping[str, Timing] | None = None) -> None:
         self.refresh_rate = 0.2
         self.services: Any = None
         self.connected = threading.Condition()
-        self.response_received = threading.Condition()
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
         self.timing = Timing()
         self._clients = dict(clients or {})
         self._links = {
-            name: Link(name, uri, self.timing, self._open, self._heard) for name, uri in self._clients.items()
+            name: Link(name, uri, (timings or {}).get(name, self.timing), self._open, self._heard)
+            for name, uri in self._clients.items()
         }
         self._order = itertools.count(1)
-        self._pending: dict[int, Command] = {}
-        self._log: dict[float, Any] = {}
-        self._queued = Queue(lambda key: self._ring(self._adopt, key))
-        self._last_key = 0.0
-        self._finished: deque[Command] = deque()
-        self._publishing = False
-        self._lookups: dict[str, asyncio.Future[str]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._results = Results(lambda key: self._ring(self._adopt, key))
+        self._queued, self._log = self._results.queued, self._results.log
+        self.response_received = self._results.received
+        self._dispatcher = Dispatcher(self._links, self._results, self._timeout)
+        self._pending = self._dispatcher.pending
+        self._opener = Opener(net, self._ring, RESOLVE_TIMEOUT)
         # A selector loop everywhere: on Windows the default one goes deaf for UDP after an ICMP reset (cpython 91227,
         # 127057).
         self._loop = asyncio.SelectorEventLoop()
         self._ended: BaseException | None = None
-        self._closing = False
         self._stop = asyncio.Event()
         self.stop_event = StopEvent(lambda: self._ring(self._stop.set))
         self._created = threading.Event()
@@ -194,12 +108,17 @@ class Auxiliaries:
         self._thread.start()
         self._created.wait(CREATE_TIMEOUT)
 
+    @classmethod
+    def from_segment(cls, segment: str, name: str = '', timeout: float = 1.0) -> RemoteAuxiliaries:
+        """Return the same surface through the worker of a segment; parameters and errors as `RemoteAuxiliaries`."""
+        return RemoteAuxiliaries(segment, name, timeout, validate=_MESSAGES.validate, encode=_MESSAGES.arguments)
+
     # State
 
     @property
     def is_running(self) -> bool:
         """bool: the network thread takes commands."""
-        return self._ended is None and not self._closing and self._thread.is_alive()
+        return self._ended is None and not self._dispatcher.closing and self._thread.is_alive()
 
     @property
     def is_connected(self) -> bool:
@@ -219,6 +138,7 @@ class Auxiliaries:
         services: Sequence[str] | None = None,
         gate: Callable[[], None] | None = None,
         timeout: float | None = None,
+        quiet: bool = False,
         **kwargs: Any,
     ) -> 'Future[dict[str, Outcome]]':
         """Send a message to some or all services; returns at once, from any thread.
@@ -236,7 +156,10 @@ class Auxiliaries:
             Called once, in the network thread, directly before the first datagram. If it raises, nothing is sent to
             anyone and the future gets that exception. Not called for a command that never gets as far as a datagram.
         timeout : float, optional
-            Seconds from a service's first datagram to its reply; by default ``services.timeout``.
+            Seconds from a service's first datagram to its reply; by default that of its timing, or
+            ``services.timeout``.
+        quiet : bool
+            Do not log a failure as an error.
 
         Returns
         -------
@@ -254,7 +177,7 @@ class Auxiliaries:
             No such service.
         """
         command = self._command(message, args, kwargs, self._names(services), gate)
-        command.timeout = timeout
+        command.timeout, command.quiet = timeout, quiet
         self._dispatch(command)
         return command.future
 
@@ -289,7 +212,7 @@ class Auxiliaries:
         command = self._command(message, args, kwargs, tuple(self._links), None)
         if not wait:
             with self.response_received:
-                self._enter(command, args, kwargs)
+                self._results.enter(command, args, kwargs)
             self._dispatch(command)
             assert command.key is not None
             return command.key
@@ -305,12 +228,12 @@ class Auxiliaries:
             raise RuntimeError(f'{command.name} was not sent: no time was given to it')
         command.deadline = time.perf_counter() + timeout
         with self.response_received:
-            self._enter(command, args, kwargs)
+            self._results.enter(command, args, kwargs)
             self._dispatch(command)
             if self.response_received.wait_for(lambda: command.published, patience):
                 return command.result
             assert command.key is not None
-            self._drain()
+            self._results.drain()
             if command.published:
                 return command.result
             withdrawn = command.future.cancel()
@@ -318,8 +241,7 @@ class Auxiliaries:
             error = RuntimeError(f'{command.name} has no result after {patience:.3g} s {what}')
             if withdrawn:
                 self._pending.pop(command.order, None)
-                self._queued.pop(command.key, None)
-                self._record(command.key, error)
+                self._results.record(command.key, error)
         raise error
 
     def clear_message_queue(self) -> int:
@@ -333,11 +255,7 @@ class Auxiliaries:
         answer: Future[int] = Future()
 
         def clear() -> None:
-            error = 'aborted: the message queue was cleared'
-            waiting = [c for c in tuple(self._pending.values()) if not c.begun and not c.future.cancelled()]
-            for command in waiting:
-                self._withdraw(command, error, Aborted(error))
-            answer.set_result(len(waiting))
+            answer.set_result(self._dispatcher.clear())
 
         if threading.current_thread() is self._thread:
             clear()
@@ -346,7 +264,7 @@ class Auxiliaries:
         while not answer.done() and self._thread.is_alive():
             futures.wait({answer}, timeout=0.2)
         with self.response_received:
-            self._drain()
+            self._results.drain()
         return answer.result() if answer.done() else 0
 
     def close(self) -> None:
@@ -355,7 +273,7 @@ class Auxiliaries:
         Everything pending is resolved as aborted and the sockets are closed. May be called twice, and from a signal
         handler.
         """
-        self._closing = True
+        self._dispatcher.closing = True
         self._ring(self._stop.set)
         if threading.current_thread() is not self._thread:
             self._thread.join(max(seconds(self.refresh_rate, 0.2), 0.2))
@@ -410,17 +328,11 @@ class Auxiliaries:
             if not self.stop_event.is_set():
                 await self._stop.wait()
         finally:
-            self._closing = True
-            error = 'aborted: the network thread was closed'
-            for command in tuple(self._pending.values()):
-                self._withdraw(command, error, Aborted(error))
-            for link in self._links.values():
-                link.abort_all(error, Aborted(error))
+            self._dispatcher.end()
             self.cleanup()
             for link in self._links.values():
                 link.close()
-            for task in tuple(self._tasks):
-                task.cancel()
+            self._dispatcher.end_tasks()
             # Transports close their sockets in a callback of their own: two rounds of the loop.
             rounds = self._loop.create_future()
             self._loop.call_soon(self._loop.call_soon, rounds.set_result, None)
@@ -438,7 +350,7 @@ class Auxiliaries:
             # Order matters, see `_dispatch`: first say that nothing will be done any more, then resolve what is there.
             self._ended = cause
             for command in tuple(self._pending.values()):
-                self._give_back(command, cause)
+                self._dispatcher.give_back(command, cause)
             try:
                 left = asyncio.all_tasks(self._loop)
                 for task in left:
@@ -465,69 +377,10 @@ class Auxiliaries:
     # Network thread: communicators
 
     async def _open(self, link: Link) -> None:
-        """Have iblutil make a communicator for a link.
-
-        Raises
-        ------
-        ValueError
-            The scheme is not supported, the host name unknown, or the port wrong.
-        OSError
-            The socket could not be made.
-        """
-        uri = str(link.uri)
-        scheme, separator, rest = uri.rpartition('://')
-        if separator and scheme.lower() != 'udp':
-            raise ValueError(
-                f'{scheme}:// is not supported, as iblutil frames no messages over TCP: use udp:// instead of {uri}'
-            )
-        address = link.uri
-        if not net.base.is_valid_ip(rest.partition(':')[0]):
-            address = await self._resolve_host(uri)
-        # The factory gives the logger of that name a DEBUG handler on the console, which would print every message,
-        # tokens too.
-        console = logging.getLogger(link.name)
-        handlers, level, disabled = console.handlers, console.level, console.disabled
-        console.disabled = True
-        try:
-            com = await net.app.EchoProtocol.client(address, link.name)
-        finally:
-            console.handlers, console.disabled = handlers, disabled
-            console.setLevel(level)
-        if isinstance(com, net.app.EchoProtocol):
-            com.logger = _silent()
-            link.adopt(com)
-        else:
-            link.com = com
+        """Have iblutil make a communicator for a link; raises as `Opener.open`."""
+        await self._opener.open(link)
         if self._created.is_set():
             self._gather_services()
-
-    async def _resolve_host(self, uri: str) -> str:
-        """Look a host name up in a thread of its own; a silent name server must not stop the loop."""
-        lookup = self._lookups.get(uri)
-        if lookup is None:
-            lookup = self._lookups[uri] = self._loop.create_future()
-
-            def finish(address: str, error: Exception | None) -> None:
-                self._lookups.pop(uri, None)
-                if error is not None:
-                    future.set_exception(error)
-                    future.exception()  # nobody may be waiting any more
-                else:
-                    future.set_result(address)
-
-            def look_up() -> None:
-                try:
-                    self._ring(finish, net.base.validate_uri(uri), None)
-                except Exception as exc:
-                    self._ring(finish, '', exc)
-
-            future = lookup
-            # Not the loop's executor: its threads can not be left behind when the program ends.
-            threading.Thread(target=look_up, name='lookup', daemon=True).start()
-        done, _ = await asyncio.wait({lookup}, timeout=RESOLVE_TIMEOUT)
-        if not done:
-            raise ValueError(f'{uri}: the host name could not be resolved within {RESOLVE_TIMEOUT:g} s')
-        return lookup.result()
 
     def _gather_services(self) -> None:
         """Make a new stock `Services`: the one we have can not take a new communicator."""
@@ -561,48 +414,22 @@ class Auxiliaries:
     def _command(
         self, message: Any, args: Sequence[Any], kwargs: dict[str, Any], names: Sequence[str], gate: Any
     ) -> Command:
-        # iblutil's check is slow the first time round: names as they should be written need none.
-        known = _BY_NAME.get(message) if isinstance(message, str) else None
-        message = ExpMessage.validate(message, allow_bitwise=False) if known is None else known
+        message = _MESSAGES.validate(message)
         command = Command(next(self._order), message, names, gate)
-        command.stock = self._replaced(message, tuple(args), kwargs)
+        command.stock = _MESSAGES.replaced(self.services, message, tuple(args), kwargs)
         if command.stock is None:
             try:
-                command.text, command.wants_reply = encode(message, args, kwargs)
+                command.text, command.wants_reply = _MESSAGES.encode(message, args, kwargs)
             except Exception as exc:
                 command.result = exc
         return command
-
-    def _replaced(self, message: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return a call of the `Services` method for this message if it is not iblutil's, else None."""
-        name = METHODS[message.name]
-        method = getattr(self.services, name, None)
-        if method is None or getattr(method, '__func__', None) is _STOCK[name]:
-            return None
-        if message in (ExpMessage.EXPEND, ExpMessage.EXPINTERRUPT):
-            kwargs = {**kwargs, 'immediately': message == ExpMessage.EXPINTERRUPT}
-        elif message == ExpMessage.ALYX and not args:
-            args = (None,)
-        return lambda: method(*args, **kwargs)
-
-    def _enter(self, command: Command, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # The key is the time, as in iblrig; two pushes within one tick of the clock still need two keys.
-        command.key = self._last_key = max(time.time(), math.nextafter(self._last_key, math.inf))
-        self._queued.put(command.key, [command.message, args, kwargs])
 
     def _dispatch(self, command: Command) -> None:
         self._pending[command.order] = command
         # The thread sets `_ended` before it looks at `_pending` for the last time; we look after adding. One of us sees
         # it.
-        if not self._ring(self._begin, command) and self._ended is not None:
-            self._give_back(command, self._ended)
-
-    def _give_back(self, command: Command, cause: BaseException) -> None:
-        """Resolve a command that the network thread did not take any more."""
-        if isinstance(cause, Aborted):
-            self._withdraw(command, f'not sent: {cause}', cause)
-        else:
-            self._resolve(command, cause)
+        if not self._ring(self._dispatcher.begin, command) and self._ended is not None:
+            self._dispatcher.give_back(command, self._ended)
 
     def _adopt(self, key: float) -> None:
         """Carry out what somebody put into `_queued` by hand."""
@@ -618,229 +445,9 @@ class Auxiliaries:
             log.error('the entry %r in the queue can not be carried out: %r', key, exc)
             command = Command(next(self._order), ExpMessage.EXPINFO, (), None)
             command.key, command.result = key, exc
-            self._publish(command)
+            self._results.publish(command)
         else:
             self._dispatch(command)
-
-    def _begin(self, command: Command) -> None:
-        if command.order not in self._pending:
-            return
-        if command.stock is not None:
-            task = self._loop.create_task(self._await_stock(command))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            return
-        if self._closing:
-            self._withdraw(command, 'aborted: the network thread was closed', Aborted('the network thread was closed'))
-            return
-        timeout = self._timeout() if command.timeout is None else seconds(command.timeout, TIMEOUT)
-        command.errands = self._errands(command, timeout)
-        if command.result is not None:
-            self._withdraw(command, str(command.result), command.result)
-        elif not command.errands:
-            self._resolve(command)
-        else:
-            for errand in command.errands:
-                link = self._links[errand.name]
-                try:
-                    (link.interrupt if errand.event == INTERRUPT else link.enqueue)(errand)
-                except Exception as exc:
-                    log.exception('%s could not be sent to %s', command.name, errand.name)
-                    link.withdraw(errand, f'{type(exc).__name__}: {exc}', exc)
-
-    def _errands(self, command: Command, timeout: float) -> list[Errand]:
-        def permit() -> bool:
-            return self._permit(command)
-
-        def done(errand: Errand) -> None:
-            command.left -= 1
-            if not command.left and not command.withdrawn:
-                self._resolve(command)
-
-        event, text, order, wants = int(command.message), command.text, command.order, command.wants_reply
-        return [Errand(name, event, text, order, timeout, wants, permit, done) for name in command.names]
-
-    def _permit(self, command: Command) -> bool:
-        """Decide, directly before the first datagram, whether a command may leave."""
-        if command.begun or command.withdrawn or not command.claim():
-            if not command.begun:
-                self._pending.pop(command.order, None)
-                self._drop(command)
-            return command.begun and not command.withdrawn
-        if time.perf_counter() > command.deadline:
-            error = f'not sent: it waited behind earlier commands for the {self._timeout():g} s it had'
-            self._withdraw(command, error, NoAnswer(error))
-            return False
-        if command.gate is not None:
-            try:
-                command.gate()
-            except BaseException as exc:
-                self._resolve(command, exc)
-                self._drop(command)
-                return False
-        command.begun = True
-        return True
-
-    def _drop(self, command: Command) -> None:
-        """Take a command out of the queues of the links; it is resolved elsewhere."""
-        command.withdrawn = True
-        for errand in command.errands:
-            self._links[errand.name].withdraw(errand, 'withdrawn', Aborted('withdrawn'))
-
-    def _withdraw(self, command: Command, error: str, cause: BaseException) -> None:
-        """End a command with one error for all services that have no outcome yet."""
-        command.errands = command.errands or self._errands(command, 0.0)
-        command.withdrawn = True
-        for errand in command.errands:
-            self._links[errand.name].withdraw(errand, error, cause)
-        self._resolve(command)
-
-    async def _await_stock(self, command: Command) -> None:
-        """Await a replaced `Services` method."""
-        if not self._permit(command):
-            return
-        assert command.stock is not None
-        now = time.perf_counter_ns()
-        try:
-            waiting = asyncio.ensure_future(command.stock())
-            command.result = await asyncio.wait_for(waiting, max(self._timeout(), 1.0))
-        except asyncio.CancelledError:
-            command.result = Aborted('aborted: the network thread was closed')
-        except BaseException as exc:
-            command.result = exc
-        self._resolve(command, stock=now)
-
-    def _resolve(self, command: Command, cause: BaseException | None = None, stock: int = 0) -> None:
-        """Hand the result of a command to whoever waits for it; once, whoever comes first."""
-        if self._pending.pop(command.order, None) is None:
-            return
-        outcomes = stock_outcomes(command, stock) if stock else {e.name: e.outcome() for e in command.errands}
-        if cause is None and not stock:
-            causes = {errand.name: errand.cause for errand in command.errands if errand.cause is not None}
-            error = failure(outcomes.values(), causes)
-            command.result = replies(outcomes.values()) if error is None else error
-        elif cause is not None:
-            command.result = cause
-        if isinstance(command.result, BaseException):
-            # What a service says of a failed ALYX callback may quote the token.
-            told = command.result if command.message != ExpMessage.ALYX else type(command.result).__name__
-            log.error('%s failed: %s', command.name, told)
-        try:
-            if command.claim():
-                if cause is not None:
-                    command.future.set_exception(cause)
-                else:
-                    command.future.set_result(outcomes)
-        except InvalidStateError:
-            pass
-        if command.key is not None:
-            self._publish(command)
-
-    # Results of push
-
-    def _publish(self, command: Command) -> None:
-        """Move a pushed command from `_queued` to `_log` and tell those who wait."""
-        self._finished.append(command)
-        if self._publishing:
-            return
-        # A caller may hold this lock for as long as it likes, and the next interrupt must leave all the same.
-        if self.response_received.acquire(timeout=0.001):
-            try:
-                self._drain()
-            finally:
-                self.response_received.release()
-        else:
-            self._publishing = True
-            threading.Thread(target=self._publish_later, name='publisher', daemon=True).start()
-
-    def _publish_later(self) -> None:
-        with self.response_received:
-            # First the flag: what comes after it is published by the network thread, what came before is in the queue
-            # by now.
-            self._publishing = False
-            self._drain()
-
-    def _drain(self) -> None:
-        """Publish what has finished; the caller holds `response_received`."""
-        while self._finished:
-            command = self._finished.popleft()
-            if command.key is not None:
-                self._record(command.key, command.result)
-                self._queued.pop(command.key, None)
-            command.published = True
-        self.response_received.notify_all()
-
-    def _record(self, key: float, result: Any) -> None:
-        self._log[key] = result
-        while len(self._log) > KEPT:
-            del self._log[next(iter(self._log))]
-
-
-def encode(message: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[bytes, bool]:
-    """Let iblutil build and check a message.
-
-    Parameters
-    ----------
-    message : iblutil.io.net.base.ExpMessage
-        One message.
-    args, kwargs
-        As of the `Services` method for it; `concurrent` is accepted and has no meaning here.
-
-    Returns
-    -------
-    bytes
-        The JSON list to send.
-    bool
-        Whether a reply is to be expected; an ALYX message that carries a token has none.
-
-    Raises
-    ------
-    TypeError, ValueError, KeyError
-        The arguments do not fit the message.
-    """
-    kwargs = {name: value for name, value in kwargs.items() if name != 'concurrent'}
-    service = net.base.Service
-    if message == ExpMessage.ALYX:
-        if not args or isinstance(args[0], str):
-            url, token = (*args, None, None)[:2]
-            parts = (message, url, token or {})
-        else:
-            parts = service.alyx(None, *args, **kwargs)
-        return json.dumps(parts).encode(), not all(parts)
-    if message in (ExpMessage.EXPEND, ExpMessage.EXPINTERRUPT):
-        kwargs['immediately'] = message == ExpMessage.EXPINTERRUPT
-    try:
-        parts = getattr(service, METHODS[message.name])(None, *args, **kwargs)
-    except KeyError as exc:
-        raise ValueError(f'{message.name}: {exc} is not known') from exc
-    except TypeError as exc:
-        raise TypeError(f'the arguments do not fit {message.name}: {exc}') from exc
-    return json.dumps(parts).encode(), True
-
-
-def stock_outcomes(command: Command, sent: int) -> dict[str, Outcome]:
-    """Tell the result of a replaced `Services` method as outcomes."""
-    now = time.perf_counter_ns()
-    if isinstance(command.result, BaseException):
-        return {name: Outcome(name, False, NOT_SENT, str(command.result)) for name in command.names}
-    found = command.result if isinstance(command.result, dict) else {}
-    event = int(command.message)
-    return {name: Outcome(name, True, ANSWERED, '', found.get(name), event, sent, now, now) for name in command.names}
-
-
-def seconds(value: Any, default: float) -> float:
-    """Return a time span as a number; what is none (None, NaN, a test double) becomes the default."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return min(float(value), threading.TIMEOUT_MAX)
-    return default
-
-
-def _silent() -> logging.Logger:
-    """Return a logger that says nothing and that nobody else has."""
-    logger = logging.Logger('iblutil', logging.CRITICAL + 1)
-    logger.addHandler(logging.NullHandler())
-    logger.disabled = True
-    return logger
 
 
 async def _nothing() -> None:

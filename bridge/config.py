@@ -1,4 +1,4 @@
-"""The rig's configuration: which services there are, and where.
+"""The rig's configuration: which services there are, where, and how patient to be with each.
 
 A service has a name and an address. Both come from a YAML file in the form of iblrig's ``remote_devices.yaml``, or from
 ``--service name=uri`` on the command line::
@@ -6,51 +6,62 @@ A service has a name and an address. Both come from a YAML file in the form of i
     cameras: 192.168.0.8                  # a bare host: UDP, port 11001
     ephys: udp://192.168.0.9:11002
     mesoscope: ws://192.168.0.10:8888     # kept, but not supported: its ServiceConfig.unsupported says why
-    lamp: {uri: 192.168.0.11, optional: true}
+    lamp: {uri: 192.168.0.11, optional: true, timeout: 30, repeat: [EXPSTATUS, EXPINFO, EXPINTERRUPT, EXPINIT]}
+    _rig:                                 # no service: what concerns the whole rig
+      heartbeat: 10
+      on_client_lost: {client: stimulus, send: EXPEND, after_s: 60}
 
-Rules:
+Settings of a service, times in s:
 
-- Everything is checked here, before anything runs, and every refusal is a `ConfigError` that says where, what is
-  wrong and what to write instead. PyYAML keeps the last of two equal keys without a word; here that is an error.
-- Host names are checked in form only. Nothing is resolved, for that blocks and may answer differently later.
-- Addresses are IPv4 or names, for iblutil's UDP services speak IPv4 only.
-- Names travel as comma-separated lists in shared memory: 1 to 111 bytes of UTF-8, no comma, no control characters, no
-  blank at either end.
+=============  ============  =========================================================================================
+uri            (needed)      its address
+optional       false         commands that only this service failed give a warning instead of an error
+timeout        --timeout     how long it has for its reply
+echo_timeout   1             how long for its echo; after that it is ``unreachable``
+reply_gap      0.005         pause between its reply and the next command to it; real cameras need 0.0002
+repeat         [EXPSTATUS,   messages sent up to three times until an echo comes; what starts or ends something would
+               EXPINFO,      then perhaps be carried out twice
+               EXPINTERRUPT]
+heartbeat      _rig's, or 0  ask EXPSTATUS when nothing was heard for this long; 0: never
+=============  ============  =========================================================================================
+
+Settings of ``_rig``: ``heartbeat``, for services that say nothing else; ``on_client_lost``, one mapping or a list of
+them: if the client of that name dies without closing, ``send`` (nothing, EXPEND or EXPINTERRUPT) goes to all services
+``after_s`` later, unless a client of that name is attached again by then.
+
+Everything is checked here, before anything runs, and every refusal is a `ConfigError` that says where, what is wrong
+and what to write instead. PyYAML keeps the last of two equal keys without a word; here that is an error. What names and
+addresses may look like: `bridge.addresses`.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-import unicodedata
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bridge.addresses import EXAMPLE, RESERVED, STREAM_SCHEMES, ConfigError, check_name, kind_of, parse_uri
+from bridge.exchange import MESSAGE_NUMBERS, REPEATABLE, Timing
+
 __all__ = [
+    'ClientLost',
     'ConfigError',
+    'RigConfig',
     'ServiceConfig',
+    'load_rig',
     'load_services',
     'merge_services',
+    'parse_rig',
     'parse_service_option',
     'parse_services',
     'parse_uri',
 ]
 
-DEFAULT_PORT = 11001  # iblutil's LISTEN_PORT
-NAME_BYTES = 111
 MAX_SERVICES = 128
-STREAM_SCHEMES = ('ws', 'wss', 'tcp')  # iblutil accepts them, but sends without framing: echo and reply run together
-
-_SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
-_LABEL = re.compile(r'[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?')
-_SETTINGS = {'uri': str, 'optional': bool}
-_EXAMPLE = '192.168.0.8, 192.168.0.8:11001 or udp://192.168.0.8:11001'
-
-
-class ConfigError(ValueError):
-    """The configuration can't be used; the message says where, what is wrong and what to write instead."""
+LONGEST = 3600.0  # s
+ON_LOSS = ('nothing', 'EXPEND', 'EXPINTERRUPT')
 
 
 @dataclass(frozen=True)
@@ -65,11 +76,36 @@ class ServiceConfig:
         Its address, complete: ``udp://host:port``, or as it stood in the file if its scheme is not supported.
     optional : bool
         If True, commands that only this service failed give a warning instead of an error.
+    timeout : float or None
+        How long it has for its reply, s; None: as the worker was told.
+    echo_timeout : float
+        How long it has for its echo, s.
+    reply_gap : float
+        Pause between its reply and the next command to it, s.
+    repeat : tuple of str
+        Messages that may be sent again if no echo comes.
+    heartbeat : float or None
+        Ask EXPSTATUS when nothing was heard for this long, s; 0: never; None: as the rig says.
     """
 
     name: str
     uri: str
     optional: bool = False
+    timeout: float | None = None
+    echo_timeout: float = Timing.echo_timeout
+    reply_gap: float = Timing.reply_gap
+    repeat: tuple[str, ...] = tuple(name for name, number in MESSAGE_NUMBERS.items() if number in REPEATABLE)
+    heartbeat: float | None = None
+
+    def timing(self, timeout: float | None) -> Timing:
+        """Return how patient to be with it; `timeout` is the reply's if it has none of its own, s."""
+        return Timing(
+            timeout=timeout if self.timeout is None else self.timeout,
+            echo_timeout=self.echo_timeout,
+            resend_after=min(Timing.resend_after, self.echo_timeout / 4),
+            reply_gap=self.reply_gap,
+            repeat=frozenset(MESSAGE_NUMBERS[name] for name in self.repeat),
+        )
 
     @property
     def unsupported(self) -> str:
@@ -80,80 +116,42 @@ class ServiceConfig:
         return f'{scheme}:// is not supported, for iblutil sends it without framing; let the service listen on udp://.'
 
 
-def check_name(name: Any, where: str) -> str:
-    """Return `name` if it can be a service's name.
+@dataclass(frozen=True)
+class ClientLost:
+    """What to do when a client dies without closing.
 
     Parameters
     ----------
-    name : Any
-        What was given; YAML turns unquoted words like ``on`` or ``1`` into other types.
-    where : str
-        The beginning of the error message: file or option.
-
-    Raises
-    ------
-    ConfigError
-        If it can't.
+    client : str
+        Its name.
+    send : {'nothing', 'EXPEND', 'EXPINTERRUPT'}
+        What all services are sent.
+    after : float
+        How long to wait for a client of that name before, s.
     """
-    if not isinstance(name, str):
-        raise ConfigError(f'{where}: the name {name!r} is not text but {_kind(name)}; write it in quotes, "{name}".')
-    if not name:
-        raise ConfigError(f'{where}: a service has an empty name; give it one, such as "cameras".')
-    if any(unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') for c in name):
-        raise ConfigError(
-            f'{where}: the name {name!a} contains control characters or invalid ones; write printable text.'
-        )
-    if name != name.strip():
-        raise ConfigError(f'{where}: the name {name!r} begins or ends with a blank; write {name.strip()!r}.')
-    if ',' in name:
-        raise ConfigError(
-            f'{where}: the name {name!r} contains a comma, which separates names; write {name.replace(",", "-")!r}.'
-        )
-    if (size := len(name.encode())) > NAME_BYTES:
-        raise ConfigError(f'{where}: the name {name[:20]!r}... takes {size} bytes; write one of at most {NAME_BYTES}.')
-    return name
+
+    client: str
+    send: str = 'nothing'
+    after: float = 0.0
 
 
-def parse_uri(uri: str, where: str) -> str:
-    """Return the complete form of an address.
+@dataclass(frozen=True)
+class RigConfig:
+    """What a services' file says.
 
     Parameters
     ----------
-    uri : str
-        ``host``, ``host:port``, ``udp://host`` or ``udp://host:port``; ``ws://``, ``wss://`` and ``tcp://`` are
-        passed through.
-    where : str
-        The beginning of the error message: file and key, or option.
-
-    Returns
-    -------
-    str
-        ``udp://host:port``, the port being 11001 if none was given.
-
-    Raises
-    ------
-    ConfigError
-        If it is not an address.
+    services : dict of str to ServiceConfig
+        In the order of the file.
+    heartbeat : float
+        Of services that have none of their own, s; 0: none.
+    on_client_lost : tuple of ClientLost
+        At most one per client.
     """
-    if not uri:
-        raise ConfigError(f'{where}: the address is empty; write {_EXAMPLE}.')
-    rest = uri
-    if match := _SCHEME.match(uri):
-        scheme, rest = match[1].lower(), uri[match.end() :]
-        if scheme in STREAM_SCHEMES and rest:
-            return uri
-        if scheme != 'udp':
-            raise ConfigError(f'{where}: {uri!a} begins with {scheme}://; write {_EXAMPLE}.')
-    host, colon, port = rest.partition(':')
-    if ':' in port or '[' in rest:
-        raise ConfigError(f'{where}: {uri!a} looks like IPv6, but services are reached by IPv4; write {_EXAMPLE}.')
-    if not _is_host(host):
-        raise ConfigError(f'{where}: {host!a} in {uri!a} is not an IPv4 address or host name; write {_EXAMPLE}.')
-    if colon and not (re.fullmatch(r'[0-9]{1,5}', port) and 1 <= int(port) <= 65535):
-        raise ConfigError(
-            f'{where}: the port {port!a} in {uri!a} is not a number from 1 to 65535; write {host}:{DEFAULT_PORT}.'
-        )
-    return f'udp://{host}:{int(port) if colon else DEFAULT_PORT}'
+
+    services: dict[str, ServiceConfig] = field(default_factory=dict)
+    heartbeat: float = 0.0
+    on_client_lost: tuple[ClientLost, ...] = ()
 
 
 def parse_services(services: Mapping[Any, Any], where: str = 'services') -> dict[str, ServiceConfig]:
@@ -207,8 +205,23 @@ def merge_services(*groups: Iterable[ServiceConfig], where: str = 'services') ->
     return merged
 
 
-def load_services(path: str | Path) -> dict[str, ServiceConfig]:
-    """Read a file of services.
+def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
+    """Return the checked configuration of services and of the rig; raises as `parse_services`."""
+    services = parse_services({name: value for name, value in data.items() if name != RESERVED}, where)
+    where = f'{where}: {RESERVED}'
+    settings = _mapping(data.get(RESERVED) or {}, ('heartbeat', 'on_client_lost'), where)
+    heartbeat = _seconds(settings.get('heartbeat', 0), f'{where}: heartbeat')
+    losses = settings.get('on_client_lost') or []
+    parsed = [
+        _client_lost(loss, f'{where}: on_client_lost') for loss in (losses if isinstance(losses, list) else [losses])
+    ]
+    if len({loss.client for loss in parsed}) < len(parsed):
+        raise ConfigError(f'{where}: on_client_lost: a client is named twice; keep one of the two.')
+    return RigConfig(services, heartbeat, tuple(parsed))
+
+
+def load_rig(path: str | Path) -> RigConfig:
+    """Read a file of services and settings.
 
     Parameters
     ----------
@@ -217,8 +230,8 @@ def load_services(path: str | Path) -> dict[str, ServiceConfig]:
 
     Returns
     -------
-    dict[str, ServiceConfig]
-        By name, in the order of the file.
+    RigConfig
+        In the order of the file.
 
     Raises
     ------
@@ -232,7 +245,12 @@ def load_services(path: str | Path) -> dict[str, ServiceConfig]:
         raise ConfigError(
             f'{path}: {reason}; give the path of a YAML file with lines such as "cameras: 192.168.0.8".'
         ) from e
-    return parse_services(_read_yaml(text, str(path)), str(path))
+    return parse_rig(_read_yaml(text, str(path)), str(path))
+
+
+def load_services(path: str | Path) -> dict[str, ServiceConfig]:
+    """Return the services of a file by name; see `load_rig`."""
+    return load_rig(path).services
 
 
 def _read_yaml(text: bytes, where: str) -> dict[Any, Any]:
@@ -262,47 +280,71 @@ def _read_yaml(text: bytes, where: str) -> dict[Any, Any]:
         return {}
     if not isinstance(data, dict):
         raise ConfigError(
-            f'{where}: holds {_kind(data)} instead of a mapping; write one line "name: address" per service.'
+            f'{where}: holds {kind_of(data)} instead of a mapping; write one line "name: address" per service.'
         )
     return data
 
 
 def _parse_service(name: str, value: Any, where: str) -> ServiceConfig:
     """Return one service from what stands after its name."""
-    settings = value if isinstance(value, Mapping) else {'uri': value}
-    for key, setting in settings.items():
-        if key not in _SETTINGS:
-            raise ConfigError(f'{where}: the setting {key!r} is not known; there are {" and ".join(_SETTINGS)}.')
-        if key == 'uri' and setting is None:
-            raise ConfigError(f'{where}: has no address; write {_EXAMPLE}, or take the line out.')
-        if not isinstance(setting, _SETTINGS[key]):
-            wanted = _EXAMPLE if key == 'uri' else 'true or false'
-            raise ConfigError(f'{where}: {key} is {_kind(setting)}; write {wanted}.')
+    given = value if isinstance(value, Mapping) else {'uri': value}
+    settings = _mapping(given, ('uri', 'optional', *_TIMES, 'repeat'), where)
+    if settings.get('uri', '') is None:
+        raise ConfigError(f'{where}: has no address; write {EXAMPLE}, or take the line out.')
     if 'uri' not in settings:
         raise ConfigError(f'{where}: the setting uri is missing; write uri: 192.168.0.8.')
-    return ServiceConfig(name, parse_uri(settings['uri'], where), settings.get('optional', False))
-
-
-def _is_host(host: str) -> bool:
-    """Return True for an IPv4 address or a host name, whose last label is never a number (a mistyped address)."""
-    labels = host.split('.')
-    if labels[-1].isdigit():
-        try:
-            return bool(ipaddress.IPv4Address(host))
-        except ValueError:
-            return False
-    return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
-
-
-def _kind(value: Any) -> str:
-    """Return what a YAML value is, in words."""
-    kinds = {
-        bool: 'true or false',
-        int: 'a number',
-        float: 'a number',
-        list: 'a list',
-        dict: 'a mapping',
-        str: 'text',
-        type(None): 'nothing',
+    if not isinstance(settings['uri'], str):
+        raise ConfigError(f'{where}: uri is {kind_of(settings["uri"])}; write {EXAMPLE}.')
+    optional = settings.get('optional', False)
+    if not isinstance(optional, bool):
+        raise ConfigError(f'{where}: optional is {kind_of(optional)}; write true or false.')
+    more: dict[str, Any] = {
+        key: _seconds(settings[key], f'{where}: {key}', least) for key, least in _TIMES.items() if key in settings
     }
-    return kinds.get(type(value), f'a {type(value).__name__}')
+    if 'repeat' in settings:
+        more['repeat'] = _messages(settings['repeat'], f'{where}: repeat')
+    return ServiceConfig(name, parse_uri(settings['uri'], where), optional, **more)
+
+
+_TIMES = {'timeout': 0.001, 'echo_timeout': 0.001, 'reply_gap': 0.0, 'heartbeat': 0.0}  # the least, s
+
+
+def _mapping(value: Any, keys: Iterable[str], where: str) -> dict[str, Any]:
+    """Return a mapping that has no other keys than these."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f'{where}: is {kind_of(value)} instead of a mapping; write {{{", ".join(keys)}: ...}}.')
+    for key in value:
+        if key not in keys:
+            *others, last = keys
+            raise ConfigError(f'{where}: the setting {key!r} is not known; there are {", ".join(others)} and {last}.')
+    return dict(value)
+
+
+def _seconds(value: Any, where: str, least: float = 0.0) -> float:
+    """Return a time in s."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not least <= value <= LONGEST:
+        raise ConfigError(f'{where}: is {value if number else kind_of(value)}; write {least:g} to {LONGEST:g} seconds.')
+    return float(value)
+
+
+def _messages(value: Any, where: str) -> tuple[str, ...]:
+    """Return a list of messages' names."""
+    names = ', '.join(MESSAGE_NUMBERS)
+    if not isinstance(value, list):
+        raise ConfigError(f'{where}: is {kind_of(value)} instead of a list; write [] or some of [{names}].')
+    for name in value:
+        if not isinstance(name, str) or name not in MESSAGE_NUMBERS:
+            raise ConfigError(f'{where}: there is no message {str(name)!a}; write some of [{names}].')
+    return tuple(value)
+
+
+def _client_lost(value: Any, where: str) -> ClientLost:
+    """Return what to do about one client."""
+    settings = _mapping(value, ('client', 'send', 'after_s'), where)
+    client, send = settings.get('client'), settings.get('send', 'nothing')
+    if not isinstance(client, str) or not client.strip():
+        raise ConfigError(f'{where}: names no client; write client: with the name that it gives to iblb_open.')
+    if send not in ON_LOSS:
+        raise ConfigError(f'{where}: send is {str(send)!a}; write one of {", ".join(ON_LOSS)}.')
+    return ClientLost(client, send, _seconds(settings.get('after_s', 0), f'{where}: after_s'))

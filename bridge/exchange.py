@@ -14,7 +14,8 @@ to echo in turn. From this follow the rules below; each is a function of values,
 4. Only EXPCLEANUP may be answered by another event (real camera services answer it with EXPINTERRUPT).
 5. A command that was given up may still be answered. Such a late reply, if it comes before the echo of a new command of
    that event, is not the new one's.
-6. EXPSTATUS, EXPINFO and EXPINTERRUPT may be repeated until echoed. Nothing else is ever sent twice.
+6. EXPSTATUS, EXPINFO and EXPINTERRUPT may be repeated until echoed. Nothing else is ever sent twice, unless the
+   configuration says so.
 """
 
 import json
@@ -26,6 +27,16 @@ from typing import Any
 from bridge.outcomes import Aborted, Outcome, state
 
 ERROR, INIT, START, END, CLEANUP, INTERRUPT, STATUS, INFO, ALYX = 0, 1, 2, 4, 8, 16, 32, 64, 128
+MESSAGE_NUMBERS = {
+    'EXPINIT': INIT,
+    'EXPSTART': START,
+    'EXPEND': END,
+    'EXPCLEANUP': CLEANUP,
+    'EXPINTERRUPT': INTERRUPT,
+    'EXPSTATUS': STATUS,
+    'EXPINFO': INFO,
+    'ALYX': ALYX,
+}
 EVENTS = frozenset((INIT, START, END, CLEANUP, INTERRUPT, STATUS, INFO, ALYX))
 REPEATABLE = frozenset((STATUS, INFO, INTERRUPT))
 
@@ -36,7 +47,10 @@ REMEMBERED_BYTES = 1 << 20
 
 @dataclass
 class Timing:
-    """How patient we are with one service; all in seconds, except `tries`.
+    """How patient we are with one service; all in seconds, except `tries` and `repeat`.
+
+    `timeout` is the reply's (None: whatever the command or `Auxiliaries` says), `repeat` the events that may be sent
+    again if no echo comes.
 
     The gaps were measured against real services: a camera listens for its next command only some 0.2 ms after its
     reply, and the second reply that a resend may provoke must not cross the next command, or the service closes its
@@ -49,6 +63,8 @@ class Timing:
     reply_gap: float = 0.005
     resend_gap: float = 0.05
     copy_window: float = 0.02
+    timeout: float | None = None
+    repeat: frozenset[int] = REPEATABLE
 
 
 class Kind(Enum):
@@ -252,7 +268,7 @@ def next_step(errand: Errand, now: int, timing: Timing) -> tuple[Step, int]:
     due = errand.sent + int(patience * 1e9)
     if now >= due:
         return Step.GIVE_UP, 0
-    if not errand.echoed and errand.event in REPEATABLE and errand.tries < timing.tries:
+    if not errand.echoed and errand.event in timing.repeat and errand.tries < timing.tries:
         again = errand.last_sent + int(timing.resend_after * 1e9)
         if now >= again:
             return Step.RESEND, 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, free_port, only_echo
 
-from bridge import auxiliaries
+from bridge import results
 from bridge.auxiliaries import Auxiliaries
 
 
@@ -204,7 +204,7 @@ def test_the_thread_does_not_keep_the_interpreter_alive(server) -> None:
 
 
 def test_the_log_is_trimmed(aux, monkeypatch) -> None:
-    monkeypatch.setattr(auxiliaries, 'KEPT', 3)
+    monkeypatch.setattr(results, 'KEPT', 3)
     aux.timing.reply_gap = 0
     keys = [aux.push('EXPSTATUS', 0) for _ in range(6)]
     eventually(lambda: not aux._queued)

@@ -10,14 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.config import (
+    ClientLost,
     ConfigError,
+    RigConfig,
     ServiceConfig,
+    load_rig,
     load_services,
     merge_services,
+    parse_rig,
     parse_service_option,
     parse_services,
     parse_uri,
 )
+from bridge.exchange import Timing
 
 
 @pytest.fixture
@@ -65,7 +70,7 @@ def test_a_service_can_be_made_optional(load):
     [
         ('cameras: 127.0.0.1\ncameras: 127.0.0.2\n', ['cameras', 'twice', 'line 2']),
         ('cameras: {uri: 127.0.0.1, uri: 127.0.0.2}\n', ['uri', 'twice']),
-        ('cameras: {uri: 127.0.0.1, port: 5}\n', ['cameras', "'port'", 'uri and optional']),
+        ('cameras: {uri: 127.0.0.1, port: 5}\n', ['cameras', "'port'", 'uri, optional, timeout', 'and repeat']),
         ('cameras: {optional: true}\n', ['cameras', 'uri', 'missing']),
         ('cameras: {uri: 127.0.0.1, optional: "yes"}\n', ['cameras', 'optional', 'true or false']),
         ('cameras:\n', ['cameras', 'no address']),
@@ -97,6 +102,65 @@ def test_what_cannot_be_used_is_refused_naming_file_and_fault(load, text, says):
     assert '\n' not in message
     for word in says:
         assert word in message
+
+
+def test_a_service_has_settings_of_its_own_and_the_others_the_defaults(load):
+    services = load(
+        'ephys: {uri: 127.0.0.1, timeout: 30, echo_timeout: 0.5, reply_gap: 0, heartbeat: 5, repeat: [EXPINIT]}\n'
+        'cameras: 127.0.0.1\n'
+    )
+    ephys, cameras = (service.timing(12.0) for service in services.values())
+    assert (ephys.timeout, ephys.echo_timeout, ephys.reply_gap, ephys.repeat) == (30, 0.5, 0, {1})
+    assert ephys.resend_after * (ephys.tries - 1) < ephys.echo_timeout, 'or nothing would be sent again'
+    assert cameras == Timing(timeout=12.0)
+    assert (services['ephys'].heartbeat, services['cameras'].heartbeat) == (5, None)
+
+
+def test_settings_of_the_rig_stand_under_a_key_that_no_service_may_have(tmp_path):
+    path = tmp_path / 'remote_devices.yaml'
+    path.write_text(
+        'cameras: 127.0.0.1\n'
+        '_rig:\n'
+        '  heartbeat: 10\n'
+        '  on_client_lost: [{client: stimulus, send: EXPEND, after_s: 60}, {client: eye}]\n'
+    )
+    rig = load_rig(path)
+    assert list(rig.services) == ['cameras'] == list(load_services(path))
+    assert rig.heartbeat == 10
+    assert rig.on_client_lost == (ClientLost('stimulus', 'EXPEND', 60.0), ClientLost('eye', 'nothing', 0.0))
+    with pytest.raises(ConfigError, match='reserved'):
+        parse_service_option('_rig=127.0.0.1')
+
+
+def test_a_rig_without_settings_does_nothing_by_itself():
+    assert parse_rig({}) == RigConfig({}, 0.0, ())
+    assert parse_rig({'_rig': None}) == parse_rig({'_rig': {}}) == RigConfig()
+
+
+@pytest.mark.parametrize(
+    ('settings', 'says'),
+    [
+        ('a: {uri: 127.0.0.1, timeout: 0}', 'a: timeout: is 0; write 0.001 to 3600 seconds'),
+        ('a: {uri: 127.0.0.1, timeout: .nan}', 'timeout: is nan'),
+        ('a: {uri: 127.0.0.1, reply_gap: true}', 'reply_gap: is true or false'),
+        ('a: {uri: 127.0.0.1, echo_timeout: 1 s}', 'echo_timeout: is text'),
+        ('a: {uri: 127.0.0.1, heartbeat: -1}', 'heartbeat: is -1'),
+        ('a: {uri: 127.0.0.1, repeat: EXPINIT}', 'repeat: is text instead of a list'),
+        ('a: {uri: 127.0.0.1, repeat: [EXPBAR]}', "there is no message 'EXPBAR'"),
+        ('_rig: 5', '_rig: is a number instead of a mapping'),
+        ('_rig: {heart: 5}', "the setting 'heart' is not known; there are heartbeat and on_client_lost"),
+        ('_rig: {on_client_lost: {send: EXPEND}}', 'on_client_lost: names no client'),
+        ('_rig: {on_client_lost: {client: a, send: EXPINIT}}', "send is 'EXPINIT'; write one of nothing, EXPEND"),
+        ('_rig: {on_client_lost: {client: a, after_s: soon}}', 'after_s: is text'),
+        ('_rig: {on_client_lost: {client: a, after: 5}}', "the setting 'after' is not known"),
+        ('_rig: {on_client_lost: [{client: a}, {client: a}]}', 'a client is named twice'),
+        ('_rig: {on_client_lost: nobody}', 'on_client_lost: is text instead of a mapping'),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(load, settings, says):
+    with pytest.raises(ConfigError) as error:
+        load(settings)
+    assert says in str(error.value)
 
 
 def test_a_missing_file_is_refused_naming_it(tmp_path):
@@ -187,5 +251,7 @@ def test_any_text_is_an_address_or_a_config_error(text):
 )
 def test_any_yaml_value_is_a_configuration_or_a_config_error(value):
     services = value if isinstance(value, dict) else {'cameras': value}
+    with suppress(ConfigError):
+        parse_rig({'_rig': value})
     with suppress(ConfigError):
         assert all(isinstance(s, ServiceConfig) for s in parse_services(services).values())

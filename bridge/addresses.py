@@ -1,0 +1,132 @@
+"""Names and addresses of services: what can be one, and what to write instead of what can't.
+
+- Host names are checked in form only. Nothing is resolved, for that blocks and may answer differently later.
+- Addresses are IPv4 or names, for iblutil's UDP services speak IPv4 only.
+- Names travel as comma-separated lists in shared memory: 1 to 111 bytes of UTF-8, no comma, no control characters, no
+  blank at either end.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from typing import Any
+
+DEFAULT_PORT = 11001  # iblutil's LISTEN_PORT
+NAME_BYTES = 111
+STREAM_SCHEMES = ('ws', 'wss', 'tcp')  # iblutil accepts them, but sends without framing: echo and reply run together
+RESERVED = '_rig'  # where the services' file says what concerns the whole rig
+EXAMPLE = '192.168.0.8, 192.168.0.8:11001 or udp://192.168.0.8:11001'
+
+_SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
+_LABEL = re.compile(r'[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?')
+
+
+class ConfigError(ValueError):
+    """The configuration can't be used; the message says where, what is wrong and what to write instead."""
+
+
+def check_name(name: Any, where: str) -> str:
+    """Return `name` if it can be a service's name.
+
+    Parameters
+    ----------
+    name : Any
+        What was given; YAML turns unquoted words like ``on`` or ``1`` into other types.
+    where : str
+        The beginning of the error message: file or option.
+
+    Raises
+    ------
+    ConfigError
+        If it can't.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f'{where}: the name {name!r} is not text but {kind_of(name)}; write it in quotes, "{name}".')
+    if not name:
+        raise ConfigError(f'{where}: a service has an empty name; give it one, such as "cameras".')
+    if name == RESERVED:
+        raise ConfigError(
+            f'{where}: the name {name} is reserved for the settings of the whole rig; choose another one.'
+        )
+    if any(unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') for c in name):
+        raise ConfigError(
+            f'{where}: the name {name!a} contains control characters or invalid ones; write printable text.'
+        )
+    if name != name.strip():
+        raise ConfigError(f'{where}: the name {name!r} begins or ends with a blank; write {name.strip()!r}.')
+    if ',' in name:
+        raise ConfigError(
+            f'{where}: the name {name!r} contains a comma, which separates names; write {name.replace(",", "-")!r}.'
+        )
+    if (size := len(name.encode())) > NAME_BYTES:
+        raise ConfigError(f'{where}: the name {name[:20]!r}... takes {size} bytes; write one of at most {NAME_BYTES}.')
+    return name
+
+
+def parse_uri(uri: str, where: str) -> str:
+    """Return the complete form of an address.
+
+    Parameters
+    ----------
+    uri : str
+        ``host``, ``host:port``, ``udp://host`` or ``udp://host:port``; ``ws://``, ``wss://`` and ``tcp://`` are
+        passed through.
+    where : str
+        The beginning of the error message: file and key, or option.
+
+    Returns
+    -------
+    str
+        ``udp://host:port``, the port being 11001 if none was given.
+
+    Raises
+    ------
+    ConfigError
+        If it is not an address.
+    """
+    if not uri:
+        raise ConfigError(f'{where}: the address is empty; write {EXAMPLE}.')
+    rest = uri
+    if match := _SCHEME.match(uri):
+        scheme, rest = match[1].lower(), uri[match.end() :]
+        if scheme in STREAM_SCHEMES and rest:
+            return uri
+        if scheme != 'udp':
+            raise ConfigError(f'{where}: {uri!a} begins with {scheme}://; write {EXAMPLE}.')
+    host, colon, port = rest.partition(':')
+    if ':' in port or '[' in rest:
+        raise ConfigError(f'{where}: {uri!a} looks like IPv6, but services are reached by IPv4; write {EXAMPLE}.')
+    if not _is_host(host):
+        raise ConfigError(f'{where}: {host!a} in {uri!a} is not an IPv4 address or host name; write {EXAMPLE}.')
+    if colon and not (re.fullmatch(r'[0-9]{1,5}', port) and 1 <= int(port) <= 65535):
+        raise ConfigError(
+            f'{where}: the port {port!a} in {uri!a} is not a number from 1 to 65535; write {host}:{DEFAULT_PORT}.'
+        )
+    return f'udp://{host}:{int(port) if colon else DEFAULT_PORT}'
+
+
+def _is_host(host: str) -> bool:
+    """Return True for an IPv4 address or a host name, whose last label is never a number (a mistyped address)."""
+    labels = host.split('.')
+    if labels[-1].isdigit():
+        try:
+            return bool(ipaddress.IPv4Address(host))
+        except ValueError:
+            return False
+    return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
+
+
+def kind_of(value: Any) -> str:
+    """Return what a YAML value is, in words."""
+    kinds = {
+        bool: 'true or false',
+        int: 'a number',
+        float: 'a number',
+        list: 'a list',
+        dict: 'a mapping',
+        str: 'text',
+        type(None): 'nothing',
+    }
+    return kinds.get(type(value), f'a {type(value).__name__}')
