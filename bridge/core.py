@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ from bridge.native import CODES
 from bridge.outcomes import Outcome
 
 UNKNOWN_AFTER = 30_000_000_000  # ns without a word from a service
+_ALYX_FAILED = 'its callback for ALYX failed, or did not reply'
+_LONGEST_REF = 1000  # characters of a reference; a service may send anything
 
 
 def status_of(outcomes: Sequence[Outcome], optional: Collection[str] = ()) -> tuple[int, str]:
@@ -76,21 +78,46 @@ class Health:
         Time from its last datagram to the echo, ns; 0 if unknown.
     error : str
         The last error, empty if the last command was fine.
+    status : int
+        As it last said in EXPSTATUS or EXPINFO (``iblutil.io.net.base.ExpStatus``); -1 if it never did.
+    exp_ref : str
+        The experiment's reference as it last said in EXPINFO or at EXPSTART; empty if it never did.
     """
 
     heard: int = 0
     failed: bool = False
     rtt: int = 0
     error: str = ''
+    status: int = -1
+    exp_ref: str = ''
 
-    def note(self, outcome: Outcome) -> None:
-        """Learn from an outcome."""
-        self.error = outcome.error
+    def note(self, outcome: Outcome, message: str = '', asked: Any = None) -> None:
+        """Learn from the outcome of a command; `asked` is the command's first argument."""
+        if outcome.aborted and not outcome.echoed:
+            return  # there was no time to hear of it
+        if not outcome.aborted:
+            # What a service says of a failed ALYX callback may quote the token.
+            self.error = _ALYX_FAILED if message == 'ALYX' and outcome.error and outcome.echoed else outcome.error
         if heard := max(outcome.echoed, outcome.answered):
-            self.heard, self.failed = heard, False
+            self.heard, self.failed = max(heard, self.heard), False
             self.rtt = max(outcome.echoed - outcome.sent, 0)
         elif outcome.sent:
             self.failed = True
+        if outcome.reply is not None:
+            self._learn(message, outcome.reply or [asked])
+
+    def hear(self, message: str, data: Sequence[Any], now: int) -> None:
+        """Learn from a message that the service sent by itself; `now` in ns."""
+        self.heard, self.failed = now, False
+        self._learn(message, data)
+
+    def _learn(self, message: str, data: Sequence[Any]) -> None:
+        if message in ('EXPSTATUS', 'EXPINFO') and data and type(data[0]) is int and 0 <= data[0] < 2**31:
+            self.status = data[0]
+        if message == 'EXPINFO' and len(data) > 1 and isinstance(data[1], Mapping) and 'exp_ref' in data[1]:
+            self.exp_ref = str(data[1]['exp_ref'] or '')[:_LONGEST_REF]
+        elif message == 'EXPSTART' and data and isinstance(data[0], str):
+            self.exp_ref = data[0][:_LONGEST_REF]
 
     def state(self, now: int) -> str:
         """Return ``up``, ``down``, or ``unknown`` if nothing was heard for 30 s; `now` in ns."""
@@ -99,10 +126,19 @@ class Health:
         return 'up' if self.heard and now - self.heard < UNKNOWN_AFTER else 'unknown'
 
     def describe(self, now: int) -> dict[str, Any]:
-        """Return health, age in ms (-1 for never heard), round-trip time in µs and last error; `now` in ns."""
+        """Return what IBLB_SERVICES tells, beside name and address; `now` in ns.
+
+        Returns
+        -------
+        dict
+            health str; age_ms int since it was last heard, -1 for never; rtt_us int; status int; exp_ref, last_error
+            str.
+        """
         return {
             'health': self.state(now),
-            'age_ms': (now - self.heard) // 1_000_000 if self.heard else -1,
+            'age_ms': max(now - self.heard, 0) // 1_000_000 if self.heard else -1,
             'rtt_us': self.rtt // 1000,
+            'status': self.status,
+            'exp_ref': self.exp_ref,
             'last_error': self.error,
         }

@@ -4,7 +4,8 @@ Two threads meet here. The one that calls `Worker.run` takes batches, decodes an
 `Auxiliaries` asks `accept` directly before a command's first datagram and, when its outcomes are there, writes the
 response. Neither waits for the other.
 
-A command is answered exactly once, whatever happens to it: each path below ends in `_answer`.
+A command is answered exactly once, whatever happens to it: each path below ends in `_answer`. What the worker does
+besides, health, events, heartbeats and lost clients, is in `housekeeping`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from datetime import datetime
@@ -22,8 +23,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from bridge import core
-from bridge.config import ServiceConfig
+from bridge.config import ClientLost, ServiceConfig
 from bridge.errors import BridgeError, error_for
+from bridge.housekeeping import Housekeeping
+from bridge.journal import Journal, without_token
 from bridge.messages import (
     LOCAL,
     MESSAGE_NAMES,
@@ -37,6 +40,7 @@ from bridge.messages import (
 from bridge.native import CODES, error_text
 from bridge.outcomes import NOT_SENT, Outcome
 from bridge.segment import Command, Segment
+from bridge.watch import Watch
 
 if TYPE_CHECKING:
     from bridge.auxiliaries import Auxiliaries
@@ -61,6 +65,7 @@ class Errand:
     def __init__(self, command: Command, segment: Segment) -> None:
         self.command = command
         self.name = MESSAGE_NAMES.get(command.message, str(command.message))
+        self.args: tuple[Any, ...] = ()
         self.accepted = 0
         self.wall: datetime | None = None
         self._segment = segment
@@ -89,7 +94,15 @@ class Worker:
     services : sequence of ServiceConfig, or mapping of str to str
         The rig's services, in order; a mapping gives name and URI.
     timeout : float
-        How long one service may take to reply to one command, s.
+        How long a service may take to reply to one command if its configuration does not say, s.
+    heartbeat : float
+        Ask EXPSTATUS of a service that said nothing for this long and has no heartbeat of its own, s; 0: never.
+    on_client_lost : iterable of ClientLost
+        What to send when a client dies without closing.
+    notify : bool
+        Send EXPCLEANUP to all services when `run` ends.
+    journal : Journal, optional
+        Where commands, outcomes and events are written down; closed by its owner.
     segment_options : dict, optional
         Sizes of a new segment, see `bridge.segment.Segment`.
 
@@ -110,21 +123,27 @@ class Worker:
         services: Sequence[ServiceConfig] | Mapping[str, str] = (),
         *,
         timeout: float = 10.0,
+        heartbeat: float = 0.0,
+        on_client_lost: Iterable[ClientLost] = (),
+        notify: bool = False,
+        journal: Journal | None = None,
         segment_options: Mapping[str, int] | None = None,
     ) -> None:
         if isinstance(services, Mapping):
             services = [ServiceConfig(name, uri) for name, uri in services.items()]
         self._services = {service.name: service for service in services}
         self._optional = {service.name for service in services if service.optional}
-        self._health = {service.name: core.Health() for service in services}
-        self._timeout = timeout
+        self._watch = Watch(self._services, heartbeat, on_client_lost)
+        self._timeout, self._notify, self._journal = timeout, notify, journal
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._under_way: dict[Errand, Future[dict[str, Outcome]]] = {}
         self._held: deque[tuple[Command, int, bytes]] = deque()
         self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
+        self._house = Housekeeping(self._segment, self._watch, journal, self._fail)
         try:
             self._auxiliaries = self._open_services()
+            self._auxiliaries.on_event = self._house.heard
             self._segment.publish_services(self._services)
         except BaseException:
             self._segment.close()
@@ -136,7 +155,8 @@ class Worker:
     def _open_services(self) -> Auxiliaries:
         from bridge.auxiliaries import Auxiliaries  # imports iblutil, which takes a second
 
-        return Auxiliaries({name: service.uri for name, service in self._services.items()})
+        timings = {name: service.timing(self._timeout) for name, service in self._services.items()}
+        return Auxiliaries({name: service.uri for name, service in self._services.items()}, timings)
 
     # --- the loop ---
 
@@ -148,8 +168,13 @@ class Worker:
         bridge.errors.Superseded
             Another worker has taken over the segment.
         """
+        self._pass(0.0)
+        if self._segment.epoch > 1:
+            self._house.tell('WORKER_RESTARTED')  # after the first pass, which finds the clients
         while not self._stopping.is_set():
-            self._pass(_LOOK)
+            self._pass(self._watch.pause(time.perf_counter_ns(), _LOOK))
+            if not self._failure:
+                self._house.tick(self._auxiliaries)
         self._finish()
         if self._failure:
             raise self._failure
@@ -164,7 +189,6 @@ class Worker:
             self._begin(command)
         for _ in range(len(self._held)):
             self._place(*self._held.popleft())
-        self._segment.publish_services_up(sum(h.state(time.perf_counter_ns()) == 'up' for h in self._health.values()))
         return len(commands)
 
     def stop(self) -> None:
@@ -174,7 +198,9 @@ class Worker:
 
     def _finish(self) -> None:
         """Answer everything: what is under way gets a moment to be answered by its services, the rest is aborted."""
-        futures.wait(list(self._under_way.values()), timeout=_GRACE)
+        futures.wait([*self._under_way.values(), *self._house.under_way], timeout=_GRACE)
+        if self._notify and not self._failure:
+            futures.wait([self._house.send('EXPCLEANUP', self._auxiliaries, timeout=_GRACE)], timeout=_GRACE)
         self._auxiliaries.close()  # ends what is still under way, as aborted
         until = time.monotonic() + _GRACE
         while not self._failure and time.monotonic() < until and (self._pass(0.02) or self._held):
@@ -211,9 +237,14 @@ class Worker:
     def _begin(self, command: Command) -> None:
         errand = Errand(command, self._segment)
         try:
-            if command.is_orphan:
-                raise Refused(CODES['IBLB_E_OUTCOME_UNKNOWN'], error_text(CODES['IBLB_E_OUTCOME_UNKNOWN']))
-            name, args = decode_arguments(command.message, command.arguments, command.is_json, command.payload_bytes)
+            try:
+                if command.is_orphan:
+                    raise Refused(CODES['IBLB_E_OUTCOME_UNKNOWN'], error_text(CODES['IBLB_E_OUTCOME_UNKNOWN']))
+                name, errand.args = decode_arguments(
+                    command.message, command.arguments, command.is_json, command.payload_bytes
+                )
+            finally:
+                self._write_command(errand)
             chosen = choose_services(command.services, list(self._services))
             if name in LOCAL or not chosen:
                 errand.gate()
@@ -221,7 +252,7 @@ class Worker:
                 return
             if self._stopping.is_set():
                 raise Refused(CODES['IBLB_E_ABORTED'], 'The worker was stopped before the command was sent.')
-            future = self._auxiliaries.submit(name, *args, services=chosen, gate=errand.gate, timeout=self._timeout)
+            future = self._auxiliaries.submit(name, *errand.args, services=chosen, gate=errand.gate)
         except Refused as refusal:
             self._answer(errand, refusal.code, str(refusal))
         except NotAccepted as refusal:
@@ -237,9 +268,9 @@ class Worker:
         """In the network thread, mostly: the outcomes are there."""
         try:
             outcomes = list(future.result().values())
-            for outcome in outcomes:
-                self._health[outcome.name].note(outcome)
             code, error = core.status_of(outcomes, self._optional)
+            for outcome in outcomes:
+                self._house.learn(outcome, errand.name, errand.args[0] if errand.args else None)
             self._answer(errand, code, error, [service_entry(outcome, errand.name) for outcome in outcomes])
         except NotAccepted as refusal:
             self._not_accepted(errand, refusal.code)
@@ -250,9 +281,11 @@ class Worker:
             self._under_way.pop(errand, None)
 
     def _not_accepted(self, errand: Errand, code: int) -> None:
-        if code == CODES['IBLB_E_SUPERSEDED']:
+        if code in (CODES['IBLB_E_SUPERSEDED'], CODES['IBLB_E_SEGMENT']):
             self._fail(error_for(code))
-        elif code != CODES['IBLB_E_CANCELLED']:
+        elif code == CODES['IBLB_E_CANCELLED']:
+            self._write_outcome(errand, self._body(errand, code, error_text(code)))
+        else:
             self._answer(errand, code, error_text(code))
 
     def _local_entries(self, name: str, chosen: Sequence[str]) -> list[dict[str, Any]]:
@@ -262,7 +295,11 @@ class Worker:
         return [
             {
                 **service_entry(Outcome(service, ok=True, state=NOT_SENT), name),
-                'data': {'name': service, 'uri': self._services[service].uri, **self._health[service].describe(now)},
+                'data': {
+                    'name': service,
+                    'uri': self._services[service].uri,
+                    **self._watch.health[service].describe(now),
+                },
             }
             for service in chosen
         ]
@@ -270,23 +307,30 @@ class Worker:
     # --- the answer ---
 
     def _answer(self, errand: Errand, code: int, error: str, services: list[dict[str, Any]] | None = None) -> None:
-        command = errand.command
-        key = core.command_id(self._segment.id, command.slot, command.request)
         if code:
-            log.info('%s %s: %d %s', key, errand.name, code, error)
-        body = response_body(
-            request=core.shown_request(command.request),
-            command_id=key,
+            log.info('%s %s: %d %s', self._key(errand), errand.name, code, error if errand.name != 'ALYX' else '')
+        body = self._body(errand, code, error, services)
+        self._write_outcome(errand, body)
+        self._place(errand.command, *pack_response(body, self._segment.largest_response))
+
+    def _body(
+        self, errand: Errand, code: int, error: str, services: list[dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        return response_body(
+            request=core.shown_request(errand.command.request),
+            command_id=self._key(errand),
             message=errand.name,
             code=code,
             error=error,
             services=services or [],
-            sent=command.stamp,
+            sent=errand.command.stamp,
             accepted=errand.accepted,
             finished=time.perf_counter_ns(),
             wall=errand.wall,
         )
-        self._place(command, *pack_response(body, self._segment.largest_response))
+
+    def _key(self, errand: Errand) -> str:
+        return core.command_id(self._segment.id, errand.command.slot, errand.command.request)
 
     def _place(self, command: Command, code: int, packed: bytes) -> None:
         try:
@@ -294,3 +338,16 @@ class Worker:
                 self._held.append((command, code, packed))
         except BridgeError as error:
             self._fail(error)
+
+    # --- the journal ---
+
+    def _write_command(self, errand: Errand) -> None:
+        if self._journal:
+            args = errand.args if errand.name != 'ALYX' else ()  # a token
+            services, sent = errand.command.services, errand.command.stamp
+            key = self._key(errand)
+            self._journal.write('command', command_id=key, message=errand.name, services=services, args=args, sent=sent)
+
+    def _write_outcome(self, errand: Errand, body: dict[str, Any]) -> None:
+        if self._journal:
+            self._journal.write('outcome' if errand.command.wants_response else 'notification', **without_token(body))

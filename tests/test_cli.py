@@ -60,7 +60,7 @@ def test_the_test_for_heavy_imports_would_notice_them():
 def test_help_names_every_subcommand(capsys):
     assert main(['--help']) == 0
     out = capsys.readouterr().out
-    for name in ('demo', 'serve', 'send', 'simulate'):
+    for name in ('demo', 'serve', 'send', 'simulate', 'journal', 'bench'):
         assert re.search(rf'^ +{name} ', out, re.MULTILINE)
 
 
@@ -130,6 +130,8 @@ def test_send_without_a_segment_says_so_with_exit_status_3(nowhere):
         ['--services', 'absent.yaml'],
         ['--service', 'a=127.0.0.1', '--service', 'a=127.0.0.1'],
         ['--timeout', 'nan'],
+        ['--journal', 'absent/journal'],
+        ['--service', '_rig=127.0.0.1'],
     ],
 )
 def test_serve_refuses_a_wrong_configuration_in_one_sentence(arguments, nowhere):
@@ -162,6 +164,29 @@ def test_serve_says_what_it_serves_and_ends_with_0_removing_its_segment(worker, 
     assert 'mesoscope: not served: ws://' in log
     assert 'Traceback' not in log
     assert list(nowhere.iterdir()) == []
+
+
+def test_serve_takes_settings_and_a_journal_and_says_farewell_if_asked(nowhere, tmp_path):
+    file, journal = tmp_path / 'remote_devices.yaml', tmp_path / 'journal'
+    file.write_text(
+        'scope: {uri: "ws://127.0.0.1:8888", optional: true, timeout: 5, repeat: []}\n'
+        '_rig: {heartbeat: 60, on_client_lost: {client: stimulus, send: EXPEND, after_s: 60}}\n'
+    )
+    words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig0', '--services', str(file)]
+    with subprocess.Popen(
+        [*words, '--journal', str(journal), '--notify'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout.readline().startswith('READY')
+            done = iblbridge('send', 'rig0', 'EXPINIT')
+            assert done.returncode == 0 and 'IBLB_W_OPTIONAL' not in done.stdout
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+    shown = iblbridge('journal', str(journal))
+    kinds = re.findall(r'(command|outcome) +(EXPINIT|EXPCLEANUP)', shown.stdout)
+    assert kinds == [(kind, message) for message in ('EXPINIT', 'EXPCLEANUP') for kind in ('command', 'outcome')]
 
 
 def test_a_second_worker_is_refused_naming_the_first_with_exit_status_3(worker):

@@ -44,7 +44,14 @@ def test_a_service_is_unknown_up_and_down_as_its_outcomes_tell():
     assert health.state(3 + UNKNOWN_AFTER) == 'unknown'
     health.note(DEAD)
     assert health.state(5) == 'down'
-    assert health.describe(2_000_003) == {'health': 'down', 'age_ms': 2, 'rtt_us': 0, 'last_error': 'no echo'}
+    assert health.describe(2_000_003) == {
+        'health': 'down',
+        'age_ms': 2,
+        'rtt_us': 0,
+        'status': -1,
+        'exp_ref': '',
+        'last_error': 'no echo',
+    }
     health.note(FINE)
     assert health.state(5) == 'up' and not health.error
 
@@ -54,6 +61,52 @@ def test_a_command_that_never_left_says_nothing_about_the_service():
     health.note(FINE)
     health.note(Outcome('ephys', False, 'not_sent', 'too long'))
     assert health.state(5) == 'up'
+
+
+def test_what_was_aborted_before_it_could_be_heard_of_says_nothing_about_the_service():
+    health = Health()
+    health.note(FINE)
+    health.note(Outcome('ephys', False, 'unreachable', 'aborted by EXPINTERRUPT', sent=1, aborted=True))
+    assert (health.state(5), health.error) == ('up', '')
+    health.note(STOPPED)
+    assert (health.state(5), health.error) == ('up', '')
+
+
+def test_status_and_reference_are_what_the_service_said_last():
+    health = Health()
+
+    def answered(message, reply, asked=None):
+        health.note(Outcome('ephys', True, 'answered', '', reply, 0, 1, 2, 3), message, asked)
+        return health.status, health.exp_ref
+
+    assert (health.status, health.exp_ref) == (-1, '')
+    assert answered('EXPINIT', [20]) == (-1, '')
+    assert answered('EXPSTATUS', [0]) == (0, '')
+    assert answered('EXPSTART', ['ref_1', None]) == (0, 'ref_1')
+    assert answered('EXPSTART', [], 'ref_2') == (0, 'ref_2')
+    assert answered('EXPINFO', [20, {'exp_ref': 'ref_3'}]) == (20, 'ref_3')
+    assert answered('EXPINFO', [30, {'main_sync': True}]) == (30, 'ref_3')
+    assert answered('EXPINFO', [0, {'exp_ref': None}]) == (0, '')
+    for nonsense in ([], ['RUNNING'], [True], [-5], [2**40], [None, 7]):
+        assert answered('EXPINFO', nonsense) == (0, '')
+        assert answered('EXPSTATUS', nonsense) == (0, '')
+    health.hear('EXPSTATUS', [30], 7)
+    assert (health.status, health.heard) == (30, 7)
+
+
+def test_what_a_service_says_of_a_token_is_not_kept():
+    health = Health()
+    health.note(
+        Outcome('ephys', False, 'echoed', 'its callback failed with bad token s3cret', sent=1, echoed=2), 'ALYX'
+    )
+    assert health.error and 's3cret' not in health.error
+
+
+def test_a_message_of_its_own_brings_a_service_up():
+    health = Health()
+    health.note(DEAD)
+    health.hear('EXPINTERRUPT', ['disk full'], 9)
+    assert health.state(10) == 'up'
 
 
 def test_a_command_has_one_key_and_the_number_its_client_knows():

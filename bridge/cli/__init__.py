@@ -119,7 +119,7 @@ def on_stdin_end(callback: Callable[[], None]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    from bridge.cli import demo, send, serve, simulate
+    from bridge.cli import bench, demo, doctor, journal, send, serve, simulate
 
     parser = argparse.ArgumentParser(
         prog='iblbridge',
@@ -127,6 +127,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog='Begin with: iblbridge demo',
     )
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
-    for module in (demo, serve, send, simulate):
+    for module in (demo, serve, send, simulate, doctor, journal, bench):
         module.add_parser(subparsers)
     return parser

@@ -120,10 +120,17 @@ def service_table(response: dict[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    result = Table('service', 'address', 'health', 'last error', box=box.SIMPLE_HEAD)
+    from bridge.messages import STATUSES
+
+    head = ('service', 'address', 'health', 'heard', 'status', 'experiment', 'last error')
+    result = Table(*head, box=box.SIMPLE_HEAD)
     for service in response['services']:
         data = service['data']
-        result.add_row(*(Text(str(data.get(key, ''))) for key in ('name', 'uri', 'health', 'last_error')))
+        heard = f'{data["age_ms"] / 1000:.1f} s ago' if data.get('age_ms', -1) >= 0 else 'never'
+        status = next((name for name, number in STATUSES.items() if number == data.get('status')), '')
+        said = (data.get('exp_ref', ''), data.get('last_error', ''))
+        cells = (data.get('name', ''), data.get('uri', ''), data.get('health', ''), heard, status, *said)
+        result.add_row(*(Text(str(cell)) for cell in cells))
     return result
 
 

@@ -27,7 +27,11 @@ def add_parser(subparsers: Any) -> None:
         metavar='NAME',
         help="the rig's name, such as rig0; foreign programs open it by this name",
     )
-    parser.add_argument('--services', metavar='FILE', help='YAML file of "name: uri", as iblrig\'s remote_devices.yaml')
+    parser.add_argument(
+        '--services',
+        metavar='FILE',
+        help='YAML file of "name: uri", as iblrig\'s remote_devices.yaml; settings: bridge/config.py',
+    )
     parser.add_argument(
         '--service',
         action='append',
@@ -38,6 +42,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--timeout', type=float, default=10.0, metavar='S', help='how long a service has for its reply (default 10)'
     )
+    parser.add_argument('--journal', metavar='FILE', help='append every command, outcome and event to this file')
+    parser.add_argument('--notify', action='store_true', help='send EXPCLEANUP to all services at the end')
     parser.add_argument('--remove', action='store_true', help='remove the segment at the end')
     parser.add_argument(
         '--until-eof', action='store_true', help='end also when standard input ends (for programs that start this one)'
@@ -48,7 +54,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; 2 if the configuration is wrong, 3 if the segment can't be had."""
-    from bridge.config import ConfigError, load_services, merge_services, parse_service_option
+    from bridge.config import ConfigError, RigConfig, load_rig, merge_services, parse_service_option
 
     logging.basicConfig(
         stream=sys.stderr,
@@ -56,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
         format='%(asctime)s %(levelname)-7s %(message)s',
     )
     try:
-        from_file = load_services(args.services) if args.services else {}
-        services = merge_services(from_file.values(), map(parse_service_option, args.service))
+        rig = load_rig(args.services) if args.services else RigConfig()
+        services = merge_services(rig.services.values(), map(parse_service_option, args.service))
         if not 0 < args.timeout < 3600:
             raise ConfigError(f'--timeout: {args.timeout:g} is not a number of seconds between 0 and 3600.')
     except ConfigError as e:
@@ -66,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
     from bridge.cli import exit_status, on_stdin_end, on_stop_signals
     from bridge.errors import BridgeError
+    from bridge.journal import Journal
     from bridge.worker import Worker
 
     stopped_by: list[str] = []
@@ -76,9 +83,25 @@ def run(args: argparse.Namespace) -> int:
         if worker is not None:
             worker.stop()
 
+    try:
+        journal = Journal(args.journal) if args.journal else None
+    except OSError as e:
+        print(
+            f'iblbridge serve: --journal: {args.journal}: {e.strerror}; name a file in a writable folder.',
+            file=sys.stderr,
+        )
+        return 2
     on_stop_signals(stop)
     try:
-        worker = Worker(args.segment, list(services.values()), timeout=args.timeout)
+        worker = Worker(
+            args.segment,
+            list(services.values()),
+            timeout=args.timeout,
+            heartbeat=rig.heartbeat,
+            on_client_lost=rig.on_client_lost,
+            notify=args.notify,
+            journal=journal,
+        )
         try:
             log.info('segment %s: %s', args.segment, worker.path)
             for service in services.values():
@@ -96,5 +119,8 @@ def run(args: argparse.Namespace) -> int:
     except BridgeError as e:
         print(f'iblbridge serve: {e.text}', file=sys.stderr)
         return exit_status(e.code)
+    finally:
+        if journal is not None:
+            journal.close()
     log.info('stopped by %s', stopped_by[0] if stopped_by else 'itself')
     return 0

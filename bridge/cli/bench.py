@@ -1,0 +1,240 @@
+"""``iblbridge bench``: how long one command takes, beside the bare exchange of the same datagrams.
+
+Three ways to have a command carried out by all services, taking turns in one run, so that whatever else the computer
+does meets all of them:
+
+=======  ================================================================================================
+bare     asyncio, one datagram protocol a service: command out; echo and reply in; confirmation out
+submit   `Auxiliaries.submit`, from a calling thread to the outcomes
+worker   `Client.call`: C library, shared memory, ``iblbridge serve`` in a process of its own, and back
+=======  ================================================================================================
+
+First with one service as laboratories run it (iblutil's, as ``iblbridge simulate``), whose own time both share; then
+with services that take next to none, one small C program (or, without a C compiler, a Python one). The pause after
+replies is 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+BLOCK = 25  # commands in a row before the next way has its turn
+
+PYTHON_RESPONDER = """
+import selectors, socket, sys
+selector = selectors.DefaultSelector()
+for _ in range(int(sys.argv[1])):
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.bind(('127.0.0.1', 0))
+    print(one.getsockname()[1], end=' ')
+    selector.register(one, selectors.EVENT_READ)
+print(flush=True)
+selector.register(sys.stdin, selectors.EVENT_READ)
+while True:
+    for key, _ in selector.select():
+        if key.fileobj is sys.stdin:
+            raise SystemExit
+        datagram, address = key.fileobj.recvfrom(65536)
+        if datagram.endswith(b' '):
+            key.fileobj.sendto(datagram, address)
+            key.fileobj.sendto(datagram.rstrip(), address)
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the subcommand."""
+    parser = subparsers.add_parser(
+        'bench',
+        help='measure how long a command takes on this computer',
+        description='Measure one command to 1, 2, 4 and 8 services beside the bare exchange of the same datagrams.',
+    )
+    parser.add_argument('--services', default='1,2,4,8', metavar='N,N', help='how many services (default 1,2,4,8)')
+    parser.add_argument('--commands', type=int, default=500, metavar='N', help='of each kind (default 500)')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print; 2 for numbers that make no sense."""
+    numbers = [int(n) for n in args.services.split(',') if n.strip().isdecimal()]
+    if not numbers or not all(1 <= n <= 64 for n in numbers) or args.commands < 1:
+        print('iblbridge bench: --services takes numbers from 1 to 64, --commands one above 0', file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        responder = _responder(folder)
+        print(f'responder: {"C" if len(responder) == 1 else "Python"}; {args.commands} commands each; median (p99), µs')
+        print('services           bare                submit                      worker')
+        print(row('iblutil, 1', measure(_stock(), args.commands, folder)), flush=True)
+        for count in numbers:
+            print(row(f'fast, {count}', measure(_running(responder, count), args.commands, folder)), flush=True)
+    return 0
+
+
+def row(name: str, times: dict[str, list[float]]) -> str:
+    """Return one line of the table, from s."""
+    bare = statistics.median(times['bare'])
+    cells = []
+    for way, took in times.items():
+        ordered = sorted(took)
+        median, p99 = statistics.median(took), ordered[min(len(ordered) * 99 // 100, len(ordered) - 1)]
+        ratio = '' if way == 'bare' else f' {median / bare:5.2f} x'
+        cells.append(f'{median * 1e6:7.0f} ({p99 * 1e6:6.0f}){ratio}')
+    return f'{name:10s} ' + '   '.join(cells)
+
+
+def measure(services: AbstractContextManager[list[int]], commands: int, folder: str) -> dict[str, list[float]]:
+    """Return the times of the three ways, s; `services` gives their ports."""
+    with ExitStack() as stack:
+        uris = [f'udp://127.0.0.1:{port}' for port in stack.enter_context(services)]
+        ways: dict[str, Callable[[], float]] = {
+            'bare': stack.enter_context(_bare(uris)),
+            'submit': stack.enter_context(_submit(uris)),
+            'worker': stack.enter_context(_worker(uris, folder)),
+        }
+        for way in ways.values():
+            for _ in range(20):
+                way()
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        while len(times['worker']) < commands:
+            for name, way in ways.items():
+                times[name] += [way() for _ in range(min(BLOCK, commands - len(times[name])))]
+    return times
+
+
+class _Exchange(asyncio.DatagramProtocol):
+    """The bare exchange with one service."""
+
+    def __init__(self) -> None:
+        self.turn = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def begin(self) -> asyncio.Future[None]:
+        self.turn = self.turn % 100 + 1
+        self.command = b'[1, null]' + b' ' * self.turn
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.transport.sendto(self.command)
+        return self.done
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        if data != self.command and not self.done.done():
+            self.transport.sendto(data)
+            self.done.set_result(None)
+
+
+@contextmanager
+def _bare(uris: list[str]) -> Iterator[Callable[[], float]]:
+    loop = asyncio.SelectorEventLoop()
+    ports = [int(uri.rpartition(':')[2]) for uri in uris]
+    made = [
+        loop.run_until_complete(loop.create_datagram_endpoint(_Exchange, remote_addr=('127.0.0.1', port)))
+        for port in ports
+    ]
+
+    async def once() -> float:
+        started = time.perf_counter()
+        waiting = [protocol.begin() for _, protocol in made]
+        for future in waiting:
+            await future
+        return time.perf_counter() - started
+
+    try:
+        yield lambda: loop.run_until_complete(once())
+    finally:
+        for transport, _ in made:
+            transport.close()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+@contextmanager
+def _submit(uris: list[str]) -> Iterator[Callable[[], float]]:
+    from bridge.auxiliaries import Auxiliaries
+
+    auxiliaries = Auxiliaries({f's{i}': uri for i, uri in enumerate(uris)})
+    auxiliaries.timing.reply_gap = 0.0
+
+    def once() -> float:
+        started = time.perf_counter()
+        outcomes = auxiliaries.submit('EXPINIT').result(20)
+        took = time.perf_counter() - started
+        assert all(outcome.ok for outcome in outcomes.values())
+        return took
+
+    try:
+        yield once
+    finally:
+        auxiliaries.close()
+
+
+@contextmanager
+def _worker(uris: list[str], folder: str) -> Iterator[Callable[[], float]]:
+    from bridge.client import Client
+
+    segment = f'bench-{os.getpid()}'
+    services = Path(folder) / 'services.yaml'
+    services.write_text(''.join(f's{i}: {{uri: "{uri}", reply_gap: 0}}\n' for i, uri in enumerate(uris)))
+    serve = ('serve', '--segment', segment, '--services', str(services), '--remove')
+    with _child('worker', *serve), Client(segment, timeout=5.0) as client:
+
+        def once() -> float:
+            started = time.perf_counter()
+            client.call('EXPINIT')
+            return time.perf_counter() - started
+
+        yield once
+
+
+@contextmanager
+def _child(name: str, *arguments: str) -> Iterator[list[str]]:
+    """Run a command of ours; gives what it says behind READY."""
+    from bridge.cli.children import Child
+
+    child = Child(name, *arguments)
+    try:
+        until = time.monotonic() + 30
+        while not child.ready:
+            if child.process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(child.report())
+            time.sleep(0.01)
+        yield child.ready
+    finally:
+        child.end()
+
+
+@contextmanager
+def _stock() -> Iterator[list[int]]:
+    with _child('service', 'simulate', '--name', 'service', '--port', '0') as (_, uri):
+        yield [int(uri.rpartition(':')[2])]
+
+
+def _responder(folder: str) -> list[str]:
+    """Return the command that starts the services; a C program if there is a compiler."""
+    compiler, program = shutil.which('cc') or shutil.which('gcc'), str(Path(folder) / 'responder')
+    source = str(Path(__file__).with_name('responder.c'))
+    if compiler and not subprocess.run([compiler, '-O2', source, '-o', program], check=False).returncode:
+        return [program]
+    return [sys.executable, '-c', PYTHON_RESPONDER]
+
+
+@contextmanager
+def _running(responder: list[str], count: int) -> Iterator[list[int]]:
+    with subprocess.Popen(
+        [*responder, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stdin
+        yield [int(port) for port in process.stdout.readline().split()]
+        process.stdin.close()
+        process.wait(5)

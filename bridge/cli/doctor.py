@@ -1,0 +1,169 @@
+"""``iblbridge doctor``: what segments there are, who holds them, what is stale; and the removal of what nobody owns."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bridge.doctor import Report
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the subcommand."""
+    parser = subparsers.add_parser(
+        'doctor',
+        help='list the segments, who holds them and what is stale; remove what nobody owns',
+        description='List the segments of this user, their workers, their clients, and what is stale or damaged.',
+        epilog='Exit status: 0 all is well, 1 something is stale or damaged, 2 misuse.',
+    )
+    parser.add_argument(
+        '--clean',
+        action='store_true',
+        help='remove the segments that nobody holds; what a worker or client holds, if only stopped, is left',
+    )
+    parser.add_argument('--json', action='store_true', help='print one JSON object')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look, clean if told so, look again, show; 1 if something is (still) wrong."""
+    from bridge import doctor
+    from bridge.errors import BridgeError, Misuse
+
+    removed: list[str] = []
+    left: list[dict[str, str]] = []
+    try:
+        reports, ignored = doctor.survey()
+        if args.clean:
+            removed, left = clean(reports)
+            reports, ignored = doctor.survey()
+    except Misuse as e:
+        print(f'iblbridge doctor: {e.text}', file=sys.stderr)
+        return 2
+    except BridgeError as e:
+        if e.name != 'IBLB_E_NO_SEGMENT':
+            print(f'iblbridge doctor: {e.text}', file=sys.stderr)
+            return 1
+        reports, ignored = [], []
+    healthy = not any(report.findings for report in reports)
+    result = {'directory': doctor.directory_name(), 'healthy': healthy, 'removed': removed, 'left': left}
+    if args.json:
+        print(json.dumps({**result, 'ignored': ignored, 'segments': [as_json(report) for report in reports]}))
+    else:
+        show(result, reports, ignored)
+    return 0 if healthy else 1
+
+
+def clean(reports: list[Report]) -> tuple[list[str], list[dict[str, str]]]:
+    """Remove what nobody owns; return the names of what was removed, and what was left, with the reasons."""
+    from bridge import doctor
+    from bridge.errors import BridgeError
+
+    removed, left = [], []
+    for report in reports:
+        try:
+            doctor.clean(report.name)
+            removed.append(report.name)
+        except BridgeError as e:
+            if e.name != 'IBLB_E_NO_SEGMENT':  # else somebody was faster
+                left.append({'name': report.name, 'why': e.text})
+    return removed, left
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return a report as plain values."""
+    return {
+        **report._asdict(),
+        'slots': [slot._asdict() for slot in report.slots],
+        'services': list(report.services),
+        'findings': report.findings,
+    }
+
+
+def show(result: dict[str, Any], reports: list[Report], ignored: list[str]) -> None:
+    """Print for people."""
+    from rich.console import Console
+
+    from bridge.cli.send import PIPE_WIDTH
+
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    for name in result['removed']:
+        console.print(f'removed {name}')
+    for row in result['left']:
+        console.print(f'left {row["name"]}: {row["why"]}')
+    for report in reports:
+        console.print(summary(report), soft_wrap=True)
+        if report.slots:
+            console.print(slot_table(report))
+        for finding in report.findings:
+            console.print(f'  ! {finding}', soft_wrap=True)
+    if ignored:
+        console.print(f'not looked at: {", ".join(map(repr, ignored))}', soft_wrap=True)
+    what = 'all is well' if result['healthy'] else 'something is to be done, see the lines with "!"'
+    console.print(
+        f'{result["directory"]}: {len(reports) or "no"} segment{"s"[len(reports) == 1 :]}; {what}', soft_wrap=True
+    )
+
+
+def summary(report: Report) -> str:
+    """Return one line about a file."""
+    parts = [f'{report.name}: {report.bytes / 1e6:.1f} MB']
+    if report.kind != 'segment':
+        parts.append(report.kind)
+    worker = report.worker
+    if report.size:
+        process = process_name(worker['pid'], worker['process'])
+        parts.append(f'served by process {process} for {age(worker["age"])}' if report.worker_alive else 'no worker')
+        if report.worker_alive and report.services:
+            parts.append(f'services: {report.services_up} of {len(report.services)} up ({", ".join(report.services)})')
+        parts.append(f'slots: {len(report.slots)} of {report.size} taken')
+        parts.append(f'version {version(report.library)}')
+    if report.layout:
+        parts.append(f'layout {report.layout}')
+    if report.boot == 'another':
+        parts.append('of another boot')
+    return ', '.join(parts)
+
+
+def slot_table(report: Report) -> Table:
+    """Return the slots that are not free: one row each."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table('slot', 'client', 'process', 'since', 'pending', 'state', box=box.SIMPLE_HEAD)
+    for slot in report.slots:
+        state = ('' if slot.state == 'claimed' else f'{slot.state}, ') + ('alive' if slot.alive else 'gone')
+        pending = str(slot.pending) if slot.pending >= 0 else '?'
+        result.add_row(
+            *map(
+                Text,
+                (str(slot.number), slot.client, process_name(slot.pid, slot.process), age(slot.age), pending, state),
+            )
+        )
+    return result
+
+
+def process_name(pid: int, name: str) -> str:
+    """Return "4242 (python3)"."""
+    return f'{pid} ({name})' if name else str(pid)
+
+
+def age(seconds: float | None) -> str:
+    """Return how long ago, for people."""
+    if seconds is None:
+        return '?'
+    for unit, size in (('d', 86400), ('h', 3600), ('min', 60)):
+        if seconds >= 2 * size:
+            return f'{seconds / size:.0f} {unit}'
+    return f'{seconds:.0f} s'
+
+
+def version(number: int) -> str:
+    """Return 10203 as 1.2.3."""
+    return f'{number // 10000}.{number // 100 % 100}.{number % 100}'

@@ -1,0 +1,308 @@
+"""What lies in the segment directory, who owns it, and the removal of what nobody owns.
+
+The C side (``iblbw_inspect``, ``iblbw_clean``) reads files and asks the kernel who holds which lock; here its numbers
+become `Report`, and a report becomes findings: sentences that say what is wrong and what to do. Nothing is decided from
+process ids, which are recycled; and nothing is removed because it looks dead: `clean` takes every lock that an owner
+could hold before it unlinks a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bridge.errors import BridgeError, check, error_for
+from bridge.native import CODES, ffi, last_error, lib, text_of
+
+_MOST_SLOTS = 64
+_SERVICES_BYTES = 16 << 10
+_SLOT_STATES = {0: 'free', 1: 'claimed', 2: 'quarantined'}
+
+
+class Slot(NamedTuple):
+    """A slot that somebody holds, or held.
+
+    Attributes
+    ----------
+    number : int
+        Which it is, from 0.
+    state : str
+        ``claimed``, ``quarantined`` or ``damaged``.
+    alive : bool
+        Its owner lives, if only stopped.
+    client, process : str
+        The client's name; the name of the process that has its pid now.
+    pid : int
+        As the client wrote it.
+    age : float or None
+        s since it was claimed; None: not in this boot.
+    pending : int
+        Commands without an answer; -1: the ring makes no sense.
+    """
+
+    number: int
+    state: str
+    alive: bool
+    client: str
+    process: str
+    pid: int
+    age: float | None
+    pending: int
+
+
+class Report(NamedTuple):
+    """One file of the segment directory.
+
+    Attributes
+    ----------
+    name : str
+        The file's name.
+    kind : str
+        ``segment``; ``half-made``: of a worker that makes one or died while it did; ``foreign``: it does not begin as
+        a segment does.
+    code : int
+        What `bridge.Client` would meet: 0, or a negative status.
+    sentence : str
+        Why, if it is not 0.
+    bytes : int
+        Size of the file.
+    locks : int
+        How many locks are held; with 0 it has no owner.
+    worker_alive : bool
+        A worker holds it, if only stopped.
+    worker : dict
+        ``pid``, ``process``, ``age`` (s or None), ``epoch`` of the worker that holds it, or held it last.
+    boot : str
+        ``this``, ``another`` or ``unknown``.
+    layout, library : int
+        Versions; 0: unknown.
+    services : list of str
+        Names, in configured order.
+    services_up : int
+        How many of them answered lately.
+    size : int
+        How many slots there are.
+    slots : list of Slot
+        Those that are not free.
+    """
+
+    name: str
+    kind: str
+    code: int
+    sentence: str
+    bytes: int = 0
+    locks: int = 0
+    worker_alive: bool = False
+    worker: dict[str, Any] = {}
+    boot: str = 'unknown'
+    layout: int = 0
+    library: int = 0
+    services: Sequence[str] = ()
+    services_up: int = 0
+    size: int = 0
+    slots: Sequence[Slot] = ()
+
+    @property
+    def has_owner(self) -> bool:
+        """bool: somebody holds a lock of it."""
+        return self.locks > 0
+
+    @property
+    def findings(self) -> list[str]:
+        """List of str: What is wrong with it; empty if nothing is."""
+        return findings(self)
+
+
+def directory() -> Path:
+    """Return where the segments of this user are.
+
+    Raises
+    ------
+    bridge.errors.BridgeError
+        ``IBLB_E_NO_SEGMENT``: there is no such directory yet; ``IBLB_E_PERMISSION``: it is not ours alone.
+    """
+    buffer = ffi.new('char[]', 1024)
+    check(lib.iblbw_directory(buffer, 1024))
+    return Path(bytes(ffi.string(buffer)).decode())
+
+
+def directory_name() -> str:
+    """Return the same without judging it."""
+    return text_of(lib.iblbw_directory)
+
+
+def inspect(name: str) -> Report:
+    """Look at one file of the directory.
+
+    Parameters
+    ----------
+    name : str
+        The segment's name, or that of a half-made one.
+
+    Returns
+    -------
+    Report
+        One that cannot be read is reported with the reason as its `sentence`.
+
+    Raises
+    ------
+    bridge.errors.BridgeError
+        ``IBLB_E_NO_SEGMENT``: it is not there (any more).
+    """
+    raw, slots = ffi.new('struct iblbw_report *'), ffi.new('struct iblbw_slot_report[]', _MOST_SLOTS)
+    services = ffi.new('char[]', _SERVICES_BYTES)
+    half_made = lib.iblbw_kind(name.encode()) == 2
+    code = lib.iblbw_inspect(name.encode(), raw, slots, services, _SERVICES_BYTES)
+    if code == CODES['IBLB_E_NO_SEGMENT']:
+        raise error_for(code, last_error())
+    if code:
+        return Report(name, 'half-made' if half_made else 'segment', code, last_error())
+    now = float(_clock_ns())
+    same_boot = bool(raw.same_boot)
+    return Report(
+        name=name,
+        kind='half-made' if half_made else 'segment' if raw.is_segment else 'foreign',
+        code=0 if half_made else raw.code,
+        sentence='' if half_made else _text(raw.sentence),
+        bytes=raw.bytes,
+        locks=raw.locks,
+        worker_alive=bool(raw.worker_alive),
+        worker={
+            'pid': raw.worker_pid,
+            'process': _text(raw.worker_name),
+            'age': _age(raw.worker_since, now, same_boot),
+            'epoch': raw.epoch,
+        },
+        boot='unknown' if not raw.slots else 'this' if same_boot else 'another',
+        layout=raw.layout_version,
+        library=raw.library_version,
+        services=_text(services, keep='\n').splitlines(),
+        services_up=raw.services_up,
+        size=raw.slots,
+        slots=[_slot(i, slots[i], now, same_boot) for i in range(raw.slots) if slots[i].state or slots[i].alive],
+    )
+
+
+def survey() -> tuple[list[Report], list[str]]:
+    """Look at everything in the directory.
+
+    Returns
+    -------
+    reports : list of Report
+        Sorted by name.
+    ignored : list of str
+        What cannot be a segment, by its name or because it is no file.
+
+    Raises
+    ------
+    bridge.errors.BridgeError
+        As `directory`.
+    """
+    reports, ignored = [], []
+    for path in sorted(directory().iterdir()):
+        name = path.name
+        if not name.isascii() or not lib.iblbw_kind(name.encode()) or path.is_symlink() or not path.is_file():
+            ignored.append(name)
+            continue
+        try:
+            reports.append(inspect(name))
+        except BridgeError:  # removed since it was listed
+            continue
+    return reports, ignored
+
+
+def clean(name: str) -> None:
+    """Remove a file that provably has no owner.
+
+    Parameters
+    ----------
+    name : str
+        The segment's name, or that of a half-made one.
+
+    Raises
+    ------
+    bridge.errors.BridgeError
+        It was left alone; the sentence says why.
+    """
+    check(lib.iblbw_clean(name.encode()))
+
+
+def findings(report: Report) -> list[str]:
+    """Return what is wrong with a file, in sentences.
+
+    Parameters
+    ----------
+    report : Report
+        What was seen.
+
+    Returns
+    -------
+    list of str
+        Empty if all is well.
+    """
+    if report.kind == 'half-made':
+        return [] if report.has_owner else ['A worker died while it made this segment. Remove it with --clean.']
+    if report.kind == 'foreign':
+        return [
+            report.sentence if report.has_owner else f'{report.name} is not a segment, or one that was overwritten.'
+        ]
+    found = [report.sentence] if report.code else []
+    if report.boot == 'this' and not report.code and not report.worker_alive:
+        found.append(
+            'No worker serves it; the commands of its clients wait. Start one: '
+            f'iblbridge serve --segment {report.name}.'
+            if report.has_owner
+            else 'It has no worker and no clients. The next worker takes it over, or remove it with --clean.'
+        )
+    for slot in report.slots if report.boot == 'this' else ():
+        found.extend(f'Slot {slot.number} ({slot.client}): {said}' for said in _slot_findings(slot))
+    return found
+
+
+def _slot_findings(slot: Slot) -> list[str]:
+    found = []
+    if slot.state == 'quarantined':
+        found.append(
+            'the worker found nonsense in its rings. Look for a memory error in that program; it must open again.'
+        )
+    elif slot.state == 'damaged':
+        found.append('it is in no known state.')
+    elif slot.pending < 0:
+        found.append('its command ring makes no sense.')
+    if not slot.alive:
+        found.append(
+            f'its client is gone, {max(slot.pending, 0)} of its commands have no answer yet. A worker frees it.'
+        )
+    return found
+
+
+def _slot(number: int, raw: Any, now: float, same_boot: bool) -> Slot:
+    state = _SLOT_STATES.get(raw.state, 'damaged')
+    return Slot(
+        number=number,
+        state=state,
+        alive=bool(raw.alive),
+        client=_text(raw.client),
+        process=_text(raw.process),
+        pid=raw.pid,
+        age=_age(raw.since, now, same_boot),
+        pending=raw.pending,
+    )
+
+
+def _clock_ns() -> float:
+    now = ffi.new('double *')
+    lib.iblb_clock_ns(now)
+    return float(now[0])
+
+
+def _age(since: int, now: float, same_boot: bool) -> float | None:
+    """Return s; None if the stamp cannot be of this boot."""
+    return (now - since) / 1e9 if same_boot and 0 < since <= now else None
+
+
+def _text(raw: Any, keep: str = '') -> str:
+    """Return somebody else's text, fit for a terminal."""
+    text = bytes(ffi.string(raw)).decode('utf-8', 'replace')
+    return ''.join(c if c.isprintable() or c in keep else '?' for c in text)

@@ -1,0 +1,170 @@
+"""What the worker does besides carrying out commands: health, events, heartbeats, lost clients.
+
+What is due is decided in `watch`; here it is done. `Housekeeping.heard` and `Housekeeping.learn` are called by the
+network thread, `tick` by the worker's loop. None of them waits for anything.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bridge.config import ClientLost
+from bridge.errors import BridgeError
+from bridge.exchange import ALYX, MESSAGE_NUMBERS
+from bridge.journal import Journal, without_token
+from bridge.messages import EVENTS, event_body, response_body, service_entry
+from bridge.outcomes import Outcome
+from bridge.segment import Segment
+from bridge.watch import Watch
+
+if TYPE_CHECKING:
+    from bridge.auxiliaries import Auxiliaries
+
+log = logging.getLogger(__name__)
+
+_NAMES = {number: name for name, number in MESSAGE_NUMBERS.items()}
+
+
+class Housekeeping:
+    """Everything that the worker says and does by itself.
+
+    Parameters
+    ----------
+    segment : Segment
+        Where events go.
+    watch : Watch
+        Decides.
+    journal : Journal or None
+        Where events and commands of our own are written down.
+    fail : callable
+        Called with the exception that says that this worker has to stop.
+
+    Attributes
+    ----------
+    under_way : set of concurrent.futures.Future
+        Commands of our own, heartbeats not among them, that have no outcome yet.
+    """
+
+    def __init__(
+        self, segment: Segment, watch: Watch, journal: Journal | None, fail: Callable[[BaseException], None]
+    ) -> None:
+        self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
+        self._numbers = itertools.count(1)
+        self.under_way: set[Future[dict[str, Outcome]]] = set()
+
+    # In the network thread
+
+    def heard(self, service: str, event: int, data: list[Any]) -> None:
+        """Take a message that a service sent by itself."""
+        now = time.perf_counter_ns()
+        name = _NAMES.get(event, '')
+        self._watch.health[service].hear(name, data, now)
+        if name:
+            self.tell(name, service=service, data=data)
+        else:  # an error that answers no command
+            about = data[1] if data and data[1] != ALYX else 'ALYX'
+            log.warning('%s reports an error: %s', service, data[0] if about != 'ALYX' else about)
+        self._turn(service, now)
+
+    def learn(self, outcome: Outcome, message: str, asked: Any = None) -> None:
+        """Learn from what a service did with a command; `asked` is the command's first argument."""
+        now = time.perf_counter_ns()
+        self._watch.health[outcome.name].note(outcome, message, asked)
+        self._turn(outcome.name, now)
+
+    def _turn(self, service: str, now: int) -> None:
+        if event := self._watch.turn(service, now):
+            error = self._watch.health[service].error if event == 'SERVICE_DOWN' else ''
+            log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
+            self._segment.publish_services_up(self._watch.up(now))
+            self.tell(event, service=service, data=[error] if error else [])
+
+    # From any thread
+
+    def tell(self, event: str, *, service: str = '', client: str = '', data: Sequence[Any] = ()) -> None:
+        """Give an event to the clients that want it, and to the journal."""
+        body = event_body(
+            event,
+            service=service,
+            client=client,
+            data=data,
+            time=time.perf_counter_ns(),
+            wall=datetime.now().astimezone(),
+        )
+        if self._journal:
+            self._journal.write('event', **without_token(body))
+        try:
+            self._segment.publish_event(EVENTS[event], body)
+        except BridgeError as error:
+            self._fail(error)
+
+    # In the worker's loop
+
+    def tick(self, auxiliaries: Auxiliaries) -> None:
+        """Do what is due."""
+        now = time.perf_counter_ns()
+        for client in self._segment.lost_clients():
+            log.warning('client %s died without closing', client)
+            self.tell('CLIENT_LOST', client=client)
+            self._watch.lost(client, now)
+        for rule in self._watch.due(now, self._segment.is_attached):
+            self._send_for(rule, auxiliaries)
+        for service in self._watch.heartbeats(now):
+            self._ask(service, auxiliaries)
+        self._segment.publish_services_up(self._watch.up(now))
+
+    def _ask(self, service: str, auxiliaries: Auxiliaries) -> None:
+        """Send a heartbeat."""
+
+        def done(future: Future[dict[str, Outcome]]) -> None:
+            self._watch.beaten(service)
+            if not future.exception():
+                self.learn(future.result()[service], 'EXPSTATUS')
+
+        auxiliaries.submit('EXPSTATUS', 0, services=[service], quiet=True).add_done_callback(done)
+
+    def _send_for(self, rule: ClientLost, auxiliaries: Auxiliaries) -> None:
+        """Send what the configuration says for a client that is gone."""
+        log.warning('%s is sent to all services, as client %s did not come back', rule.send, rule.client)
+        self.send(rule.send, auxiliaries, client=rule.client)
+
+    def send(
+        self, message: str, auxiliaries: Auxiliaries, *, client: str = '', timeout: float | None = None
+    ) -> Future[dict[str, Outcome]]:
+        """Send a message of our own to all services, and write down what became of it."""
+        key = f'{self._segment.id:016x}-worker-{next(self._numbers)}'
+        sent = time.perf_counter_ns()
+        if self._journal:
+            self._journal.write(
+                'command', command_id=key, message=message, services='', args=[], sent=sent, client=client
+            )
+
+        def done(future: Future[dict[str, Outcome]]) -> None:
+            outcomes = [] if future.exception() else list(future.result().values())
+            for outcome in outcomes:
+                self.learn(outcome, message)
+            failed = '; '.join(f'{outcome.name}: {outcome.error}' for outcome in outcomes if not outcome.ok)
+            if self._journal:
+                body = response_body(
+                    request=0,
+                    command_id=key,
+                    message=message,
+                    code=0,
+                    error=failed,
+                    services=[service_entry(outcome, message) for outcome in outcomes],
+                    sent=sent,
+                    finished=time.perf_counter_ns(),
+                )
+                self._journal.write('outcome', **body)
+            self.under_way.discard(future)
+
+        future = auxiliaries.submit(message, timeout=timeout)
+        self.under_way.add(future)
+        future.add_done_callback(done)
+        return future

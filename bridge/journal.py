@@ -1,0 +1,188 @@
+"""The journal: what was commanded and what became of it, as JSON Lines, one object a line.
+
+Every entry has ``kind``, ``time`` (ns of the segment's clock) and ``wall`` (ISO 8601 with offset); what else, by kind:
+
+============  =========================================================================================================
+command       ``command_id``, ``message``, ``services`` (as addressed, "" for all), ``args``, ``sent``
+outcome       the response body as in iblbridge.h, with the same ``command_id``
+notification  the same, of a command that nobody waits for
+event         the event's body as in iblbridge.h: ``event``, ``service``, ``client``, ``data``
+gap           ``lost``: so many entries are missing here, because the disk was full or too slow
+============  =========================================================================================================
+
+Rules:
+
+- Writing never holds up the dispatch: `Journal.write` puts into a bounded queue, a thread of its own does the rest.
+- Each line is handed to the system as soon as the thread gets it, so a kill loses at most what was in the queue; once a
+  second it is brought to the disk. A line that was torn by a crash ends at the next start; readers skip it.
+- When the disk or the queue is full, that is said (once a minute), counted, and the rig goes on.
+- Tokens are never written: of an ALYX message neither arguments, nor data, nor errors that might quote them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+DEPTH = 10_000  # entries in the queue
+SYNC_EVERY = 1.0  # s
+SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
+_LEFT_OUT = '(not written: may hold a token)'
+
+
+class Journal:
+    """Appends entries to a file, in a thread of its own.
+
+    Parameters
+    ----------
+    path : str or Path
+        Made if there is none.
+    depth : int
+        How many entries may wait for the disk.
+
+    Attributes
+    ----------
+    lost : int
+        How many entries could not be written so far.
+
+    Raises
+    ------
+    OSError
+        The file can't be opened.
+    """
+
+    def __init__(self, path: str | Path, depth: int = DEPTH) -> None:
+        self.path = Path(path)
+        self.lost = 0
+        self._gap = 0  # lost since the last entry that was written
+        self._quiet_until = -SAY_EVERY
+        self._counting = threading.Lock()
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, 'O_CLOEXEC', 0), 0o600)
+        self._torn = not _ends_with_newline(self._file)
+        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(depth)
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name='journal', daemon=True)
+        self._thread.start()
+
+    def write(self, kind: str, **entry: Any) -> None:
+        """Append an entry; returns at once, never raises. What is passed must not be changed afterwards."""
+        now, wall = time.perf_counter_ns(), datetime.now().astimezone().isoformat(timespec='milliseconds')
+        try:
+            if self._closed:
+                raise queue.Full
+            self._queue.put_nowait({'kind': kind, **entry, 'time': now, 'wall': wall})
+        except queue.Full:
+            self._lose('more comes than the disk takes')
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Write what is queued and close the file; takes `timeout` (s) at most. Harmless twice."""
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(queue.Full):
+                self._queue.put(None, timeout=timeout)
+            self._thread.join(timeout)
+
+    def _lose(self, reason: str) -> None:
+        with self._counting:
+            self.lost += 1
+            self._gap += 1
+            silent = time.monotonic() < self._quiet_until
+            if not silent:
+                self._quiet_until = time.monotonic() + SAY_EVERY
+        if not silent:
+            log.error('the journal %s can not be written: %s; the rig goes on without', self.path, reason)
+
+    def _run(self) -> None:
+        synced = time.monotonic()
+        dirty = False
+        while True:
+            try:
+                entry = self._queue.get(timeout=SYNC_EVERY if dirty else None)
+                if entry is None:
+                    break
+                self._append(entry)
+                dirty = True
+            except queue.Empty:
+                pass
+            if dirty and time.monotonic() - synced >= SYNC_EVERY:
+                self._sync()
+                synced, dirty = time.monotonic(), False
+        self._sync()
+        os.close(self._file)
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        try:
+            if gap := self._gap:
+                self._put({'kind': 'gap', 'lost': gap, 'time': entry['time'], 'wall': entry['wall']})
+                with self._counting:
+                    self._gap -= gap
+            self._put(entry)
+        except Exception as error:  # a full disk, an entry that JSON can't say
+            self._lose(str(error))
+
+    def _put(self, entry: dict[str, Any]) -> None:
+        data = b'\n' * self._torn + json.dumps(entry, default=str).encode() + b'\n'
+        while data:
+            written = os.write(self._file, data)
+            self._torn = not data[:written].endswith(b'\n')
+            data = data[written:]
+
+    def _sync(self) -> None:
+        with contextlib.suppress(OSError):  # a pipe, or a disk whose fault the next write reports
+            os.fsync(self._file)
+
+
+def without_token(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a response or event body as it may be written down: of an ALYX message without data and errors."""
+    if 'ALYX' not in (body.get('message'), body.get('event')):
+        return body
+    body = {key: _LEFT_OUT if key == 'error' and value else value for key, value in body.items()}
+    if 'data' in body:
+        body['data'] = {}
+    if 'services' in body:
+        body['services'] = [
+            {**service, 'data': {}, 'error': service['error'] and _LEFT_OUT} for service in body['services']
+        ]
+    return body
+
+
+def read(path: str | Path) -> Iterator[dict[str, Any] | int]:
+    """Yield the entries of a journal in order, and the number of each line that is none (torn by a crash).
+
+    Raises
+    ------
+    OSError
+        The file can't be read.
+    """
+    with open(path, 'rb') as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                entry = None
+            yield entry if isinstance(entry, dict) and isinstance(entry.get('kind'), str) else number
+
+
+def _ends_with_newline(file: int) -> bool:
+    """Tell whether the last line of a file is whole; also if it is empty, or no file of the usual kind."""
+    try:
+        size = os.lseek(file, 0, os.SEEK_END)
+        if not size:
+            return True
+        os.lseek(file, size - 1, os.SEEK_SET)
+        return os.read(file, 1) == b'\n'
+    except OSError:
+        return True

@@ -1,0 +1,83 @@
+"""Programs in processes of their own, to be stopped and killed: workers and clients of the tests' segments."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SLOTS_OFFSET = 4096 + 128 * 128  # layout.h
+SEGMENT = """
+import sys, time
+from bridge.segment import Segment
+segment = Segment(sys.argv[1], slots=int(sys.argv[2]) if sys.argv[2:] else 0)
+print('ready', segment.path, flush=True)
+while True:
+    segment.take(0.05)
+"""
+WORKER = """
+import sys
+from bridge.worker import Worker
+worker = Worker(sys.argv[1], {'cameras': sys.argv[2]} if sys.argv[2:] else {}, timeout=30.0)
+print('ready', worker.path, flush=True)
+worker.run()
+"""
+CLIENT = """
+import sys, time
+from bridge.client import Client
+client = Client(*sys.argv[1:3])
+for message in sys.argv[3:]:
+    client.send(message, ttl=None)
+print('ready', flush=True)
+time.sleep(1000)
+"""
+
+
+@contextmanager
+def program(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run Python code that says "ready", and wait for that; it is killed at the end, stopped or not."""
+    process = subprocess.Popen([sys.executable, '-c', code, *arguments], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said.startswith('ready'), said
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill as kill -9 does, and wait until it is gone."""
+    process.kill()
+    process.wait(10)
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Stop as a debugger does, and wait until it stands still."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+
+
+def go_on(process: subprocess.Popen[str]) -> None:
+    """Let a stopped process go on."""
+    process.send_signal(signal.SIGCONT)
+
+
+def write(path: Path, offset: int, content: bytes) -> None:
+    """Scribble over a file."""
+    with open(path, 'r+b') as file:
+        file.seek(offset)
+        file.write(content)
+
+
+def read(path: Path, offset: int, count: int) -> bytes:
+    """Read bytes of a file."""
+    with open(path, 'rb') as file:
+        file.seek(offset)
+        return file.read(count)

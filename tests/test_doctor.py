@@ -1,0 +1,263 @@
+"""``iblbridge doctor``: it sees who holds what, and removes nothing that somebody holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from peers import eventually
+from processes import CLIENT, SEGMENT, SLOTS_OFFSET, go_on, kill, program, stop, write
+
+from bridge import doctor
+from bridge.cli import main
+from bridge.client import Client
+from bridge.errors import BridgeError
+from bridge.segment import Segment
+
+HALF_MADE = '.rig.0123456789abcdef'
+
+
+def answer_all(segment: Segment) -> None:
+    for command in segment.take(0)[1]:
+        segment.respond(command, 0, b'\x80')
+
+
+def files(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def doctor_says(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict]:
+    capsys.readouterr()
+    status = main(['doctor', '--json', *options])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_nothing_at_all_is_healthy(capsys, monkeypatch, tmp_path):
+    assert doctor_says(capsys)[0] == 0
+    monkeypatch.setenv('IBLBRIDGE_DIR', str(tmp_path / 'not-there'))
+    assert doctor_says(capsys) == (
+        0,
+        {
+            'directory': str(tmp_path / 'not-there'),
+            'healthy': True,
+            'removed': [],
+            'left': [],
+            'ignored': [],
+            'segments': [],
+        },
+    )
+
+
+def test_a_served_segment_is_healthy_and_everybody_who_holds_it_is_named(capsys):
+    with Segment('rig') as segment, Client('rig', 'stimulus') as client, program(CLIENT, 'rig', 'bonsai') as other:
+        segment.publish_services(['cameras', 'éphys'])
+        segment.publish_services_up(1)
+        client.send('EXPINIT')
+        client.send('EXPSTART', 'r')
+        status, said = doctor_says(capsys)
+        (report,) = said['segments']
+        first, second = report['slots']
+        assert (status, said['healthy'], report['findings']) == (0, True, [])
+        assert (report['name'], report['kind'], report['worker_alive'], report['boot']) == (
+            'rig',
+            'segment',
+            True,
+            'this',
+        )
+        assert (report['worker']['pid'], report['worker']['epoch'], report['locks']) == (os.getpid(), 1, 3)
+        assert 0 <= report['worker']['age'] < 100
+        assert (report['services'], report['services_up'], report['size']) == (['cameras', 'éphys'], 1, 16)
+        assert (report['bytes'], report['layout']) == (os.path.getsize(segment.path), 1)
+        assert (first['client'], first['pid'], first['alive'], first['pending']) == ('stimulus', os.getpid(), True, 2)
+        assert (second['client'], second['pid'], second['state'], second['pending']) == (
+            'bonsai',
+            other.pid,
+            'claimed',
+            0,
+        )
+        main(['doctor'])
+        shown = capsys.readouterr().out
+        for word in ('rig', 'stimulus', 'bonsai', str(other.pid), 'cameras', 'all is well'):
+            assert word in shown
+
+
+def test_a_dead_client_is_told_until_its_commands_are_answered_and_its_slot_is_free(capsys):
+    with Segment('rig') as segment:
+        with program(CLIENT, 'rig', 'dies', 'EXPINIT') as client:
+            pass
+        status, said = doctor_says(capsys)
+        (slot,) = said['segments'][0]['slots']
+        assert (status, slot['alive'], slot['pid'], slot['pending']) == (1, False, client.pid, 1)
+        assert 'dies' in said['segments'][0]['findings'][0]
+
+        def is_healthy() -> bool:
+            answer_all(segment)
+            return doctor_says(capsys)[0] == 0
+
+        assert eventually(is_healthy)
+
+
+def test_a_quarantined_client_is_told(capsys, segment_directory):
+    with Segment('rig') as segment, Client('rig', 'scribbler'):
+        segment.take(0)
+        write(segment_directory / 'rig', SLOTS_OFFSET + 192, b'\x01')  # the tail of its command ring
+        assert 'makes no sense' in doctor_says(capsys)[1]['segments'][0]['findings'][0]
+        segment.take(0)
+        status, said = doctor_says(capsys)
+        assert (status, said['segments'][0]['slots'][0]['state']) == (1, 'quarantined')
+        assert 'memory error' in said['segments'][0]['findings'][0]
+
+
+def test_a_segment_whose_worker_died_is_left_to_its_client_and_removed_after_it(capsys, segment_directory):
+    with program(SEGMENT, 'rig') as worker, Client('rig', 'waits', timeout=5):
+        kill(worker)
+        status, said = doctor_says(capsys, '--clean')
+        (report,) = said['segments']
+        assert (status, said['removed'], report['worker_alive'], report['worker']['pid']) == (1, [], False, worker.pid)
+        assert 'No worker' in report['findings'][0]
+        assert said['left'][0]['name'] == 'rig' and 'slot 0' in said['left'][0]['why']
+    assert files(segment_directory) == {'rig'}
+    status, said = doctor_says(capsys)
+    assert status == 1 and 'no worker and no clients' in said['segments'][0]['findings'][0]
+    status, said = doctor_says(capsys, '--clean')
+    assert (status, said['removed'], said['left'], said['segments']) == (0, ['rig'], [], [])
+    assert files(segment_directory) == set()
+
+
+def test_of_several_only_the_ownerless_is_removed(capsys, segment_directory):
+    with Segment('served'), program(CLIENT, 'served', 'a'):
+        Segment('left').close()
+        status, said = doctor_says(capsys, '--clean')
+        assert (status, said['removed'], [row['name'] for row in said['left']]) == (0, ['left'], ['served'])
+        assert files(segment_directory) == {'served'}
+
+
+def test_what_is_only_stopped_is_never_removed(capsys, segment_directory):
+    with program(SEGMENT, 'rig') as worker:
+        stop(worker)
+        status, said = doctor_says(capsys, '--clean')
+        assert (said['removed'], said['left'][0]['name']) == ([], 'rig') and str(worker.pid) in said['left'][0]['why']
+        go_on(worker)
+        with program(CLIENT, 'rig', 'a') as client:
+            stop(client)
+            kill(worker)
+            status, said = doctor_says(capsys, '--clean')
+            assert (status, said['removed'], said['left'][0]['name']) == (1, [], 'rig')
+            assert files(segment_directory) == {'rig'}
+
+
+def test_who_has_a_removed_segment_mapped_is_told(capsys):
+    """A client that has just opened the file and holds no lock yet must not go on with a file that is gone."""
+    Segment('rig').close()
+    with open(Path(os.environ['IBLBRIDGE_DIR'], 'rig'), 'rb') as file:
+        doctor.clean('rig')
+        file.seek(12)
+        assert file.read(4) == struct.pack('=I', 2), 'SEGMENT_REPLACED'
+    with pytest.raises(BridgeError, match='no segment'):
+        doctor.clean('rig')
+
+
+def test_foreign_files_are_left_alone(capsys, segment_directory):
+    (segment_directory / 'notes.txt').write_text('buy milk')
+    (segment_directory / 'my notes').write_text('not a name of ours')
+    (segment_directory / '.hidden').write_text('nor this')
+    (segment_directory / 'folder').mkdir()
+    (segment_directory / 'link').symlink_to('notes.txt')
+    before = files(segment_directory)
+    status, said = doctor_says(capsys, '--clean')
+    assert (status, said['removed']) == (1, [])
+    assert said['ignored'] == ['.hidden', 'folder', 'link', 'my notes']
+    assert [report['kind'] for report in said['segments']] == ['foreign']
+    assert [row['name'] for row in said['left']] == ['notes.txt']
+    assert files(segment_directory) == before and (segment_directory / 'notes.txt').read_text() == 'buy milk'
+
+
+@pytest.mark.parametrize(
+    ('offset', 'content', 'said'),
+    [
+        (8, b'\x63\0\0\0', 'layout 99'),
+        (24, b'\xff' * 8, 'damaged'),
+        (48, b'\xff\xff\xff\x7f', 'damaged'),
+        (12, b'\x09', 'no known state'),
+        (12, b'\x02', 'retired'),
+        (72, b'another-boot', 'earlier boot'),
+    ],
+)
+def test_a_damaged_or_old_segment_is_told_with_the_reason_and_removed_if_nobody_holds_it(
+    capsys, segment_directory, offset, content, said
+):
+    segment = Segment('rig')
+    client = Client('rig')
+    write(segment_directory / 'rig', offset, content)
+    status, seen = doctor_says(capsys, '--clean')
+    assert (status, seen['removed']) == (1, []) and said in seen['segments'][0]['findings'][0]
+    segment.close()
+    assert doctor_says(capsys, '--clean')[1]['removed'] == [], 'the client still holds it'
+    client.close()
+    assert doctor_says(capsys, '--clean')[1]['removed'] == ['rig']
+
+
+@pytest.mark.parametrize('size', [0, 100, 5000, 30_000])
+def test_a_segment_cut_short_is_told_and_read_without_harm(capsys, segment_directory, size):
+    Segment('rig').close()
+    os.truncate(segment_directory / 'rig', size)
+    status, seen = doctor_says(capsys)
+    (report,) = seen['segments']
+    assert (status, report['bytes'], report['size'], report['slots']) == (1, size, 0, [])
+    assert report['code'] < 0 and report['findings']
+
+
+def test_a_file_that_cannot_be_trusted_is_told_and_left(capsys, segment_directory):
+    Segment('rig').close()
+    (segment_directory / 'rig').chmod(0o666)
+    status, seen = doctor_says(capsys, '--clean')
+    assert (status, seen['removed']) == (1, []) and 'everybody can write' in seen['segments'][0]['findings'][0]
+
+
+def test_a_directory_that_cannot_be_trusted_is_told(capsys, segment_directory):
+    segment_directory.chmod(0o777)
+    assert main(['doctor', '--clean']) == 1
+    assert 'Everybody can write' in capsys.readouterr().err
+    segment_directory.chmod(0o700)
+
+
+def test_what_a_killed_maker_left_half_made_is_removed_and_what_is_being_made_is_not(capsys, segment_directory):
+    (segment_directory / HALF_MADE).write_bytes(bytes(100))
+    with Segment('making') as making:
+        os.link(making.path, segment_directory / '.making.fedcba9876543210')
+        status, said = doctor_says(capsys)
+        assert [(r['kind'], bool(r['findings'])) for r in said['segments'][:2]] == [
+            ('half-made', False),
+            ('half-made', True),
+        ]
+        status, said = doctor_says(capsys, '--clean')
+        assert (status, said['removed']) == (0, [HALF_MADE])
+        assert files(segment_directory) == {'making', '.making.fedcba9876543210'}
+
+
+def test_a_new_worker_removes_what_makers_of_its_own_segment_left_half_made(segment_directory):
+    others = {'.rig.0123456789abcde', '.rig2.0123456789abcdef', '.rig.0123456789abcdeF', 'rig.0123456789abcdef'}
+    for name in (HALF_MADE, *others):
+        (segment_directory / name).write_bytes(bytes(100))
+    Segment('rig').close()
+    assert files(segment_directory) == {'rig', *others}
+    (segment_directory / HALF_MADE).write_bytes(bytes(100))
+    Segment('rig').close()
+    assert files(segment_directory) == {'rig', *others}, 'also when it adopts'
+
+
+def test_text_of_others_cannot_move_the_cursor(capsys, segment_directory):
+    with Segment('rig'), Client('rig', 'x'):
+        write(segment_directory / 'rig', SLOTS_OFFSET + 40, 'a\x1b[2J\x9b\x7f\u202eb'.encode() + b'\xff\0')
+        main(['doctor'])
+        shown = capsys.readouterr().out
+        assert 'a?[2J??' in shown and not set('\x1b\x9b\x7f\u202e') & set(shown)
+
+
+def test_misuse_is_told_apart(capsys, monkeypatch):
+    assert main(['doctor', '--unheard-of']) == 2
+    monkeypatch.setenv('IBLBRIDGE_DIR', '/tmp/' + 'x' * 600)
+    assert main(['doctor']) == 2
