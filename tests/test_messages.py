@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge import exchange, simulate
 from bridge.messages import (
     MESSAGES,
+    STATUSES,
     Refused,
     check_arguments,
     choose_services,
@@ -245,3 +247,9 @@ def test_a_hundred_long_errors_fit_after_shortening():
     code, packed = pack_response(body, 131_000)
     assert code == -8071
     assert len(packed) <= 131_000
+
+
+def test_the_modules_that_must_not_load_the_c_library_have_the_same_numbers():
+    assert exchange.MESSAGE_NUMBERS.items() <= MESSAGES.items()
+    assert set(simulate.MESSAGES) == set(exchange.MESSAGE_NUMBERS)
+    assert {state.name: state.value for state in simulate.State} == STATUSES

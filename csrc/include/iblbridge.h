@@ -37,7 +37,8 @@
  *     IBLB_EXPCLEANUP    [data]             IBLB_EXPSTATUS     [status]             status: 0 CONNECTED, 10 INITIALIZED, 20 RUNNING,
  *     IBLB_EXPINFO       [status, [data]]   IBLB_ALYX          [url, token]             30 STOPPED, as number or text; 0 if left out
  *     IBLB_PING, IBLB_SERVICES  none: answered by the worker itself, no service hears of them. IBLB_SERVICES gives one entry per
- *     configured service with {name, uri, health} in its data. ALYX without arguments asks the services for a token.
+ *     configured service with {name, uri, health, age_ms, rtt_us, status, exp_ref, last_error} in its data: what is known of it. ALYX
+ * without arguments asks the services for a token.
  *
  * THE RESPONSE (JSON object or msgpack map; every key always present, always of this type)
  *
