@@ -71,8 +71,9 @@ static int claim(struct handle *handle, uint32_t index) {
     handle->command_tail = tail;
     handle->response_head = responses;
     handle->event_head = events;
-    handle->next_request = load64_relaxed(&slot.header->next_request) + 1;
-    ring_release(&slot.response, responses); /* what was meant for the owner before */
+    uint64_t before = load64_relaxed(&slot.header->next_request);
+    handle->next_request = (before >> 62 ? 0 : before) + 1; /* no client gets there: scribbled by an earlier owner */
+    ring_release(&slot.response, responses);                /* what was meant for the owner before */
     ring_release(&slot.event, handle->event_head);
     char name[NAME_BYTES] = "";
     memcpy(name, handle->client, strlen(handle->client));

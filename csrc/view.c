@@ -57,8 +57,6 @@ static void set_free(struct view *view, const struct segment *segment) {
     store64_relaxed(&header->response.tail, view->response_tail);
     store64_relaxed(&header->event.head, view->event_tail);
     store64_relaxed(&header->event.tail, view->event_tail);
-    if (load64_relaxed(&header->next_request) >> 62) /* scribbled: no client gets there */
-        store64_relaxed(&header->next_request, 0);
     store32_relaxed(&header->closing, 0);
     store32_release(&header->state, SLOT_FREE);
     view->phase = PHASE_FREE;
