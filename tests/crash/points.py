@@ -38,6 +38,15 @@ class Result:
     freed: float = 0.0
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
+    def row(self, side: str) -> str:
+        """Return what was tried, as one row."""
+        return (
+            f'{side}: {self.points} points ({len(self.missed)} not reached), '
+            f'{self.exits} kills, {self.stops} stops, {self.commands} commands, '
+            f'{len(self.found)} broken promises, longest turn of a bystander {self.stall * 1000:.0f} ms, '
+            f'slots free after {self.freed * 1000:.0f} ms'
+        )
+
     def add(self, label: str, sentences: Iterable[str]) -> None:
         """Note what went wrong in one run."""
         with self._guard:

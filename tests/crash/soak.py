@@ -2,6 +2,7 @@
 
     python tests/crash/soak.py --seconds 60
     python tests/crash/soak.py --clients 10000 --workers 1000
+    python tests/crash/soak.py --points --seconds 60         every crash point of both sides first
     python tests/crash/soak.py --services --seconds 60       the real Python worker, and UDP services that count
 
 Clients send, wait, withdraw and interrupt at random; they and the worker are killed (SIGKILL) or stopped for a moment
@@ -33,6 +34,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 sys.path.insert(0, str(Path(__file__).parent))
 
 from actors import Process, Rig, build, commands_of, until, violations
+from points import Rigs, count_points, run_client_side, run_worker_side
 
 CLIENTS = 6  # that are killed, at a time
 STOPPED = 0.02  # s, at most
@@ -433,6 +435,22 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def try_points(program: Path, folder: Path) -> list[str]:
+    """Kill and stop both sides at every point, print a row for each, and return what was broken."""
+    rigs = Rigs(program, folder)
+    counted = count_points(rigs)
+    broken = []
+    for action, done in (('exit', 'killed'), ('stop', 'stopped')):
+        sides = {
+            f'client, {done}': run_client_side(rigs, counted.client, [action]),
+            f'worker, {done}': run_worker_side(rigs, [[point] for point in counted.worker], [action]),
+        }
+        for side, result in sides.items():
+            print(result.row(side), flush=True)
+            broken += result.found
+    return broken
+
+
 def main() -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -441,10 +459,12 @@ def main() -> int:
     parser.add_argument('--workers', type=int, default=0, help='how many are to be killed')
     parser.add_argument('--seed', type=int)
     parser.add_argument('--services', action='store_true', help='the real Python worker and UDP services')
+    parser.add_argument('--points', action='store_true', help='before, every crash point of both sides')
     options = parser.parse_args()
     if not (options.seconds or options.clients or options.workers):
         options.seconds = 60.0
     with scratch() as folder:
+        broken = try_points(build(folder), folder) if options.points else []
         if options.services:
             report = soak_with_services(folder / 'rig', seconds=options.seconds or 60.0, seed=options.seed)
         else:
@@ -453,11 +473,12 @@ def main() -> int:
                 seconds=options.seconds, clients=options.clients, workers=options.workers, seed=options.seed,
             )  # fmt: skip
         print(report.table())
-        for sentence in report.broken[:20]:
+        broken += report.broken
+        for sentence in broken[:20]:
             print('broken:', sentence)
         for log in folder.glob('*/log'):
             print('the log is kept:', log)
-    return 1 if report.broken else 0
+    return 1 if broken else 0
 
 
 if __name__ == '__main__':

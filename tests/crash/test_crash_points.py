@@ -15,7 +15,7 @@ from signal import SIGCONT, SIGTERM
 
 import pytest
 from actors import CSRC, build, compiler, until, violations
-from points import Points, Result, Rigs, count_points, run_client_side, run_worker_side
+from points import Points, Rigs, count_points, run_client_side, run_worker_side
 
 FIRST = ('respond stack:5', 'accept leave:20')  # a first worker that leaves several commands accepted, and several not
 SECOND = 250  # points of a successor that adopts what a dead worker left, and begins to serve
@@ -51,19 +51,9 @@ def every(request: pytest.FixtureRequest) -> int:
     return 1 if 'long' in (request.config.getoption('markexpr') or '') else 3
 
 
-def table(side: str, result: Result) -> str:
-    """Return one row of what was tried."""
-    return (
-        f'{side}: {result.points} points ({len(result.missed)} not reached), '
-        f'{result.exits} kills, {result.stops} stops, {result.commands} commands, '
-        f'{len(result.found)} broken promises, longest turn of a bystander {result.stall * 1000:.0f} ms, '
-        f'slots free after {result.freed * 1000:.0f} ms'
-    )
-
-
 def test_a_client_may_die_at_any_point(rigs, counted):
     result = run_client_side(rigs, counted.client, ['exit'])
-    print('\n' + table('client, killed', result))
+    print('\n' + result.row('client, killed'))
     assert not result.found, '\n'.join(result.found[:20])
     assert result.exits > 300
     assert len(result.missed) < 0.2 * result.points, result.missed
@@ -73,14 +63,14 @@ def test_a_client_may_die_at_any_point(rigs, counted):
 
 def test_a_client_may_stand_still_at_any_point(rigs, counted, every):
     result = run_client_side(rigs, counted.client[::every], ['stop'])
-    print('\n' + table('client, stopped', result))
+    print('\n' + result.row('client, stopped'))
     assert not result.found, '\n'.join(result.found[:20])
     assert result.stops > 300 / every
 
 
 def test_a_worker_may_die_at_any_point(rigs, counted):
     result = run_worker_side(rigs, [[point] for point in counted.worker], ['exit'])
-    print('\n' + table('worker, killed', result))
+    print('\n' + result.row('worker, killed'))
     assert not result.found, '\n'.join(result.found[:20])
     assert result.exits > 500
     assert len(result.missed) < 0.25 * result.points, result.missed
@@ -88,7 +78,7 @@ def test_a_worker_may_die_at_any_point(rigs, counted):
 
 def test_a_worker_may_stand_still_at_any_point_and_no_second_one_gets_in(rigs, counted, every):
     result = run_worker_side(rigs, [[point] for point in counted.worker[::every]], ['stop'])
-    print('\n' + table('worker, stopped', result))
+    print('\n' + result.row('worker, stopped'))
     assert not result.found, '\n'.join(result.found[:20])
     assert result.stops > 500 / every
 
@@ -96,7 +86,7 @@ def test_a_worker_may_stand_still_at_any_point_and_no_second_one_gets_in(rigs, c
 def test_a_worker_may_die_while_it_takes_over_from_a_dead_one(rigs, counted, every):
     faults = [[first, f':{point}'] for first in FIRST for point in range(1, SECOND, every)]
     result = run_worker_side(rigs, faults, ['exit'])
-    print('\n' + table('worker, killed twice', result))
+    print('\n' + result.row('worker, killed twice'))
     assert not result.found, '\n'.join(result.found[:20])
     assert result.exits > len(faults) * 1.5
 
