@@ -137,7 +137,7 @@ def _one_stopped_client(rig: Rig, name: str, point: str, knock: bool, result: Re
     stopped = code is None
     if stopped:
         before = rig.turns()[0]
-        if not until(lambda: rig.turns()[0] >= before + TURNS, 5.0):
+        if not until(lambda: rig.turns()[0] >= before + TURNS, 20.0):
             result.add(name, ['the bystander stands still while this client does'])
         if knock and rig.start('knock', f'{name}-knock').wait() != 0:
             result.add(name, ['nobody can open while this client stands still'])
@@ -175,7 +175,7 @@ class _Slots:
 
     def end(self) -> bool:
         """Wait for all slots to become free; return whether they did."""
-        free = until(lambda: not self._died, 5.0)
+        free = until(lambda: not self._died, 30.0)
         self._ending.set()
         self._thread.join()
         return free

@@ -58,7 +58,6 @@ def test_a_client_may_die_at_any_point(rigs, counted):
     assert result.exits > 300
     assert len(result.missed) < 0.2 * result.points, result.missed
     assert len(result.places) > 50
-    assert result.stall < 2.0
 
 
 def test_a_client_may_stand_still_at_any_point(rigs, counted, every):
