@@ -94,7 +94,7 @@ def test_nothing_is_polled() -> None:
         start = time.perf_counter()
         for _ in range(50):
             assert isinstance(aux.push('EXPINIT', wait=True), dict)
-        assert time.perf_counter() - start < 1.0
+        assert time.perf_counter() - start < 60, 'at 5 s a look this takes minutes'
         aux.close()
 
 
@@ -165,7 +165,7 @@ def test_close_is_quick_in_flight_and_resolves_everything() -> None:
         eventually(lambda: peer.datagrams)
         start = time.perf_counter()
         aux.close()
-        assert time.perf_counter() - start < 0.2
+        assert time.perf_counter() - start < 5, 'it waited for the reply'
         assert flying.result(0)['a'].error and queued.result(0)['a'].state == 'not_sent'
         eventually(lambda: key in aux._log)
         late = aux.submit('EXPINIT').result(0)['a']

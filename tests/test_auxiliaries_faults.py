@@ -10,9 +10,10 @@ from peers import ScriptedPeer, StockServer, ask, echo_and_reply, eventually, fr
 
 def test_a_refused_port_is_told_within_milliseconds() -> None:
     with rig(a=f'udp://127.0.0.1:{free_port()}') as aux:
+        aux.timing.echo_timeout = 20
         start = time.perf_counter()
         outcome = ask(aux, 'EXPINIT')
-        assert time.perf_counter() - start < 0.1
+        assert time.perf_counter() - start < 10, 'it waited for an echo'
         assert (outcome.state, outcome.ok) == ('unreachable', False)
         assert 'refused' in outcome.error
         for _ in range(3):
@@ -27,7 +28,7 @@ def test_a_deaf_peer_is_unreachable_and_gets_a_start_only_once() -> None:
             args = ('x', {'u': 't'})[: {'ALYX': 2, 'EXPSTART': 1}.get(message, 0)]
             outcome = ask(aux, message, *args, timeout=3)
             assert (outcome.state, outcome.ok) == ('unreachable', False)
-            assert 0.15 < time.perf_counter() - outcome.sent / 1e9 < 0.6
+            assert 0.15 < time.perf_counter() - outcome.sent / 1e9 < 2.9, 'it waited for a reply as well'
         assert len(deaf.datagrams) == 5
         assert isinstance(aux.push('EXPINIT', wait=True), TimeoutError)
 
@@ -162,8 +163,8 @@ def test_a_failed_callback_is_told_at_once() -> None:
 
     with ScriptedPeer(failing) as peer, rig(a=peer.uri) as aux:
         start = time.perf_counter()
-        outcome = ask(aux, 'EXPINIT', timeout=5)
-        assert time.perf_counter() - start < 0.5
+        outcome = ask(aux, 'EXPINIT', timeout=20)
+        assert time.perf_counter() - start < 10, 'it waited for a reply'
         assert (outcome.state, outcome.ok, outcome.reply) == ('echoed', False, None)
         assert 'ValueError: no camera' in outcome.error
         assert isinstance(aux.push('EXPEND', wait=True), RuntimeError)

@@ -32,7 +32,7 @@ NEVER_SENT = {NO_WORKER, NOT_SENT, EXPIRED, ABORTED}
 OVERDUE = 10_000
 """int: ms; a wait of 100 ms that takes longer hangs. The promise is 200 ms; a busy machine must not fail a test."""
 FREE_WITHIN = 20.0
-"""float: s from a dead client's last answer until its slot is free. The promise is 1 s; what was measured is printed."""
+"""float: s from a dead client's last answer until its slot is free. The promise is 1 s; the measured one is printed."""
 
 
 def compiler() -> str | None:
