@@ -287,13 +287,11 @@ static int is_outcome(int code) {
 /* Hands out an answered request, and closes it unless the buffer is too small. */
 static int take(struct entry *entry, const struct body *body, struct problem *problem) {
     size_t needed = entry->bytes, capacity = body->bytes ? (size_t)body->capacity : 0;
-    const char *text, *wrong = NULL;
+    const char *text, *wrong = is_outcome(entry->code) ? NULL : "it bears a code that no worker gives";
     size_t length;
-    if (body->as_json)
+    if (!wrong && body->as_json)
         wrong = msgpack_to_json(entry->body, entry->bytes, (char *)body->bytes, capacity, &needed);
     int code = entry->code;
-    if (!wrong && !is_outcome(code))
-        wrong = "it bears a code that no worker gives";
     if (wrong) {
         code = problem_set(problem, IBLB_E_SEGMENT, "The response cannot be read: %s", wrong);
         needed = 0;

@@ -247,6 +247,7 @@ static void cancel(const struct asked *asked) {
 static void call(const char *kind, int timeout_ms) {
     struct asked asked = {0};
     make_name(asked.name, kind);
+    say("cancel %s", asked.name); /* the call may withdraw it in the end, and we may die before we can say so */
     int code =
         iblb_call(handle, NULL, IBLB_EXPSTART, arguments_of(asked.name, 0), timeout_ms, answer_text, sizeof answer_text, &asked.request);
     if (asked.request)

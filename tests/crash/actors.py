@@ -114,6 +114,7 @@ class Rig:
         self.board = folder / 'board'
         self.path = folder / 'rig'
         self._offsets: dict[str, int] = json.loads(subprocess.check_output([program, 'offsets']))
+        self._started: list[Process] = []
         self._segment: mmap.mmap | None = None
         self._board: mmap.mmap | None = None
 
@@ -132,7 +133,9 @@ class Rig:
             environment['IBLB_FAULT_AT'] = at
         if count:
             environment['IBLB_FAULT_COUNT'] = str(count)
-        return Process(self.program, arguments, environment)
+        process = Process(self.program, arguments, environment)
+        self._started.append(process)
+        return process
 
     def claimed(self) -> dict[str, int]:
         """Return the names of the clients whose slots are not free, and the slots' states."""
@@ -167,7 +170,12 @@ class Rig:
         return read_log(self.log)
 
     def close(self) -> None:
-        """Let go of the mappings and delete everything."""
+        """End what still runs, let go of the mappings, and delete everything. Harmless twice."""
+        for process in self._started:
+            if process.code is None:
+                process.send(signal.SIGKILL)
+                process.wait()
+        self._started.clear()
         for mapping in (self._segment, self._board):
             if mapping is not None:
                 mapping.close()
@@ -199,11 +207,14 @@ class Line:
 
 
 def read_log(path: Path) -> list[Line]:
-    """Read all whole lines."""
+    """Read all whole lines; one that makes no sense (a command's name came from scribbled memory) is itself wrong."""
     lines = []
-    for text in path.read_text().split('\n')[:-1] if path.exists() else []:
-        ns, who, what, command, *rest = text.split(' ')
-        lines.append(Line(int(ns), who, what, command, rest))
+    for text in path.read_text(errors='replace').split('\n')[:-1] if path.exists() else []:
+        ns, *words = text.split(' ')
+        if ns.isdecimal() and len(words) > 2:
+            lines.append(Line(int(ns), words[0], words[1], words[2], words[3:]))
+        else:
+            lines.append(Line(0, 'log', 'wrong', text[:80], ['cannot be read']))
     return lines
 
 

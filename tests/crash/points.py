@@ -84,13 +84,21 @@ class Rigs:
     def __init__(self, program: Path, folder: Path, patience: float = 20.0) -> None:
         self.program, self.folder, self.patience = program, folder, patience
         self._made = 0
+        self._rigs: list[Rig] = []
         self._guard = threading.Lock()
 
     def make(self, slots: int) -> Rig:
         """Return a new rig."""
         with self._guard:
             self._made += 1
-            return Rig(self.program, self.folder / f'rig-{self._made}', slots, self.patience)
+            rig = Rig(self.program, self.folder / f'rig-{self._made}', slots, self.patience)
+            self._rigs.append(rig)
+            return rig
+
+    def close(self) -> None:
+        """End whatever still runs, also after a failure."""
+        for rig in self._rigs:
+            rig.close()
 
 
 @dataclass

@@ -36,8 +36,10 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope='module')
-def rigs(folder: Path) -> Rigs:
-    return Rigs(build(folder), folder)
+def rigs(folder: Path) -> Iterator[Rigs]:
+    rigs = Rigs(build(folder), folder)
+    yield rigs
+    rigs.close()
 
 
 @pytest.fixture(scope='module')
@@ -182,9 +184,12 @@ def test_a_planted_bug_is_found(bug, side, counted, folder, tmp_path):
     inner = folder / f'planted-{tmp_path.name}'
     inner.mkdir(mode=0o700)
     rigs = Rigs(build(tmp_path, sources), inner, patience=1.0)
-    if side == 'client':
-        result = run_client_side(rigs, counted.client[::3], ['exit'], quick=True)
-    else:
-        result = run_worker_side(rigs, [[point] for point in counted.worker[::3]], ['exit'], quick=True)
+    try:
+        if side == 'client':
+            result = run_client_side(rigs, counted.client[::3], ['exit'], quick=True)
+        else:
+            result = run_worker_side(rigs, [[point] for point in counted.worker[::3]], ['exit'], quick=True)
+    finally:
+        rigs.close()
     print(f'\nfound after {result.exits} kills: {result.found[:1]}')
     assert result.found
