@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-C_FILES = sorted(str(path) for folder in ('csrc', 'tests/c', 'examples/c') for path in (ROOT / folder).rglob('*.[ch]'))
+FOLDERS = ('csrc', 'tests', 'examples', 'bridge')
+C_FILES = sorted(str(path) for folder in FOLDERS for path in (ROOT / folder).rglob('*.[ch]'))
 
 
 @pytest.mark.parametrize(
