@@ -48,10 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             reconfigure(errors='backslashreplace')
     try:
         args = _parser().parse_args(argv)
+        return int(args.run(args))
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else 0
-    try:
-        return int(args.run(args))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
