@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOK = 1.0  # s: how often the loop comes up by itself, to note health and try held responses again
+_LOOK = 5.0  # s: how often the loop comes up by itself to note health; what is due earlier shortens it
 _GRACE = 2.0  # s: what a clean stop leaves to commands whose answer is under way
 
 
