@@ -255,11 +255,8 @@ class Worker:
             future = self._auxiliaries.submit(name, *errand.args, services=chosen, gate=errand.gate)
         except Refused as refusal:
             self._answer(errand, refusal.code, str(refusal))
-        except NotAccepted as refusal:
-            self._not_accepted(errand, refusal.code)
         except Exception as error:
-            log.exception('%s failed', errand.name)
-            self._answer(errand, CODES['IBLB_E_INTERNAL'], f'The worker failed: {type(error).__name__}: {error}.')
+            self._not_carried_out(errand, error)
         else:
             self._under_way[errand] = future
             future.add_done_callback(lambda done: self._done(errand, done))
@@ -272,13 +269,18 @@ class Worker:
             for outcome in outcomes:
                 self._house.learn(outcome, errand.name, errand.args[0] if errand.args else None)
             self._answer(errand, code, error, [service_entry(outcome, errand.name) for outcome in outcomes])
-        except NotAccepted as refusal:
-            self._not_accepted(errand, refusal.code)
         except Exception as error:
-            log.exception('%s failed', errand.name)
-            self._answer(errand, CODES['IBLB_E_INTERNAL'], f'The worker failed: {type(error).__name__}: {error}.')
+            self._not_carried_out(errand, error)
         finally:
             self._under_way.pop(errand, None)
+
+    def _not_carried_out(self, errand: Errand, error: Exception) -> None:
+        """Answer a command that was not given to us, or at which we failed ourselves."""
+        if isinstance(error, NotAccepted):
+            self._not_accepted(errand, error.code)
+            return
+        log.error('%s failed', errand.name, exc_info=error)
+        self._answer(errand, CODES['IBLB_E_INTERNAL'], f'The worker failed: {type(error).__name__}: {error}.')
 
     def _not_accepted(self, errand: Errand, code: int) -> None:
         if code in (CODES['IBLB_E_SUPERSEDED'], CODES['IBLB_E_SEGMENT']):

@@ -46,3 +46,23 @@ def serve() -> Iterator[Callable[..., Worker]]:
             return worker
 
         yield start
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """One service of plain iblutil."""
+    from peers import StockServer  # imports iblutil, which most tests can do without
+
+    with StockServer() as server:
+        yield server
+
+
+@pytest.fixture
+def aux(server: Any) -> Iterator[Any]:
+    """Auxiliaries of that service, which must end when they are closed."""
+    from bridge.auxiliaries import Auxiliaries
+
+    aux = Auxiliaries({'cameras': server.uri})
+    yield aux
+    aux.close()
+    assert not aux._thread.is_alive()

@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -22,20 +21,6 @@ MESSAGES = [
     ('EXPINFO', (0, {'b': [None]}), [64, 0, {'b': [None]}]),
     ('ALYX', (), [128, None, {}]),
 ]
-
-
-@pytest.fixture
-def server() -> Iterator[StockServer]:
-    with StockServer() as server:
-        yield server
-
-
-@pytest.fixture
-def aux(server: StockServer) -> Iterator[Auxiliaries]:
-    aux = Auxiliaries({'cameras': server.uri})
-    yield aux
-    aux.close()
-    assert not aux._thread.is_alive()
 
 
 @pytest.mark.parametrize(('message', 'args', 'wire'), MESSAGES)

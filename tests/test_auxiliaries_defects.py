@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,6 @@ from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, free_po
 
 from bridge import results
 from bridge.auxiliaries import Auxiliaries
-
-
-@pytest.fixture
-def server() -> Iterator[StockServer]:
-    with StockServer() as server:
-        yield server
-
-
-@pytest.fixture
-def aux(server: StockServer) -> Iterator[Auxiliaries]:
-    aux = Auxiliaries({'cameras': server.uri})
-    yield aux
-    aux.close()
-    assert not aux._thread.is_alive()
 
 
 def test_instances_share_nothing() -> None:
