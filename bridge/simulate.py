@@ -25,7 +25,7 @@ import errno
 import logging
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
@@ -82,6 +82,8 @@ class Behaviour:
         Messages whose callback raises.
     main_sync : bool
         What EXPINFO says of it.
+    dies_after : float or None
+        Seconds after a start at which it stops and says EXPINTERRUPT by itself, as when its camera dies.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Behaviour:
     deaf_after: str = ''
     refuse: frozenset[str] = frozenset()
     main_sync: bool = False
+    dies_after: float | None = None
 
 
 class Memory(NamedTuple):
@@ -272,10 +275,25 @@ class Simulator:
             self._say(f'{message} {data!r} -> refused: {e}')
             raise
         self._say(f'{message} {data!r} -> {response.memory.state.name} {response.reply!r}')
+        started = State.RUNNING is response.memory.state is not self.memory.state
         self.memory = response.memory
-        task = asyncio.get_running_loop().create_task(self._reply(message, number, response.reply, addr))
+        self._do(self._reply(message, number, response.reply, addr))
+        if started and self.behaviour.dies_after is not None:
+            self._do(self._die(self.behaviour.dies_after, addr))
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine beside the others."""
+        task = asyncio.get_running_loop().create_task(work)
         self._replies.add(task)
         task.add_done_callback(self._replies.discard)
+
+    async def _die(self, after: float, addr: tuple[str, int]) -> None:
+        """Stop as a service does whose camera dies, and tell the master, unless it was stopped in the meantime."""
+        await asyncio.sleep(after)
+        if self.memory.state is State.RUNNING:
+            self.memory = self.memory._replace(state=State.STOPPED)
+            number = int(import_module('bridge.auxiliaries').net.base.ExpMessage.EXPINTERRUPT)
+            await self._reply('EXPINTERRUPT', number, [f'the camera of {self.behaviour.name} died'], addr)
 
     async def _reply(self, message: str, number: int, reply: list[Any] | None, addr: tuple[str, int]) -> None:
         """Send a reply when those before it are out."""

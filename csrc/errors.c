@@ -21,7 +21,7 @@ static const struct code_text codes[] = {
 };
 
 /* codes.def and the generated lines of the header must agree, whoever edits which. */
-#define CODE(name, number, source, meaning, remedy) _Static_assert(name == number, #name ": run csrc/codes.py");
+#define CODE(name, number, source, meaning, remedy) _Static_assert(name == number, #name ": run csrc/generate");
 #include "codes.def"
 #undef CODE
 

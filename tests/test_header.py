@@ -99,7 +99,7 @@ def test_the_library_exports_what_the_headers_declare_and_nothing_else() -> None
 
 def test_the_generated_tables_are_up_to_date() -> None:
     done = subprocess.run(
-        [sys.executable, str(CSRC / 'codes.py'), '--check'], check=False, capture_output=True, text=True
+        [sys.executable, str(CSRC / 'generate'), '--check'], check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
 

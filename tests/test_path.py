@@ -109,7 +109,7 @@ def test_a_c_program_runs_an_experiment_on_plain_services(experiment, services, 
         done = subprocess.run([experiment, 'rig0'], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         bodies = [json.loads(line[line.index('{') :]) for line in done.stdout.splitlines() if '{' in line]
-        messages = ['EXPINFO', 'EXPINIT', 'EXPSTART', 'EXPSTATUS', 'EXPEND', 'EXPCLEANUP']
+        messages = ['EXPINIT', 'EXPSTART', 'EXPSTATUS', 'EXPINFO', 'EXPEND', 'EXPCLEANUP']
         assert [body['message'] for body in bodies] == messages
         for body in bodies:
             assert body['code'] == 0
@@ -117,14 +117,15 @@ def test_a_c_program_runs_an_experiment_on_plain_services(experiment, services, 
                 ('cameras', True, 'answered'),
                 ('ephys', True, 'answered'),
             ]
-        assert bodies[3]['services'][0]['data'] == {'status': 20}
-        assert bodies[0]['services'][1]['data'] == {'status': 0, 'info': {'exp_ref': None, 'main_sync': True}}
+        assert bodies[2]['services'][0]['data'] == {'status': 20}
+        info = {'exp_ref': '2026-01-01_1_subject', 'main_sync': True}
+        assert bodies[3]['services'][1]['data'] == {'status': 20, 'info': info}
     finally:
         worker.end()
     for service in services.values():
         service.end()
         numbers = [int(line.split()[0]) for line in service.lines if line and line[0].isdigit()]
-        assert numbers == [64, 1, 2, 32, 4, 8], 'each command was carried out exactly once'
+        assert numbers == [1, 2, 32, 64, 4, 8], 'each command was carried out exactly once'
 
 
 def test_the_shell_client_tells_success_and_failure_by_its_exit_status(services, tmp_path):

@@ -118,7 +118,7 @@ def on_stdin_end(callback: Callable[[], None]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    from bridge.cli import bench, demo, doctor, journal, send, serve, simulate
+    from bridge.cli import bench, demo, doctor, journal, kit, send, serve, simulate
 
     parser = argparse.ArgumentParser(
         prog='iblbridge',
@@ -126,6 +126,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog='Begin with: iblbridge demo',
     )
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
-    for module in (demo, serve, send, simulate, doctor, journal, bench):
+    for module in (demo, serve, send, simulate, doctor, journal, kit, bench):
         module.add_parser(subparsers)
     return parser

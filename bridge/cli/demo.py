@@ -11,11 +11,12 @@ import argparse
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +52,11 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         '--segment', metavar='NAME', default=f'demo-{os.getpid()}', help='name of the segment (default demo-<pid>)'
+    )
+    parser.add_argument(
+        '--stay',
+        action='store_true',
+        help='command nothing, but keep services and worker up for a program of your own, until Ctrl-C',
     )
     parser.set_defaults(run=run)
 
@@ -160,7 +166,9 @@ def run(args: argparse.Namespace) -> int:
             cleanup.callback(lambda: left.extend(rig.end()))
             with console.status('starting two services and a worker') if console.is_terminal else ExitStack():
                 rig.start()
-            introduce(console, rig, tool, args.fail)
+            introduce(console, rig, tool, args)
+            if args.stay:
+                stay(console, rig, halt)
             records = experiment(console, tool, args.segment, halt)
     except Interrupted as e:
         console.print(f'\nStopped by {e}. {" ".join(left) or "All processes are gone, and so is the segment."}')
@@ -225,10 +233,13 @@ def row(console: Console, cells: Sequence[str], style: str) -> None:
     )
 
 
-def introduce(console: Console, rig: Rig, tool: Path, fail: str | None) -> None:
+def introduce(console: Console, rig: Rig, tool: Path, args: argparse.Namespace) -> None:
     """Print what runs where."""
-    console.print('A C program runs an experiment on two services, through shared memory.\n', style='bold')
-    lines = [('C program', f'{tool}, one run per command'), ('segment', rig.children['worker'].ready[1])]
+    fail = args.fail
+    lines = [('segment', f'{args.segment}: {rig.children["worker"].ready[1]}')]
+    if not args.stay:
+        console.print('A C program runs an experiment on two services, through shared memory.\n', style='bold')
+        lines.insert(0, ('C program', f'{tool}, one run per command'))
     for child in rig.children.values():
         uri = '' if child.name == 'worker' else f', {child.ready[1]}'
         silence = f', goes silent after {LAST_HEARD}' if child.name == fail else ''
@@ -238,6 +249,19 @@ def introduce(console: Console, rig: Rig, tool: Path, fail: str | None) -> None:
     if fail:
         console.print('\n  The worker waits some 1 to 2 s for a silent service before it says so.', style='dim')
     console.print()
+
+
+def stay(console: Console, rig: Rig, halt: Halt) -> NoReturn:
+    """Keep the rig up until a signal comes; raises Interrupted then, and DemoError if a process ends before."""
+    from bridge.cli.children import TICK, DemoError
+
+    console.print(f'The rig is up: open the segment {rig.segment!r} in your program. Ctrl-C ends it.', style='bold')
+    while True:
+        halt.check()
+        for child in rig.children.values():
+            if child.process.poll() is not None:
+                raise DemoError(child.report())
+        time.sleep(TICK)
 
 
 def explain(console: Console, records: Sequence[Record], silent: str) -> None:

@@ -45,6 +45,12 @@ def add_parser(subparsers: Any) -> None:
         help='answer these with an error',
     )
     parser.add_argument(
+        '--dies-after',
+        type=_seconds,
+        metavar='S',
+        help='stop and say EXPINTERRUPT by itself so many seconds after a start, as when a camera dies',
+    )
+    parser.add_argument(
         '--main-sync', action='store_true', help='say in EXPINFO that this is the main synchronization device'
     )
     parser.add_argument(
@@ -63,7 +69,13 @@ def run(args: argparse.Namespace) -> int:
 
     host, port = args.bind or (LOOPBACK, 11001 if args.port is None else args.port)
     behaviour = Behaviour(
-        args.name, args.delay, args.deaf, args.deaf_after or '', frozenset(args.refuse), args.main_sync
+        args.name,
+        args.delay,
+        args.deaf,
+        args.deaf_after or '',
+        frozenset(args.refuse),
+        args.main_sync,
+        args.dies_after,
     )
 
     def announce(line: str) -> None:

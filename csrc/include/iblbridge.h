@@ -85,7 +85,7 @@ extern "C" {
 #define IBLB_CLIENT_LOST 1024
 #define IBLB_WORKER_RESTARTED 2048
 
-/* Codes: who returns it; what happened. (Generated from codes.def by codes.py.) */
+/* Codes: who returns it; what happened. (Generated from codes.def by csrc/generate.) */
 /* clang-format off */
 /* codes: begin */
 #define IBLB_OK 0 /* all: Done. */

@@ -1,82 +1,111 @@
 /* experiment.c: a whole experiment from C. What an acquisition program does, without the acquisition.
  *
- *     experiment rig0 2026-01-01_1_subject
+ *     experiment SEGMENT [YYYY-MM-DD_N_SUBJECT [CLIENT]]
  *
- * Build, where PREFIX is what `python -c "import bridge.native; print(bridge.native.PREFIX)"` prints:
- *
- *     export PKG_CONFIG_PATH=PREFIX/lib/pkgconfig
- *     cc experiment.c $(pkg-config --cflags --libs iblbridge) -o experiment
- *
- * or with CMake:
- *
- *     cmake -B build -DCMAKE_PREFIX_PATH=PREFIX && cmake --build build
+ * Prepares and starts all services, watches for a while whether one of them gives up, asks what they do, and ends the experiment.
+ * If a service fails, the others are stopped, and it says who failed and why. README.md tells how to build and run it.
  */
 #include <stdio.h>
 
 #include <iblbridge.h>
 
-#define OPEN_MS 2000     /* for the worker to come up */
-#define COMMAND_MS 12000 /* for all services to do what they are told */
+#define OPEN_MS 2000       /* for the worker to come up */
+#define COMMAND_MS 12000   /* for all services to do what they are told */
+#define QUESTION_MS 100    /* for a question that is not worth waiting for */
+#define EXPERIMENT_MS 1000 /* how long the animal works */
+#define LOOK_MS 200        /* in one wait: so the program can be stopped in between */
 
 static int handle;
-static int started;
+static char json[1 << 18];
 
-/* Sends one command to all services, waits, and prints what became of it. Returns the status: negative is an error. */
-static int tell(const char *name, int message, const char *arguments) {
-    static char json[1 << 18];
-    char sentence[1024] = "";
-    int request;
-    int status = iblb_call(handle, "", message, arguments, COMMAND_MS, json, sizeof json, &request);
-    if (status != IBLB_OK)
-        iblb_last_error(handle, sentence, sizeof sentence);
-    printf("%-12s %5d  %s%s%s\n", name, status, sentence, *sentence ? "  " : "", json);
+/* Says what became of a command. Returns whether all services did it. */
+static int report(const char *name, int status) {
+    char sentence[1024];
+    iblb_last_error(handle, sentence, sizeof sentence);
+    if (status < 0)
+        printf("%s: failed (%d): %s\n", name, status, sentence);
+    else
+        printf("%s: done\n", name);
+    if (*json)
+        printf("  %s\n", json); /* one entry per service: what it did, what it said */
     fflush(stdout);
-    return status;
+    return status >= 0;
 }
 
-/* The same, and no further if it failed: whatever runs is stopped first. */
-static int step(const char *name, int message, const char *arguments) {
-    int status = tell(name, message, arguments);
+/* Sends a command to all services and waits until each has done it. */
+static int tell(const char *name, int message, const char *arguments) {
+    int request;
+    *json = '\0';
+    return report(name, iblb_call(handle, "", message, arguments, COMMAND_MS, json, sizeof json, &request));
+}
+
+/* Asks something that is given up if the answer takes too long. */
+static int ask(const char *name, int message) {
+    int request;
+    *json = '\0';
+    int status = iblb_send(handle, "", message, "", 0, &request);
     if (status >= 0)
-        return 1;
-    if (started)
-        tell("EXPINTERRUPT", IBLB_EXPINTERRUPT, "");
-    return 0;
+        status = iblb_wait(handle, request, QUESTION_MS, json, sizeof json, NULL);
+    if (status != IBLB_E_TIMEOUT)
+        return report(name, status);
+    iblb_cancel(handle, request);
+    printf("%s: cancelled\n", name);
+    return 1;
+}
+
+/* Here the animal works; returns early if a service gives up. */
+static void watch(void) {
+    double now, end;
+    iblb_clock_ns(&end);
+    end += EXPERIMENT_MS * 1e6;
+    do {
+        int message;
+        int status = iblb_next_event(handle, LOOK_MS, &message, json, sizeof json, NULL);
+        if (status == IBLB_OK) {
+            printf("event %s\n", json);
+            return;
+        }
+        if (status != IBLB_E_TIMEOUT) {
+            *json = '\0';
+            report("event", status);
+            return;
+        }
+        iblb_clock_ns(&now);
+    } while (now < end);
 }
 
 static int experiment(const char *subject) {
     char reference[256];
     if (snprintf(reference, sizeof reference, "[\"%s\"]", subject) >= (int)sizeof reference)
         return 0;
-    if (!step("EXPINFO", IBLB_EXPINFO, ""))
+    iblb_subscribe(handle, IBLB_EXPINTERRUPT);
+    if (!tell("EXPINIT", IBLB_EXPINIT, ""))
         return 0;
-    if (!step("EXPINIT", IBLB_EXPINIT, ""))
+    int fine = tell("EXPSTART", IBLB_EXPSTART, reference);
+    if (fine) {
+        watch();
+        fine = ask("EXPSTATUS", IBLB_EXPSTATUS) && tell("EXPINFO", IBLB_EXPINFO, "") && tell("EXPEND", IBLB_EXPEND, "");
+    }
+    if (!fine) { /* a camera may run, even if no answer came */
+        tell("EXPINTERRUPT", IBLB_EXPINTERRUPT, "");
         return 0;
-    started = 1; /* from here on a camera may run, even if the answer does not come */
-    if (!step("EXPSTART", IBLB_EXPSTART, reference))
-        return 0;
-    if (!step("EXPSTATUS", IBLB_EXPSTATUS, "[\"RUNNING\"]"))
-        return 0;
-    /* ... here the animal works ... */
-    if (!step("EXPEND", IBLB_EXPEND, ""))
-        return 0;
-    started = 0;
-    return step("EXPCLEANUP", IBLB_EXPCLEANUP, "");
+    }
+    return tell("EXPCLEANUP", IBLB_EXPCLEANUP, "");
 }
 
 int main(int count, char **arguments) {
     char sentence[1024];
-    if (count < 2 || count > 3) {
-        fprintf(stderr, "usage: %s SEGMENT [YYYY-MM-DD_N_SUBJECT]\n", arguments[0]);
+    if (count < 2 || count > 4) {
+        fprintf(stderr, "usage: %s SEGMENT [YYYY-MM-DD_N_SUBJECT [CLIENT]]\n", arguments[0]);
         return 2;
     }
-    int status = iblb_open(arguments[1], "experiment", OPEN_MS, &handle);
+    int status = iblb_open(arguments[1], count > 3 ? arguments[3] : "experiment", OPEN_MS, &handle);
     if (status != IBLB_OK) { /* an error, or the warning that no worker is there */
-        iblb_last_error(status < 0 ? 0 : handle, sentence, sizeof sentence);
+        iblb_last_error(handle, sentence, sizeof sentence);
         fprintf(stderr, "%s (%d)\n", sentence, status);
         return 1;
     }
-    int fine = experiment(count == 3 ? arguments[2] : "2026-01-01_1_subject");
+    int fine = experiment(count > 2 ? arguments[2] : "2026-01-01_1_subject");
     iblb_close(handle);
     return fine ? 0 : 1;
 }

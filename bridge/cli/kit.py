@@ -1,0 +1,42 @@
+"""``iblbridge kit``: a folder with all that a program of some kind needs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the subcommand."""
+    from bridge.kit import KITS
+
+    parser = subparsers.add_parser(
+        'kit',
+        help='write a folder with library, client, example and guide for Bonsai, LabVIEW, MATLAB, ...',
+        description='Write a folder with the library, the header, the client code, an example that runs, and a guide '
+        'for one kind of program. Copy it to where that program runs, and begin with its README.md.',
+    )
+    parser.add_argument('directory', type=Path, metavar='DIR', help='where to; made if it is not there')
+    which = parser.add_mutually_exclusive_group(required=True)
+    for name, kit in KITS.items():
+        also = ['--octave'] if name == 'matlab' else []
+        which.add_argument(f'--{name}', *also, dest='kit', action='store_const', const=name, help=f'for {kit.title}')
+    parser.add_argument('--force', action='store_true', help='overwrite files that are there and differ')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the kit; 2 if it can't be written."""
+    from bridge.kit import write
+
+    try:
+        files = write(args.kit, args.directory, args.force)
+    except OSError as e:
+        print(f'iblbridge kit: {e.filename or args.directory}: {e.strerror or e}', file=sys.stderr)
+        return 2
+    for file in files:
+        print(args.directory / file)
+    print(f'Begin with {args.directory / "README.md"}')
+    return 0

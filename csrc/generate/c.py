@@ -1,0 +1,19 @@
+"""The table of codes, in the header as `#define` lines and in the README as a Markdown table."""
+
+from __future__ import annotations
+
+from interface import Interface
+
+
+def header_lines(interface: Interface) -> str:
+    """Return the `#define` lines of the public header."""
+    return '\n'.join(f'#define {c.name} {c.number} /* {c.source}: {c.meaning} */' for c in interface.codes)
+
+
+def readme_lines(interface: Interface) -> str:
+    """Return the Markdown table of the README."""
+    rows = [f'| {c.number} | `{c.name}` | {c.source} | {c.meaning} | {c.remedy} |' for c in interface.codes]
+    return '\n'.join(['| code | name | from | what happened | what to do |', '|---|---|---|---|---|', *rows])
+
+
+TABLES = {('csrc/include/iblbridge.h', 'codes'): header_lines, ('README.md', 'codes'): readme_lines}

@@ -1,0 +1,114 @@
+"""The C interface as values: what codes.def and iblbridge.h say, read once for all languages.
+
+The header is the manual and stays the only list of functions; nothing of it is typed again. It is written so that
+simple parsers can read it (tests/test_header.py holds it to that), so this one is simple: comments, ``#define NAME
+number``, prototypes.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+CSRC = Path(__file__).resolve().parent.parent
+HEADER = CSRC / 'include' / 'iblbridge.h'
+CODE = re.compile(r'^CODE\((?P<name>\w+), (?P<number>-?\d+), (?P<texts>".*")\)$', re.MULTILINE)
+DEFINE = re.compile(r'^#define (?P<name>\w+) (?P<number>-?\d+)', re.MULTILINE)
+PROTOTYPE = re.compile(
+    r'/\* (?P<text>(?:(?!\*/).)*?) ?\*/\s*IBLB_API (?P<type>\w+) (?P<name>\w+)\((?P<parameters>[^)]*)\);', re.DOTALL
+)
+
+
+class Code(NamedTuple):
+    """One status: its name, number, who returns it, what happened, what to do."""
+
+    name: str
+    number: int
+    source: str
+    meaning: str
+    remedy: str
+
+
+class Constant(NamedTuple):
+    """A number with a name: a message or an event of the worker."""
+
+    name: str
+    number: int
+
+
+class Parameter(NamedTuple):
+    """A parameter: its C type without the name (``const char *``, ``int``), and its name."""
+
+    type: str
+    name: str
+
+    @property
+    def is_pointer(self) -> bool:
+        """Whether it is an address."""
+        return self.type.endswith('*')
+
+    @property
+    def is_output(self) -> bool:
+        """Whether the function writes through it."""
+        return self.is_pointer and not self.type.startswith('const ')
+
+
+class Function(NamedTuple):
+    """A function: its name, parameters, prototype as C, and its comment as one paragraph."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    prototype: str
+    text: str
+
+
+class Interface(NamedTuple):
+    """All of iblbridge.h."""
+
+    version: int
+    codes: tuple[Code, ...]
+    messages: tuple[Constant, ...]
+    events: tuple[Constant, ...]
+    functions: tuple[Function, ...]
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        """Every number that programs use: messages, events, codes."""
+        return (*self.messages, *self.events, *(Constant(code.name, code.number) for code in self.codes))
+
+
+def read_codes(text: str) -> tuple[Code, ...]:
+    """Return the table of codes.def in its order."""
+    return tuple(Code(m['name'], int(m['number']), *ast.literal_eval(f'({m["texts"]})')) for m in CODE.finditer(text))
+
+
+def read_interface(header: str, codes: str) -> Interface:
+    """Return what the texts of iblbridge.h and codes.def say."""
+    table = read_codes(codes)
+    statuses = {code.name for code in table}
+    numbers = [Constant(m['name'], int(m['number'])) for m in DEFINE.finditer(header)]
+    version = next(number for name, number in numbers if name == 'IBLB_VERSION')
+    named = [c for c in numbers if c.name not in statuses and c.name != 'IBLB_VERSION']
+    own = ('IBLB_PING', 'IBLB_SERVICES')
+    messages = tuple(c for c in named if c.number < 256 or c.name in own)
+    events = tuple(c for c in named if c not in messages)
+    return Interface(version, table, messages, events, tuple(map(_function, PROTOTYPE.finditer(header))))
+
+
+def _function(match: re.Match[str]) -> Function:
+    text = ' '.join(line.removeprefix(' *').strip() for line in match['text'].splitlines())
+    words = [' '.join(part.split()) for part in match['parameters'].split(',')]
+    parameters = tuple(_parameter(part) for part in words if part != 'void')
+    return Function(match['name'], parameters, f'{match["type"]} {match["name"]}({", ".join(words)});', text)
+
+
+def _parameter(text: str) -> Parameter:
+    name = re.findall(r'\w+', text)[-1]
+    return Parameter(text.removesuffix(name).strip(), name)
+
+
+def load() -> Interface:
+    """Return the interface of this source tree."""
+    return read_interface(HEADER.read_text(), (CSRC / 'codes.def').read_text())

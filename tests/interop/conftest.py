@@ -1,0 +1,51 @@
+"""Fixtures of all languages: their kits, and a rig of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from guides import commands, run
+
+from bridge import kit
+from bridge.cli.children import Halt, Rig
+
+SEGMENT = 'rig0'  # as in the guides
+
+
+@pytest.fixture(scope='session')
+def kit_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that writes a kit as ``iblbridge kit`` does, builds it as its guide says, and returns where.
+
+    Each kit is written and built once.
+    """
+    built: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in built:
+            place = tmp_path_factory.mktemp(f'kit-{name}') / 'kit'
+            kit.write(name, place)
+            for line in commands(place)[:-1]:
+                done = run(line, place, timeout=300)
+                assert done.returncode == 0, f'{line}\n{done.stdout}{done.stderr}'
+            built[name] = place
+        return built[name]
+
+    return make
+
+
+@pytest.fixture
+def rig() -> Iterator[Callable[..., Rig]]:
+    """Return a function that starts a worker and simulated services, by name with their options, as processes."""
+    with ExitStack() as stack:
+
+        def start(**services: Sequence[str]) -> Rig:
+            named = {name.replace('__', ':'): ['--verbose', *options] for name, options in services.items()}
+            rig = Rig(SEGMENT, named, Halt())
+            rig.start()
+            stack.callback(rig.end)
+            return rig
+
+        yield start
