@@ -26,9 +26,9 @@ def require(*programs: str) -> None:
 
 
 def commands(place: Path) -> list[str]:
-    """Return what a new user types: the lines of the ``sh`` blocks of a guide, how to build, and in the last, how to run.
+    """Return what a new user types: the lines of the ``sh`` blocks of a guide.
 
-    The last one runs the example on the segment rig0.
+    All but the last build; the last runs the example on the segment rig0.
     """
     guide = (place / 'README.md').read_text(encoding='utf-8')
     blocks = re.findall(r'^```sh\n(.*?)^```', guide, re.DOTALL | re.MULTILINE)
