@@ -1,10 +1,11 @@
 """``iblbridge bench``: how long one command takes, beside the bare exchange of the same datagrams.
 
-Three ways to have a command carried out by all services, taking turns in one run, so that whatever else the computer
+Four ways to have a command carried out by all services, taking turns in one run, so that whatever else the computer
 does meets all of them:
 
 =======  ================================================================================================
 bare     asyncio, one datagram protocol a service: command out; echo and reply in; confirmation out
+await    ``await Services.init(...)`` of iblutil, its log silent: no thread, no recovery, no hardening
 submit   `Auxiliaries.submit`, from a calling thread to the outcomes
 worker   `Client.call`: C library, shared memory, ``iblbridge serve`` in a process of its own, and back
 =======  ================================================================================================
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import shutil
 import statistics
@@ -27,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +45,19 @@ for _ in range(int(sys.argv[1])):
     selector.register(one, selectors.EVENT_READ)
 print(flush=True)
 selector.register(sys.stdin, selectors.EVENT_READ)
+answered = set()
 while True:
     for key, _ in selector.select():
         if key.fileobj is sys.stdin:
             raise SystemExit
         datagram, address = key.fileobj.recvfrom(65536)
-        if datagram.endswith(b' '):
-            key.fileobj.sendto(datagram, address)
-            key.fileobj.sendto(datagram.rstrip(), address)
+        where = key.fd, address
+        if where in answered:
+            answered.remove(where)
+            continue
+        answered.add(where)
+        key.fileobj.sendto(datagram, address)
+        key.fileobj.sendto(datagram.rstrip(), address)
 """
 
 
@@ -74,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         responder = _responder(folder)
         print(f'responder: {"C" if len(responder) == 1 else "Python"}; {args.commands} commands each; median (p99), µs')
-        print('services           bare                submit                      worker')
+        print('services           bare                await                       submit                      worker')
         print(row('iblutil, 1', measure(_stock(), args.commands, folder)), flush=True)
         for count in numbers:
             print(row(f'fast, {count}', measure(_running(responder, count), args.commands, folder)), flush=True)
@@ -99,6 +107,7 @@ def measure(services: AbstractContextManager[list[int]], commands: int, folder: 
         uris = [f'udp://127.0.0.1:{port}' for port in stack.enter_context(services)]
         ways: dict[str, Callable[[], float]] = {
             'bare': stack.enter_context(_bare(uris)),
+            'await': stack.enter_context(_await(uris)),
             'submit': stack.enter_context(_submit(uris)),
             'worker': stack.enter_context(_worker(uris, folder)),
         }
@@ -155,6 +164,38 @@ def _bare(uris: list[str]) -> Iterator[Callable[[], float]]:
     finally:
         for transport, _ in made:
             transport.close()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+
+@contextmanager
+def _await(uris: list[str]) -> Iterator[Callable[[], float]]:
+    net = import_module('bridge.auxiliaries').net  # by name, for the module does not export it
+    loop = asyncio.SelectorEventLoop()
+    silent = logging.Logger('silent', logging.CRITICAL + 1)
+
+    async def open_all() -> Any:
+        made = []
+        for i, uri in enumerate(uris):
+            console = logging.getLogger(f's{i}')  # to which iblutil adds a handler
+            handlers, level, console.disabled = console.handlers, console.level, True
+            made.append(await net.app.EchoProtocol.client(uri, f's{i}'))
+            made[-1].logger = silent
+            console.handlers, console.disabled = handlers, False
+            console.setLevel(level)
+        return net.app.Services(made, timeout=10)
+
+    services = loop.run_until_complete(open_all())
+
+    async def once() -> float:
+        started = time.perf_counter()
+        await services.init(None)
+        return time.perf_counter() - started
+
+    try:
+        yield lambda: loop.run_until_complete(once())
+    finally:
+        services.close()
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
 

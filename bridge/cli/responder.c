@@ -1,5 +1,6 @@
-/* A healthy service for each of argv[1] ports, as fast as one can be: echoes a command (it ends with a space), then answers with the same
- * message. Prints its ports in one line; ends with standard input. For `iblbridge bench`. */
+/* A healthy service for each of argv[1] ports, as fast as one can be: echoes a command, answers with the same message, and takes the next
+ * datagram from that port as the confirmation of its answer. Prints its ports in one line; ends with standard input. For `iblbridge bench`.
+ */
 #include <arpa/inet.h>
 #include <poll.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@ int main(int argc, char **argv) {
     int count = argc > 1 ? atoi(argv[1]) : 1;
     struct pollfd watched[MOST + 1];
     static char datagram[65536];
+    static char answered[MOST][65536]; /* by the asker's port */
     if (count < 1 || count > MOST)
         return 2;
     for (int i = 0; i < count; i++) {
@@ -33,7 +35,9 @@ int main(int argc, char **argv) {
             if (!(watched[i].revents & POLLIN))
                 continue;
             ssize_t got = recvfrom(watched[i].fd, datagram, sizeof datagram, 0, (struct sockaddr *)&from, &size);
-            if (got < 1 || datagram[got - 1] != ' ')
+            char *open = &answered[i][ntohs(from.sin_port)];
+            *open = !*open;
+            if (got < 1 || !*open)
                 continue;
             sendto(watched[i].fd, datagram, (size_t)got, 0, (struct sockaddr *)&from, size);
             while (got > 0 && datagram[got - 1] == ' ')

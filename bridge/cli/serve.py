@@ -7,6 +7,7 @@ attach.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import sys
 from typing import Any
@@ -109,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
                 log.info('service %s: %s%s', service.name, about, ' (optional)' if service.optional else '')
             if not services:
                 log.warning('no services are configured; add --services FILE or --service name=uri')
+            # What is loaded by now stays. To look through it takes the collector some 5 ms, in the middle of a command.
+            gc.freeze()
             print(f'READY {args.segment} {worker.path}', flush=True)
             if args.until_eof:
                 on_stdin_end(lambda: stop('the end of standard input'))
