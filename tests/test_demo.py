@@ -290,3 +290,27 @@ def test_a_part_that_can_not_start_is_shown_with_what_it_said(demo):
     assert run.finish() == 3, run.output
     assert 'worker ended with exit status' in run.output
     assert run.left() == []
+
+
+def test_a_rig_that_stays_serves_another_program_until_ctrl_c(demo):
+    from bridge.native import TOOLS
+
+    run = demo('--stay', '--segment', 'rig0')
+    run.read_until('The rig is up')
+    words = [TOOLS / 'iblb', 'call', 'rig0', 'EXPINIT']
+    environment = {**os.environ, 'IBLBRIDGE_DIR': str(run.directory)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+    run.process.send_signal(signal.SIGINT)
+    assert run.finish() == 130, run.output
+    assert run.left() == []
+
+
+def test_a_rig_that_stays_ends_with_a_sentence_when_a_part_of_it_dies(demo):
+    run = demo('--stay')
+    pid = int(run.read_until(r'^  ephys +pid (\d+)')[1])
+    run.read_until('The rig is up')
+    os.kill(pid, signal.SIGKILL)
+    assert run.finish() == 3, run.output
+    assert 'ephys ended with exit status -9' in run.output
+    assert run.left() == []

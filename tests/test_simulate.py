@@ -299,3 +299,19 @@ def test_the_command_says_where_it_listens_and_ends_cleanly(end):
             assert process.stderr.read() == ''
         finally:
             process.kill()
+
+
+def test_a_service_whose_camera_dies_stops_and_says_so_by_itself():
+    with running(Behaviour('cameras', dies_after=0.05)) as (simulator, _), peer(simulator) as s:
+        assert command(s, 2, REF, None)[:2] == [2, REF]
+        told = s.recv(999)
+        assert json.loads(told) == [16, 'the camera of cameras died']
+        s.send(told)
+        assert command(s, 32, 0) == [32, 30]
+
+
+def test_a_service_that_was_stopped_before_its_camera_died_says_nothing():
+    with running(Behaviour('cameras', dies_after=0.1)) as (simulator, _), peer(simulator) as s:
+        assert command(s, 2, REF, None)[:2] == [2, REF]
+        assert command(s, 4, None)[0] == 4
+        assert is_silent(s)
