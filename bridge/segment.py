@@ -26,7 +26,6 @@ message and flags what."""
 BATCH = 256  # commands at a time
 _COLUMNS = ('request', 'slot', 'message', 'flags', 'stamp', 'payload_bytes')
 _PAYLOAD_BYTES = 1 << 20
-_EVENT_BYTES = 16 << 10  # MAX_EVENT_BYTES of layout.h
 
 
 class Command(NamedTuple):
@@ -214,9 +213,11 @@ class Segment:
             How many clients got it.
         """
         packed: bytes = msgpack.packb(body)
-        if len(packed) > _EVENT_BYTES:
+        count = int(lib.iblbw_publish_event(self._worker, message, packed, len(packed)))
+        if count == CODES['IBLB_E_TOO_LARGE']:
             packed = msgpack.packb({**body, 'data': {'left_out': f'{len(packed)} bytes are more than an event holds'}})
-        return check(lib.iblbw_publish_event(self._worker, message, packed, len(packed)))
+            count = int(lib.iblbw_publish_event(self._worker, message, packed, len(packed)))
+        return check(count)
 
     def lost_clients(self) -> list[str]:
         """Return the names of the clients that died without closing, since the last call."""

@@ -7,6 +7,7 @@
 #include "client.h"
 #include "include/iblbridge.h"
 #include "json.h"
+#include "remembered.h"
 
 #define MS UINT64_C(1000000)
 #define CLAIM_PATIENCE_NS (500 * MS) /* for another process that is claiming a slot and may be stopped in the middle */

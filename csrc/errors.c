@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "include/iblbridge.h"
-#include "os.h"
 
 struct code_text {
     int code;
@@ -24,9 +23,6 @@ static const struct code_text codes[] = {
 #define CODE(name, number, source, meaning, remedy) _Static_assert(name == number, #name ": run csrc/generate");
 #include "codes.def"
 #undef CODE
-
-static os_mutex process_mutex = OS_MUTEX_INIT;
-static struct problem process_problem;
 
 static const struct code_text *find_code(int code) {
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
@@ -70,30 +66,6 @@ int problem_standard(struct problem *problem, int code) {
     if (!known)
         return problem_set(problem, code, "Unknown code %d.", code);
     return problem_set(problem, code, "%s %s", known->meaning, known->remedy);
-}
-
-static void before_fork(void) {
-    os_mutex_lock(&process_mutex);
-}
-static void after_fork(void) {
-    os_mutex_unlock(&process_mutex);
-}
-
-int problem_remember(const struct problem *problem) {
-    static int fork_watched;
-    os_mutex_lock(&process_mutex);
-    if (!fork_watched)
-        os_at_fork(before_fork, after_fork, after_fork); /* a child must not inherit the mutex from a thread that it has not */
-    fork_watched = 1;
-    process_problem = *problem;
-    os_mutex_unlock(&process_mutex);
-    return problem->code;
-}
-
-void problem_recall(struct problem *problem) {
-    os_mutex_lock(&process_mutex);
-    *problem = process_problem;
-    os_mutex_unlock(&process_mutex);
 }
 
 int copy_text(const char *from, char *text, int capacity) {

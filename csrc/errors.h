@@ -1,4 +1,4 @@
-/* errors.h: a code with the sentence that goes with it, and the library's memory of the last one that belongs to no handle. */
+/* errors.h: a code with the sentence that goes with it. */
 #ifndef IBLB_ERRORS_H
 #define IBLB_ERRORS_H
 
@@ -19,10 +19,6 @@ int problem_set(struct problem *problem, int code, const char *format, ...);
 
 /* The same with the code's own text from codes.def. */
 int problem_standard(struct problem *problem, int code);
-
-/* Remembers a problem of the process: a failed open, a bad handle, the worker's side. Returns its code. */
-int problem_remember(const struct problem *problem);
-void problem_recall(struct problem *problem);
 
 /* Copies `text` with its NUL; IBLB_E_BUFFER (cut at a whole character) if it does not fit. */
 int copy_text(const char *from, char *text, int capacity);

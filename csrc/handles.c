@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "include/iblbridge.h"
+#include "remembered.h"
 
 static os_mutex fork_mutex = OS_MUTEX_INIT; /* taken before table_mutex and before a handle's mutex */
 static os_mutex table_mutex = OS_MUTEX_INIT;

@@ -10,6 +10,7 @@
 
 #include "include/iblbridge_worker.h"
 #include "json.h"
+#include "remembered.h"
 #include "view.h"
 
 #define MS UINT64_C(1000000)
@@ -442,8 +443,10 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
 IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const unsigned char *body, int bytes) {
     if (worker->forked)
         return fail(IBLB_E_FORKED);
-    if (!body || bytes <= 0 || (uint32_t)bytes > MAX_EVENT_BYTES)
+    if (!body || bytes <= 0)
         return fail(IBLB_E_ARGUMENT);
+    if ((uint32_t)bytes > MAX_EVENT_BYTES)
+        return fail(IBLB_E_TOO_LARGE);
     int count = 0;
     os_mutex_lock(&worker->mutex);
     int code = standing(worker);

@@ -77,7 +77,7 @@ IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_comma
                            int bytes);
 
 /* Gives an event to every client that wants it (`body`: one msgpack map, at most 16 KiB). A client without room loses it; the gap shows in
- * its sequence numbers. Never blocks. Returns how many got it, or IBLB_E_ARGUMENT, _SUPERSEDED, _FORKED. */
+ * its sequence numbers. Never blocks. Returns how many got it, or IBLB_E_ARGUMENT, _TOO_LARGE, _SUPERSEDED, _FORKED. */
 IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const unsigned char *body, int bytes);
 
 /* The name of a client that died without closing, each once, as iblbw_take finds them. 1 if there was one, else 0. */

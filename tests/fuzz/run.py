@@ -42,7 +42,7 @@ FLAGS = [
     '-DIBLB_FAULT',
     '-D_POSIX_C_SOURCE=200809L',
 ]
-PLAIN = ('errors', 'handles', 'inbox', 'os_memory')  # not instrumented for coverage: loops that would cost the most
+PLAIN = ('errors', 'handles', 'inbox', 'os_memory', 'remembered')  # not instrumented for coverage: loops that would cost the most
 LONGEST = {'json': 600, 'worker': 300, 'client': 300}
 
 
