@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOK = 5.0  # s: how often the loop comes up by itself to note health; what is due earlier shortens it
+_SOON = 0.1  # s: how long that can be put off while commands come
 _GRACE = 2.0  # s: what a clean stop leaves to commands whose answer is under way
 
 
@@ -171,10 +172,14 @@ class Worker:
         self._pass(0.0)
         if self._segment.epoch > 1:
             self._house.tell('WORKER_RESTARTED')  # after the first pass, which finds the clients
+        ticked, put_off = 0.0, False
         while not self._stopping.is_set():
-            self._pass(self._watch.pause(time.perf_counter_ns(), _LOOK))
-            if not self._failure:
+            took = self._pass(self._watch.pause(time.perf_counter_ns(), _SOON if put_off else _LOOK))
+            # After a command the network thread needs the interpreter; what is not urgent gets it a little later.
+            put_off = bool(took) and time.monotonic() < ticked + _SOON
+            if not (put_off or self._failure):
                 self._house.tick(self._auxiliaries)
+                ticked = time.monotonic()
         self._finish()
         if self._failure:
             raise self._failure
