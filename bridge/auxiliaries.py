@@ -18,6 +18,7 @@ Facts about iblutil's protocol: ``iblutil/io/net/app.py`` and ``base.py`` 1.20.0
 import asyncio
 import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -138,6 +139,7 @@ class Auxiliaries:
         services: Sequence[str] | None = None,
         gate: Callable[[], None] | None = None,
         timeout: float | None = None,
+        deadline: float = math.inf,
         quiet: bool = False,
         **kwargs: Any,
     ) -> 'Future[dict[str, Outcome]]':
@@ -158,6 +160,9 @@ class Auxiliaries:
         timeout : float, optional
             Seconds from a service's first datagram to its reply; by default that of its timing, or
             ``services.timeout``.
+        deadline : float
+            The ``time.perf_counter`` after which no service is sent it any more that has not got it; those end
+            ``not_sent``. Before the first datagram of all a `gate`, if there is one, decides instead.
         quiet : bool
             Do not log a failure as an error.
 
@@ -177,7 +182,7 @@ class Auxiliaries:
             No such service.
         """
         command = self._command(message, args, kwargs, self._names(services), gate)
-        command.timeout, command.quiet = timeout, quiet
+        command.timeout, command.deadline, command.quiet = timeout, deadline, quiet
         self._dispatch(command)
         return command.future
 

@@ -114,8 +114,8 @@ class Dispatcher:
     # The way of a command
 
     def _errands(self, command: Command) -> list[Errand]:
-        def permit() -> bool:
-            return self._permit(command)
+        def permit(errand: Errand) -> bool:
+            return self._permit(command) if not command.begun else self._permit_later(command, errand)
 
         def done(errand: Errand) -> None:
             command.left -= 1
@@ -132,16 +132,16 @@ class Dispatcher:
 
     def _permit(self, command: Command) -> bool:
         """Decide, directly before the first datagram, whether a command may leave."""
-        if command.begun or command.withdrawn or not command.claim():
-            if not command.begun:
-                self.pending.pop(command.order, None)
-                self._drop(command)
-            return command.begun and not command.withdrawn
-        if time.perf_counter() > command.deadline:
-            error = f'not sent: it waited behind earlier commands for the {self._timeout():g} s it had'
-            self.withdraw(command, error, NoAnswer(error))
+        if command.withdrawn or not command.claim():
+            self.pending.pop(command.order, None)
+            self._drop(command)
             return False
-        if command.gate is not None:
+        if command.gate is None:
+            if time.perf_counter() > command.deadline:
+                error = f'not sent: it waited behind earlier commands for the {self._timeout():g} s it had'
+                self.withdraw(command, error, NoAnswer(error))
+                return False
+        else:
             try:
                 command.gate()
             except BaseException as exc:
@@ -150,6 +150,13 @@ class Dispatcher:
                 return False
         command.begun = True
         return True
+
+    def _permit_later(self, command: Command, errand: Errand) -> bool:
+        """Decide, directly before its first datagram to a service that was busy, whether a command may still leave."""
+        if not command.withdrawn and time.perf_counter() > command.deadline:
+            error = 'not sent: it waited behind earlier commands to this service for longer than it may'
+            self._links[errand.name].withdraw(errand, error, NoAnswer(error))
+        return not (command.withdrawn or errand.ended)
 
     def _drop(self, command: Command) -> None:
         """Take a command out of the queues of the links; it is resolved elsewhere."""

@@ -98,7 +98,7 @@ class Errand:
     order: int
     timeout: float
     wants_reply: bool
-    permit: Callable[[], bool] = field(repr=False)
+    permit: Callable[['Errand'], bool] = field(repr=False)
     done: Callable[['Errand'], None] = field(repr=False)
     payload: bytes = field(default=b'', repr=False)
     tries: int = 0

@@ -106,7 +106,7 @@ class Link:
     def notify(self, text: bytes) -> None:
         """Send a message once, and wait for nothing."""
         if self.is_open:
-            nobody = Errand(self.name, ERROR, text, 0, 0.0, False, lambda: True, lambda _: None)
+            nobody = Errand(self.name, ERROR, text, 0, 0.0, False, lambda _: True, lambda _: None)
             self._transmit(self._memory.stamp(nobody))
 
     def abort_all(self, error: str, cause: BaseException) -> None:
@@ -214,7 +214,7 @@ class Link:
         except ValueError as exc:
             self._finish(errand, str(exc), exc)
             return True
-        if not errand.permit():
+        if not errand.permit(errand):
             self._memory.forget(errand.payload)
             return False
         self._flying.append(errand)
@@ -284,7 +284,7 @@ class Link:
                 0,
                 patience,
                 False,
-                lambda: not confirmed.done(),
+                lambda _: not confirmed.done(),
                 lambda errand: None if confirmed.done() else confirmed.set_result(errand),
             )
         )

@@ -24,7 +24,7 @@ COMMAND: np.dtype[Any] = struct_dtype('iblbw_command')
 message and flags what."""
 
 BATCH = 256  # commands at a time
-_COLUMNS = ('request', 'slot', 'message', 'flags', 'stamp', 'payload_bytes')
+_COLUMNS = ('request', 'slot', 'message', 'flags', 'stamp', 'ttl', 'payload_bytes')
 _PAYLOAD_BYTES = 1 << 20
 
 
@@ -39,7 +39,7 @@ class Command(NamedTuple):
         Keeps the memory that `key` points into.
     request : int
         The number in its slot, 64 bits.
-    slot, message, flags, stamp, payload_bytes : int
+    slot, message, flags, stamp, ttl, payload_bytes : int
         As in iblbridge_worker.h.
     services : str
         Names separated by commas, as the client gave them.
@@ -54,6 +54,7 @@ class Command(NamedTuple):
     message: int
     flags: int
     stamp: int
+    ttl: int
     payload_bytes: int
     services: str
     arguments: Any

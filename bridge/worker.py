@@ -11,6 +11,7 @@ besides, health, events, heartbeats and lost clients, is in `housekeeping`.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -70,6 +71,11 @@ class Errand:
         self.accepted = 0
         self.wall: datetime | None = None
         self._segment = segment
+
+    @property
+    def deadline(self) -> float:
+        """float: the ``time.perf_counter`` at which its time to live ends."""
+        return math.inf if self.command.ttl < 0 else (self.command.stamp + self.command.ttl) / 1e9
 
     def gate(self) -> None:
         """Make the command ours. To be called directly before its first datagram.
@@ -257,7 +263,9 @@ class Worker:
                 return
             if self._stopping.is_set():
                 raise Refused(CODES['IBLB_E_ABORTED'], 'The worker was stopped before the command was sent.')
-            future = self._auxiliaries.submit(name, *errand.args, services=chosen, gate=errand.gate)
+            future = self._auxiliaries.submit(
+                name, *errand.args, services=chosen, gate=errand.gate, deadline=errand.deadline
+            )
         except Refused as refusal:
             self._answer(errand, refusal.code, str(refusal))
         except Exception as error:

@@ -29,7 +29,7 @@ MS = 10**6
 
 
 def errand(event: int = 1, text: bytes = b'[1, null]', **values: Any) -> Errand:
-    made = Errand('a', event, text, 1, 10.0, True, lambda: True, lambda _: None)
+    made = Errand('a', event, text, 1, 10.0, True, lambda _: True, lambda _: None)
     for name, value in values.items():
         setattr(made, name, value)
     return made

@@ -390,3 +390,22 @@ def test_an_idle_worker_sleeps(serve):
             threading.Event().wait(2)  # idle time itself is what is measured
             per_second = (wake_ups() - before) / (time.monotonic() - started)
     assert per_second < 40, 'something polls: the design wakes 10 times a second to look whether clients live'
+
+
+def test_a_service_that_was_busy_until_the_time_to_live_ended_is_not_sent_the_command(serve):
+    """It counted as begun once the free service had it; the busy one got it minutes late, perhaps."""
+    with ScriptedPeer(echo_and_reply) as free, ScriptedPeer(only_echo) as busy:
+        serve('rig', {'free': free.uri, 'busy': busy.uri}, timeout=1.0)
+        with Client('rig') as client:
+            first = client.send('EXPINIT', services=['busy'])
+            eventually(lambda: busy.datagrams)
+            second = client.send('EXPSTART', 'ref', ttl=0.3)
+            with pytest.raises(ServiceFailure):
+                client.wait(first, 5)
+            with pytest.raises(ServiceFailure) as failed:
+                client.wait(second, 5)
+            entries = {entry['name']: entry for entry in failed.value.response['services']}
+            assert (entries['free']['ok'], entries['free']['state']) == (True, 'answered')
+            assert (entries['busy']['ok'], entries['busy']['state']) == (False, 'not_sent')
+            assert 'waited behind' in entries['busy']['error']
+            assert [message[0] for message in busy.messages] == [1]
