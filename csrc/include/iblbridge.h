@@ -153,9 +153,9 @@ IBLB_API int iblb_close(int handle);
 /* Writes a command and returns at once, without a system call while the worker is busy. `services`: none for all, else names separated by
  * commas. `args_json`: none, a JSON array of the positional arguments, or any other JSON value as the single argument (a single argument
  * that is an array is [[...]]). `ttl_ms`: if the command has not begun to be sent within this time it never will be (IBLB_E_EXPIRED), and
- * a service that is busy for longer is not sent it ("not_sent"); 0: 10,000; negative: no limit. *request: a positive number, unique among the handle's outstanding ones; 0 on error.
- * Returns 0; IBLB_W_NO_WORKER (queued); IBLB_E_MESSAGE, _SERVICE, _JSON, _UTF8, _TOO_LARGE, _FULL, _TOO_MANY, _STALE, _QUARANTINED,
- * _SEGMENT, _MEMORY, _HANDLE, _FORKED, _ARGUMENT. */
+ * a service that is busy for longer is not sent it ("not_sent"); 0: 10,000; negative: no limit. *request: a positive number, unique among
+ * the handle's outstanding ones; 0 on error. Returns 0; IBLB_W_NO_WORKER (queued); IBLB_E_MESSAGE, _SERVICE, _JSON, _UTF8, _TOO_LARGE,
+ * _FULL, _TOO_MANY, _STALE, _QUARANTINED, _SEGMENT, _MEMORY, _HANDLE, _FORKED, _ARGUMENT. */
 IBLB_API int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, int *request);
 
 /* The same with msgpack arguments (one object of `args_bytes` bytes; NULL and 0 for none). Returns IBLB_E_MSGPACK instead of _JSON. */
