@@ -19,7 +19,10 @@ PUBLIC = CSRC / 'include' / 'iblbridge.h'
 WORKER = CSRC / 'include' / 'iblbridge_worker.h'
 COMPILER = shutil.which('cc') or shutil.which('gcc') or shutil.which('clang')
 COMPILER_CPP = shutil.which('c++') or shutil.which('g++') or shutil.which('clang++')
-MOST_PARAMETERS = 8
+
+sys.path.insert(0, str(CSRC / 'generate'))
+import interface  # noqa: E402
+import rules  # noqa: E402
 
 
 def code_of(header: Path) -> str:
@@ -63,21 +66,127 @@ def test_the_workers_header_is_c_and_cpp(tmp_path: Path) -> None:
     compile_alone(COMPILER_CPP, WORKER, tmp_path, '.cpp', '-std=c++17')
 
 
-def test_the_public_header_includes_nothing_and_declares_nothing_but_functions() -> None:
-    code = code_of(PUBLIC)
-    assert '#include' not in code
-    beyond = r'\b(?:struct|union|enum|typedef|bool|long|short|float|size_t|u?int\d+_t|va_list)\b|\.\.\.'
-    assert not re.findall(beyond, code)
+def test_every_foreign_parser_can_read_the_public_header() -> None:
+    assert rules.violations(PUBLIC.read_text()) == []
 
 
-def test_parameters_are_plain_and_at_most_eight() -> None:
-    plain = re.compile(r'(?:const )?(?:int|double|char|unsigned char) \*?\w+')
-    found = list(prototypes(PUBLIC))
-    assert len(found) > 10
-    for returned, name, parameters in found:
-        assert returned == 'int', name
-        assert len(parameters) <= MOST_PARAMETERS, name
-        assert [parameter for parameter in parameters if not plain.fullmatch(parameter)] == [], name
+PLANTED_PROTOTYPES = {
+    'int iblb_x(long n);': 'parameter "long n"',
+    'int iblb_x(short n);': 'parameter "short n"',
+    'int iblb_x(float n);': 'parameter "float n"',
+    'int iblb_x(unsigned n);': 'parameter "unsigned n"',
+    'int iblb_x(unsigned int n);': 'parameter "unsigned int n"',
+    'int iblb_x(signed char n);': 'parameter "signed char n"',
+    'int iblb_x(long long n);': 'parameter "long long n"',
+    'int iblb_x(long double n);': 'parameter "long double n"',
+    'int iblb_x(size_t n);': 'parameter "size_t n"',
+    'int iblb_x(int64_t n);': 'parameter "int64_t n"',
+    'int iblb_x(bool b);': 'parameter "bool b"',
+    'int iblb_x(_Bool b);': 'parameter "_Bool b"',
+    'int iblb_x(void *p);': 'parameter "void *p"',
+    'int iblb_x(volatile int *p);': 'parameter "volatile int *p"',
+    'int iblb_x(char *const p);': 'parameter "char *const p"',
+    'int iblb_x(int &n);': 'parameter "int &n"',
+    'int iblb_x(int n = 0);': 'parameter "int n = 0"',
+    'int iblb_x(int n, void);': 'parameter "void"',
+    'int iblb_x(struct rig *r);': 'a type of our own',
+    'int iblb_x(enum way w);': 'a type of our own',
+    'struct iblb_x { int a; };': 'a type of our own',
+    'union iblb_x { int a; double b; };': 'a type of our own',
+    'enum iblb_x { A, B };': 'a type of our own',
+    'typedef int iblb_x;': 'a type of our own',
+    'int iblb_x(char **texts);': 'a pointer to a pointer',
+    'int iblb_x(char * *texts);': 'a pointer to a pointer',
+    'int iblb_x(int (*call)(int n));': 'a pointer to a function',
+    'int iblb_x(char text[]);': 'an array',
+    'int iblb_x(char text[1024]);': 'an array',
+    'int iblb_x(const char *text, ...);': 'a variable argument list',
+    'int iblb_x();': 'write (void)',
+    'int iblb_x(int);': 'parameter "int"',
+    'int iblb_x(const char *);': 'parameter "const char *"',
+    'int iblb_x(int long);': 'parameter "int long"',
+    'int iblb_x(char *const);': 'parameter "char *const"',
+    'int iblb_x(int handle, unsigned char *);': 'parameter "unsigned char *"',
+    'int iblb_x(int n, int n);': 'two parameters of one name',
+    'int iblb_x(int a, int b, int c, int d, int e, int f, int g, int h, int i);': '9 parameters',
+    'int iblb_x(handle) int handle;': 'not a prototype',
+    'int iblb_x(int n) { return n; }': 'other than a prototype',
+    'int iblb_x;': 'not a prototype',
+    'int iblb_x(int n)': 'no semicolon',
+    'char *iblb_x(void);': 'not return int',
+    'double iblb_x(void);': 'not return int',
+    'void iblb_x(void);': 'not return int',
+    'long iblb_x(void);': 'not return int',
+    'const char *iblb_x(int code);': 'not return int',
+    'iblb_x(int n);': 'not return int',
+    'int __stdcall iblb_x(int n);': 'not return int',
+    'IBLB_CALL int iblb_x(int n);': 'does not define, IBLB_CALL',
+    '__declspec(dllexport) int iblb_x(int n);': 'does not define, __declspec',
+    'static int iblb_x(int n);': 'does not define, static',
+    'int iblb_OPEN(int n);': 'was there before',
+    f'int iblb_{"x" * 59}(int n);': 'more than 63',
+    'int _iblb_x(int n);': 'begin with a letter',
+    'extern "C" int iblb_x(int n);': 'other than a prototype',
+}
+PLANTED_LINES = {
+    '#include <stddef.h>': 'directive',
+    '#include "iblbridge_types.h"': 'directive',
+    '#pragma pack(1)': 'directive',
+    '#undef IBLB_API': 'directive',
+    '#if IBLB_VERSION > 1\nint iblb_x(int n);\n#endif': 'directive',
+    '#ifdef _WIN32\nint iblb_x(int n);\n#endif': 'directive',
+    '#ifndef IBLB_SMALL\nint iblb_x(int n);\n#endif': 'directive',
+    '#define IBLB_CALL __cdecl': 'directive',
+    '#ifndef IBLB_CALL\n#define IBLB_CALL __cdecl\n#endif': 'directive',
+    '#define IBLB_MOST(a, b) a': 'directive',
+    '#define IBLB_NAME "rig0"': 'directive',
+    '#define IBLB_HALF 0.5': 'directive',
+    '#define IBLB_MASK 0x10': 'directive',
+    '#define IBLB_MODE 0700': 'directive',
+    '#define IBLB_LARGE 4294967296': 'directive',
+    '#define IBLB_SUM (1 + 2)': 'directive',
+    '#define IBLB_ALSO IBLB_OK': 'directive',
+    '// a remark': 'a C++ comment',
+    '/* M\u00e4uschen */': 'not a printable ASCII character',
+    '/* a\ttab */': 'not a printable ASCII character',
+    'extern "C" {\n}': 'other than a prototype',
+}
+
+
+@pytest.mark.parametrize('plant', [*PLANTED_PROTOTYPES, *PLANTED_LINES])
+def test_what_a_foreign_parser_would_stumble_over_is_refused(plant: str) -> None:
+    end = '\n#ifdef __cplusplus\n}'
+    header = PUBLIC.read_text()
+    assert header.count(end) == 1
+    line = header[: header.index(end)].count('\n') + 2
+    found = rules.violations(header.replace(end, f'\n{plant}\n{end}'))
+    wanted = {**PLANTED_PROTOTYPES, **PLANTED_LINES}[plant]
+    assert any(wanted in said for said in found), found
+    assert all(line <= int(said.split(':')[0].removeprefix('line ')) <= line + 2 for said in found), found
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'wanted'),
+    [
+        ('#ifndef IBLB_API\n#define IBLB_API\n#endif\n', '', 'does not define, IBLB_API'),
+        ('#define IBLB_API\n', '#define IBLB_API __declspec(dllimport)\n', 'does not define, IBLB_API'),
+        ('#ifndef IBLBRIDGE_H\n#define IBLBRIDGE_H\n', '', 'no include guard'),
+        ('#ifdef __cplusplus\nextern "C" {\n#endif\n', 'extern "C" {\n', 'other than a prototype'),
+    ],
+)
+def test_what_makes_the_header_stand_alone_may_not_go(old: str, new: str, wanted: str) -> None:
+    header = PUBLIC.read_text()
+    assert old in header
+    assert any(wanted in said for said in rules.violations(header.replace(old, new)))
+
+
+def test_a_c_preprocessor_leaves_nothing_but_the_documented_prototypes(tmp_path: Path) -> None:
+    if COMPILER is None:
+        pytest.skip('no compiler')
+    command = [COMPILER, '-E', '-P', '-x', 'c', str(PUBLIC)]  # as MATLAB's loadlibrary has it done
+    left = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    found = [f'{" ".join(part.split())};' for part in left.split(';') if part.strip()]
+    assert found == [function.prototype for function in interface.load().functions]
 
 
 def test_every_function_is_documented_and_parsed() -> None:

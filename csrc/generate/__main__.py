@@ -3,7 +3,7 @@
     python csrc/generate          rewrite what is out of date
     python csrc/generate --check  exit 1, naming the files that are
 
-Every other module here but `interface` is one language. It has `FILES`, which maps a path to a function that returns
+Every other module here but `interface` and `rules` (what the header may hold) is one language. It has `FILES`, which maps a path to a function that returns
 the whole file, or `TABLES`, which maps a path and a name to a function that returns what stands between the lines
 `NAME: begin` and `NAME: end` of that file; or both. Each function takes the `Interface`.
 """
@@ -32,7 +32,7 @@ def replaced(text: str, name: str, table: str) -> str:
 
 def languages() -> Iterator[object]:
     """Return the modules of all languages; the one that writes the header first."""
-    names = {path.stem for path in Path(__file__).parent.glob('*.py')} - {'__main__', 'interface'}
+    names = {path.stem for path in Path(__file__).parent.glob('*.py')} - {'__main__', 'interface', 'rules'}
     yield from map(import_module, sorted(names))
 
 
