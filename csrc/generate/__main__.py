@@ -3,9 +3,10 @@
     python csrc/generate          rewrite what is out of date
     python csrc/generate --check  exit 1, naming the files that are
 
-Every other module here but `interface` and `rules` (what the header may hold) is one language. It has `FILES`, which maps
-a path to a function that returns the whole file, or `TABLES`, which maps a path and a name to a function that returns
-what stands between the lines `NAME: begin` and `NAME: end` of that file; or both. Each function takes the `Interface`.
+Every other module here but `interface` and `rules` (what the header may hold) is one language. It has `FILES`, which
+maps a path to a function that returns the whole file, or `TABLES`, which maps a path and a name to a function that
+returns what stands between the lines `NAME: begin` and `NAME: end` of that file; or both. Each function takes the
+`Interface`.
 """
 
 from __future__ import annotations
