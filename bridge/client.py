@@ -127,8 +127,18 @@ class Client:
         check(code, self._handle, body or None)
         return body
 
+    def withdraw(self, request: int) -> bool:
+        """Withdraw a command if no worker has accepted it.
+
+        Returns
+        -------
+        bool
+            True if it will never be sent; False if a worker had accepted it: then its answer can be waited for still.
+        """
+        return check(lib.iblb_withdraw(self._handle, request), self._handle) == 0
+
     def cancel(self, request: int) -> bool:
-        """Withdraw a command.
+        """Withdraw a command, or give up its answer.
 
         Returns
         -------

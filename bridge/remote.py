@@ -10,7 +10,6 @@ them. What differs from `Auxiliaries`:
 
 - The services, their addresses and time-outs are the worker's; ``services.timeout`` is only how long `push` waits.
 - A `gate` is called before the command is written into shared memory, not before its first datagram.
-- `clear_message_queue` gives up the answers of commands that the worker has begun with.
 """
 
 from __future__ import annotations
@@ -183,10 +182,7 @@ class RemoteAuxiliaries:
         raise error
 
     def clear_message_queue(self) -> int:
-        """Abort every command that the worker has not begun with; returns how many these were.
-
-        The answers of the others are given up: their futures get an `OutcomeUnknown`.
-        """
+        """Abort every command that the worker has not begun with; returns how many these were."""
         return sum(self._withdraw(command) for command in tuple(self._pending.values()))
 
     def close(self) -> None:
@@ -279,12 +275,12 @@ class RemoteAuxiliaries:
             return False
         command.withdrawn = True
         try:
-            unsent = self._client.cancel(command.request)
+            unsent = self._client.withdraw(command.request)
         except BridgeError:  # answered meanwhile
             return False
         if unsent:
             return self._resolve(command, self._aborted(command, 'aborted: the message queue was cleared'))
-        self._resolve(command, [], RuntimeError(f'{command.name} is under way and its answer was given up'))
+        command.withdrawn = False
         return False
 
     def _resolve(

@@ -389,7 +389,7 @@ static int withdraw(const struct handle *handle, const struct entry *entry) {
     return number == entry->number && swap_if64(&record->control, STATE_PUBLISHED, STATE_CANCELLED); /* against the worker's accept */
 }
 
-IBLB_API int iblb_cancel(int number, int request) {
+static int take_back(int number, int request, int even_if_accepted) {
     int code;
     struct problem problem = no_problem;
     struct handle *handle = handle_hold(number, &code);
@@ -401,15 +401,25 @@ IBLB_API int iblb_cancel(int number, int request) {
         code = problem_set(&problem, IBLB_E_REQUEST, "Request %d is unknown, or its response was taken.", request);
     } else {
         code = withdraw(handle, entry) ? IBLB_OK : problem_standard(&problem, IBLB_W_ACCEPTED);
-        inbox_free(entry);
-        os_cond_broadcast(&handle->changed);
-        bell_wake(&handle->slot.header->client_bell, handle->segment.mechanism); /* our own thread may be parked, waiting for it */
+        if (code == IBLB_OK || even_if_accepted) {
+            inbox_free(entry);
+            os_cond_broadcast(&handle->changed);
+            bell_wake(&handle->slot.header->client_bell, handle->segment.mechanism); /* our own thread may be parked, waiting for it */
+        }
     }
     if (code != IBLB_OK)
         handle->last = problem;
     os_mutex_unlock(&handle->mutex);
     handle_drop(handle);
     return code;
+}
+
+IBLB_API int iblb_withdraw(int handle, int request) {
+    return take_back(handle, request, 0);
+}
+
+IBLB_API int iblb_cancel(int handle, int request) {
+    return take_back(handle, request, 1);
 }
 
 /* --- call --- */

@@ -118,7 +118,7 @@ extern "C" {
 #define IBLB_E_FULL -8037 /* send, notify, call: The command ring is full of commands without an answer. */
 #define IBLB_E_TOO_MANY -8038 /* send, call: 1,024 requests of this handle are not waited for yet. */
 #define IBLB_E_TIMEOUT -8050 /* wait: The time is up and there is no response yet. */
-#define IBLB_E_REQUEST -8051 /* wait, cancel: The request is unknown, or its response was already taken. */
+#define IBLB_E_REQUEST -8051 /* wait, cancel, withdraw: The request is unknown, or its response was already taken. */
 #define IBLB_E_BUFFER -8052 /* wait, call, texts: The buffer is too small; the response is kept. */
 #define IBLB_E_NOT_SENT -8053 /* call: The time was up before the worker took the command; it was withdrawn and nothing was sent. */
 #define IBLB_E_PENDING -8054 /* call: The time is up; the worker has the command and its answer is still to come. */
@@ -131,7 +131,7 @@ extern "C" {
 #define IBLB_E_INTERNAL -8075 /* wait, call: The worker failed at this command. */
 #define IBLB_W_NO_WORKER 5001 /* open, send, notify: No worker serves the segment at the moment; commands wait for one until they expire. */
 #define IBLB_W_OPTIONAL 5002 /* wait, call: All services did what was asked but one that is configured as optional. */
-#define IBLB_W_ACCEPTED 5003 /* cancel: The worker had already accepted the command; its answer will be discarded. */
+#define IBLB_W_ACCEPTED 5003 /* cancel, withdraw: The worker had already accepted the command; after a cancel its answer is discarded. */
 #define IBLB_W_SHORTENED 5004 /* wait, call: The response was too large for its ring; data was left out, states are complete. */
 /* codes: end */
 /* clang-format on */
@@ -182,6 +182,10 @@ IBLB_API int iblb_wait_msgpack(int handle, int request, int timeout_ms, unsigned
  * Otherwise returns as iblb_send and iblb_wait. */
 IBLB_API int iblb_call(int handle, const char *services, int message, const char *args_json, int timeout_ms, char *json, int capacity,
                        int *request);
+
+/* Withdraws a command that no worker has accepted: 0, nothing will be sent and the request is closed. Otherwise nothing changes, and the
+ * answer is still to be waited for: IBLB_W_ACCEPTED. Never blocks. Returns also IBLB_E_REQUEST, _HANDLE, _FORKED. */
+IBLB_API int iblb_withdraw(int handle, int request);
 
 /* Withdraws a command that no worker has accepted (0: nothing will be sent), or has the answer of an accepted one discarded
  * (IBLB_W_ACCEPTED). The request is closed either way. Never blocks. Returns 0, IBLB_W_ACCEPTED, IBLB_E_REQUEST, _HANDLE, _FORKED. */

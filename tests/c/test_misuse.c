@@ -77,6 +77,7 @@ static void handles_that_are_none_are_refused_by_every_function(void) {
         CHECK_ROW(row, iblb_wait_msgpack(bad[row], 1, 0, NULL, 0, NULL) == IBLB_E_HANDLE);
         CHECK_ROW(row, iblb_call(bad[row], NULL, IBLB_PING, NULL, 0, NULL, 0, &request) == IBLB_E_HANDLE);
         CHECK_ROW(row, iblb_cancel(bad[row], 1) == IBLB_E_HANDLE);
+        CHECK_ROW(row, iblb_withdraw(bad[row], 1) == IBLB_E_HANDLE);
         CHECK_ROW(row, iblb_worker_state(bad[row], NULL, NULL, NULL) == IBLB_E_HANDLE);
         CHECK_ROW(row, iblb_close(bad[row]) == IBLB_E_HANDLE);
         CHECK_ROW(row, strstr(sentence(bad[row]), "handle") != NULL);
@@ -210,6 +211,7 @@ static void wait_and_cancel_refuse_what_is_no_request(void) {
         CHECK_ROW(row, iblb_wait(handle, requests[row], LONG_MS, NULL, 0, NULL) == IBLB_E_REQUEST && strlen(sentence(handle)) > 20);
         CHECK_ROW(row, iblb_wait_msgpack(handle, requests[row], 0, NULL, 0, NULL) == IBLB_E_REQUEST);
         CHECK_ROW(row, iblb_cancel(handle, requests[row]) == IBLB_E_REQUEST);
+        CHECK_ROW(row, iblb_withdraw(handle, requests[row]) == IBLB_E_REQUEST);
     }
     int request = send_start(handle);
     CHECK_SAME(iblb_wait(handle, request, -1, json, sizeof json, NULL), IBLB_E_ARGUMENT);

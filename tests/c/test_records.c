@@ -143,6 +143,31 @@ struct duel {
     _Atomic int request, turn, won;
 };
 
+static void withdrawn_before_it_was_accepted_is_never_sent(void) {
+    start();
+    int handle = open_client("a"), request = send_start(handle);
+    CHECK_SAME(take(), 1);
+    CHECK_SAME(iblb_withdraw(handle, request), 0);
+    CHECK_SAME(iblbw_accept(worker, &commands[0]), IBLB_E_CANCELLED);
+    CHECK_SAME(iblb_withdraw(handle, request), IBLB_E_REQUEST);
+    CHECK_SAME(wait_now(handle, request), IBLB_E_REQUEST);
+    iblb_close(handle);
+    stop();
+}
+
+static void after_it_was_accepted_a_withdrawal_changes_nothing(void) {
+    start();
+    int handle = open_client("a"), request = send_start(handle);
+    CHECK_SAME(take(), 1);
+    CHECK_SAME(iblbw_accept(worker, &commands[0]), 0);
+    CHECK_SAME(iblb_withdraw(handle, request), IBLB_W_ACCEPTED);
+    CHECK_SAME(respond(&commands[0], 0), 0);
+    CHECK_SAME(iblb_withdraw(handle, request), IBLB_W_ACCEPTED);
+    CHECK_SAME(wait_now(handle, request), 0);
+    iblb_close(handle);
+    stop();
+}
+
 static void *cancel_each(void *argument) {
     struct duel *duel = argument;
     for (int turn = 1; turn <= 300; turn++) {
@@ -644,6 +669,8 @@ static const struct test tests[] = {
     {"what does not fit a batch comes with the next", what_does_not_fit_a_batch_comes_with_the_next},
     {"cancelled before it was accepted is never sent", cancelled_before_it_was_accepted_is_never_sent},
     {"cancelled after it was accepted its answer is dropped", cancelled_after_it_was_accepted_its_answer_is_dropped},
+    {"withdrawn before it was accepted is never sent", withdrawn_before_it_was_accepted_is_never_sent},
+    {"after it was accepted a withdrawal changes nothing", after_it_was_accepted_a_withdrawal_changes_nothing},
     {"of cancel and accept in two threads exactly one wins", of_cancel_and_accept_in_two_threads_exactly_one_wins},
     {"an old or future command is never sent", an_old_or_future_command_is_never_sent},
     {"it is the moment of accept that counts and not that of take", it_is_the_moment_of_accept_that_counts_and_not_that_of_take},
