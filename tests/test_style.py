@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ('csrc', 'tests', 'examples', 'bridge')
-C_FILES = sorted(str(path) for folder in FOLDERS for path in (ROOT / folder).rglob('*.[ch]'))
+C_FILES = sorted(
+    str(path) for end in ('[ch]', '[ch]pp') for folder in FOLDERS for path in (ROOT / folder).rglob(f'*.{end}')
+)
 
 
 @pytest.mark.parametrize(

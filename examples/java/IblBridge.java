@@ -1,0 +1,921 @@
+import com.sun.jna.Library;
+import com.sun.jna.Memory;
+import com.sun.jna.Native;
+import com.sun.jna.Pointer;
+import com.sun.jna.ptr.DoubleByReference;
+import com.sun.jna.ptr.IntByReference;
+import java.io.File;
+import java.lang.reflect.Array;
+import java.net.URISyntaxException;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.atomic.AtomicInteger;
+
+/**
+ * Starts, stops and questions the remote services of a rig. Java 8 or newer, with JNA; this file is all.
+ *
+ * <pre>{@code
+ * try (IblBridge rig = new IblBridge("rig0", "stimulus")) {
+ *     IblBridge.Response response = rig.call(IblBridge.EXPSTART, IblBridge.arguments("2026-01-01_1_subject"));
+ * }
+ * }</pre>
+ *
+ * <ul>
+ * <li>Any thread may call anything at any time; a wait in one thread holds up no other call, and ends if another thread closes this object,
+ *     cancels the request or interrupts the waiting thread (within 200 ms).
+ * <li>What went wrong is thrown as {@link BridgeException}, with code, name, sentence, and the {@link Response} if there is one: when one
+ *     service fails the data of the good ones is in there. A warning is never thrown: it is the response's {@code code}, or
+ *     {@link #warning()} tells it.
+ * <li>Time-outs are milliseconds; stamps are nanoseconds of {@link #clockNs()}, 0 for never.
+ * <li>An object that is not closed keeps its slot until this process ends, or until the same name is opened again.
+ * <li>What each message, response and code means stands in iblbridge.h, which is the manual.
+ * </ul>
+ */
+public final class IblBridge implements AutoCloseable {
+    /* constants: begin */
+    public static final int EXPINIT = 1;
+    public static final int EXPSTART = 2;
+    public static final int EXPEND = 4;
+    public static final int EXPCLEANUP = 8;
+    public static final int EXPINTERRUPT = 16;
+    public static final int EXPSTATUS = 32;
+    public static final int EXPINFO = 64;
+    public static final int ALYX = 128;
+    public static final int PING = 4096;
+    public static final int SERVICES = 8192;
+    public static final int SERVICE_UP = 256;
+    public static final int SERVICE_DOWN = 512;
+    public static final int CLIENT_LOST = 1024;
+    public static final int WORKER_RESTARTED = 2048;
+    /** all: Done. */
+    public static final int OK = 0;
+    /** all: A parameter is NULL, negative or out of range. */
+    public static final int E_ARGUMENT = -8001;
+    /** all with a handle: The handle is unknown or was closed. */
+    public static final int E_HANDLE = -8002;
+    /** wait, call: The handle was closed during the call, by another thread. */
+    public static final int E_CLOSED = -8003;
+    /** all with a handle: The handle belongs to the parent process. */
+    public static final int E_FORKED = -8004;
+    /** open: The segment's or client's name cannot be used. */
+    public static final int E_NAME = -8005;
+    /** open: This process has as many handles open as the library holds (64). */
+    public static final int E_HANDLES = -8006;
+    /** open: There is no segment of this name. */
+    public static final int E_NO_SEGMENT = -8010;
+    /** open, send, wait, call: The segment is damaged. */
+    public static final int E_SEGMENT = -8011;
+    /** open: The segment was made by another version of iblbridge. */
+    public static final int E_VERSION = -8012;
+    /** open, send, wait, call: The segment was replaced by a new one. */
+    public static final int E_STALE = -8013;
+    /** open: The segment or its directory is not ours, or can be reached by others. */
+    public static final int E_PERMISSION = -8014;
+    /** open: All client slots are taken. */
+    public static final int E_NO_SLOT = -8015;
+    /** open: Another living process is attached under this client name. */
+    public static final int E_NAME_TAKEN = -8016;
+    /** send, wait, call: The worker found nonsense in this client's rings and has stopped reading them. */
+    public static final int E_QUARANTINED = -8017;
+    /** wait, call: No worker serves the segment. */
+    public static final int E_NO_WORKER = -8018;
+    /** worker: Another worker serves this segment, or is stopped but alive. */
+    public static final int E_WORKER_BUSY = -8019;
+    /** open: The operating system refused a call. */
+    public static final int E_SYSTEM = -8020;
+    /** open, send: There is no memory or no space left for the segment. */
+    public static final int E_MEMORY = -8021;
+    /** worker: Another worker has taken over the segment. */
+    public static final int E_SUPERSEDED = -8022;
+    /** send, notify, call: The message number is unknown. */
+    public static final int E_MESSAGE = -8030;
+    /** send, notify, wait, call: A named service is not in the worker's configuration. */
+    public static final int E_SERVICE = -8031;
+    /** open, send, notify, call: A text is not valid UTF-8. */
+    public static final int E_UTF8 = -8032;
+    /** send, notify, call: The arguments are not valid JSON. */
+    public static final int E_JSON = -8033;
+    /** send_msgpack: The arguments are not msgpack that JSON can say. */
+    public static final int E_MSGPACK = -8034;
+    /** wait, call: The arguments do not fit the message. */
+    public static final int E_ARGS = -8035;
+    /** send, notify, wait, call: The command is larger than the ring or a datagram takes. */
+    public static final int E_TOO_LARGE = -8036;
+    /** send, notify, call: The command ring is full of commands without an answer. */
+    public static final int E_FULL = -8037;
+    /** send, call: 1,024 requests of this handle are not waited for yet. */
+    public static final int E_TOO_MANY = -8038;
+    /** wait: The time is up and there is no response yet. */
+    public static final int E_TIMEOUT = -8050;
+    /** wait, cancel, withdraw: The request is unknown, or its response was already taken. */
+    public static final int E_REQUEST = -8051;
+    /** wait, call, texts: The buffer is too small; the response is kept. */
+    public static final int E_BUFFER = -8052;
+    /** call: The time was up before the worker took the command; it was withdrawn and nothing was sent. */
+    public static final int E_NOT_SENT = -8053;
+    /** call: The time is up; the worker has the command and its answer is still to come. */
+    public static final int E_PENDING = -8054;
+    /** wait, call: The request was cancelled during the wait, by another thread. */
+    public static final int E_CANCELLED = -8055;
+    /** wait, call: Some services did what was asked and some did not. */
+    public static final int E_PARTIAL = -8070;
+    /** wait, call: No service did what was asked. */
+    public static final int E_ALL_FAILED = -8071;
+    /** wait, call: The command was older than its time to live; nothing was sent. */
+    public static final int E_EXPIRED = -8072;
+    /** wait, call: An EXPINTERRUPT, or the worker's stop, overtook the command. */
+    public static final int E_ABORTED = -8073;
+    /** wait, call: The worker died after it had begun to send the command. */
+    public static final int E_OUTCOME_UNKNOWN = -8074;
+    /** wait, call: The worker failed at this command. */
+    public static final int E_INTERNAL = -8075;
+    /** open, send, notify: No worker serves the segment at the moment; commands wait for one until they expire. */
+    public static final int W_NO_WORKER = 5001;
+    /** wait, call: All services did what was asked but one that is configured as optional. */
+    public static final int W_OPTIONAL = 5002;
+    /** cancel, withdraw: The worker had already accepted the command; after a cancel its answer is discarded. */
+    public static final int W_ACCEPTED = 5003;
+    /** wait, call: The response was too large for its ring; data was left out, states are complete. */
+    public static final int W_SHORTENED = 5004;
+
+    static String nameOf(int code) {
+        switch (code) {
+        case OK: return "IBLB_OK";
+        case E_ARGUMENT: return "IBLB_E_ARGUMENT";
+        case E_HANDLE: return "IBLB_E_HANDLE";
+        case E_CLOSED: return "IBLB_E_CLOSED";
+        case E_FORKED: return "IBLB_E_FORKED";
+        case E_NAME: return "IBLB_E_NAME";
+        case E_HANDLES: return "IBLB_E_HANDLES";
+        case E_NO_SEGMENT: return "IBLB_E_NO_SEGMENT";
+        case E_SEGMENT: return "IBLB_E_SEGMENT";
+        case E_VERSION: return "IBLB_E_VERSION";
+        case E_STALE: return "IBLB_E_STALE";
+        case E_PERMISSION: return "IBLB_E_PERMISSION";
+        case E_NO_SLOT: return "IBLB_E_NO_SLOT";
+        case E_NAME_TAKEN: return "IBLB_E_NAME_TAKEN";
+        case E_QUARANTINED: return "IBLB_E_QUARANTINED";
+        case E_NO_WORKER: return "IBLB_E_NO_WORKER";
+        case E_WORKER_BUSY: return "IBLB_E_WORKER_BUSY";
+        case E_SYSTEM: return "IBLB_E_SYSTEM";
+        case E_MEMORY: return "IBLB_E_MEMORY";
+        case E_SUPERSEDED: return "IBLB_E_SUPERSEDED";
+        case E_MESSAGE: return "IBLB_E_MESSAGE";
+        case E_SERVICE: return "IBLB_E_SERVICE";
+        case E_UTF8: return "IBLB_E_UTF8";
+        case E_JSON: return "IBLB_E_JSON";
+        case E_MSGPACK: return "IBLB_E_MSGPACK";
+        case E_ARGS: return "IBLB_E_ARGS";
+        case E_TOO_LARGE: return "IBLB_E_TOO_LARGE";
+        case E_FULL: return "IBLB_E_FULL";
+        case E_TOO_MANY: return "IBLB_E_TOO_MANY";
+        case E_TIMEOUT: return "IBLB_E_TIMEOUT";
+        case E_REQUEST: return "IBLB_E_REQUEST";
+        case E_BUFFER: return "IBLB_E_BUFFER";
+        case E_NOT_SENT: return "IBLB_E_NOT_SENT";
+        case E_PENDING: return "IBLB_E_PENDING";
+        case E_CANCELLED: return "IBLB_E_CANCELLED";
+        case E_PARTIAL: return "IBLB_E_PARTIAL";
+        case E_ALL_FAILED: return "IBLB_E_ALL_FAILED";
+        case E_EXPIRED: return "IBLB_E_EXPIRED";
+        case E_ABORTED: return "IBLB_E_ABORTED";
+        case E_OUTCOME_UNKNOWN: return "IBLB_E_OUTCOME_UNKNOWN";
+        case E_INTERNAL: return "IBLB_E_INTERNAL";
+        case W_NO_WORKER: return "IBLB_W_NO_WORKER";
+        case W_OPTIONAL: return "IBLB_W_OPTIONAL";
+        case W_ACCEPTED: return "IBLB_W_ACCEPTED";
+        case W_SHORTENED: return "IBLB_W_SHORTENED";
+        default: return "?";
+        }
+    }
+    /* constants: end */
+
+    /** How long a call waits if nothing else is said, ms. */
+    public static final int CALL_MS = 12000;
+
+    /* One wait inside the C library, which no interrupt of Java reaches. */
+    private static final int SLICE_MS = 200;
+
+    private static final String WITHDRAWN = "No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.";
+
+    private static final C C = load();
+    private static final ExecutorService WAITERS = Executors.newCachedThreadPool(work -> {
+        Thread thread = new Thread(work, "iblbridge-wait");
+        thread.setDaemon(true);
+        return thread;
+    });
+
+    private final AtomicInteger handle;
+    private volatile int warning;
+
+    /** As {@link #IblBridge(String, String, int)}, with 2 s. */
+    public IblBridge(String segment, String client) {
+        this(segment, client, 2000);
+    }
+
+    /**
+     * Attaches to a segment. Opening the same segment under the same name again in this process closes the older one.
+     *
+     * @param segment its name, such as rig0
+     * @param client name of this client, 1 to 63 bytes; null: pid-&lt;pid&gt;-&lt;n&gt;
+     * @param timeoutMs how long to wait for a segment and a worker, ms; that no worker is there is only a {@link #warning()}
+     * @throws BridgeException if there is no segment, no free slot, ...
+     */
+    public IblBridge(String segment, String client, int timeoutMs) {
+        IntByReference number = new IntByReference();
+        int code = C.iblb_open(utf8(segment), utf8(client), timeoutMs, number);
+        if (code < 0)
+            throw new BridgeException(code, sentence(0), 0, null);
+        handle = new AtomicInteger(number.getValue());
+        warning = code;
+    }
+
+    /** Gives the slot back. Harmless twice, and from any thread: waits in others end with E_CLOSED. */
+    @Override
+    public void close() {
+        int number = handle.getAndSet(0);
+        if (number != 0)
+            C.iblb_close(number);
+    }
+
+    /** Sends a message without arguments to all services; see {@link #call(int, String, String, int)}. */
+    public Response call(int message) throws InterruptedException {
+        return call(message, null, null, CALL_MS);
+    }
+
+    /** Sends a message to all services; see {@link #call(int, String, String, int)}. */
+    public Response call(int message, String arguments) throws InterruptedException {
+        return call(message, arguments, null, CALL_MS);
+    }
+
+    /**
+     * Sends a command and waits until every service has done it.
+     *
+     * @param message EXPSTART, ...
+     * @param arguments null or JSON, as {@link #arguments(Object...)} makes it
+     * @param services null for all, else names separated by commas
+     * @param timeoutMs ms; also its time to live: a command that has not begun to be sent by then never will be
+     * @throws BridgeException if the command failed. Without a response, because time is up or no worker lives: a command that no worker has
+     *     accepted is withdrawn (E_NOT_SENT, E_NO_WORKER); of an accepted one the answer is still to come (E_PENDING: {@link #await(int, int)}
+     *     for {@link BridgeException#request}, do not repeat it)
+     * @throws InterruptedException if the thread was interrupted; the request is cancelled
+     */
+    public Response call(int message, String arguments, String services, int timeoutMs) throws InterruptedException {
+        IntByReference request = new IntByReference();
+        publish(message, arguments, services, Math.max(timeoutMs, 1), request);
+        return finish(request.getValue(), timeoutMs);
+    }
+
+    /** Sends a message to all services; see {@link #callAsync(int, String, String, int)}. */
+    public CompletableFuture<Response> callAsync(int message, String arguments) {
+        return callAsync(message, arguments, null, CALL_MS);
+    }
+
+    /**
+     * The same without blocking: a daemon thread waits. Cancelling the future cancels the request.
+     *
+     * @return completes with the response, or exceptionally with what {@link #call(int, String, String, int)} throws
+     */
+    public CompletableFuture<Response> callAsync(int message, String arguments, String services, int timeoutMs) {
+        IntByReference request = new IntByReference();
+        CompletableFuture<Response> future = new CompletableFuture<Response>() {
+            @Override
+            public boolean cancel(boolean mayInterrupt) {
+                boolean cancelled = super.cancel(mayInterrupt);
+                if (cancelled)
+                    C.iblb_cancel(handle.get(), request.getValue()); /* the wait ends with E_CANCELLED, which nobody sees */
+                return cancelled;
+            }
+        };
+        try {
+            publish(message, arguments, services, Math.max(timeoutMs, 1), request);
+            WAITERS.execute(() -> {
+                try {
+                    future.complete(finish(request.getValue(), timeoutMs));
+                } catch (Throwable error) {
+                    future.completeExceptionally(error);
+                }
+            });
+        } catch (BridgeException error) {
+            future.completeExceptionally(error);
+        }
+        return future;
+    }
+
+    /** Sends a message to all services; see {@link #send(int, String, String, int)}. */
+    public int send(int message, String arguments) {
+        return send(message, arguments, null, 0);
+    }
+
+    /**
+     * Writes a command and returns at once.
+     *
+     * @param ttlMs if it has not begun to be sent within this time it never will be, ms; 0: 10 s; negative: no limit
+     * @return the request's number, for {@link #await(int, int)} and {@link #cancel(int)}
+     */
+    public int send(int message, String arguments, String services, int ttlMs) {
+        IntByReference request = new IntByReference();
+        publish(message, arguments, services, ttlMs, request);
+        return request.getValue();
+    }
+
+    /** The same without a response: what became of it is counted and logged by the worker. */
+    public void notify(int message, String arguments, String services, int ttlMs) {
+        warning = check(C.iblb_notify(handle.get(), utf8(services), message, utf8(arguments), ttlMs));
+    }
+
+    /**
+     * Waits for the response to a request. (iblb_wait; every Java object has a {@code wait} of its own.)
+     *
+     * @throws BridgeException if the command failed; with the request staying open, E_TIMEOUT if there is no response in time, E_NO_WORKER
+     *     at once if no worker lives: a new one will answer
+     * @throws InterruptedException if the thread was interrupted; the request stays open
+     */
+    public Response await(int request, int timeoutMs) throws InterruptedException {
+        IntByReference needed = new IntByReference();
+        int number = open();
+        long end = end(timeoutMs);
+        for (;;) {
+            int code = C.iblb_wait(number, request, slice(timeoutMs, end), null, 0, needed);
+            while (code == E_BUFFER) { /* it is there, and this is how large it is */
+                Memory json = new Memory(needed.getValue());
+                code = C.iblb_wait(number, request, 0, json, (int) json.size(), needed);
+                if (code != E_BUFFER && needed.getValue() > 0)
+                    return outcome(code, json.getString(0, "US-ASCII"));
+            }
+            if (code != E_TIMEOUT || System.nanoTime() - end >= 0)
+                throw failure(code == E_HANDLE ? E_CLOSED : code, code == E_TIMEOUT || code == E_NO_WORKER ? request : 0);
+        }
+    }
+
+    /** Withdraws a command if no worker has accepted it: true, nothing will be sent; false: its answer can be awaited still. */
+    public boolean withdraw(int request) {
+        return check(C.iblb_withdraw(handle.get(), request)) == OK;
+    }
+
+    /** Gives a request up. True if nothing was sent nor will be; false if a worker had accepted it: its answer will be discarded. */
+    public boolean cancel(int request) {
+        return check(C.iblb_cancel(handle.get(), request)) == OK;
+    }
+
+    /** Chooses the events that {@link #nextEvent(int)} gives: a sum of EXPINTERRUPT, SERVICE_DOWN, ...; 0 for none. */
+    public void subscribe(int events) {
+        check(C.iblb_subscribe(handle.get(), events));
+    }
+
+    /**
+     * The next event, or null if there was none in time.
+     *
+     * @throws BridgeException with E_NO_WORKER at once if no worker lives
+     */
+    public Event nextEvent(int timeoutMs) throws InterruptedException {
+        IntByReference message = new IntByReference();
+        IntByReference needed = new IntByReference();
+        int number = open();
+        long end = end(timeoutMs);
+        for (;;) {
+            int code = C.iblb_next_event(number, slice(timeoutMs, end), message, null, 0, needed);
+            while (code == E_BUFFER) {
+                Memory json = new Memory(needed.getValue());
+                code = C.iblb_next_event(number, 0, message, json, (int) json.size(), needed);
+                if (code == OK)
+                    return new Event(message.getValue(), json.getString(0, "US-ASCII"));
+            }
+            if (code != E_TIMEOUT)
+                throw failure(code == E_HANDLE ? E_CLOSED : code, 0);
+            if (System.nanoTime() - end >= 0)
+                return null;
+        }
+    }
+
+    /** Whether a worker lives, and how many services it has. Never blocks. */
+    public WorkerState workerState() {
+        IntByReference alive = new IntByReference();
+        IntByReference services = new IntByReference();
+        IntByReference up = new IntByReference();
+        check(C.iblb_worker_state(handle.get(), alive, services, up));
+        return new WorkerState(alive.getValue() == 1, services.getValue(), up.getValue());
+    }
+
+    /** W_NO_WORKER if no worker lived when this client was opened or last sent something, else 0. */
+    public int warning() {
+        return warning;
+    }
+
+    /** The sentence of the last error or warning, from whatever thread. */
+    public String lastError() {
+        return sentence(handle.get());
+    }
+
+    /** What a code means and what to do; "" for a code that does not exist. */
+    public static String errorText(int code) {
+        Memory text = new Memory(1024);
+        return C.iblb_error_text(code, text, (int) text.size()) == OK ? Json.unescaped(text.getString(0, "US-ASCII")) : "";
+    }
+
+    /** The clock of all stamps, ns. */
+    public static long clockNs() {
+        DoubleByReference now = new DoubleByReference();
+        C.iblb_clock_ns(now);
+        return (long) now.getValue();
+    }
+
+    /** The version of the C library: 10203 means 1.2.3. */
+    public static int version() {
+        return C.iblb_version();
+    }
+
+    /**
+     * The arguments of a message as JSON.
+     *
+     * @param values String, Number, Boolean, null, Map with String keys, Collection or array, nested at will
+     */
+    public static String arguments(Object... values) {
+        return Json.write(values);
+    }
+
+    /* As C takes it. Not left to JNA, whose encoding is a setting of the whole program. */
+    private static byte[] utf8(String text) {
+        return text == null ? null : (text + '\0').getBytes(StandardCharsets.UTF_8);
+    }
+
+    private static String sentence(int handle) {
+        Memory text = new Memory(4096);
+        C.iblb_last_error(handle, text, (int) text.size());
+        return Json.unescaped(text.getString(0, "US-ASCII"));
+    }
+
+    private int check(int code) {
+        if (code < 0)
+            throw failure(code, 0);
+        return code;
+    }
+
+    /* An exception without a response. How a wait ended says the code alone; the handle's sentence may be another thread's by now. */
+    private BridgeException failure(int code, int request) {
+        boolean known = code == E_TIMEOUT || code == E_NO_WORKER || code == E_CANCELLED || code == E_CLOSED || code == E_HANDLE;
+        return new BridgeException(code, known ? errorText(code) : sentence(handle.get()), request, null);
+    }
+
+    /* For a loop of waits: between two of them another thread may close this, which is then no misuse. */
+    private int open() {
+        int number = handle.get();
+        if (number == 0)
+            throw failure(E_HANDLE, 0);
+        return number;
+    }
+
+    private void publish(int message, String arguments, String services, int ttlMs, IntByReference request) {
+        warning = check(C.iblb_send(handle.get(), utf8(services), message, utf8(arguments), ttlMs, request));
+    }
+
+    private static long end(int timeoutMs) {
+        return System.nanoTime() + timeoutMs * 1000000L;
+    }
+
+    /* How long to wait in the C library until the thread's interrupt is looked at again. A negative time-out is its to refuse. */
+    private static int slice(int timeoutMs, long end) throws InterruptedException {
+        if (Thread.interrupted())
+            throw new InterruptedException();
+        long left = (end - System.nanoTime() + 999999) / 1000000;
+        return timeoutMs < 0 ? timeoutMs : (int) Math.min(Math.max(left, 0), SLICE_MS);
+    }
+
+    /* The second half of a call. What can be taken back is taken back if there is no answer, as iblb_call does. */
+    private Response finish(int request, int timeoutMs) throws InterruptedException {
+        try {
+            return await(request, timeoutMs);
+        } catch (BridgeException error) {
+            if (error.request == 0)
+                throw error;
+            int left = C.iblb_withdraw(handle.get(), request);
+            if (left == W_ACCEPTED)
+                throw new BridgeException(E_PENDING, errorText(E_PENDING), request, null);
+            if (left != OK)
+                throw error;
+            if (error.code == E_TIMEOUT)
+                throw new BridgeException(E_NOT_SENT, errorText(E_NOT_SENT), 0, null);
+            throw new BridgeException(E_NO_WORKER, WITHDRAWN, 0, null);
+        } catch (InterruptedException interrupted) { /* nobody else knows the request */
+            C.iblb_cancel(handle.get(), request);
+            throw interrupted;
+        }
+    }
+
+    /* The one place where a status and a body become a response or an exception. */
+    private static Response outcome(int code, String json) {
+        Response response = new Response(json);
+        if (code >= 0)
+            return response;
+        /* Its own sentence: that of the handle may be another thread's by now. */
+        throw new BridgeException(code, response.error.isEmpty() ? errorText(code) : response.error, 0, response);
+    }
+
+    /* IBLBRIDGE_LIBRARY, else beside this class. */
+    private static C load() {
+        List<String> places = new ArrayList<>();
+        String named = System.getenv("IBLBRIDGE_LIBRARY");
+        if (named != null && !named.isEmpty())
+            places.add(named);
+        try {
+            File beside = new File(IblBridge.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+            File folder = beside.isDirectory() ? beside : beside.getParentFile();
+            places.add(new File(folder, System.mapLibraryName("iblbridge")).getAbsolutePath());
+        } catch (URISyntaxException | RuntimeException unknown) { /* loaded from elsewhere than a file */
+            places.add(new File(System.mapLibraryName("iblbridge")).getAbsolutePath());
+        }
+        StringBuilder tried = new StringBuilder();
+        for (String place : places) {
+            try {
+                if (!new File(place).isAbsolute()) /* JNA would search */
+                    throw new UnsatisfiedLinkError("this is not an absolute path");
+                if (!new File(place).isFile())
+                    throw new UnsatisfiedLinkError("there is no such file");
+                return Native.load(place, C.class);
+            } catch (UnsatisfiedLinkError error) {
+                tried.append("\n  ").append(place).append(": ").append(error.getMessage());
+            }
+        }
+        throw new UnsatisfiedLinkError("The library of iblbridge was not found. Set IBLBRIDGE_LIBRARY to its absolute path. Tried:" + tried);
+    }
+
+    /** A negative status. Its message is the sentence with the code behind it. */
+    public static final class BridgeException extends RuntimeException {
+        private static final long serialVersionUID = 1L;
+
+        /** The status, such as E_PARTIAL. */
+        public final int code;
+        /** Its name: IBLB_E_PARTIAL. */
+        public final String name;
+        /** What happened and what to do, naming each failed service with its reason. */
+        public final String sentence;
+        /** The request that stays open, for {@link IblBridge#await(int, int)} or {@link IblBridge#cancel(int)}; 0 if none does. */
+        public final int request;
+        /** The response; null if there is none. */
+        public final transient Response response;
+
+        BridgeException(int code, String sentence, int request, Response response) {
+            super(sentence + " [" + nameOf(code) + " " + code + "]");
+            this.code = code;
+            this.name = nameOf(code);
+            this.sentence = sentence;
+            this.request = request;
+            this.response = response;
+        }
+    }
+
+    /** What became of a command. */
+    public static final class Response {
+        public final int request;
+        /** The key of this command in journals and logs. */
+        public final String commandId;
+        /** Such as "EXPSTART". */
+        public final String message;
+        /** 0, a warning, or the code of the exception that holds this response. */
+        public final int code;
+        /** "" or one sentence. */
+        public final String error;
+        /** One entry per addressed service, in configured order. */
+        public final List<Service> services;
+        /** ns, 0 for never. */
+        public final long sent;
+        public final long accepted;
+        public final long finished;
+        /** ISO 8601, when the worker accepted the command. */
+        public final String wall;
+        /** All of it, as it came. */
+        public final String json;
+
+        Response(String json) {
+            Map<String, Object> map = Json.object(Json.read(json));
+            this.json = json;
+            request = (int) number(map, "request");
+            commandId = (String) map.get("command_id");
+            message = (String) map.get("message");
+            code = (int) number(map, "code");
+            error = (String) map.get("error");
+            sent = number(map, "sent");
+            accepted = number(map, "accepted");
+            finished = number(map, "finished");
+            wall = (String) map.get("wall");
+            List<Service> entries = new ArrayList<>();
+            for (Object entry : (List<?>) map.get("services"))
+                entries.add(new Service(Json.object(entry)));
+            services = Collections.unmodifiableList(entries);
+        }
+
+        /** The entry of a service; null if it was not asked. */
+        public Service service(String name) {
+            for (Service service : services)
+                if (service.name.equals(name))
+                    return service;
+            return null;
+        }
+    }
+
+    /** What became of a command at one service. */
+    public static final class Service {
+        public final String name;
+        /** Whether it did what was asked. */
+        public final boolean ok;
+        /** "not_sent", "unreachable" (no echo), "echoed" (received, no reply) or "answered". */
+        public final String state;
+        /** "" or the reason. */
+        public final String error;
+        /** EXPINFO {status, info}, EXPSTATUS {status}, others {value}: String, Long, Double, Boolean, null, List, Map. */
+        public final Map<String, Object> data;
+        /** ns, 0 for never. */
+        public final long sent;
+        public final long echoed;
+        public final long answered;
+
+        Service(Map<String, Object> map) {
+            name = (String) map.get("name");
+            ok = (Boolean) map.get("ok");
+            state = (String) map.get("state");
+            error = (String) map.get("error");
+            data = Json.object(map.get("data"));
+            sent = number(map, "sent");
+            echoed = number(map, "echoed");
+            answered = number(map, "answered");
+        }
+    }
+
+    /** What a service, or the worker, says by itself. */
+    public static final class Event {
+        /** Counts this client's events; a gap says that some were lost because nobody read. */
+        public final long sequence;
+        /** EXPINTERRUPT, SERVICE_DOWN, ... */
+        public final int message;
+        /** Such as "EXPINTERRUPT". */
+        public final String event;
+        /** "" if none. */
+        public final String service;
+        /** "" unless CLIENT_LOST. */
+        public final String client;
+        /** As in responses. */
+        public final Map<String, Object> data;
+        /** ns. */
+        public final long time;
+        /** ISO 8601. */
+        public final String wall;
+        /** All of it, as it came. */
+        public final String json;
+
+        Event(int message, String json) {
+            Map<String, Object> map = Json.object(Json.read(json));
+            this.message = message;
+            this.json = json;
+            sequence = number(map, "sequence");
+            event = (String) map.get("event");
+            service = (String) map.get("service");
+            client = (String) map.get("client");
+            data = Json.object(map.get("data"));
+            time = number(map, "time");
+            wall = (String) map.get("wall");
+        }
+    }
+
+    /** What {@link IblBridge#workerState()} tells. */
+    public static final class WorkerState {
+        /** Whether a worker lives. */
+        public final boolean alive;
+        /** How many services are configured. */
+        public final int services;
+        /** How many of them have answered lately. */
+        public final int servicesUp;
+
+        WorkerState(boolean alive, int services, int servicesUp) {
+            this.alive = alive;
+            this.services = services;
+            this.servicesUp = servicesUp;
+        }
+    }
+
+    private static long number(Map<String, Object> map, String key) {
+        return ((Number) map.get(key)).longValue();
+    }
+
+    /**
+     * JSON as Java's own data, for the JDK has no reader: Map (in order), List, String, Long, Double, Boolean, null. Takes valid JSON and
+     * refuses everything else.
+     */
+    static final class Json {
+        private static final int DEEPEST = 200;
+        private final String text;
+        private int at;
+
+        private Json(String text) {
+            this.text = text;
+        }
+
+        static Object read(String text) {
+            Json json = new Json(text);
+            Object value = json.value(0);
+            if (json.at < text.length())
+                throw json.refused();
+            return value;
+        }
+
+        @SuppressWarnings("unchecked")
+        static Map<String, Object> object(Object value) {
+            return (Map<String, Object>) value;
+        }
+
+        private IllegalArgumentException refused() {
+            return new IllegalArgumentException("This is not JSON at offset " + at + ".");
+        }
+
+        /* The next character; 0 at the end, which JSON holds nowhere. */
+        private char peek() {
+            return at < text.length() ? text.charAt(at) : 0;
+        }
+
+        private boolean take(char wanted) {
+            boolean found = peek() == wanted;
+            at += found ? 1 : 0;
+            return found;
+        }
+
+        private void demand(char wanted) {
+            if (!take(wanted))
+                throw refused();
+        }
+
+        private void blanks() {
+            while (at < text.length() && " \t\r\n".indexOf(text.charAt(at)) >= 0)
+                at++;
+        }
+
+        private Object value(int depth) {
+            blanks();
+            if (depth > DEEPEST)
+                throw refused();
+            char first = peek();
+            Object value = first == '{' ? map(depth) : first == '[' ? list(depth) : first == '"' ? string() : plain();
+            blanks();
+            return value;
+        }
+
+        private Map<String, Object> map(int depth) {
+            Map<String, Object> map = new LinkedHashMap<>();
+            demand('{');
+            blanks();
+            if (take('}'))
+                return map;
+            do {
+                blanks();
+                String key = string();
+                blanks();
+                demand(':');
+                map.put(key, value(depth + 1));
+            } while (take(','));
+            demand('}');
+            return map;
+        }
+
+        private List<Object> list(int depth) {
+            List<Object> list = new ArrayList<>();
+            demand('[');
+            blanks();
+            if (take(']'))
+                return list;
+            do
+                list.add(value(depth + 1));
+            while (take(','));
+            demand(']');
+            return list;
+        }
+
+        private String string() {
+            StringBuilder value = new StringBuilder();
+            demand('"');
+            while (!take('"')) {
+                char c = peek();
+                if (c < ' ') /* also the end of the text */
+                    throw refused();
+                at++;
+                value.append(c == '\\' ? escaped() : c);
+            }
+            return value.toString();
+        }
+
+        private char escaped() {
+            int which = "\"\\/bfnrtu".indexOf(peek());
+            if (which < 0)
+                throw refused();
+            at++;
+            if (which < 8)
+                return "\"\\/\b\f\n\r\t".charAt(which);
+            if (!text.substring(at, Math.min(at + 4, text.length())).matches("[0-9a-fA-F]{4}"))
+                throw refused();
+            at += 4;
+            return (char) Integer.parseInt(text.substring(at - 4, at), 16); /* half a pair is a char of its own here too */
+        }
+
+        private Object plain() {
+            int from = at;
+            while (at < text.length() && " \t\r\n,:]}".indexOf(text.charAt(at)) < 0)
+                at++;
+            String word = text.substring(from, at);
+            if (word.equals("null"))
+                return null;
+            if (word.equals("true") || word.equals("false"))
+                return word.equals("true");
+            if (!word.matches("-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?")) {
+                at = from;
+                throw refused();
+            }
+            try {
+                return Long.valueOf(word);
+            } catch (NumberFormatException fraction) { /* or beyond 64 bits */
+                return Double.valueOf(word);
+            }
+        }
+
+        /* The C library's sentences are ASCII with \\uXXXX. */
+        static String unescaped(String ascii) {
+            java.util.regex.Matcher found = java.util.regex.Pattern.compile("\\\\u([0-9a-f]{4})").matcher(ascii);
+            StringBuffer text = new StringBuffer();
+            while (found.find())
+                found.appendReplacement(text, java.util.regex.Matcher.quoteReplacement("" + (char) Integer.parseInt(found.group(1), 16)));
+            return found.appendTail(text).toString();
+        }
+
+        static String write(Object value) {
+            StringBuilder to = new StringBuilder();
+            write(value, to);
+            return to.toString();
+        }
+
+        private static void write(Object value, StringBuilder to) {
+            if (value instanceof Map) {
+                String before = "{";
+                for (Map.Entry<?, ?> entry : ((Map<?, ?>) value).entrySet()) {
+                    to.append(before);
+                    quote(entry.getKey().toString(), to);
+                    to.append(':');
+                    write(entry.getValue(), to);
+                    before = ",";
+                }
+                to.append(before.equals("{") ? "{}" : "}");
+            } else if (value instanceof Collection) {
+                write(((Collection<?>) value).toArray(), to);
+            } else if (value != null && value.getClass().isArray()) {
+                to.append('[');
+                for (int i = 0; i < Array.getLength(value); i++) {
+                    to.append(i > 0 ? "," : "");
+                    write(Array.get(value, i), to);
+                }
+                to.append(']');
+            } else if (value == null || value instanceof Number || value instanceof Boolean) {
+                to.append(value);
+            } else {
+                quote(value.toString(), to);
+            }
+        }
+
+        /* ASCII, so that half a surrogate pair is not lost on the way. */
+        private static void quote(String text, StringBuilder to) {
+            to.append('"');
+            for (char c : text.toCharArray()) {
+                if (c < ' ' || c > '~')
+                    to.append(String.format("\\u%04x", (int) c));
+                else
+                    to.append(c == '"' || c == '\\' ? "\\" : "").append(c);
+            }
+            to.append('"');
+        }
+    }
+
+    /* The C functions. */
+    interface C extends Library {
+        /* functions: begin */
+        int iblb_version();
+        int iblb_open(byte[] segment, byte[] client, int timeoutMs, IntByReference handle);
+        int iblb_close(int handle);
+        int iblb_send(int handle, byte[] services, int message, byte[] argsJson, int ttlMs, IntByReference request);
+        int iblb_send_msgpack(int handle, byte[] services, int message, byte[] args, int argsBytes, int ttlMs, IntByReference request);
+        int iblb_notify(int handle, byte[] services, int message, byte[] argsJson, int ttlMs);
+        int iblb_wait(int handle, int request, int timeoutMs, Pointer json, int capacity, IntByReference needed);
+        int iblb_wait_msgpack(int handle, int request, int timeoutMs, Pointer bytes, int capacity, IntByReference needed);
+        int iblb_call(int handle, byte[] services, int message, byte[] argsJson, int timeoutMs, Pointer json, int capacity, IntByReference request);
+        int iblb_withdraw(int handle, int request);
+        int iblb_cancel(int handle, int request);
+        int iblb_subscribe(int handle, int messageMask);
+        int iblb_next_event(int handle, int timeoutMs, IntByReference message, Pointer json, int capacity, IntByReference needed);
+        int iblb_worker_state(int handle, IntByReference alive, IntByReference services, IntByReference servicesUp);
+        int iblb_error_text(int code, Pointer text, int capacity);
+        int iblb_last_error(int handle, Pointer text, int capacity);
+        int iblb_clock_ns(DoubleByReference now);
+        /* functions: end */
+    }
+}

@@ -1,0 +1,484 @@
+'use strict';
+/**
+ * Starts, stops and questions the remote services of a rig. CommonJS (`import` takes it too), Node.js 18 or newer, with koffi.
+ *
+ *     const { open } = require('./iblbridge');
+ *     const rig = await open('rig0', 'stimulus');
+ *     const response = await rig.call('EXPSTART', ['2026-01-01_1_subject']);
+ *     rig.close();
+ *
+ * - Nothing blocks the event loop: what waits is a promise, and an AbortSignal gives it up at once.
+ * - What went wrong is a `BridgeError`, with code, name, message, and the response if there is one: when one service fails the data of the
+ *   good ones is in there. A warning is never thrown: it is the response's `code`, or `rig.warning` tells it.
+ * - Responses and events are plain objects with the keys of iblbridge.h, which is the manual. Time-outs are milliseconds; stamps are
+ *   nanoseconds of `clockNs()`, 0 for never, exact for 104 days of uptime.
+ *
+ * How it waits: the C library sleeps on a thread of libuv's pool, which has four of them that also read files and look up names. So in the
+ * whole process at most two (`LANES`) are ever taken, for at most 200 ms at a time. A wait that finds both taken looks every 5 ms instead
+ * (a look takes microseconds), until one is free. The sleeping thread touches no memory of JavaScript's and takes nothing; the look after
+ * it, on the main thread, does. So an answer is never lost between the two.
+ */
+const { existsSync } = require('node:fs');
+const path = require('node:path');
+const { setTimeout: pause } = require('node:timers/promises');
+const { promisify } = require('node:util');
+const koffi = require('koffi');
+
+/** Messages and events, by name. */
+const MESSAGES = Object.freeze({
+    // messages: begin
+    EXPINIT: 1,
+    EXPSTART: 2,
+    EXPEND: 4,
+    EXPCLEANUP: 8,
+    EXPINTERRUPT: 16,
+    EXPSTATUS: 32,
+    EXPINFO: 64,
+    ALYX: 128,
+    PING: 4096,
+    SERVICES: 8192,
+    SERVICE_UP: 256,
+    SERVICE_DOWN: 512,
+    CLIENT_LOST: 1024,
+    WORKER_RESTARTED: 2048,
+    // messages: end
+});
+
+/** The codes of all statuses, by name; what they mean tells `errorText`. */
+const CODES = Object.freeze({
+    // codes: begin
+    IBLB_OK: 0,
+    IBLB_E_ARGUMENT: -8001,
+    IBLB_E_HANDLE: -8002,
+    IBLB_E_CLOSED: -8003,
+    IBLB_E_FORKED: -8004,
+    IBLB_E_NAME: -8005,
+    IBLB_E_HANDLES: -8006,
+    IBLB_E_NO_SEGMENT: -8010,
+    IBLB_E_SEGMENT: -8011,
+    IBLB_E_VERSION: -8012,
+    IBLB_E_STALE: -8013,
+    IBLB_E_PERMISSION: -8014,
+    IBLB_E_NO_SLOT: -8015,
+    IBLB_E_NAME_TAKEN: -8016,
+    IBLB_E_QUARANTINED: -8017,
+    IBLB_E_NO_WORKER: -8018,
+    IBLB_E_WORKER_BUSY: -8019,
+    IBLB_E_SYSTEM: -8020,
+    IBLB_E_MEMORY: -8021,
+    IBLB_E_SUPERSEDED: -8022,
+    IBLB_E_MESSAGE: -8030,
+    IBLB_E_SERVICE: -8031,
+    IBLB_E_UTF8: -8032,
+    IBLB_E_JSON: -8033,
+    IBLB_E_MSGPACK: -8034,
+    IBLB_E_ARGS: -8035,
+    IBLB_E_TOO_LARGE: -8036,
+    IBLB_E_FULL: -8037,
+    IBLB_E_TOO_MANY: -8038,
+    IBLB_E_TIMEOUT: -8050,
+    IBLB_E_REQUEST: -8051,
+    IBLB_E_BUFFER: -8052,
+    IBLB_E_NOT_SENT: -8053,
+    IBLB_E_PENDING: -8054,
+    IBLB_E_CANCELLED: -8055,
+    IBLB_E_PARTIAL: -8070,
+    IBLB_E_ALL_FAILED: -8071,
+    IBLB_E_EXPIRED: -8072,
+    IBLB_E_ABORTED: -8073,
+    IBLB_E_OUTCOME_UNKNOWN: -8074,
+    IBLB_E_INTERNAL: -8075,
+    IBLB_W_NO_WORKER: 5001,
+    IBLB_W_OPTIONAL: 5002,
+    IBLB_W_ACCEPTED: 5003,
+    IBLB_W_SHORTENED: 5004,
+    // codes: end
+});
+const NAMES = Object.fromEntries(Object.entries(CODES).map(([name, code]) => [code, name]));
+
+const PROTOTYPES = [
+    // prototypes: begin
+    'int iblb_version(void)',
+    'int iblb_open(const char *segment, const char *client, int timeout_ms, _Out_ int *handle)',
+    'int iblb_close(int handle)',
+    'int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, _Out_ int *request)',
+    'int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int ttl_ms, _Out_ int *request)',
+    'int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms)',
+    'int iblb_wait(int handle, int request, int timeout_ms, _Out_ uint8_t *json, int capacity, _Out_ int *needed)',
+    'int iblb_wait_msgpack(int handle, int request, int timeout_ms, _Out_ uint8_t *bytes, int capacity, _Out_ int *needed)',
+    'int iblb_call(int handle, const char *services, int message, const char *args_json, int timeout_ms, _Out_ uint8_t *json, int capacity, _Out_ int *request)',
+    'int iblb_withdraw(int handle, int request)',
+    'int iblb_cancel(int handle, int request)',
+    'int iblb_subscribe(int handle, int message_mask)',
+    'int iblb_next_event(int handle, int timeout_ms, _Out_ int *message, _Out_ uint8_t *json, int capacity, _Out_ int *needed)',
+    'int iblb_worker_state(int handle, _Out_ int *alive, _Out_ int *services, _Out_ int *services_up)',
+    'int iblb_error_text(int code, _Out_ uint8_t *text, int capacity)',
+    'int iblb_last_error(int handle, _Out_ uint8_t *text, int capacity)',
+    'int iblb_clock_ns(_Out_ double *now)',
+    // prototypes: end
+];
+
+const CALL_MS = 12000; // how long a call waits if nothing else is said
+const SLICE_MS = 200; // one wait of a thread
+const LOOK_MS = 5; // between two looks without a thread
+const LANES = 2;
+const WITHDRAWN = 'No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.';
+
+const lib = load();
+
+/** A negative status of the C library. */
+class BridgeError extends Error {
+    /**
+     * @param {number} code the status, such as -8070
+     * @param {string} sentence its message: what happened and what to do, naming each failed service with its reason
+     * @param {number} [request] the request that stays open, for `wait` or `cancel`; 0 if none does
+     * @param {object} [response] the response, if there is one
+     */
+    constructor(code, sentence, request = 0, response = undefined) {
+        super(sentence);
+        this.name = NAMES[code]; // such as IBLB_E_PARTIAL
+        this.code = code;
+        this.request = request;
+        this.response = response;
+    }
+}
+
+/**
+ * Attaches to a segment. Opening the same segment under the same name again in this process closes the older one.
+ *
+ * @param {string} segment its name, such as rig0
+ * @param {string} [client] name of this client, 1 to 63 bytes; '': pid-<pid>-<n>
+ * @param {{timeout?: number}} [options] how long to wait for a segment and a worker, ms (2000); that no worker is there is only a `warning`
+ * @returns {Promise<Rig>}
+ * @throws {BridgeError} if there is no segment, no free slot, ...
+ */
+async function open(segment, client = '', { timeout = 2000 } = {}) {
+    const end = performance.now() + timeout;
+    let rig;
+    for (;;) {
+        const last = performance.now() >= end;
+        try {
+            rig ??= attached(segment, client);
+            rig.warning = rig.workerState().alive ? CODES.IBLB_OK : CODES.IBLB_W_NO_WORKER;
+            if (!rig.warning || last) return rig;
+        } catch (error) {
+            rig?.close();
+            rig = undefined;
+            if (last || !MAY_CHANGE.includes(error.code)) throw error;
+        }
+        await pause(LOOK_MS);
+    }
+}
+
+// What may be different a moment later: no segment yet, one that is being replaced, all slots taken by clients that have just ended.
+const MAY_CHANGE = [CODES.IBLB_E_NO_SEGMENT, CODES.IBLB_E_STALE, CODES.IBLB_E_NO_SLOT];
+
+function attached(segment, client) {
+    const handle = [0];
+    const code = lib.iblb_open(segment, client, 0, handle);
+    if (code < 0) throw new BridgeError(code, lastError(0));
+    return new Rig(handle[0]);
+}
+
+/** Attached to a segment; sends commands to its worker and waits for the responses. Made by `open`. */
+class Rig {
+    #handle;
+
+    constructor(handle) {
+        this.#handle = handle;
+        /** IBLB_W_NO_WORKER (5001) if no worker lived when this was opened or last sent something, else 0. */
+        this.warning = CODES.IBLB_OK;
+        forgotten.register(this, handle, this);
+    }
+
+    /** Gives the slot back. Harmless twice; waits end with IBLB_E_CLOSED. Also done by `using`, and when the garbage collector comes by. */
+    close() {
+        forgotten.unregister(this);
+        if (this.#handle) lib.iblb_close(this.#handle);
+        this.#handle = 0;
+    }
+
+    /**
+     * Sends a command and waits until every service has done it.
+     *
+     * @param {string|number} message 'EXPSTART', ...
+     * @param {Array} [args] its arguments: anything JSON can say
+     * @param {{services?: string[], timeout?: number, signal?: AbortSignal}} [options] which services (all); ms (12000), also the command's
+     *     time to live: if it has not begun to be sent by then it never will be; the signal cancels the request
+     * @returns {Promise<object>} the response
+     * @throws {BridgeError} if the command failed. Without a response, because time is up or no worker lives: a command that no worker has
+     *     accepted is withdrawn (IBLB_E_NOT_SENT, IBLB_E_NO_WORKER); of an accepted one the answer is still to come (IBLB_E_PENDING: `wait`
+     *     for `error.request`, do not repeat it)
+     * @throws the signal's reason
+     */
+    async call(message, args = [], { services = [], timeout = CALL_MS, signal } = {}) {
+        signal?.throwIfAborted();
+        const request = this.send(message, args, { services, ttl: Math.max(timeout, 1) });
+        try {
+            return await this.wait(request, { timeout, signal });
+        } catch (error) {
+            if (!error.request) throw error; // what can be taken back is taken back if there is no answer, as iblb_call does
+            const { IBLB_OK, IBLB_W_ACCEPTED, IBLB_E_TIMEOUT, IBLB_E_NOT_SENT, IBLB_E_PENDING } = CODES;
+            const left = lib.iblb_withdraw(this.#handle, request);
+            if (left === IBLB_W_ACCEPTED) throw new BridgeError(IBLB_E_PENDING, errorText(IBLB_E_PENDING), request);
+            if (left !== IBLB_OK) throw error;
+            if (error.code === IBLB_E_TIMEOUT) throw new BridgeError(IBLB_E_NOT_SENT, errorText(IBLB_E_NOT_SENT));
+            throw new BridgeError(error.code, WITHDRAWN);
+        }
+    }
+
+    /**
+     * Writes a command and returns at once.
+     *
+     * @param {string|number} message
+     * @param {Array} [args]
+     * @param {{services?: string[], ttl?: number}} [options] if it has not begun to be sent within `ttl` ms (10000) it never will be;
+     *     negative: no limit
+     * @returns {number} the request, for `wait` and `cancel`
+     */
+    send(message, args = [], { services = [], ttl = 0 } = {}) {
+        const request = [0];
+        this.warning = this.#check(lib.iblb_send(this.#handle, list(services), number(message), json(args), int(ttl), request));
+        return request[0];
+    }
+
+    /** The same without a response: what became of it is counted and logged by the worker. */
+    notify(message, args = [], { services = [], ttl = 0 } = {}) {
+        this.warning = this.#check(lib.iblb_notify(this.#handle, list(services), number(message), json(args), int(ttl)));
+    }
+
+    /**
+     * Waits for the response to a request.
+     *
+     * @param {number} request
+     * @param {{timeout?: number, signal?: AbortSignal}} [options] ms (12000); the signal cancels the request
+     * @returns {Promise<object>} the response
+     * @throws {BridgeError} if the command failed; with the request staying open, IBLB_E_TIMEOUT if there is no response in time,
+     *     IBLB_E_NO_WORKER at once if no worker lives: a new one will answer
+     * @throws the signal's reason
+     */
+    async wait(request, { timeout = CALL_MS, signal } = {}) {
+        const handle = this.#open();
+        const cancel = () => lib.iblb_cancel(handle, request); // wakes the thread that sleeps for it
+        if (signal?.aborted) cancel();
+        signal?.addEventListener('abort', cancel, { once: true });
+        try {
+            const [code, text] = await this.#until(timeout, {
+                look: (buffer, needed) => lib.iblb_wait(handle, request, 0, buffer, buffer.length, needed),
+                sleep: (ms) => threads.wait(handle, request, ms, null, 0, [0]),
+            });
+            if (!text) {
+                signal?.throwIfAborted();
+                const open = code === CODES.IBLB_E_TIMEOUT || code === CODES.IBLB_E_NO_WORKER;
+                throw this.#failure(code, open ? request : 0);
+            }
+            const response = JSON.parse(text);
+            // Its own sentence: that of the handle may be another wait's by now.
+            if (code < 0) throw new BridgeError(code, response.error || errorText(code), 0, response);
+            return response;
+        } finally {
+            signal?.removeEventListener('abort', cancel);
+        }
+    }
+
+    /** Withdraws a command if no worker has accepted it. True: nothing will be sent; false: its answer can be waited for still. */
+    withdraw(request) {
+        return this.#check(lib.iblb_withdraw(this.#handle, request)) === CODES.IBLB_OK;
+    }
+
+    /** Gives a request up. True if nothing was sent nor will be; false if a worker had accepted it: its answer will be discarded. */
+    cancel(request) {
+        return this.#check(lib.iblb_cancel(this.#handle, request)) === CODES.IBLB_OK;
+    }
+
+    /** Chooses the events that `nextEvent` and `events` give: 'EXPINTERRUPT', 'SERVICE_DOWN', ...; none for none. */
+    subscribe(...events) {
+        this.#check(lib.iblb_subscribe(this.#handle, events.reduce((mask, event) => mask | number(event), 0)));
+    }
+
+    /**
+     * The next event; null if there was none in time.
+     *
+     * @param {number} timeout ms
+     * @param {{signal?: AbortSignal}} [options]
+     * @returns {Promise<object|null>}
+     * @throws {BridgeError} IBLB_E_NO_WORKER at once if no worker lives
+     * @throws the signal's reason, within 200 ms
+     */
+    async nextEvent(timeout, { signal } = {}) {
+        const handle = this.#open();
+        const [code, text] = await this.#until(
+            timeout,
+            {
+                look: (buffer, needed) => lib.iblb_next_event(handle, 0, null, buffer, buffer.length, needed),
+                sleep: (ms) => threads.nextEvent(handle, ms, null, null, 0, [0]),
+            },
+            signal,
+        );
+        if (code === CODES.IBLB_E_TIMEOUT) return null;
+        if (code < 0) throw this.#failure(code);
+        return JSON.parse(text);
+    }
+
+    /** All events from now on: `for await (const event of rig.events())`. Ends when this is closed; throws as `nextEvent` does. */
+    async *events({ signal } = {}) {
+        while (this.#handle) {
+            try {
+                const event = await this.nextEvent(CALL_MS, { signal });
+                if (event) yield event;
+            } catch (error) {
+                if (error.code !== CODES.IBLB_E_CLOSED) throw error;
+            }
+        }
+    }
+
+    /** Whether a worker lives, and how many services it has: {alive, services, servicesUp}. Never blocks. */
+    workerState() {
+        const [alive, services, up] = [[0], [0], [0]];
+        this.#check(lib.iblb_worker_state(this.#handle, alive, services, up));
+        return { alive: alive[0] === 1, services: services[0], servicesUp: up[0] };
+    }
+
+    /** The sentence of the last error or warning. */
+    lastError() {
+        return lastError(this.#handle);
+    }
+
+    /** Looks, and sleeps between the looks, until there is something, or an error, or the time is up. Gives the code and the text. */
+    async #until(timeout, { look, sleep }, signal) {
+        const end = performance.now() + timeout;
+        for (;;) {
+            signal?.throwIfAborted();
+            const left = end - performance.now();
+            const [code, text] = grown(look);
+            if (code === CODES.IBLB_E_HANDLE) return [CODES.IBLB_E_CLOSED, '']; // closed since we began
+            if (code !== CODES.IBLB_E_TIMEOUT || !(left > 0)) return [code, text];
+            const woken = await this.#sleep(Math.ceil(left), sleep);
+            if (woken === CODES.IBLB_E_CANCELLED || woken === CODES.IBLB_E_CLOSED) return [woken, ''];
+        }
+    }
+
+    async #sleep(left, sleep) {
+        if (threads.busy >= LANES) {
+            await pause(Math.min(left, LOOK_MS));
+            return CODES.IBLB_OK;
+        }
+        threads.busy++;
+        try {
+            return await sleep(Math.min(left, SLICE_MS));
+        } finally {
+            threads.busy--;
+        }
+    }
+
+    #check(code) {
+        if (code < 0) throw this.#failure(code);
+        return code;
+    }
+
+    /** An error without a response. How a wait ended says the code alone; the handle's sentence may be another wait's by now. */
+    #failure(code, request = 0) {
+        const { IBLB_E_TIMEOUT, IBLB_E_NO_WORKER, IBLB_E_CANCELLED, IBLB_E_CLOSED, IBLB_E_HANDLE } = CODES;
+        const known = [IBLB_E_TIMEOUT, IBLB_E_NO_WORKER, IBLB_E_CANCELLED, IBLB_E_CLOSED, IBLB_E_HANDLE].includes(code);
+        return new BridgeError(code, known ? errorText(code) : this.lastError(), request);
+    }
+
+    #open() {
+        return this.#handle || this.#check(CODES.IBLB_E_HANDLE);
+    }
+}
+if (Symbol.dispose) Rig.prototype[Symbol.dispose] = Rig.prototype.close; // newer than Node.js 18.0
+
+const forgotten = new FinalizationRegistry((handle) => lib.iblb_close(handle));
+
+// The two functions that sleep, as promises of their status, and how many sleep now.
+const threads = {
+    busy: 0,
+    wait: promisify(lib.iblb_wait.async),
+    nextEvent: promisify(lib.iblb_next_event.async),
+};
+
+/** What a code means and what to do; '' for a code that does not exist. */
+function errorText(code) {
+    const text = Buffer.alloc(1024);
+    return lib.iblb_error_text(code, text, text.length) === CODES.IBLB_OK ? unescaped(text) : '';
+}
+
+/** The clock of all stamps, ns. */
+function clockNs() {
+    const now = [0];
+    lib.iblb_clock_ns(now);
+    return now[0];
+}
+
+/** The version of the C library: 10203 means 1.2.3. */
+function version() {
+    return lib.iblb_version();
+}
+
+function lastError(handle) {
+    const text = Buffer.alloc(4096);
+    lib.iblb_last_error(handle, text, text.length);
+    return unescaped(text);
+}
+
+/** The text in a buffer up to its NUL. */
+function terminated(buffer) {
+    return buffer.toString('latin1', 0, buffer.indexOf(0));
+}
+
+/** The C library's sentences are ASCII with \uXXXX. */
+function unescaped(buffer) {
+    return terminated(buffer).replace(/\\u([0-9a-f]{4})/g, (_, digits) => String.fromCharCode(parseInt(digits, 16)));
+}
+
+/** Calls with a buffer that grows until what is wanted fits. */
+let buffer = Buffer.alloc(64 << 10);
+function grown(look) {
+    const needed = [0];
+    for (;;) {
+        const code = look(buffer, needed);
+        if (code !== CODES.IBLB_E_BUFFER) return [code, needed[0] ? terminated(buffer) : ''];
+        buffer = Buffer.alloc(needed[0]);
+    }
+}
+
+function number(message) {
+    if (typeof message === 'number') return message;
+    if (!Object.hasOwn(MESSAGES, message)) throw new TypeError(`There is no message or event ${message}.`);
+    return MESSAGES[message];
+}
+
+function list(services) {
+    return typeof services === 'string' ? services : services.join(',');
+}
+
+function json(args) {
+    if (!Array.isArray(args)) throw new TypeError('The arguments must be an array, as in call("EXPSTART", ["2026-01-01_1_subject"]).');
+    return args.length ? JSON.stringify(args) : '';
+}
+
+/** Node's numbers may be fractions, or infinite. */
+function int(ms) {
+    return Math.min(Math.max(Math.round(ms), -1), 2 ** 31 - 1);
+}
+
+/** IBLBRIDGE_LIBRARY, else beside this file. */
+function load() {
+    const name = { win32: 'iblbridge.dll', darwin: 'libiblbridge.dylib' }[process.platform] ?? 'libiblbridge.so';
+    const places = [process.env.IBLBRIDGE_LIBRARY, path.join(__dirname, name)].filter(Boolean);
+    const tried = [];
+    for (const place of places) {
+        try {
+            if (!path.isAbsolute(place)) throw new Error('this is not an absolute path');
+            if (!existsSync(place)) throw new Error('there is no such file');
+            const library = koffi.load(place);
+            return Object.fromEntries(PROTOTYPES.map((text) => [text.match(/\w+(?=\()/)[0], library.func(text)]));
+        } catch (error) {
+            tried.push(`\n  ${place}: ${error.message}`);
+        }
+    }
+    throw new Error(`The library of iblbridge was not found. Set IBLBRIDGE_LIBRARY to its absolute path. Tried:${tried.join('')}`);
+}
+
+module.exports = { open, Rig, BridgeError, MESSAGES, CODES, errorText, clockNs, version };

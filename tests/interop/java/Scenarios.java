@@ -1,0 +1,255 @@
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
+import java.io.PrintStream;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.atomic.AtomicInteger;
+
+/** What scenarios.py asks of every client, with the Java one. */
+public class Scenarios {
+    private static final int MINUTE = 60000;
+
+    public static void main(String[] words) throws Exception {
+        System.setOut(new PrintStream(new FileOutputStream(FileDescriptor.out), true, "UTF-8"));
+        Scenarios.class.getDeclaredMethod(words[0], String.class).invoke(null, words[1]);
+    }
+
+    static void say(Object... values) {
+        String json = IblBridge.arguments(values);
+        System.out.println(values.length == 1 ? json.substring(1, json.length() - 1) : json);
+    }
+
+    static IblBridge.BridgeException failure(Callable<?> command) throws Exception {
+        try {
+            command.call();
+        } catch (IblBridge.BridgeException error) {
+            return error;
+        }
+        throw new AssertionError("there was no error");
+    }
+
+    static Object first(IblBridge.Service service) {
+        List<?> values = (List<?>) service.data.get("value");
+        return values == null ? "" : values.get(0);
+    }
+
+    static void sayError(Callable<?> command) throws Exception {
+        IblBridge.BridgeException error = failure(command);
+        List<Object> services = error.response == null ? null : new ArrayList<>();
+        if (error.response != null)
+            for (IblBridge.Service service : error.response.services)
+                services.add(Arrays.asList(service.name, service.ok, service.state, first(service)));
+        say(error.code, error.name, error.sentence, error.request, services);
+    }
+
+    static void codes(String segment) {
+        Map<String, Object> names = new LinkedHashMap<>();
+        for (int code = -9999; code < 10000; code++)
+            if (!IblBridge.errorText(code).isEmpty())
+                names.put("" + code, IblBridge.nameOf(code));
+        say(names);
+    }
+
+    static void errors(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, "errors")) {
+            sayError(() -> rig.call(IblBridge.EXPSTART, IblBridge.arguments("2026-01-01_1_Mäuschen→x🐭")));
+            sayError(() -> rig.call(IblBridge.PING, null, "né🐭", 1000));
+            sayError(() -> rig.await(12345, MINUTE));
+            sayError(() -> new IblBridge("nowhere", null, 0));
+        }
+    }
+
+    static void surface(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, null)) {
+            rig.subscribe(IblBridge.EXPINTERRUPT);
+            say(rig.workerState().alive, rig.workerState().services);
+            IblBridge.Response response = rig.call(IblBridge.EXPSTATUS, null, "ephys", MINUTE);
+            say(response.message, response.code, new Object[] {response.services.get(0).name});
+            long before = IblBridge.clockNs();
+            response = rig.await(rig.send(IblBridge.EXPSTART, IblBridge.arguments("2026-01-01_1_subject"), null, MINUTE), MINUTE);
+            IblBridge.Service ephys = response.service("ephys");
+            say(before < response.sent && response.sent <= response.accepted && response.accepted <= ephys.sent && ephys.sent < ephys.echoed
+                && ephys.echoed <= ephys.answered && ephys.answered <= response.finished && response.finished < IblBridge.clockNs()
+                && response.wall.length() > 20);
+            IblBridge.Event event = rig.nextEvent(MINUTE);
+            say(event.event, event.message, event.service, event.sequence);
+            say(rig.nextEvent(1) == null);
+            rig.notify(IblBridge.EXPEND, null, null, 0);
+            say("notified");
+        }
+    }
+
+    static void large(String segment) throws Exception {
+        StringBuilder reference = new StringBuilder();
+        for (int i = 0; i < 4000; i++)
+            reference.append('é');
+        String arguments = IblBridge.arguments(reference);
+        try (IblBridge rig = new IblBridge(segment, "large")) {
+            int[] whole = {0, 0};
+            for (IblBridge.Service service : rig.call(IblBridge.EXPSTART, arguments).services)
+                whole[0] += first(service).equals(reference.toString()) ? 1 : 0;
+            for (IblBridge.Service service : rig.await(rig.send(IblBridge.EXPSTART, arguments), MINUTE).services)
+                whole[1] += first(service).equals(reference.toString()) ? 1 : 0;
+            say(whole[0], whole[1]);
+        }
+    }
+
+    static void many(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, "many")) {
+            Map<String, CompletableFuture<IblBridge.Response>> answers = new LinkedHashMap<>();
+            for (int i = 0; i < 20; i++)
+                answers.put("async-" + i, rig.callAsync(IblBridge.EXPSTART, IblBridge.arguments("async-" + i), null, MINUTE));
+            AtomicInteger right = new AtomicInteger();
+            List<Thread> threads = new ArrayList<>();
+            for (int i = 0; i < 20; i++) {
+                String reference = "thread-" + i;
+                threads.add(new Thread(() -> {
+                    try {
+                        for (IblBridge.Service service : rig.call(IblBridge.EXPSTART, IblBridge.arguments(reference), null, MINUTE).services)
+                            right.addAndGet(first(service).equals(reference) ? 1 : 0);
+                    } catch (InterruptedException | IblBridge.BridgeException error) {
+                        error.printStackTrace();
+                    }
+                }));
+                threads.get(i).start();
+            }
+            for (Thread thread : threads)
+                thread.join();
+            for (Map.Entry<String, CompletableFuture<IblBridge.Response>> answer : answers.entrySet())
+                for (IblBridge.Service service : answer.getValue().get().services)
+                    right.addAndGet(first(service).equals(answer.getKey()) ? 1 : 0);
+            say(right.get());
+        }
+    }
+
+    static void cancel(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, "cancel")) {
+            CompletableFuture<IblBridge.Response> answer = rig.callAsync(IblBridge.EXPINIT, null, null, MINUTE);
+            String said = answer.cancel(true) ? "cancelled" : "not cancelled";
+            try {
+                answer.get();
+                said = "answered";
+            } catch (CancellationException right) {
+                int next = rig.send(IblBridge.PING, null);
+                if (failure(() -> rig.await(next - 1, 0)).code != IblBridge.E_REQUEST)
+                    said = "only the future was cancelled";
+            }
+            say(said);
+            say(rig.call(IblBridge.PING).code);
+        }
+    }
+
+    static void late(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, "late")) {
+            for (int i = 0; i < 2; i++) {
+                IblBridge.BridgeException error = failure(() -> rig.call(IblBridge.EXPINIT, null, null, 300));
+                say(error.code, error.request);
+            }
+        }
+    }
+
+    /* An interrupt ends each kind of wait; a call takes its request with it. */
+    static void interrupt(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, "interrupt")) {
+            int request = rig.send(IblBridge.EXPINIT, null);
+            for (Callable<?> wait : Arrays.<Callable<?>>asList(
+                    () -> rig.await(request, MINUTE), () -> rig.nextEvent(MINUTE), () -> rig.call(IblBridge.EXPINIT, null, null, MINUTE))) {
+                CompletableFuture<String> ended = new CompletableFuture<>();
+                Thread thread = new Thread(() -> {
+                    try {
+                        wait.call();
+                        ended.complete("returned");
+                    } catch (Exception error) {
+                        ended.complete(error.getClass().getSimpleName());
+                    }
+                });
+                thread.start();
+                Thread.sleep(50);
+                thread.interrupt();
+                say(ended.get());
+            }
+            say(failure(() -> rig.await(request, 0)).code, failure(() -> rig.await(request + 1, 0)).code);
+        }
+    }
+
+    static void close(String segment) throws Exception {
+        IblBridge rig = new IblBridge(segment, "close");
+        int request = rig.send(IblBridge.EXPINIT, null);
+        AtomicInteger waited = new AtomicInteger();
+        AtomicInteger watched = new AtomicInteger();
+        CountDownLatch begun = new CountDownLatch(2);
+        List<Thread> threads = new ArrayList<>();
+        Map<AtomicInteger, Callable<?>> waits = new LinkedHashMap<>();
+        waits.put(waited, () -> rig.await(request, MINUTE));
+        waits.put(watched, () -> rig.nextEvent(MINUTE));
+        for (Map.Entry<AtomicInteger, Callable<?>> wait : waits.entrySet()) {
+            Thread thread = new Thread(() -> {
+                begun.countDown();
+                try {
+                    wait.getKey().set(failure(wait.getValue()).code);
+                } catch (Exception error) {
+                    error.printStackTrace();
+                }
+            });
+            threads.add(thread);
+            thread.start();
+        }
+        begun.await();
+        Thread.sleep(300); /* and are in the library by now */
+        rig.close();
+        for (Thread thread : threads)
+            thread.join();
+        rig.close();
+        say(waited.get(), watched.get());
+        say(failure(() -> rig.call(IblBridge.PING)).code);
+    }
+
+    static void slots(String segment) throws Exception {
+        int opened = 0;
+        for (int i = 0; i < 40; i++) {
+            try (IblBridge rig = new IblBridge(segment, "slots-" + i)) {
+                opened += rig.call(IblBridge.PING).code == 0 ? 1 : 0;
+            }
+        }
+        say(opened);
+    }
+
+    static void death(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, "death")) {
+            int request = rig.send(IblBridge.EXPINIT, null, null, -1);
+            say(request);
+            IblBridge.BridgeException lost = failure(() -> rig.await(request, MINUTE));
+            say(lost.code, lost.name, lost.request);
+            say(failure(() -> rig.nextEvent(MINUTE)).code);
+            while (!rig.workerState().alive)
+                Thread.sleep(5);
+            IblBridge.BridgeException unknown = failure(() -> rig.await(request, MINUTE));
+            say(unknown.code, unknown.request);
+        }
+    }
+
+    static void alone(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, "alone", 100)) {
+            say(rig.warning(), rig.workerState().alive);
+            IblBridge.BridgeException error = failure(() -> {
+                try {
+                    return rig.callAsync(IblBridge.EXPSTART, IblBridge.arguments("2026-01-01_1_subject"), null, MINUTE).get();
+                } catch (ExecutionException failed) {
+                    throw (Exception) failed.getCause();
+                }
+            });
+            say(error.code, error.request);
+            while (!rig.workerState().alive)
+                Thread.sleep(5);
+            say(rig.call(IblBridge.EXPINIT).code);
+        }
+    }
+}

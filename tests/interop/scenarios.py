@@ -1,0 +1,221 @@
+"""What every client has to stand, whatever its language: a small program per language does it, the checks are here.
+
+A program is started with the name of a scenario and the segment, and prints a few lines (`Scenarios` says which). The
+test class of a language inherits from `Scenarios` and gives `start`.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guides import environment
+from peers import eventually
+from processes import kill
+
+from bridge.cli.children import Child, Rig
+from bridge.native import CODES
+
+PATIENCE = 30.0  # s, for a line of a program
+
+
+class Program:
+    """A running program, whose lines are read as they come; killed at the end of its context.
+
+    Parameters
+    ----------
+    words : sequence
+        The program and its arguments.
+    place : Path
+        Where it runs.
+    **more : str
+        Environment variables.
+    """
+
+    def __init__(self, words: Sequence[object], place: Path, **more: str) -> None:
+        self.process = subprocess.Popen(
+            [str(word) for word in words],
+            cwd=place,
+            env={**environment(), **more},
+            text=True,
+            encoding='utf-8',
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._errors = ''
+        self._threads = [threading.Thread(target=read, daemon=True) for read in (self._read, self._read_errors)]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip('\n'))
+        self._lines.put(None)
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        self._errors = self.process.stderr.read()
+
+    def line(self) -> str:
+        """Return its next line; fails if it ends instead."""
+        line = self._lines.get(timeout=PATIENCE)
+        assert line is not None, f'it ended: {self.end()}'
+        return line
+
+    def says(self) -> Any:
+        """Return its next line, read as JSON."""
+        return json.loads(self.line())
+
+    def end(self) -> tuple[int, str]:
+        """Wait until it has ended, and return exit status and standard error."""
+        status = self.process.wait(PATIENCE)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        return status, self._errors
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.end()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+def heard(rig: Rig, service: str, message: str) -> None:
+    """Return when a service has received a message."""
+    eventually(lambda: any(f': {message} ' in line for line in list(rig.children[service].output)), PATIENCE)
+
+
+def new_worker(rig: Rig) -> None:
+    """Start the worker of a rig once more, after its death."""
+    old = rig.children['worker']
+    words = old.process.args
+    assert isinstance(words, list)
+    worker = Child('worker', *words[words.index('serve') : words.index('--until-eof')])
+    rig.children['worker'] = worker
+    eventually(lambda: worker.ready, PATIENCE)
+    old.end()
+
+
+class Scenarios:
+    """The tests of one language. A program prints each line as JSON."""
+
+    @pytest.fixture
+    def start(self) -> Callable[..., Program]:
+        """Return a function that starts the language's program with a scenario and the segment."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def play(self, start) -> Iterator[Callable[..., Program]]:
+        with ExitStack() as stack:
+            yield lambda *words: stack.enter_context(start(*words, 'rig0'))
+
+    def test_every_code_has_its_name_and_text(self, play, rig):
+        rig(cameras=[])
+        names = play('codes').says()
+        assert {name: int(code) for code, name in names.items()} == dict(CODES)
+
+    def test_an_error_has_code_name_sentence_and_the_response_with_the_good_services_data(self, play, rig):
+        # [code, name, sentence, open request, [[service, ok, state, first value] ...] or null]
+        rig(cameras=[], ephys=['--refuse', 'EXPSTART'])
+        program = play('errors')
+        code, name, sentence, request, services = program.says()
+        assert (code, name, request) == (-8070, 'IBLB_E_PARTIAL', 0)
+        assert 'ephys' in sentence and 'was told to refuse EXPSTART' in sentence
+        assert services == [
+            ['cameras', True, 'answered', '2026-01-01_1_Mäuschen→x\U0001f42d'],
+            ['ephys', False, 'echoed', ''],
+        ]
+        code, name, sentence, request, services = program.says()
+        assert (code, name, request, services) == (-8031, 'IBLB_E_SERVICE', 0, None)
+        assert 'has no service "né\U0001f42d"' in sentence
+        assert program.says()[:2] == [-8051, 'IBLB_E_REQUEST']
+        assert program.says()[:2] == [-8010, 'IBLB_E_NO_SEGMENT']
+        assert program.end() == (0, '')
+
+    def test_the_whole_interface_does_what_the_header_says(self, play, rig):
+        rig(cameras=[], ephys=['--dies-after', '0.2'])
+        program = play('surface')
+        assert program.says() == [True, 2]  # worker_state: alive, services
+        assert program.says() == ['EXPSTATUS', 0, ['ephys']]  # one service only: message, code, names
+        assert program.says() is True  # the stamps are of clock_ns, and in order
+        event, number, service, sequence = program.says()  # of the camera that died
+        assert (event, number, service) == ('EXPINTERRUPT', 16, 'ephys') and sequence >= 1
+        assert program.says() is True  # no second event in time
+        assert program.says() == 'notified'
+        assert program.end() == (0, '')
+
+    def test_a_response_larger_than_the_buffer_is_never_cut(self, play, rig):
+        rig(cameras=[], ephys=[])
+        program = play('large')
+        assert program.says() == [2, 2]  # whole texts that came back to call, and to send and wait
+        assert program.end() == (0, '')
+
+    def test_many_at_once_get_each_their_own_answer(self, play, rig):
+        rig(cameras=[], ephys=[])
+        program = play('many')
+        assert program.says() == 80  # 40 commands, two services
+        assert program.end() == (0, '')
+
+    def test_what_is_given_up_ends_at_once_and_the_next_command_works(self, play, rig):
+        rig(cameras=['--delay', '60'])
+        program = play('cancel')
+        assert program.says() == 'cancelled'
+        assert program.says() == 0  # the code of the next command's response
+        assert program.end() == (0, '')
+
+    def test_a_call_without_an_answer_in_time_is_taken_back_or_says_that_it_is_under_way(self, play, rig):
+        rig(cameras=['--delay', '60'])
+        program = play('late')
+        assert program.says() == [CODES['IBLB_E_PENDING'], 1]  # of a call: the code, the request that stays open
+        assert program.says() == [CODES['IBLB_E_NOT_SENT'], 0]  # of one that waited behind it
+        assert program.end() == (0, '')
+
+    def test_a_closed_client_ends_the_waits_of_others_and_answers_with_an_error(self, play, rig):
+        rig(cameras=['--delay', '60'])
+        program = play('close')
+        assert program.says() == [-8003, -8003]  # a wait for a response, a wait for an event
+        assert program.says() == -8002  # a call after it
+        assert program.end() == (0, '')
+
+    def test_no_slot_is_lost(self, play, rig):
+        rig(cameras=[])
+        program = play('slots')
+        assert program.says() == 40  # clients opened one after the other: there are 16 slots
+        assert program.end() == (0, '')
+
+    def test_a_worker_that_dies_ends_the_wait_at_once_and_the_request_stays_open(self, play, rig):
+        running = rig(cameras=['--delay', '60'])
+        program = play('death')
+        request = program.says()
+        heard(running, 'cameras', 'EXPINIT')
+        kill(running.children['worker'].process)
+        assert program.says() == [CODES['IBLB_E_NO_WORKER'], 'IBLB_E_NO_WORKER', request]
+        assert program.says() == CODES['IBLB_E_NO_WORKER']  # a wait for an event
+        new_worker(running)
+        assert program.says() == [CODES['IBLB_E_OUTCOME_UNKNOWN'], 0]  # what the wait for the same request gives
+        assert program.end() == (0, '')
+
+    def test_without_a_worker_a_call_is_withdrawn(self, play, rig):
+        running = rig(cameras=[])
+        kill(running.children['worker'].process)
+        program = play('alone')
+        assert program.says() == [CODES['IBLB_W_NO_WORKER'], False]  # the warning of open; is a worker alive?
+        assert program.says() == [CODES['IBLB_E_NO_WORKER'], 0]  # of a call: the code, the request that stays open
+        new_worker(running)
+        assert program.says() == 0  # the code of the next call
+        assert program.end() == (0, '')
+        assert not any(': EXPSTART ' in line for line in running.children['cameras'].output)
