@@ -42,7 +42,8 @@ FLAGS = [
     '-DIBLB_FAULT',
     '-D_POSIX_C_SOURCE=200809L',
 ]
-PLAIN = ('errors', 'handles', 'inbox', 'os_memory', 'remembered')  # not instrumented for coverage: loops that would cost the most
+# Not instrumented for coverage: loops that would cost the most.
+PLAIN = ('errors', 'handles', 'inbox', 'os_memory', 'remembered')
 LONGEST = {'json': 600, 'worker': 300, 'client': 300}
 
 
