@@ -1,0 +1,471 @@
+classdef iblbridge < handle
+    % IBLBRIDGE  Start, stop and question the remote services of a rig, from MATLAB and Octave.
+    %
+    %     rig = iblbridge('rig0', 'stimulus');
+    %     response = rig.call('EXPSTART', '2026-01-01_1_subject');
+    %     {response.services.name}
+    %     rig.close();
+    %
+    % Messages are given by name ('EXPSTART', see iblbridge.messages) or number. iblbridge.h lists their arguments,
+    % the keys of a response, and what each code means. The same rules hold for all methods:
+    %
+    % - Times are milliseconds for waiting (Inf is allowed) and nanoseconds of iblbridge.clock_ns in responses, as
+    %   doubles, which are exact for 104 days of uptime. No call into the library takes longer than 200 ms: Ctrl-C
+    %   works in all waits.
+    % - `arguments` of a message: none ([] or left out); a cell array, the list of the arguments; or anything else,
+    %   the single argument. A char is one argument, and so is a struct; a single argument that is a list is {{1, 2}}.
+    %   They become JSON with jsonencode: a 1x1 array is a number, [] inside is an empty list, NaN is null. Whole
+    %   numbers from 1e15 need a type of 64 bits (int64).
+    % - Options follow as pairs of name and value: 'services', which ones are meant ('cameras,ephys' or {'cameras',
+    %   'ephys'}; all if left out); 'timeout_ms' or 'ttl_ms'.
+    % - A response is a struct as in iblbridge.h. `services` is always a struct array, a row with a service each, and
+    %   `data` always a struct; what is inside of it is as jsondecode makes it. Names of services are values, so
+    %   cameras:left stays; a key inside of `data` that is no name for a field is changed (a b becomes aB, 0x becomes
+    %   x0x).
+    % - An error has the identifier iblbridge:NAME, without the E_ of iblbridge.codes (iblbridge:PARTIAL), and a
+    %   sentence that says what happened and what to do. The rig keeps `last_status` and `last_response`: what the
+    %   good services said is not lost. Warnings are no errors: last_status is positive then, and last_error() is its
+    %   sentence.
+    % - iblbridge:PENDING of `call`, iblbridge:TIMEOUT and iblbridge:NO_WORKER of `wait`, and Ctrl-C, leave the request
+    %   open, as last_request: wait for it again or cancel it, but do not repeat the command, for it may have started a
+    %   camera. After iblbridge:NOT_SENT and iblbridge:NO_WORKER of `call` nothing was sent, and last_request is 0.
+
+    properties (SetAccess = private)
+        segment = '';       % the name of the rig's segment
+        client = '';        % the name of this program there
+        last_status = 0;    % of the latest method: 0, a positive warning, a negative error (iblbridge.codes)
+        last_response = []; % the latest response, also of a command that failed; [] if it has none
+        last_request = 0;   % the number of the latest command
+    end
+
+    properties (Constant)
+        % By name: the messages (the last four are events only), and the codes, of which iblbridge.error_text tells
+        % the meaning.
+        % numbers: begin
+        messages = struct( ...
+            'EXPINIT', 1, 'EXPSTART', 2, 'EXPEND', 4, 'EXPCLEANUP', 8, 'EXPINTERRUPT', 16, 'EXPSTATUS', 32, ...
+            'EXPINFO', 64, 'ALYX', 128, 'PING', 4096, 'SERVICES', 8192, 'SERVICE_UP', 256, 'SERVICE_DOWN', 512, ...
+            'CLIENT_LOST', 1024, 'WORKER_RESTARTED', 2048);
+        codes = struct( ...
+            'OK', 0, 'E_ARGUMENT', -8001, 'E_HANDLE', -8002, 'E_CLOSED', -8003, 'E_FORKED', -8004, 'E_NAME', -8005, ...
+            'E_HANDLES', -8006, 'E_NO_SEGMENT', -8010, 'E_SEGMENT', -8011, 'E_VERSION', -8012, 'E_STALE', -8013, ...
+            'E_PERMISSION', -8014, 'E_NO_SLOT', -8015, 'E_NAME_TAKEN', -8016, 'E_QUARANTINED', -8017, ...
+            'E_NO_WORKER', -8018, 'E_WORKER_BUSY', -8019, 'E_SYSTEM', -8020, 'E_MEMORY', -8021, ...
+            'E_SUPERSEDED', -8022, 'E_MESSAGE', -8030, 'E_SERVICE', -8031, 'E_UTF8', -8032, 'E_JSON', -8033, ...
+            'E_MSGPACK', -8034, 'E_ARGS', -8035, 'E_TOO_LARGE', -8036, 'E_FULL', -8037, 'E_TOO_MANY', -8038, ...
+            'E_TIMEOUT', -8050, 'E_REQUEST', -8051, 'E_BUFFER', -8052, 'E_NOT_SENT', -8053, 'E_PENDING', -8054, ...
+            'E_CANCELLED', -8055, 'E_PARTIAL', -8070, 'E_ALL_FAILED', -8071, 'E_EXPIRED', -8072, 'E_ABORTED', -8073, ...
+            'E_OUTCOME_UNKNOWN', -8074, 'E_INTERNAL', -8075, 'W_NO_WORKER', 5001, 'W_OPTIONAL', 5002, ...
+            'W_ACCEPTED', 5003, 'W_SHORTENED', 5004);
+        % numbers: end
+    end
+
+    properties (Constant, Hidden)
+        % A letter for each parameter: t text and i int go in; T text, I int and D double come out.
+        % signatures: begin
+        signatures = struct( ...
+            'iblb_version', '', 'iblb_open', 'ttiI', 'iblb_close', 'i', 'iblb_send', 'ititiI', ...
+            'iblb_notify', 'ititi', 'iblb_wait', 'iiiTiI', 'iblb_call', 'ititiTiI', 'iblb_withdraw', 'ii', ...
+            'iblb_cancel', 'ii', 'iblb_subscribe', 'ii', 'iblb_next_event', 'iiITiI', 'iblb_worker_state', 'iIII', ...
+            'iblb_error_text', 'iTi', 'iblb_last_error', 'iTi', 'iblb_clock_ns', 'D');
+        % signatures: end
+    end
+
+    properties (Access = private)
+        handle = 0; % 0 when closed
+    end
+
+    methods
+        function rig = iblbridge(segment, client, timeout_ms)
+            % RIG = IBLBRIDGE(SEGMENT, CLIENT, TIMEOUT_MS)
+            % Attaches to a segment. CLIENT: the name of this program, '' for one that is made up. Waits up to
+            % TIMEOUT_MS (2000) for a segment and a living worker. Without a worker, last_status is
+            % iblbridge.codes.W_NO_WORKER, and commands wait for one.
+            if nargin < 2, client = ''; end
+            if nargin < 3, timeout_ms = 2000; end
+            rig.segment = char(segment);
+            rig.client = char(client);
+            codes = iblbridge.codes;
+            again = [codes.E_NO_SEGMENT, codes.E_STALE, codes.E_NO_SLOT];
+            started = tic;
+            open = @(slice) iblbridge.outputs(2, 'iblb_open', rig.segment, rig.client, slice);
+            found = iblbridge.patiently(open, timeout_ms, again);
+            [status, rig.handle] = found{:};
+            while status == codes.W_NO_WORKER && 1000 * toc(started) < timeout_ms
+                pause(0.02);
+                state = rig.worker_state();
+                status = status * ~state.alive;
+            end
+            rig.check(status);
+        end
+
+        function response = call(rig, message, varargin)
+            % RESPONSE = RIG.CALL(MESSAGE, ARGUMENTS, 'services', ..., 'timeout_ms', 12000)
+            % Commands, and waits until all have done it. If time is up or no worker lives, a command that no worker has
+            % accepted is withdrawn (iblbridge:NOT_SENT, iblbridge:NO_WORKER); of an accepted one the answer is still to
+            % come (iblbridge:PENDING: wait for last_request, do not repeat it).
+            [args, options] = iblbridge.parse(struct('services', '', 'timeout_ms', 12000), varargin);
+            ttl_ms = max(options.timeout_ms, 1);
+            if isinf(ttl_ms), ttl_ms = -1; end
+            rig.post('iblb_send', message, args, options.services, ttl_ms);
+            status = rig.await(rig.last_request, options.timeout_ms);
+            codes = iblbridge.codes;
+            if any(status == [codes.E_TIMEOUT, codes.E_NO_WORKER]) % take back what can be, as iblb_call does
+                rig.take_back(status);
+            end
+            rig.check(status);
+            response = rig.last_response;
+        end
+
+        function request = send(rig, message, varargin)
+            % REQUEST = RIG.SEND(MESSAGE, ARGUMENTS, 'services', ..., 'ttl_ms', 0)
+            % Commands, and returns at once. What has not begun to be sent within its time to live never will be (0:
+            % 10 s, negative: no limit).
+            [args, options] = iblbridge.parse(struct('services', '', 'ttl_ms', 0), varargin);
+            rig.post('iblb_send', message, args, options.services, options.ttl_ms);
+            request = rig.last_request;
+        end
+
+        function notify(rig, message, varargin)
+            % RIG.NOTIFY(MESSAGE, ARGUMENTS, 'services', ..., 'ttl_ms', 0)
+            % Commands, and wants no response.
+            [args, options] = iblbridge.parse(struct('services', '', 'ttl_ms', 0), varargin);
+            rig.post('iblb_notify', message, args, options.services, options.ttl_ms);
+        end
+
+        function response = wait(rig, request, timeout_ms)
+            % RESPONSE = RIG.WAIT(REQUEST, TIMEOUT_MS)
+            % Waits up to TIMEOUT_MS (12000) for the response to a request. iblbridge:TIMEOUT: there is none yet, wait
+            % again. iblbridge:NO_WORKER: at once if no worker lives; a new one will answer.
+            if nargin < 3, timeout_ms = 12000; end
+            rig.check(rig.await(double(request), timeout_ms));
+            response = rig.last_response;
+        end
+
+        function withdrawn = withdraw(rig, request)
+            % WITHDRAWN = RIG.WITHDRAW(REQUEST)
+            % Takes a command back if no worker has accepted it: true, nothing will be sent; false: its answer is still
+            % to come.
+            withdrawn = rig.check(iblbridge.invoke('iblb_withdraw', rig.handle, double(request))) == 0;
+        end
+
+        function withdrawn = cancel(rig, request)
+            % WITHDRAWN = RIG.CANCEL(REQUEST)
+            % Gives a request up. true: no worker had accepted it, and nothing will be sent; false: it is carried out,
+            % and its answer discarded.
+            withdrawn = rig.check(iblbridge.invoke('iblb_cancel', rig.handle, double(request))) == 0;
+        end
+
+        function subscribe(rig, varargin)
+            % RIG.SUBSCRIBE('EXPINTERRUPT', 'SERVICE_DOWN', ...)
+            % Chooses the events that next_event gives; replaces the earlier choice. By name or number: messages that
+            % services send by themselves, and the worker's events; none for no events.
+            mask = 0;
+            for i = 1:numel(varargin)
+                mask = bitor(mask, iblbridge.number_of(varargin{i}));
+            end
+            rig.check(iblbridge.invoke('iblb_subscribe', rig.handle, mask));
+        end
+
+        function event = next_event(rig, timeout_ms)
+            % EVENT = RIG.NEXT_EVENT(TIMEOUT_MS)
+            % The next event, as a struct; [] if there was none in time (1000). Its fields: sequence (a gap says that
+            % some were lost), event ('EXPINTERRUPT'), service, client, data, time, wall.
+            if nargin < 2, timeout_ms = 1000; end
+            look = @(slice) iblbridge.event_of(rig.handle, slice);
+            found = iblbridge.patiently(look, timeout_ms, iblbridge.codes.E_TIMEOUT);
+            event = [];
+            if found{1} ~= iblbridge.codes.E_TIMEOUT
+                rig.check(found{1});
+                event = jsondecode(found{2});
+            end
+        end
+
+        function state = worker_state(rig)
+            % STATE = RIG.WORKER_STATE()
+            % Whether a worker lives (alive), how many services it has, how many of them are up (services_up).
+            [status, alive, services, services_up] = iblbridge.invoke('iblb_worker_state', rig.handle);
+            rig.check(status);
+            state = struct('alive', logical(alive), 'services', services, 'services_up', services_up);
+        end
+
+        function sentence = last_error(rig)
+            % SENTENCE = RIG.LAST_ERROR()
+            % The sentence of the last error or warning of this rig; '' if there was none.
+            sentence = iblbridge.sentence_of(rig.handle);
+        end
+
+        function close(rig)
+            % RIG.CLOSE()
+            % Gives the slot back. Harmless twice; also done when the last variable with this rig goes.
+            if rig.handle
+                iblbridge.invoke('iblb_close', rig.handle);
+                rig.handle = 0;
+            end
+        end
+
+        function delete(rig)
+            rig.close();
+        end
+    end
+
+    methods (Static)
+        function text = error_text(code)
+            % TEXT = IBLBRIDGE.ERROR_TEXT(CODE)
+            % What a code means and what to do.
+            [status, text] = iblbridge.invoke('iblb_error_text', code, 1024);
+            if status < 0
+                error('iblbridge:ARGUMENT', 'There is no code %g.', code);
+            end
+        end
+
+        function code = code_of(err)
+            % CODE = IBLBRIDGE.CODE_OF(ERR)
+            % The number of a caught error; 0 if it is none of the bridge.
+            name = regexp(err.identifier, '^iblbridge:(\w+)$', 'tokens', 'once');
+            code = 0;
+            if ~isempty(name) && isfield(iblbridge.codes, ['E_', name{1}])
+                code = iblbridge.codes.(['E_', name{1}]);
+            end
+        end
+
+        function ns = clock_ns()
+            % NS = IBLBRIDGE.CLOCK_NS()
+            % The clock of all stamps, ns.
+            [~, ns] = iblbridge.invoke('iblb_clock_ns');
+        end
+
+        function number = version()
+            % NUMBER = IBLBRIDGE.VERSION()
+            % The version of the library: 10203 means 1.2.3.
+            number = iblbridge.invoke('iblb_version');
+        end
+    end
+
+    methods (Access = private)
+        function post(rig, name, message, args, services, ttl_ms)
+            % Writes a command; the request it makes, if any, is last_request.
+            rig.last_response = [];
+            rig.last_request = 0;
+            names = strjoin(cellstr(services), ',');
+            found = iblbridge.outputs(1 + strcmp(name, 'iblb_send'), name, rig.handle, names, ...
+                iblbridge.number_of(message), iblbridge.encode(args), min(double(ttl_ms), 2147483647));
+            rig.check(found{1});
+            rig.last_request = sum([found{2:end}]);
+        end
+
+        function status = await(rig, request, timeout_ms)
+            % Waits for a response, which becomes last_response.
+            rig.last_response = [];
+            rig.last_request = request;
+            look = @(slice) iblbridge.text_of('iblb_wait', rig.handle, request, slice);
+            found = iblbridge.patiently(look, timeout_ms, iblbridge.codes.E_TIMEOUT);
+            rig.last_response = iblbridge.decode(found{2});
+            status = found{1};
+        end
+
+        function take_back(rig, status)
+            % Ends a call without a response; an error unless the request is gone or answered already.
+            codes = iblbridge.codes;
+            left = iblbridge.invoke('iblb_withdraw', rig.handle, rig.last_request);
+            if left == codes.W_ACCEPTED
+                rig.check(codes.E_PENDING, iblbridge.error_text(codes.E_PENDING));
+            elseif left == codes.OK
+                rig.last_request = 0;
+                if status == codes.E_TIMEOUT
+                    rig.check(codes.E_NOT_SENT, iblbridge.error_text(codes.E_NOT_SENT));
+                end
+                rig.check(status, ['No worker serves the segment. The command was withdrawn; nothing was sent. ', ...
+                    'Start the worker.']);
+            end
+        end
+
+        function status = check(rig, status, sentence)
+            % The only place where a status becomes an error.
+            rig.last_status = status;
+            if status < 0
+                if nargin < 3, sentence = iblbridge.sentence_of(rig.handle); end
+                names = fieldnames(iblbridge.codes);
+                name = [names{structfun(@(code) code == status, iblbridge.codes)}];
+                error(['iblbridge:', name(3:end)], '%s', sentence);
+            end
+        end
+    end
+
+    methods (Static, Access = private)
+        function found = patiently(look, timeout_ms, again)
+            % Calls look(milliseconds) until its status is none of `again` or the time is up; in slices, so that
+            % Ctrl-C works.
+            started = tic;
+            left = double(timeout_ms);
+            while true
+                found = look(ceil(min(left, 200)));
+                left = timeout_ms - 1000 * toc(started);
+                if ~(left > 0 && any(found{1} == again)), return; end
+            end
+        end
+
+        function number = number_of(message)
+            % The number of a message or event.
+            number = message;
+            if ~isnumeric(message)
+                if ~isfield(iblbridge.messages, char(message))
+                    names = strjoin(fieldnames(iblbridge.messages)', ', ');
+                    error('iblbridge:MESSAGE', 'There is no message %s; there are %s.', char(message), names);
+                end
+                number = iblbridge.messages.(char(message));
+            end
+            number = double(number);
+        end
+
+        function [args, options] = parse(options, given)
+            % The arguments of a message and the options after them.
+            args = [];
+            if ~isempty(given), args = given{1}; end
+            for i = 2:2:numel(given)
+                if i == numel(given) || ~isfield(options, char(given{i}))
+                    names = strjoin(fieldnames(options)', ', ');
+                    error('iblbridge:ARGUMENT', 'After the arguments come pairs of name and value: %s.', names);
+                end
+                options.(char(given{i})) = given{i + 1};
+            end
+        end
+
+        function json = encode(args)
+            % The arguments as the text of a JSON array; '' for none.
+            json = '';
+            if isnumeric(args) && isempty(args), return; end
+            if ~iscell(args), args = {args}; end
+            json = jsonencode(args);
+            if ~iblbridge.is_octave() % MATLAB's characters are UTF-16, and go to C in the system's code page
+                for character = unique(json(json > 127))
+                    json = strrep(json, character, sprintf('\\u%04x', double(character)));
+                end
+            end
+        end
+
+        function response = decode(json)
+            % A response as a struct whose services are a struct array whatever there is in them; [] if there is none.
+            response = [];
+            if isempty(json), return; end
+            response = jsondecode(json);
+            if isempty(response.services)
+                none = cell(1, 0);
+                response.services = struct('name', none, 'ok', none, 'state', none, 'error', none, 'data', none, ...
+                    'sent', none, 'echoed', none, 'answered', none);
+            end
+            response.services = reshape(response.services, 1, []);
+        end
+
+        function found = text_of(name, varargin)
+            % {status, text} of a function whose last outputs are a text and the size that it needs.
+            needed = 65536;
+            codes = iblbridge.codes;
+            status = codes.E_BUFFER;
+            while status == codes.E_BUFFER
+                [status, text, needed] = iblbridge.invoke(name, varargin{:}, needed);
+            end
+            found = {status, text};
+        end
+
+        function found = event_of(handle, slice)
+            needed = 65536;
+            codes = iblbridge.codes;
+            status = codes.E_BUFFER;
+            while status == codes.E_BUFFER
+                [status, ~, text, needed] = iblbridge.invoke('iblb_next_event', handle, slice, needed);
+            end
+            found = {status, text};
+        end
+
+        function sentence = sentence_of(handle)
+            % The sentence of the last error, whose \uXXXX are made characters.
+            [~, sentence] = iblbridge.invoke('iblb_last_error', handle, 1025);
+            [escapes, rest] = regexp(sentence, '(?:\\u[0-9a-f]{4})+', 'match', 'split');
+            characters = cellfun(@(text) jsondecode(['"', text, '"']), escapes, 'UniformOutput', false);
+            sentence = strjoin(rest, characters);
+        end
+
+        function found = outputs(count, name, varargin)
+            % The outputs of a function, as a cell array.
+            found = cell(1, count);
+            [found{:}] = iblbridge.invoke(name, varargin{:});
+        end
+
+        function varargout = invoke(name, varargin)
+            % [status, outputs ...] of a function of iblbridge.h: in go the parameters that are no outputs; out comes
+            % what it writes.
+            persistent library by_mex
+            if isempty(library)
+                library = iblbridge.find_library();
+                by_mex = exist('iblbridge_mex', 'file') == 3;
+                if ~by_mex && iblbridge.is_octave() && ~exist('calllib', 'file')
+                    library = '';
+                    error('iblbridge:library', ...
+                        'iblbridge_mex is not compiled. In %s: mkoctfile --mex iblbridge_mex.c', iblbridge.folder());
+                end
+            end
+            if by_mex
+                [varargout{1:max(nargout, 1)}] = iblbridge_mex(library, name, varargin{:});
+            else
+                [varargout{1:max(nargout, 1)}] = iblbridge.through_calllib(library, name, varargin);
+            end
+        end
+
+        function varargout = through_calllib(library, name, inputs)
+            % The same with MATLAB's loadlibrary. A pointer is given by value, and calllib returns what all of them
+            % point at in the end, those that only go in too.
+            if ~libisloaded('iblbridge')
+                loadlibrary(library, fullfile(iblbridge.folder(), 'iblbridge.h'), 'alias', 'iblbridge');
+            end
+            signature = iblbridge.signatures.(name);
+            values = cell(1, numel(signature));
+            next = 1;
+            for i = 1:numel(signature)
+                switch signature(i)
+                    case 't'
+                        values{i} = inputs{next};
+                    case 'i'
+                        values{i} = int32(inputs{next});
+                    case 'T'
+                        values{i} = blanks(double(inputs{next})); % the capacity comes next
+                    case 'I'
+                        values{i} = int32(0);
+                    case 'D'
+                        values{i} = 0;
+                end
+                next = next + any(signature(i) == 'ti');
+            end
+            pointers = signature(signature ~= 'i');
+            results = cell(1, 1 + numel(pointers));
+            [results{:}] = calllib('iblbridge', name, values{:});
+            results = results([true, pointers ~= 't']);
+            for i = 1:numel(results)
+                if isnumeric(results{i}), results{i} = double(results{i}); end
+            end
+            varargout = results;
+        end
+
+        function library = find_library()
+            % The path of the shared library: IBLBRIDGE_LIBRARY, else beside this file.
+            suffix = '.so';
+            if ispc, suffix = '.dll'; end
+            places = {getenv('IBLBRIDGE_LIBRARY'), fullfile(iblbridge.folder(), ['libiblbridge', suffix])};
+            there = cellfun(@(place) exist(place, 'file') == 2, places);
+            if ~any(there)
+                if isempty(places{1}), places{1} = 'not set'; end
+                error('iblbridge:library', ...
+                    'The library of iblbridge is not there. Tried IBLBRIDGE_LIBRARY (%s) and %s.', places{:});
+            end
+            library = places{find(there, 1)};
+        end
+
+        function place = folder()
+            place = fileparts(mfilename('fullpath'));
+        end
+
+        function yes = is_octave()
+            yes = exist('OCTAVE_VERSION', 'builtin') ~= 0;
+        end
+    end
+end

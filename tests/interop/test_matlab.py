@@ -1,0 +1,338 @@
+"""MATLAB and Octave: iblbridge.m under Octave, through the MEX file and, as MATLAB does, through calllib.
+
+There is no MATLAB here. The folder ``matlab`` has a loadlibrary and a calllib that take and return what MATLAB's are
+documented to, so that this branch of the class is run, too; every test runs with both.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from guides import environment, require, run
+from peers import eventually
+
+from bridge import doctor, kit
+from bridge.cli.children import Child
+
+STUBS = Path(__file__).parent / 'matlab'
+OCTAVE = ('octave-cli', '--quiet', '--no-history', '--no-init-file')
+OPEN = "rig = iblbridge('rig0', 'octave'); "
+
+
+class Octave:
+    """Runs code in a folder that has iblbridge.m."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def fails(self, code: str) -> tuple[str, str]:
+        """Run code that ends with an error; return what it printed and the error."""
+        done = run([*OCTAVE, '--eval', code], self.place)
+        assert done.returncode == 1, done.stdout
+        return done.stdout, done.stderr
+
+    def __call__(self, code: str) -> list[str]:
+        """Run code and return the lines that it printed."""
+        done = run([*OCTAVE, '--eval', code], self.place)
+        assert (done.returncode, done.stderr) == (0, ''), done.stdout + done.stderr
+        return done.stdout.splitlines()
+
+    @contextmanager
+    def session(self) -> Iterator[subprocess.Popen[str]]:
+        """Give a process that is told code on its standard input, and says what it does on its standard output."""
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            OCTAVE, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, cwd=self.place, env=environment()
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def say(process: subprocess.Popen[str], code: str) -> None:
+    """Tell code to a session."""
+    assert process.stdin is not None
+    process.stdin.write(f'{code}; fflush(stdout);\n')
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    """Return the next line of a session."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.fixture(scope='session')
+def through(kit_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Octave]:
+    """Return a function that gives Octave with the MEX file or with calllib."""
+    places: dict[str, Path] = {}
+
+    def give(way: str) -> Octave:
+        require('octave-cli', 'mkoctfile')
+        if not places:
+            built = kit_of('matlab')
+            emulated = tmp_path_factory.mktemp('matlab') / 'kit'
+            kit.write('matlab', emulated)
+            for stub in STUBS.glob('*.m'):
+                shutil.copy(stub, emulated)
+            shutil.copy(built / 'iblbridge_mex.mex', emulated / 'calllib_gateway.mex')
+            places.update(mex=built, calllib=emulated)
+        return Octave(places[way])
+
+    return give
+
+
+@pytest.fixture(params=['mex', 'calllib'])
+def octave(request: pytest.FixtureRequest, through: Callable[[str], Octave]) -> Octave:
+    """Octave, through each way into the library."""
+    return through(request.param)
+
+
+def test_values_arrive_at_the_service_as_they_were_given(octave, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    octave(
+        OPEN + "rig.call('EXPINIT', struct('text', 'Mäuschen→😀 \"\\', 'yes', true, 'number', 1.5, 'none', NaN)); "
+        "rig.call('EXPINIT', {struct('empty', [], 'list', {{1, 'b', [2 3]}}, 'deep', struct('one', {{4}}))}); "
+        "rig.call('EXPSTART', {'2026-01-01_1_x', struct()}); rig.call('EXPSTART', '2026-01-01_2_y'); "
+        "rig.call('EXPINIT', containers.Map('a b', 'c')); "
+        "rig.call('EXPINIT', [1 2]); rig.call('EXPINIT'); rig.call('EXPINIT', {}); rig.call(1, []);"
+    )
+    first = {'text': 'Mäuschen→😀 "\\', 'yes': True, 'number': 1.5, 'none': None}
+    assert [args[:1] for _, *args in server.saw[:2]] == [
+        [first],
+        [{'empty': [], 'list': [1, 'b', [2, 3]], 'deep': {'one': [4]}}],
+    ]
+    assert [args[0] for _, *args in server.saw[2:4]] == ['2026-01-01_1_x', '2026-01-01_2_y']
+    assert [args[0] for _, *args in server.saw[4:6]] == [{'a b': 'c'}, [1, 2]]
+    assert len(server.saw) == 9 and server.saw[6] == server.saw[7] == server.saw[8]
+
+
+def test_an_error_has_an_identifier_a_sentence_and_the_response(octave, rig):
+    rig(cameras=[], ephys=['--refuse', 'EXPSTART'])
+    assert octave(
+        OPEN + "try, rig.call('EXPSTART', '2026-01-01_1_x'); catch err, disp(err.identifier); disp(err.message); end; "
+        'disp([iblbridge.code_of(err), rig.last_status, rig.last_response.code, iblbridge.codes.E_PARTIAL]); '
+        'good = rig.last_response.services([rig.last_response.services.ok]); disp(good.data.value{1}); '
+        "try, rig.send('EXPINIT', {}, 'services', 'x'); catch, disp(isempty(rig.last_response)); end; "
+        "rig.call('EXPINIT'); disp([rig.last_status, iblbridge.code_of(struct('identifier', 'a:b'))]);"
+    ) == [
+        'iblbridge:PARTIAL',
+        'ephys: its callback failed with Refusal: ephys was told to refuse EXPSTART',
+        '  -8070  -8070  -8070  -8070',
+        '2026-01-01_1_x',
+        '1',
+        '   0   0',
+    ]
+
+
+def test_the_sentence_of_an_error_has_its_characters_back(octave, serve):
+    serve('rig0', {'cameras': 'udp://127.0.0.1:9'})
+    said = octave(OPEN + "try, rig.call('PING', {}, 'services', {'Mäuschen→😀'}); catch err, disp(err.message); end")
+    assert said == ['The worker has no service "Mäuschen→😀". Check the name, or add it and restart the worker.']
+
+
+@pytest.mark.parametrize('names', [['cameras:left'], ['cameras:left', 'ephys']])
+def test_services_are_a_struct_array_however_many_there_are(octave, serve, server, names):
+    serve('rig0', dict.fromkeys(names, server.uri))
+    shape = 'disp(size(r.services)); disp(class(r.services(1).data)); disp({r.services.name}{1}); '
+    said = octave(
+        OPEN + f"r = rig.call('EXPINFO', 20, 'services', 'cameras:left'); {shape}"
+        f"r = rig.call('SERVICES'); {shape}"
+        "try, rig.call('EXPSTART'), catch err, r = rig.last_response; end; "
+        "disp(size(r.services)); for s = r.services, disp('none'), end; disp(isfield(r.services, 'data')); "
+    )
+    assert said == [
+        *['   1   1', 'struct', 'cameras:left'],
+        *[f'   1   {len(names)}', 'struct', 'cameras:left'],
+        *['   1   0', '1'],
+    ]
+
+
+def test_a_response_that_is_larger_than_the_buffer_is_whole(octave, rig):
+    rig(cameras=[], ephys=[])
+    assert octave(
+        OPEN + "r = rig.call('EXPSTART', repmat('→', 1, 4000)); "
+        'disp(all(arrayfun(@(s) numel(s.data.value{1}) == 12000, r.services)));'
+    ) == ['1']
+
+
+def test_the_library_is_not_found_and_every_place_is_named(through, tmp_path):
+    shutil.copytree(through('mex').place, tmp_path / 'kit')
+    octave = Octave(tmp_path / 'kit')
+    octave.place.joinpath('libiblbridge.so').unlink()
+    _, errors = octave.fails("iblbridge('rig0')")
+    assert 'IBLBRIDGE_LIBRARY (not set)' in errors and str(octave.place / 'libiblbridge.so') in errors
+    code = "setenv('IBLBRIDGE_LIBRARY', '{}'); disp(iblbridge.version());"
+    assert '(/nowhere.so)' in octave.fails(code.format('/nowhere.so'))[1]
+    assert octave(code.format(through('mex').place / 'libiblbridge.so')) == ['100']
+
+
+def test_without_the_mex_file_octave_says_how_to_make_it(through, tmp_path):
+    shutil.copytree(through('mex').place, tmp_path / 'kit')
+    octave = Octave(tmp_path / 'kit')
+    octave.place.joinpath('iblbridge_mex.mex').unlink()
+    assert 'mkoctfile --mex iblbridge_mex.c' in octave.fails("iblbridge('rig0')")[1]
+
+
+def test_a_call_that_no_worker_has_accepted_in_time_is_withdrawn(octave, rig):
+    rig(cameras=['--delay', '2'])
+    assert octave(
+        OPEN + "k = rig.send('EXPINIT'); try, rig.call('EXPSTART', 'x', 'timeout_ms', 250); "
+        'catch err, disp(err.identifier); end; disp(rig.last_request); disp(rig.wait(k).message); '
+        "k = rig.send('EXPINIT'); try, rig.wait(k, 500); catch, end; disp(rig.withdraw(rig.send('EXPEND'))); "
+        'disp(rig.withdraw(k)); disp(rig.wait(k).message)'
+    ) == ['iblbridge:NOT_SENT', '0', 'EXPINIT', '1', '0', 'EXPINIT']
+
+
+def test_a_wait_that_ends_without_a_response_leaves_the_request_open(octave, rig):
+    rig(cameras=['--delay', '1'])
+    assert octave(
+        OPEN + "try, rig.call('EXPINIT', {}, 'timeout_ms', 250); catch err, disp(err.identifier); end; "
+        'disp(isempty(rig.last_response)); r = rig.wait(rig.last_request); disp(r.message); '
+        'try, rig.wait(r.request); catch err, disp(err.identifier); end; '
+        "k = rig.send('EXPSTATUS'); try, rig.wait(k, 0); catch err, disp(err.identifier); end; "
+        'rig.cancel(k); try, rig.wait(k); catch err, disp(err.identifier); end;'
+    ) == ['iblbridge:PENDING', '1', 'EXPINIT', 'iblbridge:REQUEST', 'iblbridge:TIMEOUT', 'iblbridge:REQUEST']
+
+
+def test_a_worker_that_dies_ends_the_wait_and_the_next_one_answers(octave, rig):
+    services = rig(cameras=['--delay', '30'])
+    worker = services.children['worker']
+    with octave.session() as process:
+        say(process, OPEN + "k = rig.send('EXPINIT'); disp(k);")
+        request = hear(process)
+        eventually(lambda: any('EXPINIT' in line for line in services.children['cameras'].output))
+        worker.process.kill()
+        say(process, 'try, rig.wait(k, Inf); catch err, disp(err.identifier); end; disp(rig.last_request)')
+        assert [hear(process), hear(process)] == ['iblbridge:NO_WORKER', request]
+        address = worker.process.args[worker.process.args.index('--service') + 1]
+        services.children['worker'] = Child('worker', 'serve', '--segment', 'rig0', '--service', address, '--remove')
+        eventually(lambda: services.children['worker'].ready, 10)
+        say(process, 'try, rig.wait(k); catch err, disp(err.identifier); end')
+        assert hear(process) == 'iblbridge:OUTCOME_UNKNOWN'
+
+
+def test_ctrl_c_ends_a_wait_and_the_rig_is_still_there(octave, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    server.answers[1] = lambda data: None  # echoes, and never replies
+    with octave.session() as process:
+        code = "rig.call('EXPINIT', {}, 'timeout_ms', Inf); disp('not reached')"
+        say(process, f"{OPEN} disp('go'); fflush(stdout); {code}")
+        assert hear(process) == 'go'
+        eventually(lambda: server.saw)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        say(process, "disp(rig.last_request > 0); r = rig.call('PING'); disp(r.message)")
+        assert [hear(process), hear(process)] == ['1', 'PING']
+        assert time.monotonic() - began < 5
+
+
+def test_without_a_worker_there_is_a_warning_and_what_is_queued_can_be_withdrawn(octave, serve, server):
+    serve('rig0', {'cameras': server.uri}).end_of_test()
+    said = octave(
+        "rig = iblbridge('rig0', 'octave', 300); disp(rig.last_status == iblbridge.codes.W_NO_WORKER); "
+        "disp(rig.last_error()); k = rig.send('EXPINIT'); disp(rig.last_status); disp(rig.cancel(k)); "
+        'state = rig.worker_state(); disp(state.alive); '
+        "rig.notify('EXPINIT'); try, rig.next_event(5000); catch err, disp(err.identifier); end"
+    )
+    assert (
+        said[0] == '1'
+        and said[1].startswith('No worker serves')
+        and said[2:] == ['5001', '1', '0', 'iblbridge:NO_WORKER']
+    )
+
+
+def test_it_waits_for_a_worker_that_comes_later(octave, serve, server):
+    serve('rig0', {'cameras': server.uri}).end_of_test()
+    with octave.session() as process:
+        say(process, "disp('go'); fflush(stdout); rig = iblbridge('rig0', 'octave', 30000); disp(rig.last_status)")
+        assert hear(process) == 'go'
+        eventually(lambda: any(slot.client == 'octave' and slot.alive for slot in doctor.inspect('rig0').slots))
+        serve('rig0', {'cameras': server.uri})
+        assert hear(process) == '0'
+
+
+def test_events_are_structs_and_none_is_empty(octave, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    with octave.session() as process:
+        say(
+            process,
+            OPEN + "rig.subscribe('WORKER_RESTARTED', iblbridge.messages.SERVICE_UP); rig.call('EXPINIT'); disp('go')",
+        )
+        assert hear(process) == 'go'
+        eventually(lambda: server.saw)
+        say(process, 'e = rig.next_event(5000); disp(e.event); disp(e.service); disp(isempty(rig.next_event(0)))')
+        assert [hear(process) for _ in range(3)] == ['SERVICE_UP', 'cameras', '1']
+        say(
+            process,
+            "try, rig.subscribe('PING'); catch err, disp(err.identifier); end; rig.subscribe(); disp(rig.last_status)",
+        )
+        assert [hear(process), hear(process)] == ['iblbridge:MESSAGE', '0']
+
+
+def test_no_slot_is_lost_by_programs_that_do_not_close(octave, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    assert octave(
+        "for i = 1:40, rig = iblbridge('rig0', sprintf('c%d', i), 5000); rig.call('PING'); end; "
+        "clear rig; for i = 1:40, rig = iblbridge('rig0', sprintf('c%d', i), 5000); end; "
+        'rig.close(); rig.close(); try, rig.call(1); catch err, disp(err.identifier); end'
+    ) == ['iblbridge:HANDLE']
+
+
+def test_what_is_misspelt_is_an_error_that_lists_what_there_is(octave, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    said = octave(
+        OPEN + "try, rig.call('EXPSTRAT'); catch err, disp(err.identifier); disp(err.message); end; "
+        "try, rig.call('EXPINIT', {}, 'timeout', 1); catch err, disp(err.identifier); disp(err.message); end; "
+        'disp(iblbridge.error_text(-8070)); try, iblbridge.error_text(1); catch err, disp(err.message); end; '
+        'disp(abs(iblbridge.clock_ns() - rig.call(4096).finished) < 1e9);'
+    )
+    assert said[0] == 'iblbridge:MESSAGE' and 'EXPSTRAT' in said[1] and 'EXPSTART' in said[1]
+    assert said[2] == 'iblbridge:ARGUMENT' and said[3].endswith('services, timeout_ms.')
+    assert said[4].startswith('Some services did') and said[5:] == ['There is no code 1.', '1']
+    assert server.saw == []
+
+
+def test_the_mex_file_refuses_what_is_not_as_agreed(through):
+    octave = through('mex')
+    library = octave.place / 'libiblbridge.so'
+    refused = {
+        "'iblb_nothing'": 'There is no function iblb_nothing.',
+        "'iblb_close'": 'iblb_close has more inputs than 0.',
+        "'iblb_close', 1, 2": 'iblb_close has 1 inputs, not 2.',
+        "'iblb_close', 1.5": 'Input 1 of iblb_close is not a whole number of 32 bits.',
+        "'iblb_close', 2^31": 'Input 1 of iblb_close is not a whole number of 32 bits.',
+        "'iblb_close', 'a'": 'Input 1 of iblb_close is not a whole number of 32 bits.',
+        "'iblb_open', [65; 66], '', 1": 'Input 1 of iblb_open is not a text of one row.',
+        "'iblb_open', ['a'; 'b'], '', 1": 'Input 1 of iblb_open is not a text of one row.',
+        "'iblb_open', char([97 0 98]), '', 1": 'Input 1 of iblb_open has a NUL in it.',
+        "'iblb_last_error', 0, 0": 'Input 2 of iblb_last_error is not a capacity.',
+    }
+    calls = (f"try, iblbridge_mex('{library}', {inputs}); catch err, disp(err.message); end; " for inputs in refused)
+    assert octave(''.join(calls)) == [f'iblbridge_mex: {sentence}' for sentence in refused.values()]
+
+
+def test_the_example_says_the_same_through_calllib(through, rig):
+    rig(cameras=[], ephys=['--refuse', 'EXPEND'])
+    said = [run([*OCTAVE, 'run_experiment.m', 'rig0'], through(way).place) for way in ('mex', 'calllib')]
+    assert said[0].returncode == said[1].returncode == 1
+    assert said[0].stdout == said[1].stdout and 'EXPEND: failed (-8070)' in said[0].stdout
+
+
+def test_every_public_method_and_every_name_in_the_guide_is_there(through):
+    place = through('mex').place
+    code = (place / 'iblbridge.m').read_text(encoding='utf-8')
+    methods = set(re.findall(r'^        function (?:\w+ = )?(\w+)\(', code, re.MULTILINE))
+    properties = set(re.findall(r'^        (\w+) = ', code, re.MULTILINE))
+    guide = (place / 'README.md').read_text(encoding='utf-8')
+    used = set(re.findall(r'\b(?:rig|iblbridge)\.(\w+)', guide)) - {'m', 'h'}
+    assert len(used) > 10 and used <= methods | properties
