@@ -1,0 +1,221 @@
+// Bridge.cs: the bridges of this process by name, each shared by all operators that say its name.
+//
+// - A bridge exists from the first operator that names it to the last that lets it go, and is attached to its segment
+//   once a CreateBridge opens it. Who names it earlier waits: the order of the nodes in a workflow does not matter.
+// - What a service says by itself comes once per client, so one thread reads it for all who listen to the bridge.
+// - Nothing is kept from one run of a workflow to the next.
+using IblBridge;
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace Bonsai.IblBridge
+{
+    /// <summary>One named bridge. Each <see cref="Rent"/> is followed by one <see cref="Return"/>.</summary>
+    internal sealed class Bridge
+    {
+        static int OpenMs = 10000; // for a CreateBridge to come: a workflow has started by then
+        const int LookMs = 200; // in one wait for an event
+
+        static readonly Dictionary<string, Bridge> bridges = new Dictionary<string, Bridge>();
+
+        readonly string name;
+        readonly object opening = new object();
+        // Asynchronously: those who wait are not to run inside of Open.
+        readonly TaskCompletionSource<BridgeClient> opened =
+            new TaskCompletionSource<BridgeClient>(TaskCreationOptions.RunContinuationsAsynchronously);
+        readonly List<Listener> listeners = new List<Listener>(); // and its lock
+        bool pumping;
+        string segment, client; // null: not claimed
+        int users;
+
+        Bridge(string name)
+        {
+            this.name = name;
+        }
+
+        internal static Bridge Rent(string name)
+        {
+            if (string.IsNullOrWhiteSpace(name))
+                throw new InvalidOperationException("The name of the bridge is missing: take that of a CreateBridge.");
+            lock (bridges)
+            {
+                Bridge bridge;
+                if (!bridges.TryGetValue(name, out bridge))
+                    bridges.Add(name, bridge = new Bridge(name));
+                bridge.users++;
+                return bridge;
+            }
+        }
+
+        internal void Return()
+        {
+            lock (bridges)
+            {
+                if (--users > 0)
+                    return;
+                bridges.Remove(name);
+                if (opened.Task.IsCompleted)
+                    opened.Task.Result.Dispose();
+            }
+        }
+
+        /// <summary>Attaches the bridge to a segment, or shares what another CreateBridge has opened.</summary>
+        internal BridgeClient Open(string segment, string client, int timeoutMs)
+        {
+            lock (opening)
+            {
+                if (!opened.Task.IsCompleted)
+                {
+                    Claim(segment, client);
+                    try
+                    {
+                        opened.SetResult(new BridgeClient(segment, client, timeoutMs));
+                    }
+                    catch
+                    {
+                        lock (bridges)
+                            this.segment = this.client = null;
+                        throw;
+                    }
+                }
+                else if (segment != this.segment || client != this.client)
+                    throw new InvalidOperationException(string.Format(
+                        "The bridge \"{0}\" is open already, on segment \"{1}\" as client \"{2}\": give this one " +
+                        "another Name.", name, this.segment, this.client));
+                return opened.Task.Result;
+            }
+        }
+
+        // To attach twice under one client name closes the first: two bridges must not do that to each other.
+        void Claim(string segment, string client)
+        {
+            lock (bridges)
+            {
+                Bridge other = bridges.Values.FirstOrDefault(bridge => bridge != this && bridge.segment == segment &&
+                    bridge.client == client && !string.IsNullOrWhiteSpace(client));
+                if (other != null)
+                    throw new InvalidOperationException(string.Format(
+                        "The bridge \"{0}\" is client \"{1}\" of segment \"{2}\" already: share its Name, or give " +
+                        "this one another Client.", other.name, client, segment));
+                this.segment = segment;
+                this.client = client;
+            }
+        }
+
+        /// <summary>The client, as soon as a CreateBridge has opened it.</summary>
+        internal Task<BridgeClient> Client()
+        {
+            return opened.Task.IsCompleted ? opened.Task : Opened();
+        }
+
+        async Task<BridgeClient> Opened()
+        {
+            if (await Task.WhenAny(opened.Task, Task.Delay(OpenMs)).ConfigureAwait(false) != opened.Task)
+                throw new InvalidOperationException(string.Format(
+                    "No bridge \"{0}\" is open: put a CreateBridge node of this Name into the workflow.", name));
+            return opened.Task.Result;
+        }
+
+        /// <summary>Hands the events of a kind to an observer until the action returned is called.</summary>
+        internal Action Listen(Message events, IObserver<BridgeEvent> observer)
+        {
+            var listener = new Listener(events, observer);
+            lock (listeners)
+            {
+                listeners.Add(listener);
+                if (!pumping)
+                    Task.Factory.StartNew(Pump, TaskCreationOptions.LongRunning);
+                else if (opened.Task.IsCompleted)
+                    Subscribe(opened.Task.Result);
+                pumping = true;
+            }
+            return () =>
+            {
+                lock (listeners)
+                    listeners.Remove(listener);
+            };
+        }
+
+        void Pump()
+        {
+            try
+            {
+                BridgeClient client = Client().GetAwaiter().GetResult();
+                lock (listeners)
+                    Subscribe(client);
+                while (Wanted(client))
+                {
+                    BridgeEvent found = Next(client);
+                    if (found != null)
+                        foreach (Listener listener in Listeners().Where(one => (one.Events & found.Message) != 0))
+                            listener.Observer.OnNext(found);
+                }
+            }
+            catch (Exception error) // whatever it is ends the sequences of those who listen
+            {
+                Listener[] all;
+                lock (listeners)
+                {
+                    pumping = false;
+                    all = Listeners();
+                    listeners.Clear();
+                }
+                foreach (Listener listener in all)
+                    listener.Observer.OnError(error);
+            }
+        }
+
+        bool Wanted(BridgeClient client)
+        {
+            lock (listeners)
+            {
+                pumping = listeners.Count > 0;
+                if (!pumping)
+                    Subscribe(client); // to nothing, so that nothing old is there for who comes next
+                return pumping;
+            }
+        }
+
+        static BridgeEvent Next(BridgeClient client)
+        {
+            try
+            {
+                return client.NextEvent(LookMs);
+            }
+            catch (BridgeException error)
+            {
+                if (error.Code != Status.E_NO_WORKER) // the next worker goes on with the same subscription
+                    throw;
+            }
+            Thread.Sleep(LookMs);
+            return null;
+        }
+
+        // With the lock on the listeners.
+        void Subscribe(BridgeClient client)
+        {
+            client.Subscribe(listeners.Aggregate((Message)0, (events, listener) => events | listener.Events));
+        }
+
+        Listener[] Listeners()
+        {
+            lock (listeners)
+                return listeners.ToArray();
+        }
+
+        sealed class Listener
+        {
+            internal readonly Message Events;
+            internal readonly IObserver<BridgeEvent> Observer;
+
+            internal Listener(Message events, IObserver<BridgeEvent> observer)
+            {
+                Events = events;
+                Observer = observer;
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+// Session.cs: the commands of one operator, from its subscription to its end.
+//
+// - A command is written into the segment when its element arrives, in the order of the elements and without waiting
+//   for the answers of those before it: an EXPINTERRUPT overtakes what is still waited for, and no source is held up.
+// - Answers are waited for one at a time, oldest first, in a thread that is not the source's.
+// - The end of a session cancels what it has not got an answer for: what no worker has taken is never sent.
+using IblBridge;
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace Bonsai.IblBridge
+{
+    /// <summary>What is told to the services, as it stood when the element arrived.</summary>
+    internal sealed class Command
+    {
+        readonly Stopwatch age = Stopwatch.StartNew();
+
+        internal readonly Message Message;
+        internal readonly string Services, Arguments;
+        internal readonly int TimeoutMs;
+
+        internal Command(Message message, string services, string arguments, int timeoutMs, object element)
+        {
+            Message = message;
+            Services = services;
+            Arguments = AsJson(string.IsNullOrWhiteSpace(arguments) ? element as string : arguments);
+            TimeoutMs = timeoutMs;
+        }
+
+        internal int LeftMs { get { return (int)Math.Max(0, TimeoutMs - age.ElapsedMilliseconds); } }
+
+        internal int TtlMs { get { return Math.Max(1, LeftMs); } } // 0 would be the default
+
+        // A subject's name is no JSON, and nobody wants to write quotation marks into a property.
+        static string AsJson(string text)
+        {
+            bool json = string.IsNullOrWhiteSpace(text) || "[{\"".IndexOf(text.TrimStart()[0]) >= 0;
+            return json ? text : BridgeClient.Arguments(text);
+        }
+    }
+
+    /// <summary>The commands of one operator.</summary>
+    internal sealed class Session : IDisposable
+    {
+        readonly HashSet<int> open = new HashSet<int>(); // and its lock: requests without an answer yet
+        readonly Task<BridgeClient> attached;
+        Task sent, answered; // the command before; they may have failed
+        bool ended;
+
+        internal Session(string name)
+        {
+            Bridge = Bridge.Rent(name);
+            sent = answered = attached = Bridge.Client();
+        }
+
+        internal Bridge Bridge { get; private set; }
+
+        /// <summary>Sends a command now, or once the bridge is open, and waits for its answer.</summary>
+        internal Task<Response> Ask(Command command, ErrorMode onError)
+        {
+            Task<int> request = Next(client => Send(client, command));
+            Task<Response> answer = answered.ContinueWith(_ => Answer(command, request, onError),
+                CancellationToken.None, TaskContinuationOptions.LongRunning, TaskScheduler.Default);
+            answered = answer;
+            return answer;
+        }
+
+        /// <summary>Sends a command now, or once the bridge is open, and wants no answer: gives null.</summary>
+        internal Task<Response> Tell(Command command)
+        {
+            return Next(client =>
+            {
+                client.Notify(command.Message, command.Arguments, command.Services, command.TtlMs);
+                return (Response)null;
+            });
+        }
+
+        // One after the other, the first one once the bridge is open: before this returns if it is.
+        Task<T> Next<T>(Func<BridgeClient, T> send)
+        {
+            Task<T> next = sent.ContinueWith(_ =>
+            {
+                BridgeClient client = attached.GetAwaiter().GetResult();
+                lock (open)
+                {
+                    if (ended)
+                        throw new OperationCanceledException();
+                    return send(client);
+                }
+            }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+            sent = next;
+            return next;
+        }
+
+        // With the lock.
+        int Send(BridgeClient client, Command command)
+        {
+            int request = client.Send(command.Message, command.Arguments, command.Services, command.TtlMs);
+            open.Add(request);
+            return request;
+        }
+
+        Response Answer(Command command, Task<int> request, ErrorMode onError)
+        {
+            try
+            {
+                return Wait(command, request.GetAwaiter().GetResult());
+            }
+            catch (BridgeException error)
+            {
+                if (onError == ErrorMode.Throw)
+                    throw;
+                return error.Response ?? Failure(command, error);
+            }
+        }
+
+        Response Wait(Command command, int request)
+        {
+            try
+            {
+                return attached.Result.Wait(request, command.LeftMs);
+            }
+            catch (BridgeException error)
+            {
+                if (error.Request == 0)
+                    throw;
+                throw GivenUp(command, error.Code, request);
+            }
+            finally
+            {
+                lock (open)
+                    open.Remove(request);
+            }
+        }
+
+        // No answer will be waited for again, so the request is closed, and what is known of it said.
+        BridgeException GivenUp(Command command, int code, int request)
+        {
+            bool nothingSent = attached.Result.Cancel(request), late = code == Status.E_TIMEOUT;
+            string reason = late
+                ? string.Format("{0}: no response within {1} ms; ", command.Message, command.TimeoutMs)
+                : string.Format("{0}: no worker serves the segment; ", command.Message);
+            if (nothingSent)
+                return new BridgeException(late ? Status.E_NOT_SENT : code, reason + "nothing was sent.");
+            return new BridgeException(late ? Status.E_PENDING : Status.E_OUTCOME_UNKNOWN,
+                reason + "services may have it, so ask EXPSTATUS before you repeat it.");
+        }
+
+        static Response Failure(Command command, BridgeException error)
+        {
+            return new Response(Json.Write(new Dictionary<string, object>
+            {
+                { "request", 0 }, { "command_id", "" }, { "message", command.Message.ToString() },
+                { "code", error.Code }, { "error", error.Sentence }, { "services", new object[0] },
+                { "sent", 0 }, { "accepted", 0 }, { "finished", 0 }, { "wall", "" },
+            }));
+        }
+
+        /// <summary>Cancels what is under way, which also ends the wait for it, and lets the bridge go.</summary>
+        public void Dispose()
+        {
+            lock (open)
+            {
+                ended = true;
+                foreach (int request in open)
+                    Withdraw(request);
+                open.Clear();
+            }
+            Bridge.Return();
+        }
+
+        void Withdraw(int request)
+        {
+            try
+            {
+                attached.Result.Cancel(request);
+            }
+            catch (BridgeException) // its answer has come meanwhile, or the segment is gone
+            {
+            }
+        }
+    }
+}

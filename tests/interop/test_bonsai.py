@@ -1,0 +1,498 @@
+"""The Bonsai operators of the kit, compiled as Bonsai compiles them and run by mono against a real rig.
+
+Bonsai itself is not there: ``bonsai/BonsaiCore.cs`` stands for the little of Bonsai.Core that the operators need,
+``bonsai/Workflow.cs`` runs the two workflows, ``bonsai/Operators.cs`` holds what else a workflow does, one case per
+test. The compiled operators lie in a folder of their own, as Bonsai's temporary one, and run in the kit's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from guides import environment, require, run
+from peers import eventually
+
+from bridge import kit
+from bridge.cli.children import Child, Rig
+
+HERE = Path(__file__).with_name('bonsai')
+SOURCES = kit.examples() / 'bonsai'
+# What Bonsai 2.6.3 gives to the compiler, whatever Extensions.csproj says; less System.Drawing, which plain mono lacks.
+REFERENCES = ['System', 'System.Core', 'System.Xml', 'System.Reactive.Linq', 'Bonsai.Core']
+RX = ['System.Reactive.Core', 'System.Reactive.Interfaces', 'System.Reactive.Linq']
+STRICT = ['mcs', '-langversion:5', '-warnaserror+', '-nologo', '-noconfig']
+SERVICES = ['cameras', 'ephys']
+WORKFLOWS = ['StartStopExperiment.bonsai', 'ReactToInterrupt.bonsai']
+
+
+class Operators:
+    """One run of a case: what it prints, and the go-ahead where it pauses.
+
+    Parameters
+    ----------
+    program : Path
+        Operators.exe.
+    place : Path
+        The folder of the kit, which is that of the workflow.
+    *words : str
+        The case and its arguments.
+    """
+
+    def __init__(self, program: Path, place: Path, *words: str) -> None:
+        self.process = subprocess.Popen(
+            ['mono', str(program), *words],
+            cwd=place,
+            env=environment(),
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.lines.extend(line.rstrip('\n') for line in self.process.stdout)
+
+    def until(self, line: str) -> None:
+        """Wait for a line."""
+        eventually(lambda: line in self.lines or not self._reader.is_alive(), 20)
+        assert line in self.lines, self.report()
+
+    def go(self) -> None:
+        """Let it go on where it pauses."""
+        assert self.process.stdin is not None
+        self.process.stdin.write('\n')
+        self.process.stdin.flush()
+
+    def report(self) -> str:
+        """Return what it wrote."""
+        if self.process.poll() is None:
+            self.process.kill()
+        assert self.process.stderr is not None
+        return '\n'.join([*self.lines, self.process.stderr.read()])
+
+    def end(self) -> list[str]:
+        """Wait for its end, which is to be a good one, and return what it printed."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.wait(30) == 0, self.report()
+        self._reader.join(5)
+        return self.lines
+
+    def of(self, name: str) -> list[str]:
+        """Return what it said under a name."""
+        return [line.removeprefix(f'{name}: ') for line in self.lines if line.startswith(f'{name}: ')]
+
+
+@pytest.fixture(scope='session')
+def assemblies(kit_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the compiled operators and of the program of the tests."""
+    require('mcs', 'mono')
+    place = tmp_path_factory.mktemp('Extensions')
+    extensions = sorted((kit_of('bonsai') / 'Extensions').rglob('*.cs'))
+
+    def compile_(output: str, sources: list[Path], references: list[str], kind: str = 'library') -> None:
+        words = [*STRICT, f'-target:{kind}', f'-out:{output}', *(f'-r:{name}.dll' for name in references), *sources]
+        done = run(words, place)
+        assert done.returncode == 0, done.stderr
+
+    core = ['System', 'System.Core', 'System.Xml']
+    compile_('Bonsai.Core.dll', [HERE / 'BonsaiCore.cs'], [*core, *RX])
+    compile_('Extensions.dll', extensions, REFERENCES)
+    programs = [HERE / 'Operators.cs', HERE / 'Workflow.cs']
+    compile_('Operators.exe', programs, [*core, *RX, 'Bonsai.Core', 'Extensions'], 'exe')
+    return place
+
+
+@pytest.fixture
+def operators(assemblies: Path, kit_of: Callable[[str], Path]) -> Iterator[Callable[..., Operators]]:
+    """Return a function that starts a case."""
+    with ExitStack() as stack:
+
+        def start(*words: str) -> Operators:
+            program = Operators(assemblies / 'Operators.exe', kit_of('bonsai'), *words)
+            stack.callback(program.process.wait)
+            stack.callback(program.process.kill)
+            return program
+
+        yield start
+
+
+def heard(rig: Rig, service: str) -> list[str]:
+    """Return the messages that a service carried out, in order."""
+    lines = [line for line in rig.children[service].output if ' -> ' in line and 'refused' not in line]
+    return [line.split(': ', 1)[1].split()[0] for line in lines]
+
+
+def clients() -> list[str]:
+    """Return who holds a slot of the segment."""
+    said = json.loads(run(['iblbridge', 'doctor', '--json'], Path.cwd()).stdout)
+    (segment,) = said['segments']
+    return [slot['client'] for slot in segment['slots']]
+
+
+def test_each_node_has_its_category_and_each_property_says_what_it_is(operators):
+    lines = operators('describe').end()
+    nodes = {line.split(': ')[0]: line.split(': ')[1] for line in lines if '.' not in line.split(': ')[0]}
+    assert nodes == {
+        'BridgeEvents': 'Source',
+        'BridgeStatus': 'Source',
+        'CreateBridge': 'Source',
+        'Request': 'Combinator',
+        'SendCommand': 'Sink',
+    }
+    assert all(len(line.split(': ', 3)[-1]) > 15 for line in lines)
+
+
+def test_the_guide_lists_each_property_once_per_node(operators):
+    lines = operators('describe').end()
+    there = {tuple(line.split(': ')[0].split('.')) for line in lines if '.' in line.split(': ')[0]}
+    guide = (SOURCES / 'README.md').read_text(encoding='utf-8')
+    listed = []
+    for name, nodes in re.findall(r'^\| `(\w+)` \| (.*?) \|', guide, re.MULTILINE):
+        found = re.findall(r'`(\w+)`', nodes)
+        if nodes == 'all others':
+            found = ['BridgeEvents', 'BridgeStatus', 'Request', 'SendCommand']
+        listed += [(node, name) for node in found if name not in {node for node, _ in there}]
+    assert sorted(listed) == sorted(there)
+
+
+def test_what_is_saved_with_a_workflow_is_what_is_read(operators):
+    lines = operators('save').end()
+    assert len(lines) == 10 and all(line.endswith(': same') for line in lines)
+
+
+def test_properties_offer_what_fits_and_refuse_what_does_not(operators):
+    offers = dict(line.split(': ') for line in operators('offers').end() if '"' not in line)
+    assert offers['Request.BridgeName'] == offers['BridgeEvents.BridgeName'] == 'left right'
+    assert 'EXPSTART' in offers['Request.Message'] and 'SERVICE_UP' not in offers['Request.Message']
+    assert 'SERVICE_UP' in offers['BridgeEvents.Events'] and 'PING' not in offers['BridgeEvents.Events']
+    assert not [line for line in operators('refuse').end() if 'Exception' not in line]
+
+
+@pytest.mark.parametrize('name', WORKFLOWS)
+def test_a_workflow_names_only_what_is_there_and_belongs_to_bonsai_2_6_3(operators, kit_of, name):
+    file = kit_of('bonsai') / name
+    root = ET.parse(file).getroot()
+    assert root.attrib == {'Version': '2.6.3'}
+    space = '{https://bonsai-rx.org/2018/workflow}'
+    for workflow in root.iter(f'{space}Workflow'):
+        nodes = workflow.find(f'{space}Nodes')
+        for edge in workflow.findall(f'{space}Edges/{space}Edge'):
+            assert {int(edge.attrib['From']), int(edge.attrib['To'])} <= set(range(len(nodes)))
+    lines = operators('workflow', str(file)).end()
+    values = dict(line.split(': ', 1) for line in lines)
+    assert values['Bonsai.IblBridge.CreateBridge.Segment'] == 'rig0'
+    # An externalized property is one of a node that it leads to.
+    for prop in root.iter(f'{space}Property'):
+        assert any(key.endswith(f'.{prop.attrib["Name"]}') for key in values)
+
+
+def test_the_experiment_starts_and_ends_with_the_camera_workflow(operators, rig, kit_of):
+    services = rig(cameras=[], ephys=[])
+    lines = operators('workflow', str(kit_of('bonsai') / WORKFLOWS[0]), 'run').end()
+    assert lines[-2:] == ['workflow: completed', '150 frames']
+    wanted = ['EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP']
+    for service in SERVICES:
+        eventually(lambda name=service: heard(services, name) == wanted)
+
+
+def test_without_all_services_the_camera_workflow_does_not_start(operators, rig, kit_of):
+    services = rig(cameras=[], ephys=['--refuse', 'EXPSTART'])
+    lines = operators('workflow', str(kit_of('bonsai') / WORKFLOWS[0]), 'run').end()
+    assert lines[-1] == '0 frames'
+    assert re.match(r'workflow: BridgeException .*ephys was told to refuse EXPSTART', lines[-2])
+    eventually(lambda: heard(services, 'cameras') == ['EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP'])
+
+
+def test_an_interrupt_stops_the_other_workflow_and_all_services(operators, rig, kit_of):
+    services = rig(cameras=[], ephys=['--dies-after', '0.1'])
+    program = operators('workflow', str(kit_of('bonsai') / WORKFLOWS[1]), 'run', 'then')
+    program.until('frames')
+    started = run(['iblbridge', 'send', 'rig0', 'EXPSTART', '2026-01-01_1_subject'], Path.cwd())
+    assert started.returncode == 0, started.stderr
+    program.go()
+    assert program.end()[-2] == 'workflow: completed'
+    for service in SERVICES:
+        assert heard(services, service) == ['EXPSTART', 'EXPINTERRUPT']
+
+
+def test_responses_of_all_services_come_in_the_order_of_the_elements(operators, rig):
+    services = rig(cameras=[], ephys=[])
+    program = operators('session', '2026-01-01_1_Mäuschen→x')
+    program.end()
+    session = ['EXPINIT', 'EXPSTART', 'EXPSTATUS', 'EXPEND']
+    assert program.of('session') == [f'{name} 0 cameras=answered,ephys=answered' for name in session] + ['completed']
+    assert heard(services, 'ephys') == session
+    started = next(line for line in services.children['ephys'].output if 'EXPSTART' in line)
+    assert "'2026-01-01_1_Mäuschen→x'" in started
+
+
+@pytest.mark.parametrize(
+    ('property_', 'element', 'got'),
+    [
+        ('', '2026-01-01_1_a', '"2026-01-01_1_a"'),
+        ('2026-01-01_1_b', 'ignored', '"2026-01-01_1_b"'),
+        ('', '["2026-01-01_1_c", {"note": 1}]', '"2026-01-01_1_c"'),
+        ('"2026-01-01_1_d"', '', '"2026-01-01_1_d"'),
+        ('', '{"date": "2026-01-01", "sequence": 1, "subject": "e"}', '"2026-01-01_1_e"'),
+        ('[]', '2026-01-01_1_f', 'EXPSTART takes exp_ref, [data], and 0 arguments were given.'),
+        ('', ' ', 'EXPSTART takes exp_ref, [data], and 0 arguments were given.'),
+        ('[20]', '', 'exp_ref must be text'),
+        ('["', '', 'not valid JSON'),
+    ],
+)
+def test_arguments_come_from_the_property_or_the_element(operators, rig, property_, element, got):
+    rig(cameras=[])
+    program = operators('arguments', property_, element)
+    assert got in program.end()[0]
+
+
+def test_slow_and_dead_services_do_not_hold_the_source_up(operators, rig):
+    rig(cameras=[], ephys=['--delay', '0.6'])
+    program = operators('slow', '1500')
+    lines = program.end()
+    codes = [int(line.split()[1]) for line in program.of('slow')[:-1]]
+    assert len(codes) == 10 and codes[0] == 0 and codes[-1] in {-8053, -8054} and codes == sorted(codes, reverse=True)
+    assert (
+        int(next(line for line in lines if line.startswith('held')).split()[1]) < 500
+    )  # of the 6 s that the services take
+    assert int(lines[-1].split()[1]) < 1500 + 1000
+
+
+def test_a_dead_service_is_named_and_the_others_answer(operators, rig):
+    rig(cameras=[], ephys=['--deaf'])
+    program = operators('slow', '1500')
+    program.end()
+    assert program.of('slow')[0] == 'EXPSTATUS -8070 cameras=answered,ephys=unreachable'
+
+
+def test_a_failed_command_ends_the_sequence_or_is_a_response(operators, rig):
+    rig(cameras=[], ephys=['--refuse', 'EXPSTART'])
+    program = operators('fail')
+    program.end()
+    assert program.of('emit') == ['EXPSTART -8070 cameras=answered,ephys=echoed'] * 2 + ['completed']
+    (thrown,) = program.of('throw')
+    assert thrown.startswith('BridgeException ephys: ') and 'IBLB_E_PARTIAL, -8070' in thrown
+    assert program.of('send') == ['trial', thrown]
+    assert 'no service "nobody"' in program.of('wrong')[0]
+
+
+def test_commands_are_sent_and_the_elements_pass(operators, rig):
+    services = rig(cameras=[], ephys=[])
+    program = operators('send')
+    program.until('told')
+    assert program.of('confirmed') == ['1', '2', '3', 'completed']
+    assert program.of('told') == ['2026-01-01_1_subject', 'completed']
+    eventually(lambda: heard(services, 'ephys') == ['EXPINIT'] * 3 + ['EXPSTART'])
+
+
+def test_an_interrupt_overtakes_what_is_waited_for(operators, rig):
+    rig(cameras=[], ephys=['--delay', '1'])
+    program = operators('interrupt')
+    program.end()
+    first, second, end = program.of('interrupt')
+    assert first.startswith('EXPINIT -8073 ') and second.startswith('EXPINTERRUPT 0 ') and end == 'completed'
+
+
+def test_events_come_to_all_who_asked_for_them(operators, rig):
+    services = rig(cameras=[], ephys=['--dies-after', '0.1'])
+    program = operators('events')
+    program.until('heard')
+    eventually(lambda: all('EXPINTERRUPT from ephys' in program.of(name) for name in ('first', 'second')))
+    services.children['ephys'].end()
+    program.go()
+    program.until('asked')
+    eventually(lambda: 'SERVICE_DOWN from ephys' in program.of('second'))
+    assert program.of('first') == ['EXPINTERRUPT from ephys']
+    assert program.of('third') == ['EXPINTERRUPT from ephys', 'completed']
+
+
+def test_who_comes_back_hears_nothing_old(operators, rig):
+    services = rig(ephys=['--dies-after', '0.1'])
+
+    def is_dead() -> bool:
+        asked = run(['iblbridge', 'send', 'rig0', 'EXPSTATUS', '--json'], Path.cwd()).stdout
+        return bool(json.loads(asked)['services'][0]['data']['status'] == 30)
+
+    program = operators('leave')
+    program.until('started')
+    eventually(is_dead)
+    assert run(['iblbridge', 'send', 'rig0', 'EXPCLEANUP'], Path.cwd()).returncode == 0  # so that it starts again
+    program.go()
+    program.until('back')
+    assert program.of('again') == []
+    program.go()
+    program.until('started again')
+    eventually(lambda: program.of('again') == ['EXPINTERRUPT from ephys'])
+    assert heard(services, 'ephys').count('EXPSTART') == 2
+
+
+def test_the_status_follows_the_worker(operators, rig):
+    services = rig(cameras=[], ephys=[])
+    program = operators('status')
+    program.until('looking')
+    eventually(lambda: program.of('status'))
+    assert program.of('status')[0].startswith('alive True') and program.of('status')[0].endswith('of 2 up')
+    services.children['worker'].process.kill()
+    eventually(lambda: program.of('status')[-1].startswith('alive False'))
+
+
+def test_a_bridge_goes_on_with_the_next_worker(operators, rig):
+    services = rig(cameras=[], ephys=[])
+    program = operators('survive')
+    program.until('open')
+    old = services.children['worker'].process
+    old.kill()
+    old.wait()
+    eventually(lambda: program.of('status')[-1].startswith('alive False'))
+    services.children['worker'] = worker = Child('worker', *old.args[4:-1])
+    eventually(lambda: worker.ready, 20)
+    eventually(lambda: program.of('status')[-1].startswith('alive True'))
+    program.go()
+    program.until('asked')
+    assert program.of('request') == ['EXPSTATUS 0 cameras=answered,ephys=answered', 'completed']
+    eventually(lambda: program.of('events') == ['WORKER_RESTARTED from '])
+
+
+def test_two_operators_at_the_same_time_get_their_own_answers(operators, rig):
+    rig(cameras=[], ephys=[])
+    program = operators('together', '20')
+    program.end()
+    assert program.of('2026-01-01_1_left') == program.of('2026-01-01_1_right') == ['True', 'completed']
+
+
+def test_operators_wait_for_a_bridge_that_is_opened_after_them(operators, rig):
+    rig(cameras=[], ephys=[])
+    program = operators('late')
+    program.until('no bridge yet')
+    assert len(program.lines) == 1
+    program.go()
+    program.end()
+    answers = [line.split()[0] for line in program.of('late')]
+    assert answers == ['EXPINIT', 'EXPSTATUS', 'EXPEND', 'completed']
+    assert program.of('status')[-1] == 'completed'
+
+
+def test_a_bridge_that_nobody_opens_is_an_error_that_says_so(operators):
+    program = operators('missing')
+    program.end()
+    for name in ('request', 'send', 'events', 'status'):
+        assert 'No bridge "rig" is open: put a CreateBridge node' in program.of(name)[-1]
+    assert 'name of the bridge is missing' in program.of('nameless')[0]
+    assert 'nowhere' in program.of('segment')[0] and '-8010' in program.of('segment')[0]
+
+
+def test_a_bridge_is_shared_by_its_name_until_the_last_lets_it_go(operators, rig):
+    rig(cameras=[])
+    program = operators('shared')
+    program.until('one left')
+    assert program.of('one client') == ['True']
+    assert 'is open already, on segment "rig0"' in program.of('other segment')[0]
+    assert 'is client "bonsai" of segment "rig0" already' in program.of('other name')[0]
+    assert program.of('ask') == ['PING 0 ', 'completed'] * 2
+    assert clients() == ['bonsai']
+    program.go()
+    program.until('none left')
+    assert clients() == []
+    program.go()
+    program.end()
+    assert program.of('ask') == ['PING 0 ', 'completed'] * 3
+
+
+def test_a_hundred_restarts_lose_no_slot_and_no_answer(operators, rig):
+    rig(cameras=[], ephys=[])
+    program = operators('restart', '100')
+    program.until('restarted')
+    assert program.lines == ['restarted']
+    eventually(lambda: clients() == [])
+    threads = len(os.listdir(f'/proc/{program.process.pid}/task'))
+    assert threads < 60, 'threads are left over'
+    program.end()
+
+
+def test_a_stop_withdraws_what_no_worker_has_taken(operators, rig):
+    services = rig(cameras=[], ephys=[])
+    program = operators('cancel')
+    program.until('open')
+    worker = services.children['worker'].process
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        program.go()
+        program.until('stopped')
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    eventually(lambda: clients() == [])
+    assert run(['iblbridge', 'send', 'rig0', 'EXPEND'], Path.cwd()).returncode == 0
+    assert heard(services, 'cameras') == heard(services, 'ephys') == ['EXPEND']
+    assert program.end() == ['open', 'stopped']
+
+
+def test_a_worker_that_sleeps_or_is_dead_is_told_with_what_was_sent(operators, rig):
+    services = rig(cameras=[])
+    program = operators('timeout')
+    program.until('open')
+    worker = services.children['worker'].process
+    worker.send_signal(signal.SIGSTOP)
+    program.go()
+    program.until('timed out')
+    worker.kill()
+    worker.wait()
+    program.go()
+    program.end()
+    assert program.of('asleep')[:2] == ['-8053 EXPSTATUS: no response within 200 ms; nothing was sent.'] * 2
+    assert program.of('dead')[:2] == ['-8018 EXPSTATUS: no worker serves the segment; nothing was sent.'] * 2
+
+
+def test_the_services_are_told_when_the_workflow_stops(operators, rig):
+    services = rig(cameras=[], ephys=[])
+    program = operators('stop')
+    program.until('stopped')
+    for service in SERVICES:
+        eventually(lambda name=service: heard(services, name) == ['EXPSTART', 'EXPEND', 'EXPCLEANUP'])
+    assert clients() == []
+
+
+def test_the_package_is_the_same_sources_laid_out_as_bonsai_wants_them(kit_of):
+    for folder in (SOURCES, kit_of('bonsai')):
+        project = ET.parse(folder / 'package' / 'Bonsai.IblBridge.csproj').getroot()
+        texts = {element.tag: element.text for element in project.iter()}
+        assert texts['PackageType'] == 'Dependency;BonsaiLibrary'
+        assert texts['TargetFrameworks'] == 'net462;netstandard2.0'
+        assert 'Bonsai' in texts['PackageTags'].split()  # else Bonsai's package manager does not see it
+        compiled = set()
+        for element in project.iter('Compile'):
+            condition = re.fullmatch(r"!Exists\('(.*)'\)", element.attrib.get('Condition', "!Exists('-')"))
+            if not (folder / 'package' / condition[1]).exists():
+                for pattern in element.attrib['Include'].split(';'):
+                    compiled |= {path.name for path in (folder / 'package').glob(pattern)}
+        assert compiled == {path.name for path in (kit_of('bonsai') / 'Extensions').glob('*.cs')}
+        packed = [place for item in project.iter('None') for place in item.attrib['PackagePath'].split(';')]
+        for bits in ('x64', 'x86'):
+            assert {f'build/native/bin/{bits}', f'runtimes/win-{bits}/native'} <= set(packed)
+        targets = (folder / 'package' / 'build' / 'Bonsai.IblBridge.targets').read_text(encoding='utf-8')
+        assert ET.fromstring(targets).tag == 'Project'
+        assert 'build/net462' in packed and '../native/bin/x64/iblbridge.dll' in targets
+
+
+def test_bonsai_finds_in_the_project_file_what_the_operators_need(kit_of):
+    project = ET.parse(kit_of('bonsai') / 'Extensions.csproj').getroot()
+    assert [item.attrib for item in project.iter('PackageReference')] == [
+        {'Include': 'Bonsai.Core', 'Version': '2.6.3'}
+    ]
+    files = {path.name for path in (kit_of('bonsai') / 'Extensions').iterdir()}
+    assert {'Native.cs', 'BridgeClient.cs', 'CreateBridge.cs'} <= files
+    assert any(name.startswith(('libiblbridge', 'iblbridge.')) for name in files)
