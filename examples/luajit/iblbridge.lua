@@ -375,6 +375,11 @@ function Rig:wait(request, timeout_ms)
     return response
 end
 
+--- Takes a command back if no worker has accepted it. true: nothing will be sent; false: its answer is still to come.
+function Rig:withdraw(request)
+    return check(C.iblb_withdraw(self.handle[0], request), self.handle[0]) == 0
+end
+
 --- Gives a request up. true: no worker had accepted it, and nothing will be sent; false: it is carried out, and its
 -- answer discarded.
 function Rig:cancel(request)

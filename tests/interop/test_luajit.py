@@ -232,6 +232,14 @@ def test_a_wait_that_ends_without_a_response_leaves_the_request_open(lua, rig):
     ) == ['E_PENDING\tnil', 'EXPINIT', 'E_REQUEST', 'E_TIMEOUT\ttrue', 'E_REQUEST\tnil']
 
 
+def test_only_what_no_worker_has_accepted_is_withdrawn(lua, rig):
+    rig(cameras=['--delay', '2'])
+    assert lua(
+        OPEN + TRY + "local k = rig:send('EXPINIT'); print(try(rig.wait, rig, k, 500).name); "
+        "print(rig:withdraw(rig:send('EXPEND')), rig:withdraw(k), rig:wait(k).message)"
+    ) == ['E_TIMEOUT', 'true\tfalse\tEXPINIT']
+
+
 def test_a_worker_that_dies_ends_the_wait_and_the_next_one_answers(lua, rig):
     services = rig(cameras=['--delay', '30'])
     worker = services.children['worker']
