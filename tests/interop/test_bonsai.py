@@ -483,7 +483,7 @@ def test_the_package_is_the_same_sources_laid_out_as_bonsai_wants_them(kit_of):
         packed = [place for item in project.iter('None') for place in item.attrib['PackagePath'].split(';')]
         for bits in ('x64', 'x86'):
             assert {f'build/native/bin/{bits}', f'runtimes/win-{bits}/native'} <= set(packed)
-        targets = (folder / 'package' / 'build' / 'Bonsai.IblBridge.targets').read_text(encoding='utf-8')
+        targets = (folder / 'package' / 'targets' / 'Bonsai.IblBridge.targets').read_text(encoding='utf-8')
         assert ET.fromstring(targets).tag == 'Project'
         assert 'build/net462' in packed and '../native/bin/x64/iblbridge.dll' in targets
 
