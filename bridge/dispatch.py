@@ -145,6 +145,7 @@ class Dispatcher:
             try:
                 command.gate()
             except BaseException as exc:
+                command.quiet = True  # why is the gate's to tell
                 self._resolve(command, exc)
                 self._drop(command)
                 return False

@@ -65,12 +65,12 @@ class Housekeeping:
         now = time.perf_counter_ns()
         name = _NAMES.get(event, '')
         self._watch.health[service].hear(name, data, now)
+        self._turn(service, now)  # first: who is heard is up
         if name:
             self.tell(name, service=service, data=data)
         else:  # an error that answers no command
             about = data[1] if data and data[1] != ALYX else 'ALYX'
             log.warning('%s reports an error: %s', service, data[0] if about != 'ALYX' else about)
-        self._turn(service, now)
 
     def learn(self, outcome: Outcome, message: str, asked: Any = None) -> None:
         """Learn from what a service did with a command; `asked` is the command's first argument."""
@@ -79,10 +79,10 @@ class Housekeeping:
         self._turn(outcome.name, now)
 
     def _turn(self, service: str, now: int) -> None:
+        self._segment.publish_services_up(self._watch.up(now))
         if event := self._watch.turn(service, now):
             error = self._watch.health[service].error if event == 'SERVICE_DOWN' else ''
             log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
-            self._segment.publish_services_up(self._watch.up(now))
             self.tell(event, service=service, data=[error] if error else [])
 
     # From any thread

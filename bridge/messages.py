@@ -421,5 +421,6 @@ def event_body(
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    """Return a value as the caller wrote it, cut if it is long."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else f'{text[:57]}...'  # noqa: PLR2004

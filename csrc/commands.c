@@ -44,7 +44,8 @@ static int check_json(const char *text, struct arguments *arguments, struct prob
         return problem_set(problem, IBLB_E_UTF8, "The arguments are not valid UTF-8 at offset %zu. Convert the text.", where);
     const char *wrong = json_check(text, bytes, &where);
     if (wrong)
-        return problem_set(problem, IBLB_E_JSON, "The arguments are not valid JSON at offset %zu: %s", where, wrong);
+        return problem_set(problem, IBLB_E_JSON, "The arguments are not valid JSON at offset %zu: %s. A text stands in double quotes.",
+                           where, wrong);
     *arguments = (struct arguments){text, bytes, COMMAND_JSON};
     return IBLB_OK;
 }
@@ -317,7 +318,7 @@ static int take(struct entry *entry, const struct body *body, struct problem *pr
 static int wait_for(struct handle *handle, int request, uint64_t until, const struct body *body, struct problem *problem) {
     struct entry *entry = inbox_find(&handle->inbox, request);
     if (!entry)
-        return problem_set(problem, IBLB_E_REQUEST, "Request %d is unknown, or its response was taken.", request);
+        return problem_set(problem, IBLB_E_REQUEST, "Request %d is unknown, its response was taken, or it was cancelled.", request);
     for (uint64_t number = entry->number, looked = 0;;) {
         int code = handle->closed ? problem_standard(problem, IBLB_E_CLOSED) : handle_drain(handle, problem);
         if (code != IBLB_OK)
@@ -398,7 +399,7 @@ static int take_back(int number, int request, int even_if_accepted) {
     os_mutex_lock(&handle->mutex);
     struct entry *entry = inbox_find(&handle->inbox, request);
     if (!entry) {
-        code = problem_set(&problem, IBLB_E_REQUEST, "Request %d is unknown, or its response was taken.", request);
+        code = problem_set(&problem, IBLB_E_REQUEST, "Request %d is unknown, its response was taken, or it was cancelled.", request);
     } else {
         code = withdraw(handle, entry) ? IBLB_OK : problem_standard(&problem, IBLB_W_ACCEPTED);
         if (code == IBLB_OK || even_if_accepted) {
@@ -429,8 +430,12 @@ static int give_up(struct handle *handle, int request, int waited, struct proble
     struct entry *entry = inbox_find(&handle->inbox, request);
     if (!entry || (waited != IBLB_E_TIMEOUT && waited != IBLB_E_NO_WORKER))
         return waited;
-    if (!withdraw(handle, entry))
-        return problem_standard(problem, IBLB_E_PENDING);
+    if (!withdraw(handle, entry)) {
+        if (waited == IBLB_E_TIMEOUT)
+            return problem_standard(problem, IBLB_E_PENDING);
+        return problem_set(problem, IBLB_E_PENDING,
+                           "The worker died with the command. Start it again and wait for the same request; do not repeat the command.");
+    }
     inbox_free(entry);
     if (waited == IBLB_E_TIMEOUT)
         return problem_standard(problem, IBLB_E_NOT_SENT);

@@ -140,7 +140,8 @@ static int check_directory(const char *path, int given, struct problem *problem)
     struct stat status;
     if (lstat(path, &status) != 0) {
         if (errno == ENOENT)
-            return problem_set(problem, IBLB_E_NO_SEGMENT, "There is no directory %s. Start the worker: iblbridge serve.", path);
+            return problem_set(problem, IBLB_E_NO_SEGMENT, "There is no directory %s. Start the worker: iblbridge serve --segment NAME.",
+                               path);
         return problem_set(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be read: %s.", path, strerror(errno));
     }
     if (!S_ISDIR(status.st_mode))
@@ -202,7 +203,7 @@ int os_open(const char *path, os_file *file, struct problem *problem) {
     if (*file < 0) {
         int code = errno == ENOENT ? IBLB_E_NO_SEGMENT : errno == EACCES || errno == ELOOP ? IBLB_E_PERMISSION : IBLB_E_SYSTEM;
         if (code == IBLB_E_NO_SEGMENT)
-            return problem_set(problem, code, "There is no segment at %s. Start the worker: iblbridge serve.", path);
+            return problem_set(problem, code, "There is no segment at %s. Start the worker: iblbridge serve --segment NAME.", path);
         return problem_set(problem, code, "%s cannot be opened: %s.", path, strerror(errno));
     }
     struct stat status;

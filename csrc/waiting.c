@@ -101,7 +101,11 @@ int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64
             if (response_came(handle) || (kind == FOR_EVENT && event_came(handle)))
                 return IBLB_OK;
             /* Is it gone for a moment, or is the whole segment? */
-            return problem_standard(problem, os_same_file(handle->segment.locks, handle->segment.path) ? IBLB_E_NO_WORKER : IBLB_E_STALE);
+            if (!os_same_file(handle->segment.locks, handle->segment.path))
+                return problem_standard(problem, IBLB_E_STALE);
+            return problem_set(problem, IBLB_E_NO_WORKER,
+                               "No worker serves segment %s. Start it: iblbridge serve --segment %s; then wait again.",
+                               handle->segment_name, handle->segment_name);
         }
     }
     if (now >= until)

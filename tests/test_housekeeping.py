@@ -238,3 +238,16 @@ def test_each_service_has_its_own_patience(serve):
     errors = {entry['name']: entry['error'] for entry in failure.value.response['services']}
     assert '0.05' in errors['one'] and '0.5' in errors['two'] and '0.1' in errors['deaf']
     assert len(deaf.datagrams) == 1
+
+
+def test_a_service_that_answers_after_a_silence_counts_as_up_at_once(serve, monkeypatch):
+    """It counted when the worker's loop came by for another reason, seconds later."""
+    monkeypatch.setattr('bridge.core.UNKNOWN_AFTER', 200_000_000)
+    with StockServer() as server:
+        serve('rig', {'cameras': server.uri})
+        with Client('rig') as client:
+            client.call('EXPSTATUS')
+            assert client.worker_state().services_up == 1
+            eventually(lambda: client.call('PING') and client.worker_state().services_up == 0)
+            client.call('EXPSTATUS')
+            assert client.worker_state().services_up == 1

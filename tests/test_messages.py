@@ -72,7 +72,7 @@ NOT_FITTING = [
     ('EXPSTART', ['r', 1, 2], '3 arguments'),
     ('EXPINIT', [1, 2], '2 arguments'),
     ('EXPSTATUS', ['SLEEPING'], 'SLEEPING'),
-    ('EXPSTATUS', [True], 'True'),
+    ('EXPSTATUS', [True], 'true'),
     ('EXPSTATUS', [5], '0 CONNECTED'),
     ('EXPINFO', [{}], 'status'),
     ('ALYX', ['https://alyx.example.org'], 'url and token'),
@@ -151,7 +151,7 @@ def test_services_come_in_configured_order_however_they_are_named():
 
 
 def test_an_unknown_service_is_named():
-    with pytest.raises(Refused, match="'scope'.*cameras, ephys") as refusal:
+    with pytest.raises(Refused, match='"scope".*cameras, ephys') as refusal:
         choose_services('cameras,scope', ['cameras', 'ephys'])
     assert refusal.value.code == CODES['IBLB_E_SERVICE']
 

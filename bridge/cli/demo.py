@@ -174,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(f'\nStopped by {e}. {" ".join(left) or "All processes are gone, and so is the segment."}')
         return 128 + signal.Signals[str(e)].value
     except DemoError as e:
-        console.print(f'The demo could not run: {e}', style='bold red')
+        console.print(f'The demo has ended: {e}', style='bold red')
         return 3
     wrong = judge(records, args.fail) + left
     if args.fail:

@@ -37,8 +37,8 @@
  *     IBLB_EXPCLEANUP    [data]             IBLB_EXPSTATUS     [status]             status: 0 CONNECTED, 10 INITIALIZED, 20 RUNNING,
  *     IBLB_EXPINFO       [status, [data]]   IBLB_ALYX          [url, token]             30 STOPPED, as number or text; 0 if left out
  *     IBLB_PING, IBLB_SERVICES  none: answered by the worker itself, no service hears of them. IBLB_SERVICES gives one entry per
- *     configured service with {name, uri, health, age_ms, rtt_us, status, exp_ref, last_error} in its data: what is known of it. ALYX
- * without arguments asks the services for a token.
+ *     configured service ("not_sent", for nobody is asked) with {name, uri, health, age_ms, rtt_us, status, exp_ref, last_error} in its
+ * data. ALYX without arguments asks the services for a token.
  *
  * THE RESPONSE (JSON object or msgpack map; every key always present, always of this type)
  *
@@ -51,6 +51,7 @@
  *         state  text   "not_sent" | "unreachable" (sent, no echo) | "echoed" (received, no reply) | "answered"
  *         error  text   "" or the reason
  *         data   object EXPINFO {status, info}, EXPSTATUS {status}, other messages {value}; {} if there is none
+ *                       (value: what the service itself replied, EXPSTART for example [exp_ref, {...}] at a camera of iblrig)
  *         sent, echoed, answered   int   ns, 0 for never
  *     sent, accepted, finished     int   ns, 0 for never
  */
@@ -98,7 +99,7 @@ extern "C" {
 #define IBLB_E_NO_SEGMENT -8010 /* open: There is no segment of this name. */
 #define IBLB_E_SEGMENT -8011 /* open, send, wait, call: The segment is damaged. */
 #define IBLB_E_VERSION -8012 /* open: The segment was made by another version of iblbridge. */
-#define IBLB_E_STALE -8013 /* open, send, wait, call: The segment was replaced by a new one. */
+#define IBLB_E_STALE -8013 /* open, send, wait, call: The segment was replaced by a new one, or removed. */
 #define IBLB_E_PERMISSION -8014 /* open: The segment or its directory is not ours, or can be reached by others. */
 #define IBLB_E_NO_SLOT -8015 /* open: All client slots are taken. */
 #define IBLB_E_NAME_TAKEN -8016 /* open: Another living process is attached under this client name. */
@@ -118,7 +119,7 @@ extern "C" {
 #define IBLB_E_FULL -8037 /* send, notify, call: The command ring is full of commands without an answer. */
 #define IBLB_E_TOO_MANY -8038 /* send, call: 1,024 requests of this handle are not waited for yet. */
 #define IBLB_E_TIMEOUT -8050 /* wait: The time is up and there is no response yet. */
-#define IBLB_E_REQUEST -8051 /* wait, cancel, withdraw: The request is unknown, or its response was already taken. */
+#define IBLB_E_REQUEST -8051 /* wait, cancel, withdraw: The request is unknown, its response was already taken, or it was cancelled. */
 #define IBLB_E_BUFFER -8052 /* wait, call, texts: The buffer is too small; the response is kept. */
 #define IBLB_E_NOT_SENT -8053 /* call: The time was up before the worker took the command; it was withdrawn and nothing was sent. */
 #define IBLB_E_PENDING -8054 /* call: The time is up; the worker has the command and its answer is still to come. */
@@ -205,7 +206,8 @@ IBLB_API int iblb_subscribe(int handle, int message_mask);
  * _FORKED, _ARGUMENT. */
 IBLB_API int iblb_next_event(int handle, int timeout_ms, int *message, char *json, int capacity, int *needed);
 
-/* *alive: 1 if a worker lives. *services: how many are configured. *services_up: how many of them have answered lately.
+/* *alive: 1 if a worker lives. *services: how many are configured. *services_up: how many have answered within the last 30 s: none of
+ * a rig that was idle for so long.
  * Takes some microseconds, never blocks. Returns 0, IBLB_E_STALE, _HANDLE, _FORKED. */
 IBLB_API int iblb_worker_state(int handle, int *alive, int *services, int *services_up);
 
