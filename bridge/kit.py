@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from bridge.places import HEADER, LIBRARY, PREFIX
+
 BITS = struct.calcsize('P') * 8
-HEADER = 'iblbridge.h'
 
 
 class Kit(NamedTuple):
@@ -55,8 +56,6 @@ KITS: Mapping[str, Kit] = {
 
 def examples() -> Path:
     """Return the folder of the examples: of the source tree that this package lies in, else of the installation."""
-    from bridge.native import PREFIX  # takes a while, and `KITS` alone does not need it
-
     tree = Path(__file__).resolve().parents[1]
     if (tree / 'csrc' / 'include' / HEADER).exists():
         return tree / 'examples'
@@ -71,8 +70,6 @@ def contents(name: str) -> dict[str, Path]:
     name : str
         A key of `KITS`.
     """
-    from bridge.native import LIBRARY, PREFIX
-
     kit = KITS[name]
     files = {}
     for source, target in kit.parts:

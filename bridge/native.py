@@ -4,37 +4,35 @@
 installed headers, so that nothing is declared twice: the public one (``iblb_``, what foreign programs use) and the
 worker's (``iblbw_``).
 
-Places, for building C programs: `PREFIX` holds ``include``, ``lib`` (with ``pkgconfig`` and ``cmake``) and ``bin``
-(`TOOLS`).
+Places, for building C programs, are in `places`, and can be had from here.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import cffi
 import numpy as np
 
-HEADERS = ('iblbridge.h', 'iblbridge_worker.h')
+from bridge.places import HEADER, LIBRARY, PREFIX, TOOLS
 
+__all__ = [
+    'CODES',
+    'CODE_NAMES',
+    'LIBRARY',
+    'PREFIX',
+    'TOOLS',
+    'error_text',
+    'ffi',
+    'last_error',
+    'lib',
+    'struct_dtype',
+    'text_of',
+]
 
-def _find_prefix() -> Path:
-    """Return the directory that the build installed the library into.
-
-    It lies beside this file in a wheel, and in site-packages in an editable install.
-    """
-    places = [Path(__file__).with_name('native')]
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        places.append(Path(str(importlib.metadata.distribution('iblbridge').locate_file('bridge/native'))))
-    for place in places:
-        if (place / 'include' / HEADERS[0]).exists():
-            return place
-    raise ImportError(f'iblbridge has no C library in {" or ".join(map(str, places))}; install it with pip')
+HEADERS = (HEADER, 'iblbridge_worker.h')
 
 
 def declarations(header: str) -> str:
@@ -56,10 +54,6 @@ def declarations(header: str) -> str:
     kept = [line for line in lines if not line.startswith('#') or re.fullmatch(r'#define \w+ -?\d+', line)]
     return '\n'.join(kept).replace('IBLB_API ', '')
 
-
-PREFIX: Path = _find_prefix()
-TOOLS: Path = PREFIX / 'bin'
-LIBRARY: Path = PREFIX / 'lib' / 'libiblbridge.so'
 
 ffi: Any = cffi.FFI()
 for _name in HEADERS:

@@ -264,7 +264,7 @@ class Worker:
             if self._stopping.is_set():
                 raise Refused(CODES['IBLB_E_ABORTED'], 'The worker was stopped before the command was sent.')
             future = self._auxiliaries.submit(
-                name, *errand.args, services=chosen, gate=errand.gate, deadline=errand.deadline
+                name, *errand.args, services=chosen, gate=errand.gate, deadline=errand.deadline, quiet=True
             )
         except Refused as refusal:
             self._answer(errand, refusal.code, str(refusal))
@@ -323,7 +323,11 @@ class Worker:
 
     def _answer(self, errand: Errand, code: int, error: str, services: list[dict[str, Any]] | None = None) -> None:
         if code:
-            log.info('%s %s: %d %s', self._key(errand), errand.name, code, error if errand.name != 'ALYX' else '')
+            level = logging.ERROR if code < 0 else logging.WARNING
+            told = (
+                error if errand.name != 'ALYX' else ''
+            )  # what a service says of a failed callback may quote the token
+            log.log(level, '%s %s: %d %s', self._key(errand), errand.name, code, told)
         body = self._body(errand, code, error, services)
         self._write_outcome(errand, body)
         self._place(errand.command, *pack_response(body, self._segment.largest_response))

@@ -216,6 +216,10 @@ int handle_worker_alive(struct handle *handle, int look) {
     return handle->alive;
 }
 
+int handle_abandoned(struct handle *handle, int look) {
+    return !handle_worker_alive(handle, look) && !os_same_file(handle->segment.locks, handle->segment.path);
+}
+
 int handle_check(struct handle *handle, struct problem *problem) {
     if (handle->closed)
         return problem_standard(problem, IBLB_E_CLOSED);
@@ -247,9 +251,9 @@ IBLB_API int iblb_worker_state(int number, int *alive, int *services, int *servi
     int lives = 0;
     if (code == IBLB_OK) {
         const struct segment_header *header = handle->segment.header;
-        lives = handle_worker_alive(handle, 1);
-        if (!lives && !os_same_file(handle->segment.locks, handle->segment.path))
+        if (handle_abandoned(handle, 1))
             code = problem_standard(&problem, IBLB_E_STALE);
+        lives = handle->alive;
         if (services)
             *services = lives ? (int)(load32_acquire(&header->services) % (MAX_SERVICES + 1)) : 0;
         if (services_up)

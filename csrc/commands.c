@@ -85,6 +85,26 @@ static int known_service(const struct segment *segment, const char *name, size_t
     return load32_acquire(&segment->header->services_sequence) != before;
 }
 
+/* The names that the worker has published, as far as there is room. */
+static const char *service_names(const struct segment *segment, char *text, size_t room) {
+    const struct service_entry *entries = segment_services(segment);
+    uint32_t count = load32_relaxed(&segment->header->services);
+    size_t at = 0;
+    snprintf(text, room, "none");
+    for (uint32_t i = 0; i < count && i < MAX_SERVICES; i++) {
+        char name[SERVICE_NAME_BYTES];
+        shared_read(name, entries[i].name, sizeof name);
+        name[sizeof name - 1] = '\0';
+        int length = snprintf(text + at, room - at, "%s%s", at ? ", " : "", utf8_check(name, strlen(name)) == strlen(name) ? name : "?");
+        if (length < 0 || (size_t)length >= room - at)
+            break;
+        at += (size_t)length;
+    }
+    if (at)
+        text[at] = '\0'; /* no half of a name */
+    return text;
+}
+
 static const char *trim(const char *from, const char **to) {
     while (from < *to && (*from == ' ' || *from == '\t'))
         from++;
@@ -94,6 +114,7 @@ static const char *trim(const char *from, const char **to) {
 }
 
 static int check_services(struct handle *handle, const char *services, struct problem *problem) {
+    char known[PROBLEM_BYTES / 2];
     size_t bytes = strnlen(services, TEXT_BYTES), valid = utf8_check(services, bytes);
     if (valid != bytes)
         return problem_set(problem, IBLB_E_UTF8, "The services' names are not valid UTF-8 at offset %zu.", valid);
@@ -105,8 +126,8 @@ static int check_services(struct handle *handle, const char *services, struct pr
             return problem_set(problem, IBLB_E_SERVICE, "A name in the list of services \"%.200s\" is empty.", services);
         if (handle->alive && !known_service(&handle->segment, name, (size_t)(end - name)))
             return problem_set(problem, IBLB_E_SERVICE,
-                               "The worker has no service \"%.*s\". Check the name, or add it and restart the worker.",
-                               (int)(end - name < 200 ? end - name : 200), name);
+                               "The worker has no service \"%.*s\", but %s. Check the name, or add it and restart the worker.",
+                               (int)(end - name < 200 ? end - name : 200), name, service_names(&handle->segment, known, sizeof known));
         name = next + 1;
     }
     return IBLB_OK;
@@ -183,15 +204,22 @@ static int write_command(struct handle *handle, const char *services, int messag
     ring_publish(ring, &space);
     handle->command_tail = space.next;
     int woken = bell_ring(&handle->segment.header->worker_bell, handle->segment.mechanism);
-    if (!handle_worker_alive(handle, woken))
-        return problem_set(problem, IBLB_W_NO_WORKER, "No worker serves the segment; the command waits for one until it expires.");
-    return IBLB_OK;
+    if (handle_worker_alive(handle, woken))
+        return IBLB_OK;
+    if (handle_abandoned(handle, 0)) {
+        if (!(flags & COMMAND_NOTIFY))
+            inbox_free(inbox_find(&handle->inbox, inbox_request(number)));
+        return problem_standard(problem, IBLB_E_STALE);
+    }
+    return problem_set(problem, IBLB_W_NO_WORKER, "No worker serves the segment; the command waits for one until it expires.");
 }
 
 /* --- send --- */
 
 static int check_call(struct handle *handle, const char *services, int message, struct problem *problem) {
     int code = handle_check(handle, problem);
+    if (code == IBLB_OK && handle_abandoned(handle, 0))
+        code = problem_standard(problem, IBLB_E_STALE);
     if (code == IBLB_OK)
         code = check_message(message, problem);
     if (code == IBLB_OK && services)

@@ -135,13 +135,20 @@ void os_boot_id(char id[40]) {
 
 static const long network_file_systems[] = {0x6969, 0x517B, 0xFF534D42L, 0xFE534D42L, 0x5346414F, 0x00C36400, 0x0BD00BD3};
 
+static int no_segment(const char *path, struct problem *problem) {
+    const char *slash = strrchr(path, '/');
+    return problem_set(
+        problem, IBLB_E_NO_SEGMENT,
+        "There is no segment at %s. Start the worker, with the same IBLBRIDGE_DIR if that is set: iblbridge serve --segment %s.", path,
+        slash ? slash + 1 : path);
+}
+
 /* A directory of our own, that nobody else can write to; one given in IBLBRIDGE_DIR may be shared with a group. */
 static int check_directory(const char *path, int given, struct problem *problem) {
     struct stat status;
     if (lstat(path, &status) != 0) {
         if (errno == ENOENT)
-            return problem_set(problem, IBLB_E_NO_SEGMENT, "There is no directory %s. Start the worker: iblbridge serve --segment NAME.",
-                               path);
+            return problem_set(problem, IBLB_E_NO_SEGMENT, "There is no directory %s.", path);
         return problem_set(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be read: %s.", path, strerror(errno));
     }
     if (!S_ISDIR(status.st_mode))
@@ -194,7 +201,7 @@ int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct 
         return problem_set(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be made: %s.", directory, strerror(errno));
     int code = check_directory(directory, given && *given, problem);
     if (code == IBLB_E_NO_SEGMENT)
-        return problem_set(problem, code, "There is no segment at %s. Start the worker: iblbridge serve --segment %s.", path, name);
+        return no_segment(path, problem);
     return code;
 }
 
@@ -203,7 +210,7 @@ int os_open(const char *path, os_file *file, struct problem *problem) {
     if (*file < 0) {
         int code = errno == ENOENT ? IBLB_E_NO_SEGMENT : errno == EACCES || errno == ELOOP ? IBLB_E_PERMISSION : IBLB_E_SYSTEM;
         if (code == IBLB_E_NO_SEGMENT)
-            return problem_set(problem, code, "There is no segment at %s. Start the worker: iblbridge serve --segment NAME.", path);
+            return no_segment(path, problem);
         return problem_set(problem, code, "%s cannot be opened: %s.", path, strerror(errno));
     }
     struct stat status;

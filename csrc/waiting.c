@@ -101,13 +101,15 @@ int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64
             if (response_came(handle) || (kind == FOR_EVENT && event_came(handle)))
                 return IBLB_OK;
             /* Is it gone for a moment, or is the whole segment? */
-            if (!os_same_file(handle->segment.locks, handle->segment.path))
+            if (handle_abandoned(handle, 0))
                 return problem_standard(problem, IBLB_E_STALE);
             return problem_set(problem, IBLB_E_NO_WORKER,
                                "No worker serves segment %s. Start it: iblbridge serve --segment %s; then wait again.",
                                handle->segment_name, handle->segment_name);
         }
     }
+    if (now >= until && kind == FOR_EVENT)
+        return problem_set(problem, IBLB_E_TIMEOUT, "There was no event.");
     if (now >= until)
         return problem_standard(problem, IBLB_E_TIMEOUT);
     sleep_until_change(handle, kind, until);

@@ -85,3 +85,13 @@ def test_sentences_leave_the_library_as_ascii_and_python_shows_them_as_they_are(
         for capacity in range(2, len(raw) + 3):
             cut = native.text_of(native.lib.iblb_last_error, client._handle, capacity=capacity)
             assert raw.startswith(cut) and len(cut) < capacity and not cut.endswith('\\')
+
+
+def test_a_service_that_there_is_none_of_is_told_with_those_that_there_are(serve):
+    serve('rig', {f'camera-{i}': f'udp://127.0.0.1:{9000 + i}' for i in range(100)})
+    with (
+        Client('rig') as client,
+        pytest.raises(errors.Misuse, match='no service "scope", but camera-0, camera-1, ') as told,
+    ):
+        client.send('EXPINIT', services=['scope'])
+    assert told.value.text.endswith('. Check the name, or add it and restart the worker.')

@@ -268,3 +268,28 @@ def test_half_made_segments_are_never_seen_by_clients(segment_directory):
         Client('rig', timeout=0)
     with Segment('rig') as segment:
         assert 'not a segment' in segment.replaced
+
+
+def test_nothing_is_sent_into_a_segment_that_was_removed_with_its_worker(segment_directory):
+    """send and notify said "the command waits for a worker", of which there will never be one; subscribe was fine."""
+    with program(SEGMENT, 'rig') as worker, Client('rig') as client:
+        kill(worker)
+        (segment_directory / 'rig').unlink()
+        requests = [
+            lambda: client.notify('EXPSTATUS'),
+            lambda: client.send('EXPSTATUS'),
+            lambda: client.subscribe('EXPINTERRUPT'),
+            lambda: client.call('EXPSTATUS'),
+            client.worker_state,
+        ]
+
+        def is_told(request) -> bool:
+            with pytest.raises(NoSegment, match='IBLB_E_STALE|replaced|removed') as told:
+                request()
+            return told.value.name == 'IBLB_E_STALE'
+
+        for request in requests:
+            assert is_told(request)
+        with Segment('rig'):  # a new one: the handle belongs to the old one still
+            for request in requests:
+                assert is_told(request)

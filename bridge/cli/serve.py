@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--services',
         metavar='FILE',
-        help='YAML file of "name: uri", as iblrig\'s remote_devices.yaml; settings: bridge/config.py',
+        help='YAML file of "name: uri", as iblrig\'s remote_devices.yaml; settings: README, Settings',
     )
     parser.add_argument(
         '--service',
@@ -109,7 +109,9 @@ def run(args: argparse.Namespace) -> int:
                 about = f'not served: {service.unsupported}' if service.unsupported else service.uri
                 log.info('service %s: %s%s', service.name, about, ' (optional)' if service.optional else '')
             if not services:
-                log.warning('no services are configured; add --services FILE or --service name=uri')
+                log.warning(
+                    'no services are configured: commands reach nobody; add --services FILE or --service name=uri'
+                )
             # What is loaded by now stays. To look through it takes the collector some 5 ms, in the middle of a command.
             gc.freeze()
             print(f'READY {args.segment} {worker.path}', flush=True)

@@ -99,12 +99,12 @@ extern "C" {
 #define IBLB_E_NO_SEGMENT -8010 /* open: There is no segment of this name. */
 #define IBLB_E_SEGMENT -8011 /* open, send, wait, call: The segment is damaged. */
 #define IBLB_E_VERSION -8012 /* open: The segment was made by another version of iblbridge. */
-#define IBLB_E_STALE -8013 /* open, send, wait, call: The segment was replaced by a new one, or removed. */
+#define IBLB_E_STALE -8013 /* all with a handle, open: The segment was replaced by a new one, or removed. */
 #define IBLB_E_PERMISSION -8014 /* open: The segment or its directory is not ours, or can be reached by others. */
 #define IBLB_E_NO_SLOT -8015 /* open: All client slots are taken. */
 #define IBLB_E_NAME_TAKEN -8016 /* open: Another living process is attached under this client name. */
 #define IBLB_E_QUARANTINED -8017 /* send, wait, call: The worker found nonsense in this client's rings and has stopped reading them. */
-#define IBLB_E_NO_WORKER -8018 /* wait, call: No worker serves the segment. */
+#define IBLB_E_NO_WORKER -8018 /* wait, call, next_event: No worker serves the segment. */
 #define IBLB_E_WORKER_BUSY -8019 /* worker: Another worker serves this segment, or is stopped but alive. */
 #define IBLB_E_SYSTEM -8020 /* open: The operating system refused a call. */
 #define IBLB_E_MEMORY -8021 /* open, send: There is no memory or no space left for the segment. */
@@ -118,7 +118,7 @@ extern "C" {
 #define IBLB_E_TOO_LARGE -8036 /* send, notify, wait, call: The command is larger than the ring or a datagram takes. */
 #define IBLB_E_FULL -8037 /* send, notify, call: The command ring is full of commands without an answer. */
 #define IBLB_E_TOO_MANY -8038 /* send, call: 1,024 requests of this handle are not waited for yet. */
-#define IBLB_E_TIMEOUT -8050 /* wait: The time is up and there is no response yet. */
+#define IBLB_E_TIMEOUT -8050 /* wait, next_event: The time is up and there is no response yet. */
 #define IBLB_E_REQUEST -8051 /* wait, cancel, withdraw: The request is unknown, its response was already taken, or it was cancelled. */
 #define IBLB_E_BUFFER -8052 /* wait, call, texts: The buffer is too small; the response is kept. */
 #define IBLB_E_NOT_SENT -8053 /* call: The time was up before the worker took the command; it was withdrawn and nothing was sent. */
