@@ -29,7 +29,8 @@ def constants(interface: Interface) -> str:
     for code in interface.codes:
         lines.append(f'    /** {code.source}: {code.meaning} */')
         lines.append(f'    public static final int {code.name.removeprefix("IBLB_")} = {code.number};')
-    lines += ['', '    static String nameOf(int code) {', '        switch (code) {']
+    lines += ['', '    /** The name of a code, such as IBLB_E_PARTIAL; "?" if there is none. */']
+    lines += ['    public static String nameOf(int code) {', '        switch (code) {']
     for code in interface.codes:
         lines.append(f'        case {code.name.removeprefix("IBLB_")}: return "{code.name}";')
     lines += ['        default: return "?";', '        }', '    }']
@@ -47,6 +48,6 @@ def _method(function: Function) -> str:
 
 
 TABLES = {
-    ('examples/java/IblBridge.java', 'constants'): constants,
-    ('examples/java/IblBridge.java', 'functions'): functions,
+    ('examples/java/iblbridge/IblBridge.java', 'constants'): constants,
+    ('examples/java/iblbridge/IblBridge.java', 'functions'): functions,
 }

@@ -99,7 +99,8 @@ inline std::string unescaped(const std::string &ascii) {
 
 } // namespace detail
 
-/* A JSON value that was read. What is not there, or is of another kind, reads as null, "", 0 and false; nothing is thrown for it. */
+/* A JSON value that was read: json["value"][0]["name"].text(). What is not there, or is of another kind, reads as null, "", 0 and false;
+ * nothing is thrown for it. */
 class Json {
   public:
     enum class Kind { Null, Boolean, Number, Text, Array, Object };
@@ -119,7 +120,7 @@ class Json {
     Kind kind() const {
         return kind_;
     }
-    /* Text as UTF-8; of a number its digits. */
+    /* Text as UTF-8; of a number its digits, of a truth value "true" or "false". */
     const std::string &text() const {
         return text_;
     }
@@ -142,7 +143,7 @@ class Json {
     bool truth() const {
         return kind_ == Kind::Boolean && text_ == "true";
     }
-    /* The values of an array or an object, in order. */
+    /* The values of an array or an object, in order: as a vector, for its size and for loops. */
     const std::vector<Json> &values() const {
         return values_;
     }
@@ -152,12 +153,20 @@ class Json {
     }
     /* The value of a key. */
     const Json &operator[](const std::string &key) const {
-        static const Json none;
         const auto found = std::find(keys_.begin(), keys_.end(), key);
-        return found == keys_.end() ? none : values_[static_cast<std::size_t>(found - keys_.begin())];
+        return found == keys_.end() ? none() : values_[static_cast<std::size_t>(found - keys_.begin())];
+    }
+    /* The value at a place, from 0. */
+    const Json &operator[](std::size_t place) const {
+        return place < values_.size() ? values_[place] : none();
     }
 
   private:
+    static const Json &none() {
+        static const Json empty;
+        return empty;
+    }
+
     enum { DEEPEST = 200 };
 
     [[noreturn]] static void refuse(std::size_t at) {
@@ -370,7 +379,7 @@ struct Event {
 struct WorkerState {
     bool alive;      /* a worker lives */
     int services;    /* how many are configured */
-    int services_up; /* how many of them have answered lately */
+    int services_up; /* how many of them have answered within the last 30 s; 0 on a rig that was idle */
 };
 
 /* The name of a code, "IBLB_E_PARTIAL"; "?" if there is none. */
@@ -436,7 +445,7 @@ inline std::string error_text(int code) {
     return iblb_error_text(code, text, sizeof text) == IBLB_OK ? detail::unescaped(text) : "";
 }
 
-/* The clock of all stamps, since the computer was started. */
+/* The clock of all stamps, in nanoseconds since the computer was started. */
 inline std::chrono::nanoseconds now() {
     double ns = 0;
     iblb_clock_ns(&ns);
@@ -565,7 +574,7 @@ class Client {
         return check(iblb_cancel(handle_, request)) == IBLB_OK;
     }
 
-    /* Chooses the events that `next_event` gives: a sum of IBLB_EXPINTERRUPT, IBLB_SERVICE_DOWN, ...; 0 for none. */
+    /* Chooses the events that `next_event` gives, in place of the earlier choice: IBLB_EXPINTERRUPT | IBLB_SERVICE_DOWN; 0 for none. */
     void subscribe(int events) {
         check(iblb_subscribe(handle_, events));
     }

@@ -35,6 +35,7 @@ namespace IblBridge
 
         readonly Native native = Library.Load();
         readonly BridgeHandle handle;
+        volatile bool hasWorker;
 
         /// <summary>Attaches to a segment; with no worker there it succeeds too, and <see cref="HasWorker"/> says
         /// so.</summary>
@@ -52,12 +53,12 @@ namespace IblBridge
             if (code < 0)
                 throw new BridgeException(code, Sentence(0, code));
             handle = new BridgeHandle(native, number);
-            HasWorker = code != Status.W_NO_WORKER;
+            Note(code);
         }
 
-        /// <summary>Whether a worker was there when this client attached; <see cref="State"/> tells about
-        /// now.</summary>
-        public bool HasWorker { get; private set; }
+        /// <summary>Whether a worker was there when this client attached or last sent something; <see cref="State"/>
+        /// tells about now.</summary>
+        public bool HasWorker { get { return hasWorker; } }
 
         /// <summary>What the worker is doing; takes some microseconds.</summary>
         /// <exception cref="BridgeException">E_STALE: the segment was replaced.</exception>
@@ -138,7 +139,7 @@ namespace IblBridge
         {
             byte[] names = Utf8.Bytes(services), values = Utf8.Bytes(arguments);
             int request = 0;
-            Check(Ask(h => native.Send(h, names, (int)message, values, ttlMs, out request)));
+            Note(Check(Ask(h => native.Send(h, names, (int)message, values, ttlMs, out request))));
             return request;
         }
 
@@ -147,7 +148,7 @@ namespace IblBridge
         public void Notify(Message message, string arguments = null, string services = null, int ttlMs = 0)
         {
             byte[] names = Utf8.Bytes(services), values = Utf8.Bytes(arguments);
-            Check(Ask(h => native.Notify(h, names, (int)message, values, ttlMs)));
+            Note(Check(Ask(h => native.Notify(h, names, (int)message, values, ttlMs))));
         }
 
         /// <summary>Waits for the response to a request.</summary>
@@ -266,6 +267,11 @@ namespace IblBridge
             if (code < 0)
                 throw new BridgeException(code, Sentence(handle.Number, code));
             return code;
+        }
+
+        void Note(int code)
+        {
+            hasWorker = code != Status.W_NO_WORKER;
         }
 
         string Sentence(int number, int code)
@@ -528,7 +534,7 @@ namespace IblBridge
         public bool Alive { get; private set; }
         /// <summary>How many services are configured.</summary>
         public int Services { get; private set; }
-        /// <summary>How many of them have answered lately.</summary>
+        /// <summary>How many of them have answered within the last 30 s; 0 on a rig that was idle.</summary>
         public int ServicesUp { get; private set; }
     }
 
@@ -648,14 +654,14 @@ namespace IblBridge
             string machine = IntPtr.Size == 8 ? "x64" : "x86";
             string runtime = Path.Combine("runtimes", (OnWindows ? "win-" : "linux-") + machine, "native");
             string code = typeof(Library).Assembly.Location; // "" if it was loaded from memory
-            string here = code == "" ? "" : Path.GetDirectoryName(code);
+            string here = code == "" ? null : Path.GetDirectoryName(code);
             string program = AppDomain.CurrentDomain.BaseDirectory, workflow = Environment.CurrentDirectory;
             var folders = new[] { here, program, workflow, Path.Combine(workflow, "Extensions") }
                 .Where(folder => !string.IsNullOrEmpty(folder)).ToList();
             var places = (from folder in folders
                           from more in new[] { "", machine, runtime }
                           select Path.Combine(folder, more)).ToList();
-            if (!string.IsNullOrEmpty(here)) // a package: the assembly lies in lib/<framework>
+            if (Path.GetFileName(Path.GetDirectoryName(here)) == "lib") // a package: it lies in lib/<framework>
                 places.AddRange(new[] { runtime, Path.Combine("build", "native", "bin", machine) }
                     .Select(folder => Path.Combine(here, "..", "..", folder)));
             return places.Select(folder => Path.Combine(folder, file));

@@ -32,8 +32,8 @@ namespace IblBridge
         /// <summary>A parameter is NULL, negative or out of range. See the function's description in
         /// iblbridge.h.</summary>
         public const int E_ARGUMENT = -8001;
-        /// <summary>The handle is unknown or was closed. Use the handle that iblb_open gave, before
-        /// iblb_close.</summary>
+        /// <summary>The handle is unknown or was closed. Use it between iblb_open and iblb_close; to open the same
+        /// segment under the same client name again in this process closes the first handle.</summary>
         public const int E_HANDLE = -8002;
         /// <summary>The handle was closed during the call, by another thread. Open again.</summary>
         public const int E_CLOSED = -8003;
@@ -52,7 +52,8 @@ namespace IblBridge
         /// <summary>The segment was made by another version of iblbridge. Use the library that belongs to the worker's
         /// iblbridge package.</summary>
         public const int E_VERSION = -8012;
-        /// <summary>The segment was replaced by a new one. Close and open again.</summary>
+        /// <summary>The segment was replaced by a new one, or removed. Start the worker if it does not run; close and
+        /// open again.</summary>
         public const int E_STALE = -8013;
         /// <summary>The segment or its directory is not ours, or can be reached by others. Run client and worker as the
         /// same user, or set IBLBRIDGE_DIR to a directory of your own.</summary>
@@ -66,8 +67,7 @@ namespace IblBridge
         /// <summary>The worker found nonsense in this client's rings and has stopped reading them. Look for a memory
         /// error in this program; close and open again.</summary>
         public const int E_QUARANTINED = -8017;
-        /// <summary>No worker serves the segment. Start it: iblbridge serve --segment NAME; then wait again for the
-        /// same request.</summary>
+        /// <summary>No worker serves the segment. Start it: iblbridge serve --segment NAME; then wait again.</summary>
         public const int E_NO_WORKER = -8018;
         /// <summary>Another worker serves this segment, or is stopped but alive. Stop that process first.</summary>
         public const int E_WORKER_BUSY = -8019;
@@ -105,8 +105,8 @@ namespace IblBridge
         /// <summary>The time is up and there is no response yet. Wait again for the same request; do not send it
         /// twice.</summary>
         public const int E_TIMEOUT = -8050;
-        /// <summary>The request is unknown, or its response was already taken. Use the number that send gave,
-        /// once.</summary>
+        /// <summary>The request is unknown, its response was already taken, or it was cancelled. Use the number that
+        /// send gave, once.</summary>
         public const int E_REQUEST = -8051;
         /// <summary>The buffer is too small; the response is kept. Call iblb_wait for the request again with the size
         /// in `needed`.</summary>

@@ -1,3 +1,4 @@
+import iblbridge.IblBridge;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.PrintStream;

@@ -10,6 +10,8 @@
  * - Nothing blocks the event loop: what waits is a promise, and an AbortSignal gives it up at once.
  * - What went wrong is a `BridgeError`, with code, name, message, and the response if there is one: when one service fails the data of the
  *   good ones is in there. A warning is never thrown: it is the response's `code`, or `rig.warning` tells it.
+ * - What is called wrongly is a TypeError, before anything is sent: an option that does not exist, a time-out that is no number, a
+ *   service that is no text, an argument that JSON cannot say.
  * - Responses and events are plain objects with the keys of iblbridge.h, which is the manual. Time-outs are milliseconds; stamps are
  *   nanoseconds of `clockNs()`, 0 for never, exact for 104 days of uptime.
  *
@@ -21,8 +23,8 @@
 const { existsSync } = require('node:fs');
 const path = require('node:path');
 const { setTimeout: pause } = require('node:timers/promises');
-const { promisify } = require('node:util');
-const koffi = require('koffi');
+const { inspect, promisify } = require('node:util');
+const koffi = required('koffi');
 
 /** Messages and events, by name. */
 const MESSAGES = Object.freeze({
@@ -147,18 +149,20 @@ class BridgeError extends Error {
  * Attaches to a segment. Opening the same segment under the same name again in this process closes the older one.
  *
  * @param {string} segment its name, such as rig0
- * @param {string} [client] name of this client, 1 to 63 bytes; '': pid-<pid>-<n>
+ * @param {string?} [client] name of this client, 1 to 63 bytes; '' or null: pid-<pid>-<n>
  * @param {{timeout?: number}} [options] how long to wait for a segment and a worker, ms (2000); that no worker is there is only a `warning`
  * @returns {Promise<Rig>}
  * @throws {BridgeError} if there is no segment, no free slot, ...
  */
-async function open(segment, client = '', { timeout = 2000 } = {}) {
-    const end = performance.now() + timeout;
+async function open(segment, client = '', options = {}) {
+    const { timeout = 2000 } = known(options, 'timeout');
+    const end = performance.now() + duration(timeout);
+    const names = [word(segment, 'segment'), word(client ?? '', 'client')];
     let rig;
     for (;;) {
         const last = performance.now() >= end;
         try {
-            rig ??= attached(segment, client);
+            rig ??= attached(...names);
             rig.warning = rig.workerState().alive ? CODES.IBLB_OK : CODES.IBLB_W_NO_WORKER;
             if (!rig.warning || last) return rig;
         } catch (error) {
@@ -204,16 +208,18 @@ class Rig {
      * @param {string|number} message 'EXPSTART', ...
      * @param {Array} [args] its arguments: anything JSON can say
      * @param {{services?: string[], timeout?: number, signal?: AbortSignal}} [options] which services (all); ms (12000), also the command's
-     *     time to live: if it has not begun to be sent by then it never will be; the signal cancels the request
+     *     time to live: if it has not begun to be sent by then it never will be (Infinity is fine); the signal cancels the request
      * @returns {Promise<object>} the response
      * @throws {BridgeError} if the command failed. Without a response, because time is up or no worker lives: a command that no worker has
      *     accepted is withdrawn (IBLB_E_NOT_SENT, IBLB_E_NO_WORKER); of an accepted one the answer is still to come (IBLB_E_PENDING: `wait`
      *     for `error.request`, do not repeat it)
      * @throws the signal's reason
      */
-    async call(message, args = [], { services = [], timeout = CALL_MS, signal } = {}) {
-        signal?.throwIfAborted();
-        const request = this.send(message, args, { services, ttl: Math.max(timeout, 1) });
+    async call(message, args = [], options = {}) {
+        const { services, timeout = CALL_MS, signal } = known(options, 'services', 'timeout', 'signal');
+        const ttl = Math.max(duration(timeout), 1);
+        abortable(signal)?.throwIfAborted();
+        const request = this.send(message, args, { services, ttl });
         try {
             return await this.wait(request, { timeout, signal });
         } catch (error) {
@@ -236,15 +242,15 @@ class Rig {
      *     negative: no limit
      * @returns {number} the request, for `wait` and `cancel`
      */
-    send(message, args = [], { services = [], ttl = 0 } = {}) {
+    send(message, args = [], options = {}) {
         const request = [0];
-        this.warning = this.#check(lib.iblb_send(this.#handle, list(services), number(message), json(args), int(ttl), request));
+        this.warning = this.#check(lib.iblb_send(this.#handle, ...command(message, args, options), request));
         return request[0];
     }
 
     /** The same without a response: what became of it is counted and logged by the worker. */
-    notify(message, args = [], { services = [], ttl = 0 } = {}) {
-        this.warning = this.#check(lib.iblb_notify(this.#handle, list(services), number(message), json(args), int(ttl)));
+    notify(message, args = [], options = {}) {
+        this.warning = this.#check(lib.iblb_notify(this.#handle, ...command(message, args, options)));
     }
 
     /**
@@ -257,7 +263,10 @@ class Rig {
      *     IBLB_E_NO_WORKER at once if no worker lives: a new one will answer
      * @throws the signal's reason
      */
-    async wait(request, { timeout = CALL_MS, signal } = {}) {
+    async wait(request, options = {}) {
+        const { timeout = CALL_MS, signal } = known(options, 'timeout', 'signal');
+        duration(timeout);
+        abortable(signal);
         const handle = this.#open();
         const cancel = () => lib.iblb_cancel(handle, request); // wakes the thread that sleeps for it
         if (signal?.aborted) cancel();
@@ -291,21 +300,24 @@ class Rig {
         return this.#check(lib.iblb_cancel(this.#handle, request)) === CODES.IBLB_OK;
     }
 
-    /** Chooses the events that `nextEvent` and `events` give: 'EXPINTERRUPT', 'SERVICE_DOWN', ...; none for none. */
+    /** Chooses the events that `nextEvent` and `events` give, in place of the earlier choice: 'EXPINTERRUPT', ...; none for none. */
     subscribe(...events) {
-        this.#check(lib.iblb_subscribe(this.#handle, events.reduce((mask, event) => mask | number(event), 0)));
+        this.#check(lib.iblb_subscribe(this.#handle, events.flat().reduce((mask, event) => mask | number(event), 0)));
     }
 
     /**
      * The next event; null if there was none in time.
      *
-     * @param {number} timeout ms
+     * @param {number} timeout ms; Infinity is fine
      * @param {{signal?: AbortSignal}} [options]
      * @returns {Promise<object|null>}
      * @throws {BridgeError} IBLB_E_NO_WORKER at once if no worker lives
      * @throws the signal's reason, within 200 ms
      */
-    async nextEvent(timeout, { signal } = {}) {
+    async nextEvent(timeout, options = {}) {
+        const { signal } = known(options, 'signal');
+        duration(timeout);
+        abortable(signal);
         const handle = this.#open();
         const [code, text] = await this.#until(
             timeout,
@@ -321,10 +333,10 @@ class Rig {
     }
 
     /** All events from now on: `for await (const event of rig.events())`. Ends when this is closed; throws as `nextEvent` does. */
-    async *events({ signal } = {}) {
+    async *events(options = {}) {
         while (this.#handle) {
             try {
-                const event = await this.nextEvent(CALL_MS, { signal });
+                const event = await this.nextEvent(CALL_MS, options);
                 if (event) yield event;
             } catch (error) {
                 if (error.code !== CODES.IBLB_E_CLOSED) throw error;
@@ -332,7 +344,10 @@ class Rig {
         }
     }
 
-    /** Whether a worker lives, and how many services it has: {alive, services, servicesUp}. Never blocks. */
+    /**
+     * Whether a worker lives, how many services it has, and how many of them answered within the last 30 s, which is 0 on a rig that was
+     * idle: {alive, services, servicesUp}. Never blocks.
+     */
     workerState() {
         const [alive, services, up] = [[0], [0], [0]];
         this.#check(lib.iblb_worker_state(this.#handle, alive, services, up));
@@ -443,19 +458,70 @@ function grown(look) {
     }
 }
 
+// What is handed to C is looked at here: koffi takes a number for an address where a text is expected, and JavaScript passes over the
+// rest in silence.
+
+/** What iblb_send and iblb_notify take between handle and request. */
+function command(message, args, options) {
+    const { services, ttl = 0 } = known(options, 'services', 'ttl');
+    if (typeof ttl !== 'number' || Number.isNaN(ttl)) throw new TypeError(`ttl must be a number of milliseconds, not ${shown(ttl)}.`);
+    return [list(services ?? []), number(message), json(args), int(ttl)];
+}
+
+function known(options, ...keys) {
+    const wrong = options === Object(options) ? Object.keys(options).find((key) => !keys.includes(key)) : shown(options);
+    if (wrong !== undefined) throw new TypeError(`There is no option ${wrong}. The options are an object with: ${keys.join(', ')}.`);
+    return options;
+}
+
+function duration(timeout) {
+    if (typeof timeout === 'number' && timeout >= 0) return timeout;
+    throw new TypeError(`A timeout must be a number of milliseconds, 0 or more, not ${shown(timeout)}.`);
+}
+
+function abortable(signal) {
+    if (signal == null || typeof signal?.throwIfAborted === 'function') return signal;
+    throw new TypeError(`The signal must be an AbortSignal, not ${shown(signal)}.`);
+}
+
+function word(text, what) {
+    if (typeof text !== 'string') throw new TypeError(`The ${what} must be a text, not ${shown(text)}.`);
+    if (text.includes('\0')) throw new TypeError(`The ${what} holds a NUL character, where C sees its end.`);
+    return text;
+}
+
 function number(message) {
-    if (typeof message === 'number') return message;
-    if (!Object.hasOwn(MESSAGES, message)) throw new TypeError(`There is no message or event ${message}.`);
-    return MESSAGES[message];
+    if (typeof message === 'number' && message === (message | 0)) return message;
+    if (typeof message === 'string' && Object.hasOwn(MESSAGES, message)) return MESSAGES[message];
+    throw new TypeError(`There is no message or event ${shown(message)}.`);
 }
 
 function list(services) {
-    return typeof services === 'string' ? services : services.join(',');
+    const names = typeof services === 'string' ? [services] : services;
+    if (!Array.isArray(names)) throw new TypeError('The services must be an array of names, as in { services: ["cameras"] }.');
+    if (names.some((name) => !word(name, 'name of a service').trim())) throw new TypeError('The name of a service is empty.'); // C: all
+    return names.join(',');
 }
 
 function json(args) {
     if (!Array.isArray(args)) throw new TypeError('The arguments must be an array, as in call("EXPSTART", ["2026-01-01_1_subject"]).');
-    return args.length ? JSON.stringify(args) : '';
+    return args.length ? JSON.stringify(args, sayable) : '';
+}
+
+const SAYABLE = ['Object', 'Array', 'String', 'Number', 'Boolean', 'Null'];
+
+/** Called by JSON.stringify for each value; what it would leave out or make null or {} in silence is refused, but an undefined property. */
+function sayable(key, value) {
+    const kind = Object.prototype.toString.call(value).slice(8, -1);
+    if (kind === 'Undefined' && !Array.isArray(this)) return value; // as good as not there
+    const lost = value === null && this[key] !== null; // a Date that is none
+    if (lost || !SAYABLE.includes(kind) || (kind === 'Number' && !Number.isFinite(Number(value))))
+        throw new TypeError(`JSON cannot say ${shown(this[key])}; make text, a number or a plain object of it.`);
+    return value;
+}
+
+function shown(value) {
+    return inspect(value, { depth: 0, maxStringLength: 100 });
 }
 
 /** Node's numbers may be fractions, or infinite. */
@@ -463,22 +529,29 @@ function int(ms) {
     return Math.min(Math.max(Math.round(ms), -1), 2 ** 31 - 1);
 }
 
-/** IBLBRIDGE_LIBRARY, else beside this file. */
+function required(name) {
+    try {
+        return require(name);
+    } catch (error) {
+        if (error.code !== 'MODULE_NOT_FOUND' || !error.message.includes(`'${name}'`)) throw error;
+        const told = `The package ${name} is missing. In the folder of the kit: npm install; in a program of your own: npm install ${name}`;
+        throw Object.assign(new Error(told), { code: error.code });
+    }
+}
+
+/** The library that IBLBRIDGE_LIBRARY names, and none else; without it, that beside this file. */
 function load() {
     const name = { win32: 'iblbridge.dll', darwin: 'libiblbridge.dylib' }[process.platform] ?? 'libiblbridge.so';
-    const places = [process.env.IBLBRIDGE_LIBRARY, path.join(__dirname, name)].filter(Boolean);
-    const tried = [];
-    for (const place of places) {
-        try {
-            if (!path.isAbsolute(place)) throw new Error('this is not an absolute path');
-            if (!existsSync(place)) throw new Error('there is no such file');
-            const library = koffi.load(place);
-            return Object.fromEntries(PROTOTYPES.map((text) => [text.match(/\w+(?=\()/)[0], library.func(text)]));
-        } catch (error) {
-            tried.push(`\n  ${place}: ${error.message}`);
-        }
+    const place = process.env.IBLBRIDGE_LIBRARY || path.join(__dirname, name);
+    try {
+        if (!path.isAbsolute(place)) throw new Error('this is not an absolute path');
+        if (!existsSync(place)) throw new Error('there is no such file');
+        const library = koffi.load(place);
+        return Object.fromEntries(PROTOTYPES.map((text) => [text.match(/\w+(?=\()/)[0], library.func(text)]));
+    } catch (error) {
+        const told = 'The library of iblbridge was not loaded. Set IBLBRIDGE_LIBRARY to its absolute path. Tried:';
+        throw new Error(`${told}\n  ${place}: ${error.message}`);
     }
-    throw new Error(`The library of iblbridge was not found. Set IBLBRIDGE_LIBRARY to its absolute path. Tried:${tried.join('')}`);
 }
 
 module.exports = { open, Rig, BridgeError, MESSAGES, CODES, errorText, clockNs, version };

@@ -1,13 +1,14 @@
 """What every client has to stand, whatever its language: a small program per language does it, the checks are here.
 
 A program is started with the name of a scenario and the segment, and prints a few lines (`Scenarios` says which). The
-test class of a language inherits from `Scenarios` and gives `start`.
+test class of a language inherits from `Scenarios` and gives `start` and `snippet`.
 """
 
 from __future__ import annotations
 
 import json
 import queue
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +18,11 @@ from typing import Any
 
 import pytest
 from guides import environment
-from peers import eventually
+from peers import ScriptedPeer, echo_and_reply, eventually, free_port
 from processes import kill
 
 from bridge.cli.children import Child, Rig
+from bridge.config import ServiceConfig
 from bridge.native import CODES
 
 PATIENCE = 30.0  # s, for a line of a program
@@ -110,12 +112,27 @@ def new_worker(rig: Rig) -> None:
     old.end()
 
 
+def first_snippet(place: Path, language: str) -> str:
+    """Return the first block of code in a language that the guide of a kit shows."""
+    guide = (place / 'README.md').read_text(encoding='utf-8')
+    found = re.search(rf'^```{language}\n(.*?)^```', guide, re.DOTALL | re.MULTILINE)
+    assert found
+    return found[1]
+
+
 class Scenarios:
     """The tests of one language. A program prints each line as JSON."""
+
+    MISUSE = 'IBLB_E_ARGUMENT'  # the name of the language's error for a time-out that is none
 
     @pytest.fixture
     def start(self) -> Callable[..., Program]:
         """Return a function that starts the language's program with a scenario and the segment."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def snippet(self) -> Callable[[], Program]:
+        """Return a function that starts the program that the guide shows first."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -219,3 +236,22 @@ class Scenarios:
         assert program.says() == 0  # the code of the next call
         assert program.end() == (0, '')
         assert not any(': EXPSTART ' in line for line in running.children['cameras'].output)
+
+    def test_a_time_out_that_is_none_is_refused_before_anything_is_sent(self, play, rig):
+        rig(cameras=[])
+        program = play('negative')
+        refused = program.says()  # the name of the error, for each function that waits
+        assert len(refused) >= 4 and set(refused) == {self.MISUSE}
+        assert program.says() == 0  # requests that were made meanwhile: between those of two PINGs
+        assert program.end() == (0, '')
+
+    def test_the_first_program_of_the_guide_runs_with_an_optional_service_off(self, snippet, serve):
+        # Nothing came from the lamp: what is not there must not end the program.
+        lamp = ServiceConfig('lamp', f'udp://127.0.0.1:{free_port()}', optional=True)
+        with ScriptedPeer(echo_and_reply) as cameras:
+            serve('rig0', [lamp, ServiceConfig('cameras', cameras.uri)], timeout=0.3)
+            with snippet() as program:
+                lines = [program.line(), program.line()]
+                assert program.end() == (0, '')
+        assert lines[0].startswith('lamp') and '2026' not in lines[0]
+        assert lines[1].startswith('cameras') and '2026-01-01_1_subject' in lines[1]

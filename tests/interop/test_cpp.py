@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 from guides import require
-from scenarios import Program, Scenarios
+from scenarios import Program, Scenarios, first_snippet
 from texts import REFUSED, TAKEN
 
 HERE = Path(__file__).with_name('cpp')
 STRICT = ['-Wall', '-Wextra', '-pedantic', '-Wshadow', '-Wconversion', '-Werror']
 
 
-def build(place: Path, program: str, *options: str, compiler: str = 'c++') -> Path:
+SANITIZED = ['-std=c++11', '-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-g']
+
+
+def build(place: Path, program: str, *options: str, compiler: str = 'c++', sources: Path = HERE) -> Path:
     """Compile a program of this test against the kit."""
     target = place / program
     words = [
@@ -24,7 +27,7 @@ def build(place: Path, program: str, *options: str, compiler: str = 'c++') -> Pa
         *STRICT,
         *options,
         f'-I{place}',
-        HERE / f'{program}.cpp',
+        sources / f'{program}.cpp',
         f'-L{place}',
         '-liblbridge',
     ]
@@ -42,13 +45,19 @@ def kit(kit_of):
 @pytest.fixture(scope='session')
 def program(kit):
     # The sanitizer finds what a use after close, or a buffer too short, would only sometimes show.
-    return build(kit, 'scenarios', '-std=c++11', '-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-g')
+    return build(kit, 'scenarios', *SANITIZED)
 
 
 class TestCpp(Scenarios):
     @pytest.fixture
     def start(self, program):
         return lambda *words: Program([program, *words], program.parent)
+
+    @pytest.fixture
+    def snippet(self, kit):
+        (kit / 'start.cpp').write_text(first_snippet(kit, 'cpp'))
+        start = build(kit, 'start', *SANITIZED, sources=kit)
+        return lambda: Program([start], kit)
 
 
 @pytest.mark.parametrize('standard', ['c++11', 'c++17', 'c++20'])
@@ -75,7 +84,7 @@ def test_it_may_be_included_in_several_sources_and_beside_the_c_header(kit, tmp_
 
 @pytest.fixture(scope='session')
 def read_json(kit):
-    reader = build(kit, 'json', '-std=c++11', '-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-g')
+    reader = build(kit, 'json', *SANITIZED)
 
     def read(texts):
         done = subprocess.run([reader], input=b'\n'.join(texts), capture_output=True, check=False, timeout=60, cwd=kit)
@@ -102,3 +111,8 @@ def test_its_json_reader_takes_half_a_surrogate_pair_for_an_unknown_character(re
         '"\ufffd\U00010000"',
         '"\ufffdA"',
     ]
+
+
+def test_what_is_not_there_reads_as_nothing_at_any_depth(read_json, kit):
+    done = subprocess.run([kit / 'json', 'missing'], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, '')

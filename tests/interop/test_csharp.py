@@ -18,6 +18,7 @@ import pytest
 from guides import ROOT, environment, require, run
 from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, free_port, is_command, only_echo
 from processes import WORKER, kill, program
+from scenarios import first_snippet
 
 from bridge import kit
 from bridge.config import ServiceConfig
@@ -116,14 +117,11 @@ def test_the_project_names_both_frameworks_and_the_files_of_the_client(built):
     [(echo_and_reply, 'cameras: answered\nephys: answered\n'), (only_echo, '(IBLB_E_PARTIAL, -8070)\n1 did it\n')],
 )
 def test_the_snippet_of_the_guide_runs(built, serve, service, end):
-    guide = (built / 'README.md').read_text(encoding='utf-8')
-    (snippet,) = re.findall(r'^```csharp\n(.*?)^```', guide, re.DOTALL | re.MULTILINE)
-    uses = ' '.join(f'using {name};' for name in ('System', 'System.Linq', 'IblBridge'))
-    (built / 'Snippet.cs').write_text(f'{uses} static class Snippet {{ static void Main() {{\n{snippet}}} }}')
-    assert run('mcs Snippet.cs BridgeClient.cs Native.cs', built).returncode == 0
+    (built / 'Start.cs').write_text(first_snippet(built, 'csharp'))
+    assert run('mcs Start.cs BridgeClient.cs Native.cs', built).returncode == 0
     with ScriptedPeer(echo_and_reply) as cameras, ScriptedPeer(service) as ephys:
         serve(SEGMENT, {'cameras': cameras.uri, 'ephys': ephys.uri}, timeout=0.3)
-        assert run('mono Snippet.exe', built).stdout.endswith(end)
+        assert run('mono Start.exe', built).stdout.endswith(end)
 
 
 # -- errors and warnings
@@ -136,6 +134,11 @@ def test_an_error_carries_code_name_sentence_and_response(check, serve):
     with StockServer() as cameras, StockServer({EXPSTART: refuses}) as ephys:
         serve(SEGMENT, {'cameras': cameras.uri, 'ephys:ä→😀': ephys.uri})
         check('ErrorsCarryAll')
+
+
+def test_a_time_out_that_is_none_is_refused_before_anything_is_sent(check, serve):
+    serve(SEGMENT, {})
+    check('ATimeOutThatIsNoneIsRefused')
 
 
 def test_a_warning_is_read_and_not_thrown(check, serve):
@@ -343,6 +346,21 @@ def test_the_library_is_found_beside_the_code_in_a_package_and_beside_a_workflow
     shutil.copy(LIBRARY, tmp_path / place / 'libiblbridge.so')
     said, errors = load(lonely, tmp_path / 'wörkflow')
     assert said.startswith('Some services did') and not errors
+
+
+def test_a_program_that_is_no_package_is_not_given_what_lies_two_folders_above_it(lonely, tmp_path):
+    program = tmp_path / 'home' / 'bin' / 'Checks.exe'  # in /tmp/rig/bin it would be a folder that all can write to
+    program.parent.mkdir(parents=True)
+    lonely.rename(program)
+    for folder in ('runtimes/linux-x64/native', 'build/native/bin/x64'):
+        place = tmp_path / (folder if kit.BITS == 64 else folder.replace('x64', 'x86'))
+        place.mkdir(parents=True)
+        shutil.copy(LIBRARY, place / 'libiblbridge.so')
+    workflow = tmp_path / 'wörkflow'
+    workflow.mkdir()
+    _, errors = load(program, workflow)
+    assert 'DllNotFoundException' in errors
+    assert all(f'\n  {tmp_path / folder}' not in errors for folder in ('runtimes', 'build'))
 
 
 def test_the_variable_alone_decides_and_what_is_wrong_with_it_is_told(lonely, tmp_path):

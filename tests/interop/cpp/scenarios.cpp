@@ -32,8 +32,7 @@ static std::string text(long long number) {
 }
 
 static std::string first_value(const iblbridge::Service &service) {
-    const std::vector<iblbridge::Json> &values = service.data["value"].values();
-    return values.empty() ? "" : values[0].text();
+    return service.data["value"][0].text();
 }
 
 static Error failure(const std::function<void()> &command) {
@@ -152,6 +151,20 @@ static void late(const std::string &segment) {
     }
 }
 
+static void negative(const std::string &segment) {
+    const milliseconds none(-1);
+    Client rig(segment, "negative");
+    iblbridge::Event event;
+    std::string names;
+    const std::function<void()> waits[] = {[&] { rig.call(IBLB_EXPSTART, "", "", none); }, [&] { rig.wait(1, none); },
+                                           [&] { rig.next_event(event, none); }, [&] { Client(segment, "other", none); }};
+    const int before = rig.send(IBLB_PING);
+    for (const std::function<void()> &wait : waits)
+        names += (names.empty() ? "" : ",") + quote(failure(wait).name());
+    say("[" + names + "]");
+    say(text(rig.send(IBLB_PING) - before - 1));
+}
+
 static void close(const std::string &segment) {
     Client rig(segment, "close");
     const int request = rig.send(IBLB_EXPINIT);
@@ -212,7 +225,7 @@ static void alone(const std::string &segment) {
 int main(int, char **words) {
     const std::map<std::string, void (*)(const std::string &)> scenarios = {
         {"codes", codes}, {"errors", errors}, {"surface", surface}, {"large", large}, {"many", many}, {"cancel", cancel},
-        {"close", close}, {"slots", slots},   {"death", death},     {"alone", alone}, {"late", late}};
+        {"close", close}, {"slots", slots},   {"death", death},     {"alone", alone}, {"late", late}, {"negative", negative}};
     scenarios.at(words[1])(words[2]);
     return 0;
 }

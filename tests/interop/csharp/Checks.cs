@@ -103,12 +103,26 @@ static class Checks
             Same(Status.E_JSON, Throws<BridgeException>(() => client.Notify(Message.EXPINIT, "[1")).Code);
             Same(Status.E_MESSAGE, Throws<BridgeException>(() => client.Subscribe(Message.PING)).Code);
             Same(Status.E_REQUEST, Throws<BridgeException>(() => client.Wait(12345, 0)).Code);
-            Same(Status.E_ARGUMENT, Throws<BridgeException>(() => client.NextEvent(-1)).Code);
-            Throws<ArgumentOutOfRangeException>(() => client.Call(Message.PING, timeoutMs: -1));
-            Throws<ArgumentOutOfRangeException>(() => client.CallAsync(Message.PING, timeoutMs: -1));
             Throws<ArgumentException>(() => client.Call(Message.EXPINIT, "[\"a\0b\"]")); // C would see its end there
             Throws<ArgumentException>(() => BridgeClient.ErrorText(1));
             Same(true, BridgeClient.ErrorText(Status.E_PARTIAL).StartsWith("Some services"));
+        }
+    }
+
+    static void ATimeOutThatIsNoneIsRefused()
+    {
+        using (var client = Open())
+        {
+            int before = client.Send(Message.PING);
+            Throws<ArgumentOutOfRangeException>(() => client.Call(Message.EXPSTART, timeoutMs: -1));
+            Throws<ArgumentOutOfRangeException>(() => client.CallAsync(Message.EXPSTART, timeoutMs: -1));
+            foreach (Action wait in new Action[]
+            {
+                () => client.Wait(1, -1), () => client.WaitAsync(1, -1).Wait(), () => client.NextEvent(-1),
+                () => client.NextEventAsync(-1).Wait(), () => new BridgeClient("rig0", "other", -1)
+            })
+                Same(Status.E_ARGUMENT, Throws<BridgeException>(wait).Code);
+            Same(before + 1, client.Send(Message.PING)); // no request was made meanwhile
         }
     }
 
@@ -366,7 +380,9 @@ static class Checks
             Same(Status.E_NO_WORKER, error.Code);
             Same(0, error.Request);
             Same(false, client.State.Alive);
+            Same(true, client.HasWorker); // there was one when the last command was sent
             Same(Status.E_NO_WORKER, Throws<BridgeException>(() => client.Call(Message.PING)).Code);
+            Same(false, client.HasWorker);
             error = Throws<BridgeException>(() => client.CallAsync(Message.PING).Wait());
             Same(Status.E_NO_WORKER, error.Code);
             Same(0, error.Request);
@@ -377,6 +393,7 @@ static class Checks
             Same(Status.E_OUTCOME_UNKNOWN, error.Code);
             Same(request, error.Response.Request);
             client.Notify(Message.EXPEND); // what was withdrawn would come before it
+            Same(true, client.HasWorker);
             Say("done");
         }
     }

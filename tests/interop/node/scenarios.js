@@ -181,12 +181,50 @@ const scenarios = {
         say(opened);
     },
 
+    async negative(segment) {
+        const rig = await open(segment, 'negative');
+        const names = [];
+        const before = rig.send('PING');
+        for (const timeout of [-1, NaN, '5s', null]) {
+            names.push(await failure(rig.call('EXPSTART', [], { timeout })), await failure(rig.wait(1, { timeout })));
+            names.push(await failure(rig.nextEvent(timeout)), await failure(open(segment, 'other', { timeout })));
+            if (timeout !== -1) names.push(await failure(() => rig.send('EXPSTART', [], { ttl: timeout }))); // -1: no limit
+        }
+        say([...names, await failure(rig.nextEvent())].map(({ name }) => name));
+        say(rig.send('PING') - before - 1);
+        rig.close();
+    },
+
+    /** What is wrong in a way that C, or JSON, would not tell. */
     async misuse(segment) {
-        const rig = await open(segment, 'misuse');
-        const errors = [rig.call('EXPSTARTED'), rig.call('toString'), rig.call('EXPSTART', '2026-01-01_1_subject')];
-        say((await Promise.all(errors.map(failure))).map(({ message }) => message.split(/[,.]/)[0]));
+        const rig = await open(segment, null);
+        const [start, signal] = [(...more) => () => rig.call('EXPSTART', ...more), AbortSignal.abort()];
+        const refused = async (...calls) => say((await Promise.all(calls.map(failure))).map(({ name }) => name));
+        const before = rig.send('PING');
+        await refused(
+            start([], { service: ['cameras'] }), start([], { ttl: 5 }), start([], ['cameras']), start([], 'cameras'), start([], null),
+            () => rig.send('EXPSTART', [], { timeout: 5 }), () => rig.notify('EXPSTART', [], { signal }), () => rig.wait(1, 5000),
+            () => rig.nextEvent(0, { timeout: 5 }), () => open(segment, 'other', 2000), () => open(segment, { client: 'other' }),
+            () => rig.events({ timeout: 5 }).next(), start([], { signal: 5 }), start([], { signal: {} }),
+        );
+        await refused(
+            () => open(segment, 5), () => open(5), () => open(), () => open(null), () => open('rig0\0', 'other'),
+            start([], { services: [5] }), start([], { services: 5 }), start([], { services: [''] }), start([], { services: ' ' }),
+            start([], { services: [undefined] }), start([], { services: ['cameras\0'] }), start('2026-01-01_1_subject'), start(5), start(null),
+            () => rig.call('EXPSTARTED'), () => rig.call('toString'), () => rig.call(2.5), () => rig.call(2 ** 32 + 2), () => rig.call(),
+            () => rig.subscribe('EXPINTERRUPT', 'SERVICE_GONE'), () => rig.wait('1'), () => rig.cancel(), () => rig.withdraw({}),
+        );
+        const endless = [];
+        endless.push(endless);
+        const lost = [undefined, Symbol('x'), () => 1, NaN, -Infinity, 1n, new Date(NaN), new Map([[1, 2]]), Promise.resolve(1), new Float64Array(1)];
+        await refused(...[...lost, ...lost.map((value) => [value]), ...lost.slice(1).map((note) => ({ note })), endless].map((x) => start([x])));
+        say(rig.send('PING') - before - 1);
         await sayError(rig.call('EXPSTART', ['x'.repeat(3 << 20)])); // more than koffi keeps ready for texts
         await sayError(rig.call('EXPSTART', [{ half: '\ud800' }], { timeout: Infinity }));
+        rig.subscribe(['EXPINTERRUPT', 'SERVICE_DOWN']);
+        const plain = [{ date: new Date(0), none: undefined, list: [1.5, true, null, Object.create(null)], name: new String('x') }];
+        const { services } = await rig.call('EXPINIT', plain, { services: 'cameras', signal: null, timeout: undefined });
+        say(services[0].state);
         rig.close();
     },
 };

@@ -1,3 +1,5 @@
+package iblbridge;
+
 import com.sun.jna.Library;
 import com.sun.jna.Memory;
 import com.sun.jna.Native;
@@ -9,6 +11,7 @@ import java.lang.reflect.Array;
 import java.net.URISyntaxException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.Collections;
 import java.util.LinkedHashMap;
@@ -20,7 +23,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * Starts, stops and questions the remote services of a rig. Java 8 or newer, with JNA; this file is all.
+ * Starts, stops and questions the remote services of a rig. Java 8 or newer, with JNA; this file and the library are all.
  *
  * <pre>{@code
  * try (IblBridge rig = new IblBridge("rig0", "stimulus")) {
@@ -75,7 +78,7 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_SEGMENT = -8011;
     /** open: The segment was made by another version of iblbridge. */
     public static final int E_VERSION = -8012;
-    /** open, send, wait, call: The segment was replaced by a new one. */
+    /** all with a handle, open: The segment was replaced by a new one, or removed. */
     public static final int E_STALE = -8013;
     /** open: The segment or its directory is not ours, or can be reached by others. */
     public static final int E_PERMISSION = -8014;
@@ -85,7 +88,7 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_NAME_TAKEN = -8016;
     /** send, wait, call: The worker found nonsense in this client's rings and has stopped reading them. */
     public static final int E_QUARANTINED = -8017;
-    /** wait, call: No worker serves the segment. */
+    /** wait, call, next_event: No worker serves the segment. */
     public static final int E_NO_WORKER = -8018;
     /** worker: Another worker serves this segment, or is stopped but alive. */
     public static final int E_WORKER_BUSY = -8019;
@@ -113,9 +116,9 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_FULL = -8037;
     /** send, call: 1,024 requests of this handle are not waited for yet. */
     public static final int E_TOO_MANY = -8038;
-    /** wait: The time is up and there is no response yet. */
+    /** wait, next_event: The time is up and there is no response yet. */
     public static final int E_TIMEOUT = -8050;
-    /** wait, cancel, withdraw: The request is unknown, or its response was already taken. */
+    /** wait, cancel, withdraw: The request is unknown, its response was already taken, or it was cancelled. */
     public static final int E_REQUEST = -8051;
     /** wait, call, texts: The buffer is too small; the response is kept. */
     public static final int E_BUFFER = -8052;
@@ -146,7 +149,8 @@ public final class IblBridge implements AutoCloseable {
     /** wait, call: The response was too large for its ring; data was left out, states are complete. */
     public static final int W_SHORTENED = 5004;
 
-    static String nameOf(int code) {
+    /** The name of a code, such as IBLB_E_PARTIAL; "?" if there is none. */
+    public static String nameOf(int code) {
         switch (code) {
         case OK: return "IBLB_OK";
         case E_ARGUMENT: return "IBLB_E_ARGUMENT";
@@ -231,7 +235,7 @@ public final class IblBridge implements AutoCloseable {
      */
     public IblBridge(String segment, String client, int timeoutMs) {
         IntByReference number = new IntByReference();
-        int code = C.iblb_open(utf8(segment), utf8(client), timeoutMs, number);
+        int code = C.iblb_open(utf8(segment), utf8(client), checked(timeoutMs), number);
         if (code < 0)
             throw new BridgeException(code, sentence(0), 0, null);
         handle = new AtomicInteger(number.getValue());
@@ -270,7 +274,7 @@ public final class IblBridge implements AutoCloseable {
      */
     public Response call(int message, String arguments, String services, int timeoutMs) throws InterruptedException {
         IntByReference request = new IntByReference();
-        publish(message, arguments, services, Math.max(timeoutMs, 1), request);
+        publish(message, arguments, services, Math.max(checked(timeoutMs), 1), request);
         return finish(request.getValue(), timeoutMs);
     }
 
@@ -280,7 +284,8 @@ public final class IblBridge implements AutoCloseable {
     }
 
     /**
-     * The same without blocking: a daemon thread waits. Cancelling the future cancels the request.
+     * The same without blocking: the command is sent before this returns, and a daemon thread waits. Cancelling the future cancels the
+     * request. A program whose {@code main} ends does not wait for it: join the future if its answer matters.
      *
      * @return completes with the response, or exceptionally with what {@link #call(int, String, String, int)} throws
      */
@@ -296,7 +301,7 @@ public final class IblBridge implements AutoCloseable {
             }
         };
         try {
-            publish(message, arguments, services, Math.max(timeoutMs, 1), request);
+            publish(message, arguments, services, Math.max(checked(timeoutMs), 1), request);
             WAITERS.execute(() -> {
                 try {
                     future.complete(finish(request.getValue(), timeoutMs));
@@ -341,10 +346,10 @@ public final class IblBridge implements AutoCloseable {
      */
     public Response await(int request, int timeoutMs) throws InterruptedException {
         IntByReference needed = new IntByReference();
+        long end = end(checked(timeoutMs));
         int number = open();
-        long end = end(timeoutMs);
         for (;;) {
-            int code = C.iblb_wait(number, request, slice(timeoutMs, end), null, 0, needed);
+            int code = C.iblb_wait(number, request, slice(end), null, 0, needed);
             while (code == E_BUFFER) { /* it is there, and this is how large it is */
                 Memory json = new Memory(needed.getValue());
                 code = C.iblb_wait(number, request, 0, json, (int) json.size(), needed);
@@ -366,7 +371,7 @@ public final class IblBridge implements AutoCloseable {
         return check(C.iblb_cancel(handle.get(), request)) == OK;
     }
 
-    /** Chooses the events that {@link #nextEvent(int)} gives: a sum of EXPINTERRUPT, SERVICE_DOWN, ...; 0 for none. */
+    /** Chooses the events that {@link #nextEvent(int)} gives, in place of the earlier choice: EXPINTERRUPT | SERVICE_DOWN; 0 for none. */
     public void subscribe(int events) {
         check(C.iblb_subscribe(handle.get(), events));
     }
@@ -379,10 +384,10 @@ public final class IblBridge implements AutoCloseable {
     public Event nextEvent(int timeoutMs) throws InterruptedException {
         IntByReference message = new IntByReference();
         IntByReference needed = new IntByReference();
+        long end = end(checked(timeoutMs));
         int number = open();
-        long end = end(timeoutMs);
         for (;;) {
-            int code = C.iblb_next_event(number, slice(timeoutMs, end), message, null, 0, needed);
+            int code = C.iblb_next_event(number, slice(end), message, null, 0, needed);
             while (code == E_BUFFER) {
                 Memory json = new Memory(needed.getValue());
                 code = C.iblb_next_event(number, 0, message, json, (int) json.size(), needed);
@@ -436,7 +441,8 @@ public final class IblBridge implements AutoCloseable {
     /**
      * The arguments of a message as JSON.
      *
-     * @param values String, Number, Boolean, null, Map with String keys, Collection or array, nested at will
+     * @param values String, finite Number, Boolean, null, Map with String keys, Collection or array, nested at will
+     * @throws IllegalArgumentException for anything else, such as a Date, an enum or NaN: say as text or number what you mean
      */
     public static String arguments(Object... values) {
         return Json.write(values);
@@ -444,6 +450,8 @@ public final class IblBridge implements AutoCloseable {
 
     /* As C takes it. Not left to JNA, whose encoding is a setting of the whole program. */
     private static byte[] utf8(String text) {
+        if (text != null && text.indexOf('\0') >= 0)
+            throw new IllegalArgumentException("The text holds a NUL character, where C sees its end.");
         return text == null ? null : (text + '\0').getBytes(StandardCharsets.UTF_8);
     }
 
@@ -477,16 +485,23 @@ public final class IblBridge implements AutoCloseable {
         warning = check(C.iblb_send(handle.get(), utf8(services), message, utf8(arguments), ttlMs, request));
     }
 
+    /* Looked at before anything is sent: what throws this has started no camera. */
+    private static int checked(int timeoutMs) {
+        if (timeoutMs < 0)
+            throw new BridgeException(E_ARGUMENT, "timeoutMs is negative: " + timeoutMs + ".", 0, null);
+        return timeoutMs;
+    }
+
     private static long end(int timeoutMs) {
         return System.nanoTime() + timeoutMs * 1000000L;
     }
 
-    /* How long to wait in the C library until the thread's interrupt is looked at again. A negative time-out is its to refuse. */
-    private static int slice(int timeoutMs, long end) throws InterruptedException {
+    /* How long to wait in the C library until the thread's interrupt is looked at again. */
+    private static int slice(long end) throws InterruptedException {
         if (Thread.interrupted())
             throw new InterruptedException();
         long left = (end - System.nanoTime() + 999999) / 1000000;
-        return timeoutMs < 0 ? timeoutMs : (int) Math.min(Math.max(left, 0), SLICE_MS);
+        return (int) Math.min(Math.max(left, 0), SLICE_MS);
     }
 
     /* The second half of a call. What can be taken back is taken back if there is no answer, as iblb_call does. */
@@ -519,32 +534,37 @@ public final class IblBridge implements AutoCloseable {
         throw new BridgeException(code, response.error.isEmpty() ? errorText(code) : response.error, 0, response);
     }
 
-    /* IBLBRIDGE_LIBRARY, else beside this class. */
+    /* The library that IBLBRIDGE_LIBRARY names, and none else; without it, that beside the classes. */
     private static C load() {
-        List<String> places = new ArrayList<>();
         String named = System.getenv("IBLBRIDGE_LIBRARY");
-        if (named != null && !named.isEmpty())
-            places.add(named);
-        try {
-            File beside = new File(IblBridge.class.getProtectionDomain().getCodeSource().getLocation().toURI());
-            File folder = beside.isDirectory() ? beside : beside.getParentFile();
-            places.add(new File(folder, System.mapLibraryName("iblbridge")).getAbsolutePath());
-        } catch (URISyntaxException | RuntimeException unknown) { /* loaded from elsewhere than a file */
-            places.add(new File(System.mapLibraryName("iblbridge")).getAbsolutePath());
-        }
+        List<File> places = named == null || named.isEmpty() ? beside() : Collections.singletonList(new File(named));
         StringBuilder tried = new StringBuilder();
-        for (String place : places) {
+        for (File place : places) {
             try {
-                if (!new File(place).isAbsolute()) /* JNA would search */
+                if (!place.isAbsolute()) /* JNA would search */
                     throw new UnsatisfiedLinkError("this is not an absolute path");
-                if (!new File(place).isFile())
+                if (!place.isFile())
                     throw new UnsatisfiedLinkError("there is no such file");
-                return Native.load(place, C.class);
+                C library = Native.load(place.getPath(), C.class);
+                library.iblb_version(); /* JNA looks for a function when it is called first: is it ours? */
+                return library;
             } catch (UnsatisfiedLinkError error) {
                 tried.append("\n  ").append(place).append(": ").append(error.getMessage());
             }
         }
-        throw new UnsatisfiedLinkError("The library of iblbridge was not found. Set IBLBRIDGE_LIBRARY to its absolute path. Tried:" + tried);
+        throw new UnsatisfiedLinkError("The library of iblbridge was not loaded. Set IBLBRIDGE_LIBRARY to its absolute path. Tried:" + tried);
+    }
+
+    /* In the folder that the package's folder, or the jar, lies in; and in the package's folder. */
+    private static List<File> beside() {
+        File folder = new File("").getAbsoluteFile();
+        try {
+            File classes = new File(IblBridge.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+            folder = classes.isDirectory() ? classes : classes.getParentFile();
+        } catch (URISyntaxException | RuntimeException unknown) { /* loaded from elsewhere than a file */
+        }
+        String file = System.mapLibraryName("iblbridge");
+        return Arrays.asList(new File(folder, file), new File(new File(folder, "iblbridge"), file));
     }
 
     /** A negative status. Its message is the sentence with the code behind it. */
@@ -690,7 +710,7 @@ public final class IblBridge implements AutoCloseable {
         public final boolean alive;
         /** How many services are configured. */
         public final int services;
-        /** How many of them have answered lately. */
+        /** How many of them have answered within the last 30 s; 0 on a rig that was idle. */
         public final int servicesUp;
 
         WorkerState(boolean alive, int services, int servicesUp) {
@@ -705,11 +725,12 @@ public final class IblBridge implements AutoCloseable {
     }
 
     /**
-     * JSON as Java's own data, for the JDK has no reader: Map (in order), List, String, Long, Double, Boolean, null. Takes valid JSON and
-     * refuses everything else.
+     * JSON as Java's own data, for the JDK has no reader: Map (in order), List, String, Long, Double, Boolean, null. Takes valid JSON, or
+     * what JSON can say, and refuses everything else.
      */
     static final class Json {
         private static final int DEEPEST = 200;
+        private static final String NUMBER = "-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?";
         private final String text;
         private int at;
 
@@ -830,7 +851,7 @@ public final class IblBridge implements AutoCloseable {
                 return null;
             if (word.equals("true") || word.equals("false"))
                 return word.equals("true");
-            if (!word.matches("-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?")) {
+            if (!word.matches(NUMBER)) {
                 at = from;
                 throw refused();
             }
@@ -852,35 +873,49 @@ public final class IblBridge implements AutoCloseable {
 
         static String write(Object value) {
             StringBuilder to = new StringBuilder();
-            write(value, to);
+            write(value, to, 0);
             return to.toString();
         }
 
-        private static void write(Object value, StringBuilder to) {
-            if (value instanceof Map) {
-                String before = "{";
-                for (Map.Entry<?, ?> entry : ((Map<?, ?>) value).entrySet()) {
-                    to.append(before);
-                    quote(entry.getKey().toString(), to);
-                    to.append(':');
-                    write(entry.getValue(), to);
-                    before = ",";
-                }
-                to.append(before.equals("{") ? "{}" : "}");
-            } else if (value instanceof Collection) {
-                write(((Collection<?>) value).toArray(), to);
-            } else if (value != null && value.getClass().isArray()) {
-                to.append('[');
-                for (int i = 0; i < Array.getLength(value); i++) {
-                    to.append(i > 0 ? "," : "");
-                    write(Array.get(value, i), to);
-                }
-                to.append(']');
-            } else if (value == null || value instanceof Number || value instanceof Boolean) {
-                to.append(value);
-            } else {
+        private static void write(Object value, StringBuilder to, int depth) {
+            if (depth > DEEPEST)
+                throw new IllegalArgumentException("The argument is nested more than " + DEEPEST + " deep.");
+            if (value instanceof Map)
+                writeMap((Map<?, ?>) value, to, depth);
+            else if (value instanceof Collection)
+                writeList(((Collection<?>) value).toArray(), to, depth);
+            else if (value != null && value.getClass().isArray())
+                writeList(value, to, depth);
+            else if (value instanceof CharSequence || value instanceof Character)
                 quote(value.toString(), to);
+            else if (value == null || value instanceof Boolean || value instanceof Number && value.toString().matches(NUMBER))
+                to.append(value);
+            else
+                throw new IllegalArgumentException("JSON cannot say the " + value.getClass().getName() + " " + value
+                    + "; make text, a number or a Map of it.");
+        }
+
+        private static void writeMap(Map<?, ?> map, StringBuilder to, int depth) {
+            String before = "{";
+            for (Map.Entry<?, ?> entry : map.entrySet()) {
+                if (!(entry.getKey() instanceof CharSequence))
+                    throw new IllegalArgumentException("A key of a Map is no text: " + entry.getKey());
+                to.append(before);
+                quote(entry.getKey().toString(), to);
+                to.append(':');
+                write(entry.getValue(), to, depth + 1);
+                before = ",";
             }
+            to.append(before.equals("{") ? "{}" : "}");
+        }
+
+        private static void writeList(Object array, StringBuilder to, int depth) {
+            to.append('[');
+            for (int i = 0; i < Array.getLength(array); i++) {
+                to.append(i > 0 ? "," : "");
+                write(Array.get(array, i), to, depth + 1);
+            }
+            to.append(']');
         }
 
         /* ASCII, so that half a surrogate pair is not lost on the way. */

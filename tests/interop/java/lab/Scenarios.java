@@ -1,8 +1,13 @@
+package lab; /* as a program of some size has one */
+
+import iblbridge.IblBridge;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.PrintStream;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
+import java.util.Date;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -11,6 +16,7 @@ import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /** What scenarios.py asks of every client, with the Java one. */
@@ -34,6 +40,14 @@ public class Scenarios {
             return error;
         }
         throw new AssertionError("there was no error");
+    }
+
+    static Object answer(CompletableFuture<?> future) throws Exception {
+        try {
+            return future.get();
+        } catch (ExecutionException failed) {
+            throw (Exception) failed.getCause();
+        }
     }
 
     static Object first(IblBridge.Service service) {
@@ -156,6 +170,35 @@ public class Scenarios {
         }
     }
 
+    static void negative(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, "negative")) {
+            List<String> names = new ArrayList<>();
+            int before = rig.send(IblBridge.PING, null);
+            for (Callable<?> wait : Arrays.<Callable<?>>asList(
+                    () -> rig.call(IblBridge.EXPSTART, null, null, -1), () -> answer(rig.callAsync(IblBridge.EXPSTART, null, null, -1)),
+                    () -> rig.await(1, -1), () -> rig.nextEvent(-1), () -> new IblBridge(segment, "other", -1)))
+                names.add(failure(wait).name);
+            say(names);
+            say(rig.send(IblBridge.PING, null) - before - 1);
+        }
+    }
+
+    static void unsayable(String segment) {
+        List<Object> endless = new ArrayList<>(), refused = new ArrayList<>();
+        endless.add(endless);
+        for (Object value : new Object[] {new Object(), new Date(), TimeUnit.DAYS, Double.NaN, Float.NEGATIVE_INFINITY, endless,
+                Collections.singletonMap(1, 2), Collections.singletonMap(null, 2), new Object[] {1, new Date()}}) {
+            try {
+                refused.add(IblBridge.arguments("fine", value));
+            } catch (IllegalArgumentException right) {
+                refused.add(true);
+            }
+        }
+        say(refused);
+        say("text", 'c', new StringBuilder("b"), 1, 2L, 1.5e300, (byte) 3, new java.math.BigDecimal("1E+3"), true, null, new int[] {1},
+            Collections.singletonMap("key", Arrays.asList(1, "x")));
+    }
+
     /* An interrupt ends each kind of wait; a call takes its request with it. */
     static void interrupt(String segment) throws Exception {
         try (IblBridge rig = new IblBridge(segment, "interrupt")) {
@@ -239,13 +282,8 @@ public class Scenarios {
     static void alone(String segment) throws Exception {
         try (IblBridge rig = new IblBridge(segment, "alone", 100)) {
             say(rig.warning(), rig.workerState().alive);
-            IblBridge.BridgeException error = failure(() -> {
-                try {
-                    return rig.callAsync(IblBridge.EXPSTART, IblBridge.arguments("2026-01-01_1_subject"), null, MINUTE).get();
-                } catch (ExecutionException failed) {
-                    throw (Exception) failed.getCause();
-                }
-            });
+            String arguments = IblBridge.arguments("2026-01-01_1_subject");
+            IblBridge.BridgeException error = failure(() -> answer(rig.callAsync(IblBridge.EXPSTART, arguments, null, MINUTE)));
             say(error.code, error.request);
             while (!rig.workerState().alive)
                 Thread.sleep(5);
