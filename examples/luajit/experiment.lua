@@ -42,7 +42,7 @@ local function report(name, fine, result)
         say('%s: done', name)
         show(result)
     elseif type(result) ~= 'table' then
-        error(result, 0) -- none of the bridge's
+        error(result, 0) -- none of the bridge's: Ctrl-C
     else
         say('%s: failed (%d): %s', name, result.code, result.message)
         if result.response then show(result.response) end
@@ -97,6 +97,10 @@ if not opened or status ~= 0 then -- an error, or the warning that no worker is 
     io.stderr:write(('%s (%d)\n'):format(sentence, code))
     os.exit(1)
 end
-local fine = experiment(rig)
+local ended, result = pcall(experiment, rig)
+if not ended then -- by Ctrl-C, and a camera may run
+    io.stderr:write(tostring(result), '\n')
+    tell(rig, 'EXPINTERRUPT')
+end
 rig:close()
-os.exit(fine and 0 or 1)
+os.exit(ended and result and 0 or 1)

@@ -14,10 +14,16 @@
 -- - `arguments` of a message: none (nil); a list, the positional arguments; or anything else, the single argument. A
 --   table with keys is a JSON object, also the empty one; bridge.array {} is the empty list, bridge.null is null.
 --   Text is UTF-8.
--- - `options`: { services = 'cameras,ephys' or a list of names (all if left out), timeout_ms or ttl_ms }.
+-- - `options` come after the arguments (nil for none): { services = 'cameras,ephys' or a list of names (all if left
+--   out), timeout_ms or ttl_ms }. Other names are errors.
 -- - An error is a table: `code`, `name` ('E_PARTIAL', as in bridge.codes), `message` (the sentence; also its
 --   tostring), `response` if there is one (what the good services said is not lost), `request` if that is still open:
 --   wait for it again or cancel it, but do not repeat the command, for it may have started a camera.
+-- - Ctrl-C is an error of Lua, a text; look at the type of what pcall gives before you read its fields. No call into
+--   the library takes longer than 200 ms (bridge.open: its time), so that it works in all waits.
+-- - The rig keeps `last_request`, the number of the latest command (nil if it was withdrawn, or wanted no response),
+--   and `last_response`, the latest response, also of a command that failed (nil if it has none): after Ctrl-C the
+--   request is open.
 -- - Warnings are no errors but a positive status: `status` where it is returned, response.code.
 
 local bit = require 'bit'
@@ -74,24 +80,49 @@ local SLICE_MS = 200 -- the longest wait inside of the library
 local names = {}
 for name, code in pairs(bridge.codes) do names[code] = name end
 
--- The library: IBLBRIDGE_LIBRARY, else beside this file.
+-- The library: what IBLBRIDGE_LIBRARY names, if it is set, else the one beside this file.
 
 local function load_library()
+    local file = ffi.os == 'Windows' and 'iblbridge.dll' or 'libiblbridge.so'
     local folder = debug.getinfo(1, 'S').source:match('^@(.*[/\\])') or './'
     local given = os.getenv('IBLBRIDGE_LIBRARY') or ''
-    local beside = folder .. (ffi.os == 'Windows' and 'iblbridge.dll' or 'libiblbridge.so')
-    for _, place in ipairs({ given, beside }) do
-        local file = io.open(place, 'rb')
-        if file then
-            file:close()
-            return ffi.load(place)
-        end
+    local place = given ~= '' and given or folder .. file
+    local opened, problem = io.open(place, 'rb')
+    if opened then
+        problem = select(2, opened:read(1)) -- a folder can be opened, but not read
+        opened:close()
     end
-    error(('The library of iblbridge is not there. Tried IBLBRIDGE_LIBRARY (%s) and %s.'):format(
-        given ~= '' and given or 'not set', beside), 0)
+    if not problem then
+        local fine, library = pcall(ffi.load, place)
+        if fine then return library end
+        problem = library
+    end
+    problem = problem:find(place, 1, true) and problem or place .. ': ' .. problem
+    local advice = 'Copy %s there, or set IBLBRIDGE_LIBRARY (not set) to its absolute path.'
+    if given ~= '' then
+        advice = 'IBLBRIDGE_LIBRARY names it: set that to the absolute path of %s, or copy the file to %s and unset it.'
+    end
+    error(('The library of iblbridge cannot be loaded: %s. ' .. advice):format(problem, file, folder), 0)
 end
 
 local C = load_library()
+
+-- Errors. All are made by `raise`; `check` is the only place where a status becomes one.
+
+local Error = {}
+Error.__index = Error
+Error.__tostring = function(self) return self.message end
+
+local function raise(code, message, response, request)
+    local name = names[code] or 'E_UNKNOWN'
+    local fields = { code = code, name = name, message = message, response = response, request = request }
+    error(setmetatable(fields, Error), 0)
+end
+
+-- A mistake of the program that calls.
+local function refuse(sentence, ...)
+    raise(bridge.codes.E_ARGUMENT, sentence:format(...))
+end
 
 -- JSON: objects are tables, arrays are tables with the metatable of bridge.array, null is bridge.null.
 
@@ -126,12 +157,13 @@ local function characters(text)
     return (text:gsub('\\u(%x%x%x%x)', function(hex) return utf8(tonumber(hex, 16)) end))
 end
 
---- Reads a JSON text. Raises a sentence that names the byte if it is none.
+--- Reads a JSON text. E_JSON, which names the byte, if it is none.
 function bridge.decode(text)
+    if type(text) ~= 'string' then refuse('JSON is a text, not %s.', tostring(text)) end
     local at, depth, value = 1, 0, nil
 
     local function fail()
-        error(('This is no JSON at byte %d: %s'):format(at, text:sub(at, at + 20)), 0)
+        raise(bridge.codes.E_JSON, ('This is no JSON at byte %d: %s'):format(at, text:sub(at, at + 20)))
     end
 
     -- Takes what a pattern finds here, if it does; white space before it does not matter.
@@ -216,38 +248,26 @@ local function encode(value, depth)
         return (value % 1 == 0 and math.abs(value) < 2 ^ 53 and '%d' or '%.17g'):format(value)
     end
     if kind ~= 'table' or depth > DEEPEST then
-        error(('JSON cannot say %s'):format(kind == 'table' and 'what is nested so deeply' or tostring(value)), 0)
+        refuse('JSON cannot say %s.', kind == 'table' and 'what is nested so deeply' or tostring(value))
     end
     local parts = {}
     if is_list(value) then
         for i = 1, #value do parts[i] = encode(value[i], depth + 1) end
         for key in pairs(value) do
-            if not parts[key] then error(('JSON cannot say a list with the key %s'):format(tostring(key)), 0) end
+            if not parts[key] then refuse('JSON cannot say a list with the key %s.', tostring(key)) end
         end
         return '[' .. table.concat(parts, ',') .. ']'
     end
     for key, item in pairs(value) do
-        if type(key) ~= 'string' then error(('JSON cannot say the key %s'):format(tostring(key)), 0) end
+        if type(key) ~= 'string' then refuse('JSON cannot say the key %s.', tostring(key)) end
         parts[#parts + 1] = encode(key, depth) .. ':' .. encode(item, depth + 1)
     end
     return '{' .. table.concat(parts, ',') .. '}'
 end
 
---- Writes a value as JSON. Raises a sentence if JSON cannot say it.
+--- Writes a value as JSON. E_ARGUMENT if JSON cannot say it.
 function bridge.encode(value)
     return encode(value, 0)
-end
-
--- Errors. `failed` is the only place where a status becomes one.
-
-local Error = {}
-Error.__index = Error
-Error.__tostring = function(self) return self.message end
-
-local function raise(code, message, response, request)
-    local name = names[code] or 'E_UNKNOWN'
-    local fields = { code = code, name = name, message = message, response = response, request = request }
-    error(setmetatable(fields, Error), 0)
 end
 
 local function sentence_of(handle)
@@ -288,25 +308,142 @@ local function patiently(timeout_ms, look)
     end
 end
 
-local function number_of(message)
-    local number = bridge.messages[message] or tonumber(message)
-    if not number then
-        raise(bridge.codes.E_MESSAGE, ('There is no message %s; see bridge.messages.'):format(tostring(message)))
+-- What the program gives is looked at here, before anything is sent.
+
+local Rig = {}
+Rig.__index = Rig
+
+local OPTIONS = { services = true, timeout_ms = true, ttl_ms = true } -- of all methods
+
+local function handle_of(rig)
+    if type(rig) ~= 'table' or getmetatable(rig) ~= Rig then
+        refuse('Write rig:call(...), with a colon; rig is what bridge.open returned.')
     end
-    return number
+    return rig.handle[0]
+end
+
+local function text_of(value, what)
+    if type(value) ~= 'string' or value:find('%z') then
+        refuse('%s is a text without a NUL, not %s.', what, tostring(value))
+    end
+    return value
+end
+
+local function whole(value, what)
+    if type(value) ~= 'number' or value % 1 ~= 0 or math.abs(value) >= 2 ^ 31 then
+        refuse('%s, not %s.', what, tostring(value))
+    end
+    return value
+end
+
+-- Milliseconds to wait; math.huge is allowed.
+local function duration(value, otherwise)
+    if value == nil then return otherwise end
+    if type(value) ~= 'number' or not (value >= 0) then
+        refuse('timeout_ms is a number of milliseconds, 0 or more, not %s.', tostring(value))
+    end
+    return value
+end
+
+-- Milliseconds to live as the library takes them: what is too long for it is no limit.
+local function ttl_of(value)
+    if value == nil then return 0 end
+    if type(value) ~= 'number' or value ~= value then
+        refuse('ttl_ms is a number of milliseconds, not %s.', tostring(value))
+    end
+    return (value < 0 or value >= 2 ^ 31) and -1 or math.ceil(value)
+end
+
+local function number_of(message)
+    if bridge.messages[message] then return bridge.messages[message] end
+    if type(message) == 'number' then return whole(message, 'The number of a message is a whole one') end
+    local all = {}
+    for name in pairs(bridge.messages) do all[#all + 1] = name end
+    table.sort(all, function(one, other) return bridge.messages[one] < bridge.messages[other] end)
+    local sentence = 'There is no message %s; there are %s.'
+    raise(bridge.codes.E_MESSAGE, sentence:format(tostring(message), table.concat(all, ', ')))
+end
+
+local function request_of(request)
+    return whole(request, 'A request is the number that rig:send returned')
+end
+
+local function names_of(services)
+    if services == nil then return nil end
+    if type(services) ~= 'table' then return text_of(services, 'services') end
+    if #services == 0 then refuse('The list of services is empty. Leave it out to command all.') end
+    for i = 1, #services do
+        local name = text_of(services[i], 'The name of a service')
+        if not name:find('%S') then refuse('A name in the list of services is empty.') end
+    end
+    return table.concat(services, ',')
+end
+
+-- The options of a method, whose time has the name `time`.
+local function read(options, time)
+    if options == nil then return {} end
+    local known = ("{ services = 'cameras,ephys', %s = 5000 }"):format(time)
+    if type(options) ~= 'table' then
+        refuse('After the arguments come the options, as %s, not %s.', known, tostring(options))
+    end
+    for name in pairs(options) do
+        if name ~= 'services' and name ~= time then
+            refuse('There is no option %s; there are services and %s, as in %s. More than one argument of a message ' ..
+                'is a list.', tostring(name), time, known)
+        end
+    end
+    return options
 end
 
 local function json_of(arguments)
     if arguments == nil then return nil end
-    return bridge.encode(is_list(arguments) and arguments or { arguments })
+    if is_list(arguments) then return bridge.encode(arguments) end
+    local option, strange
+    for name in pairs(type(arguments) == 'table' and arguments or {}) do
+        option, strange = OPTIONS[name] and name or option, strange or not OPTIONS[name]
+    end
+    if option and not strange then
+        refuse('The option %s stands in the place of the arguments. Options come after them: ' ..
+            "rig:call('EXPINIT', nil, { %s = ... }). To send such an object to the services, make it the only " ..
+            'element of a list: { { %s = ... } }.', option, option, option)
+    end
+    return bridge.encode({ arguments })
 end
 
-local function names_of(services)
-    return type(services) == 'table' and table.concat(services, ',') or services
+-- Commands.
+
+-- Sends a command, whose number becomes rig.last_request; returns that and the status.
+local function post(rig, handle, message, arguments, options, ttl_ms)
+    local services, number, json = names_of(options.services), number_of(message), json_of(arguments)
+    local request = ffi.new('int[1]')
+    rig.last_request, rig.last_response = nil, nil
+    local status = check(C.iblb_send(handle, services, number, json, ttl_ms, request), handle)
+    rig.last_request = request[0]
+    return request[0], status
 end
 
-local function ttl_of(ms)
-    return ms >= 2 ^ 31 and -1 or math.ceil(ms)
+-- Waits for a response, which becomes rig.last_response; returns the status.
+local function await(rig, handle, request, timeout_ms)
+    rig.last_request, rig.last_response = request, nil
+    local status = patiently(timeout_ms, function(ms)
+        return C.iblb_wait(handle, request, ms, buffer, capacity, needed)
+    end)
+    if buffer[0] ~= 0 then rig.last_response = bridge.decode(ffi.string(buffer)) end
+    return status
+end
+
+-- Ends a call without a response as iblb_call does: takes back what no worker has accepted.
+local function give_up(rig, handle, request, waited)
+    local codes, left = bridge.codes, C.iblb_withdraw(handle, request)
+    local alone = waited == codes.E_NO_WORKER
+    if left == codes.W_ACCEPTED then
+        raise(codes.E_PENDING, alone and 'The worker died with the command. Start it again and wait for the same ' ..
+            'request; do not repeat the command.' or bridge.error_text(codes.E_PENDING), nil, request)
+    elseif left == codes.OK then
+        rig.last_request = nil
+        if not alone then raise(codes.E_NOT_SENT, bridge.error_text(codes.E_NOT_SENT)) end
+        raise(waited, 'No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.')
+    end
 end
 
 local function close(handle)
@@ -314,114 +451,120 @@ local function close(handle)
     handle[0] = 0
 end
 
-local Rig = {}
-Rig.__index = Rig
-
 --- Attaches to a segment under the name `client` (nil: one that is made up). Waits up to `timeout_ms` (2000) for a
 -- segment and a living worker. Returns the rig and a status: bridge.codes.W_NO_WORKER if there is no worker; commands
--- wait for one then.
+-- wait for one then. Opening the same segment under the same name again closes the first rig.
 function bridge.open(segment, client, timeout_ms)
+    text_of(segment, 'The segment')
+    if client ~= nil then text_of(client, 'The client') end
+    local wait_ms = math.min(math.ceil(duration(timeout_ms, 2000)), 2 ^ 31 - 1)
     local handle = ffi.gc(ffi.new('int[1]'), close)
-    local status = check(C.iblb_open(segment, client, timeout_ms or 2000, handle), 0)
+    local status = check(C.iblb_open(segment, client, wait_ms, handle), 0)
     return setmetatable({ segment = segment, client = client, handle = handle }, Rig), status
 end
 
 --- Gives the slot back. Harmless twice; also done when the rig is collected.
 function Rig:close()
+    handle_of(self)
     close(self.handle)
 end
 
---- Commands, and waits until all have done it; `options.timeout_ms` (12000) is the command's time to live, too.
--- Returns the response. E_NOT_SENT: nothing was sent. E_PENDING: the answer is still to come, wait for `request` of
--- the error. One wait of the library: Ctrl-C is seen at its end; `send` and `wait` are the way around that.
+--- Commands, and waits until all have done it; `options.timeout_ms` (12000) is the command's time to live, too, and
+-- should be longer than a service of the configuration has for its reply. Returns the response. If time is up or no
+-- worker lives, a command that no worker has accepted is withdrawn (E_NOT_SENT, E_NO_WORKER: nothing was sent); of an
+-- accepted one the answer is still to come (E_PENDING: wait for `request` of the error).
 function Rig:call(message, arguments, options)
-    options = options or {}
-    local request = ffi.new('int[1]')
-    local timeout_ms = math.min(math.ceil(options.timeout_ms or 12000), 2 ^ 31 - 1)
-    local status = C.iblb_call(self.handle[0], names_of(options.services), number_of(message), json_of(arguments),
-        timeout_ms, buffer, capacity, request)
-    if status == bridge.codes.E_BUFFER then return self:wait(request[0], 0) end
-    local response = buffer[0] ~= 0 and bridge.decode(ffi.string(buffer)) or nil
-    check(status, self.handle[0], response, status == bridge.codes.E_PENDING and request[0] or nil)
-    return response
+    local handle, codes = handle_of(self), bridge.codes
+    options = read(options, 'timeout_ms')
+    local timeout_ms = duration(options.timeout_ms, 12000)
+    local request = post(self, handle, message, arguments, options, ttl_of(math.max(timeout_ms, 1)))
+    local status = await(self, handle, request, timeout_ms)
+    if status == codes.E_TIMEOUT or status == codes.E_NO_WORKER then give_up(self, handle, request, status) end
+    check(status, handle, self.last_response)
+    return self.last_response
 end
 
 --- Commands, and returns at once: the number of the request, and the status. What has not begun to be sent within
 -- `options.ttl_ms` never will be (0: 10 s; negative: no limit).
 function Rig:send(message, arguments, options)
-    options = options or {}
-    local request = ffi.new('int[1]')
-    local status = C.iblb_send(self.handle[0], names_of(options.services), number_of(message), json_of(arguments),
-        ttl_of(options.ttl_ms or 0), request)
-    return request[0], check(status, self.handle[0])
+    local handle = handle_of(self)
+    options = read(options, 'ttl_ms')
+    return post(self, handle, message, arguments, options, ttl_of(options.ttl_ms))
 end
 
 --- The same, but wants no response. Returns the status.
 function Rig:notify(message, arguments, options)
-    options = options or {}
-    return check(C.iblb_notify(self.handle[0], names_of(options.services), number_of(message), json_of(arguments),
-        ttl_of(options.ttl_ms or 0)), self.handle[0])
+    local handle = handle_of(self)
+    options = read(options, 'ttl_ms')
+    local services, number, json = names_of(options.services), number_of(message), json_of(arguments)
+    self.last_request, self.last_response = nil, nil
+    return check(C.iblb_notify(handle, services, number, json, ttl_of(options.ttl_ms)), handle)
 end
 
 --- Waits up to `timeout_ms` (12000) for the response to a request, and returns it. Without one the request stays open:
 -- E_TIMEOUT; E_NO_WORKER at once if no worker lives (a new one will answer).
 function Rig:wait(request, timeout_ms)
-    local status = patiently(timeout_ms or 12000, function(ms)
-        return C.iblb_wait(self.handle[0], request, ms, buffer, capacity, needed)
-    end)
-    local response = buffer[0] ~= 0 and bridge.decode(ffi.string(buffer)) or nil
+    local handle = handle_of(self)
+    local status = await(self, handle, request_of(request), duration(timeout_ms, 12000))
     local open = status == bridge.codes.E_TIMEOUT or status == bridge.codes.E_NO_WORKER
-    check(status, self.handle[0], response, open and request or nil)
-    return response
+    check(status, handle, self.last_response, open and request or nil)
+    return self.last_response
 end
 
 --- Takes a command back if no worker has accepted it. true: nothing will be sent; false: its answer is still to come.
 function Rig:withdraw(request)
-    return check(C.iblb_withdraw(self.handle[0], request), self.handle[0]) == 0
+    local handle = handle_of(self)
+    return check(C.iblb_withdraw(handle, request_of(request)), handle) == 0
 end
 
 --- Gives a request up. true: no worker had accepted it, and nothing will be sent; false: it is carried out, and its
 -- answer discarded.
 function Rig:cancel(request)
-    return check(C.iblb_cancel(self.handle[0], request), self.handle[0]) == 0
+    local handle = handle_of(self)
+    return check(C.iblb_cancel(handle, request_of(request)), handle) == 0
 end
 
 --- Chooses the events that `next_event` gives, by name or number: messages that services send by themselves
 -- ('EXPINTERRUPT': a camera died) and the worker's ('SERVICE_UP', ...); none for no events. Replaces the earlier
 -- choice.
 function Rig:subscribe(...)
-    local mask = 0
-    for _, message in ipairs({ ... }) do mask = bit.bor(mask, number_of(message)) end
-    check(C.iblb_subscribe(self.handle[0], mask), self.handle[0])
+    local handle, mask = handle_of(self), 0
+    for i = 1, select('#', ...) do mask = bit.bor(mask, number_of((select(i, ...)))) end
+    check(C.iblb_subscribe(handle, mask), handle)
 end
 
 --- The next event, with the keys of iblb_next_event (event, service, data, ...); nil if there was none within
 -- `timeout_ms` (1000).
 function Rig:next_event(timeout_ms)
-    local status = patiently(timeout_ms or 1000, function(ms)
-        return C.iblb_next_event(self.handle[0], ms, nil, buffer, capacity, needed)
+    local handle = handle_of(self)
+    local status = patiently(duration(timeout_ms, 1000), function(ms)
+        return C.iblb_next_event(handle, ms, nil, buffer, capacity, needed)
     end)
     if status == bridge.codes.E_TIMEOUT then return nil end
-    check(status, self.handle[0])
+    check(status, handle)
     return bridge.decode(ffi.string(buffer))
 end
 
---- Returns { alive, services, services_up }: whether a worker lives, how many services it has, how many of them are up.
+--- Returns { alive, services, services_up }: whether a worker lives, how many services it has, how many of them have
+-- answered within the last 30 s (none on a rig that was idle for so long).
 function Rig:worker_state()
+    local handle = handle_of(self)
     local alive, services, up = ffi.new('int[1]'), ffi.new('int[1]'), ffi.new('int[1]')
-    check(C.iblb_worker_state(self.handle[0], alive, services, up), self.handle[0])
+    check(C.iblb_worker_state(handle, alive, services, up), handle)
     return { alive = alive[0] ~= 0, services = services[0], services_up = up[0] }
 end
 
 --- The sentence of the last error or warning of this rig.
 function Rig:last_error()
-    return sentence_of(self.handle[0])
+    return sentence_of(handle_of(self))
 end
 
 --- What a code means and what to do.
 function bridge.error_text(code)
     local text = ffi.new('char[1024]')
-    check(C.iblb_error_text(code, text, 1024), 0)
+    if C.iblb_error_text(whole(code, 'A code is a whole number'), text, 1024) < 0 then
+        refuse('There is no code %d; see bridge.codes.', code)
+    end
     return ffi.string(text)
 end
 

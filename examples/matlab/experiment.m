@@ -1,7 +1,7 @@
 function status = experiment(segment, reference, client)
     % EXPERIMENT  A whole experiment from MATLAB or Octave: what an acquisition program does, without the acquisition.
     %
-    %     experiment('rig0', '2026-01-01_1_subject', 'experiment')
+    %     experiment('rig0', '2026-01-01_1_subject', 'experiment');
     %
     % Prepares and starts all services, watches for a while whether one of them gives up, asks what they do, and ends
     % the experiment. If a service fails, the others are stopped, and it says who failed and why. README.md tells how
@@ -13,11 +13,11 @@ function status = experiment(segment, reference, client)
     try
         rig = iblbridge(segment, client);
     catch err
-        fprintf(2, '%s (%d)\n', err.message, iblbridge.code_of(err));
+        complain(err.message, iblbridge.code_of(err));
         return
     end
     if rig.last_status > 0 % a warning: no worker is there
-        fprintf(2, '%s (%d)\n', rig.last_error(), rig.last_status);
+        complain(rig.last_error(), rig.last_status);
         return
     end
     rig.subscribe('EXPINTERRUPT');
@@ -96,6 +96,11 @@ function services(response)
             say('  %s: %s\n', service.name, service.state);
         end
     end
+end
+
+function complain(sentence, code)
+    if code, sentence = sprintf('%s (%d)', sentence, code); end % 0: the bridge could not even be loaded
+    fprintf(2, '%s\n', sentence);
 end
 
 function say(varargin)

@@ -80,16 +80,18 @@ classdef iblbridge < handle
             % RIG = IBLBRIDGE(SEGMENT, CLIENT, TIMEOUT_MS)
             % Attaches to a segment. CLIENT: the name of this program, '' for one that is made up. Waits up to
             % TIMEOUT_MS (2000) for a segment and a living worker. Without a worker, last_status is
-            % iblbridge.codes.W_NO_WORKER, and commands wait for one.
+            % iblbridge.codes.W_NO_WORKER, and commands wait for one. Opening the same segment under the same name
+            % again closes the first rig.
             if nargin < 2, client = ''; end
             if nargin < 3, timeout_ms = 2000; end
+            timeout_ms = duration(timeout_ms);
             rig.segment = char(segment);
             rig.client = char(client);
             codes = iblbridge.codes;
             again = [codes.E_NO_SEGMENT, codes.E_STALE, codes.E_NO_SLOT];
             started = tic;
-            open = @(slice) iblbridge.outputs(2, 'iblb_open', rig.segment, rig.client, slice);
-            found = iblbridge.patiently(open, timeout_ms, again);
+            open = @(slice) outputs(2, 'iblb_open', rig.segment, rig.client, slice);
+            found = patiently(open, timeout_ms, again);
             [status, rig.handle] = found{:};
             while status == codes.W_NO_WORKER && 1000 * toc(started) < timeout_ms
                 pause(0.02);
@@ -101,14 +103,16 @@ classdef iblbridge < handle
 
         function response = call(rig, message, varargin)
             % RESPONSE = RIG.CALL(MESSAGE, ARGUMENTS, 'services', ..., 'timeout_ms', 12000)
-            % Commands, and waits until all have done it. If time is up or no worker lives, a command that no worker has
-            % accepted is withdrawn (iblbridge:NOT_SENT, iblbridge:NO_WORKER); of an accepted one the answer is still to
-            % come (iblbridge:PENDING: wait for last_request, do not repeat it).
-            [args, options] = iblbridge.parse(struct('services', '', 'timeout_ms', 12000), varargin);
-            ttl_ms = max(options.timeout_ms, 1);
+            % Commands, and waits until all have done it. TIMEOUT_MS should be longer than a service of the
+            % configuration has for its reply. If time is up or no worker lives, a command that no worker has accepted
+            % is withdrawn (iblbridge:NOT_SENT, iblbridge:NO_WORKER); of an accepted one the answer is still to come
+            % (iblbridge:PENDING: wait for last_request, do not repeat it).
+            [args, options] = parse(struct('services', '', 'timeout_ms', 12000), varargin);
+            timeout_ms = duration(options.timeout_ms);
+            ttl_ms = max(timeout_ms, 1);
             if isinf(ttl_ms), ttl_ms = -1; end
             rig.post('iblb_send', message, args, options.services, ttl_ms);
-            status = rig.await(rig.last_request, options.timeout_ms);
+            status = rig.await(rig.last_request, timeout_ms);
             codes = iblbridge.codes;
             if any(status == [codes.E_TIMEOUT, codes.E_NO_WORKER]) % take back what can be, as iblb_call does
                 rig.take_back(status);
@@ -121,7 +125,7 @@ classdef iblbridge < handle
             % REQUEST = RIG.SEND(MESSAGE, ARGUMENTS, 'services', ..., 'ttl_ms', 0)
             % Commands, and returns at once. What has not begun to be sent within its time to live never will be (0:
             % 10 s, negative: no limit).
-            [args, options] = iblbridge.parse(struct('services', '', 'ttl_ms', 0), varargin);
+            [args, options] = parse(struct('services', '', 'ttl_ms', 0), varargin);
             rig.post('iblb_send', message, args, options.services, options.ttl_ms);
             request = rig.last_request;
         end
@@ -129,7 +133,7 @@ classdef iblbridge < handle
         function notify(rig, message, varargin)
             % RIG.NOTIFY(MESSAGE, ARGUMENTS, 'services', ..., 'ttl_ms', 0)
             % Commands, and wants no response.
-            [args, options] = iblbridge.parse(struct('services', '', 'ttl_ms', 0), varargin);
+            [args, options] = parse(struct('services', '', 'ttl_ms', 0), varargin);
             rig.post('iblb_notify', message, args, options.services, options.ttl_ms);
         end
 
@@ -138,7 +142,7 @@ classdef iblbridge < handle
             % Waits up to TIMEOUT_MS (12000) for the response to a request. iblbridge:TIMEOUT: there is none yet, wait
             % again. iblbridge:NO_WORKER: at once if no worker lives; a new one will answer.
             if nargin < 3, timeout_ms = 12000; end
-            rig.check(rig.await(double(request), timeout_ms));
+            rig.check(rig.await(double(request), duration(timeout_ms)));
             response = rig.last_response;
         end
 
@@ -146,14 +150,14 @@ classdef iblbridge < handle
             % WITHDRAWN = RIG.WITHDRAW(REQUEST)
             % Takes a command back if no worker has accepted it: true, nothing will be sent; false: its answer is still
             % to come.
-            withdrawn = rig.check(iblbridge.invoke('iblb_withdraw', rig.handle, double(request))) == 0;
+            withdrawn = rig.check(invoke('iblb_withdraw', rig.handle, double(request))) == 0;
         end
 
         function withdrawn = cancel(rig, request)
             % WITHDRAWN = RIG.CANCEL(REQUEST)
             % Gives a request up. true: no worker had accepted it, and nothing will be sent; false: it is carried out,
             % and its answer discarded.
-            withdrawn = rig.check(iblbridge.invoke('iblb_cancel', rig.handle, double(request))) == 0;
+            withdrawn = rig.check(invoke('iblb_cancel', rig.handle, double(request))) == 0;
         end
 
         function subscribe(rig, varargin)
@@ -162,9 +166,9 @@ classdef iblbridge < handle
             % services send by themselves, and the worker's events; none for no events.
             mask = 0;
             for i = 1:numel(varargin)
-                mask = bitor(mask, iblbridge.number_of(varargin{i}));
+                mask = bitor(mask, number_of(varargin{i}));
             end
-            rig.check(iblbridge.invoke('iblb_subscribe', rig.handle, mask));
+            rig.check(invoke('iblb_subscribe', rig.handle, mask));
         end
 
         function event = next_event(rig, timeout_ms)
@@ -172,8 +176,8 @@ classdef iblbridge < handle
             % The next event, as a struct; [] if there was none in time (1000). Its fields: sequence (a gap says that
             % some were lost), event ('EXPINTERRUPT'), service, client, data, time, wall.
             if nargin < 2, timeout_ms = 1000; end
-            look = @(slice) iblbridge.event_of(rig.handle, slice);
-            found = iblbridge.patiently(look, timeout_ms, iblbridge.codes.E_TIMEOUT);
+            look = @(slice) event_of(rig.handle, slice);
+            found = patiently(look, duration(timeout_ms), iblbridge.codes.E_TIMEOUT);
             event = [];
             if found{1} ~= iblbridge.codes.E_TIMEOUT
                 rig.check(found{1});
@@ -183,8 +187,9 @@ classdef iblbridge < handle
 
         function state = worker_state(rig)
             % STATE = RIG.WORKER_STATE()
-            % Whether a worker lives (alive), how many services it has, how many of them are up (services_up).
-            [status, alive, services, services_up] = iblbridge.invoke('iblb_worker_state', rig.handle);
+            % Whether a worker lives (alive), how many services it has, how many of them have answered within the last
+            % 30 s (services_up; 0 on a rig that was idle for so long).
+            [status, alive, services, services_up] = invoke('iblb_worker_state', rig.handle);
             rig.check(status);
             state = struct('alive', logical(alive), 'services', services, 'services_up', services_up);
         end
@@ -192,14 +197,14 @@ classdef iblbridge < handle
         function sentence = last_error(rig)
             % SENTENCE = RIG.LAST_ERROR()
             % The sentence of the last error or warning of this rig; '' if there was none.
-            sentence = iblbridge.sentence_of(rig.handle);
+            sentence = sentence_of(rig.handle);
         end
 
         function close(rig)
             % RIG.CLOSE()
             % Gives the slot back. Harmless twice; also done when the last variable with this rig goes.
             if rig.handle
-                iblbridge.invoke('iblb_close', rig.handle);
+                invoke('iblb_close', rig.handle);
                 rig.handle = 0;
             end
         end
@@ -213,7 +218,7 @@ classdef iblbridge < handle
         function text = error_text(code)
             % TEXT = IBLBRIDGE.ERROR_TEXT(CODE)
             % What a code means and what to do.
-            [status, text] = iblbridge.invoke('iblb_error_text', code, 1024);
+            [status, text] = invoke('iblb_error_text', code, 1024);
             if status < 0
                 error('iblbridge:ARGUMENT', 'There is no code %g.', code);
             end
@@ -221,35 +226,40 @@ classdef iblbridge < handle
 
         function code = code_of(err)
             % CODE = IBLBRIDGE.CODE_OF(ERR)
-            % The number of a caught error; 0 if it is none of the bridge.
-            name = regexp(err.identifier, '^iblbridge:(\w+)$', 'tokens', 'once');
+            % The number of a caught error, or of an identifier or a name as text: 'iblbridge:TIMEOUT', 'TIMEOUT',
+            % 'E_TIMEOUT'. 0 if it is none of the bridge.
+            text = err;
+            if ~(ischar(err) || isa(err, 'string')), text = err.identifier; end
+            name = regexprep(char(text), '^iblbridge:', '');
+            found = intersect({name, ['E_', name]}, fieldnames(iblbridge.codes));
             code = 0;
-            if ~isempty(name) && isfield(iblbridge.codes, ['E_', name{1}])
-                code = iblbridge.codes.(['E_', name{1}]);
+            if ~isempty(found)
+                code = iblbridge.codes.(found{1});
+            elseif ~isempty(name) && ~any(char(text) == ':')
+                error('iblbridge:ARGUMENT', 'There is no code %s; see iblbridge.codes.', name);
             end
         end
 
         function ns = clock_ns()
             % NS = IBLBRIDGE.CLOCK_NS()
             % The clock of all stamps, ns.
-            [~, ns] = iblbridge.invoke('iblb_clock_ns');
+            [~, ns] = invoke('iblb_clock_ns');
         end
 
         function number = version()
             % NUMBER = IBLBRIDGE.VERSION()
             % The version of the library: 10203 means 1.2.3.
-            number = iblbridge.invoke('iblb_version');
+            number = invoke('iblb_version');
         end
     end
 
-    methods (Access = private)
+    methods (Access = private, Hidden)
         function post(rig, name, message, args, services, ttl_ms)
             % Writes a command; the request it makes, if any, is last_request.
+            given = {names_of(services), number_of(message), encode(args), lifetime(ttl_ms)};
             rig.last_response = [];
             rig.last_request = 0;
-            names = strjoin(cellstr(services), ',');
-            found = iblbridge.outputs(1 + strcmp(name, 'iblb_send'), name, rig.handle, names, ...
-                iblbridge.number_of(message), iblbridge.encode(args), min(double(ttl_ms), 2147483647));
+            found = outputs(1 + strcmp(name, 'iblb_send'), name, rig.handle, given{:});
             rig.check(found{1});
             rig.last_request = sum([found{2:end}]);
         end
@@ -258,17 +268,20 @@ classdef iblbridge < handle
             % Waits for a response, which becomes last_response.
             rig.last_response = [];
             rig.last_request = request;
-            look = @(slice) iblbridge.text_of('iblb_wait', rig.handle, request, slice);
-            found = iblbridge.patiently(look, timeout_ms, iblbridge.codes.E_TIMEOUT);
-            rig.last_response = iblbridge.decode(found{2});
+            look = @(slice) text_of('iblb_wait', rig.handle, request, slice);
+            found = patiently(look, timeout_ms, iblbridge.codes.E_TIMEOUT);
+            rig.last_response = decode(found{2});
             status = found{1};
         end
 
         function take_back(rig, status)
             % Ends a call without a response; an error unless the request is gone or answered already.
             codes = iblbridge.codes;
-            left = iblbridge.invoke('iblb_withdraw', rig.handle, rig.last_request);
-            if left == codes.W_ACCEPTED
+            left = invoke('iblb_withdraw', rig.handle, rig.last_request);
+            if left == codes.W_ACCEPTED && status == codes.E_NO_WORKER
+                rig.check(codes.E_PENDING, ['The worker died with the command. Start it again and wait for the ', ...
+                    'same request; do not repeat the command.']);
+            elseif left == codes.W_ACCEPTED
                 rig.check(codes.E_PENDING, iblbridge.error_text(codes.E_PENDING));
             elseif left == codes.OK
                 rig.last_request = 0;
@@ -284,188 +297,220 @@ classdef iblbridge < handle
             % The only place where a status becomes an error.
             rig.last_status = status;
             if status < 0
-                if nargin < 3, sentence = iblbridge.sentence_of(rig.handle); end
+                if nargin < 3, sentence = sentence_of(rig.handle); end
                 names = fieldnames(iblbridge.codes);
                 name = [names{structfun(@(code) code == status, iblbridge.codes)}];
                 error(['iblbridge:', name(3:end)], '%s', sentence);
             end
         end
     end
+end
 
-    methods (Static, Access = private)
-        function found = patiently(look, timeout_ms, again)
-            % Calls look(milliseconds) until its status is none of `again` or the time is up; in slices, so that
-            % Ctrl-C works.
-            started = tic;
-            left = double(timeout_ms);
-            while true
-                found = look(ceil(min(left, 200)));
-                left = timeout_ms - 1000 * toc(started);
-                if ~(left > 0 && any(found{1} == again)), return; end
-            end
+function found = patiently(look, timeout_ms, again)
+    % Calls look(milliseconds) until its status is none of `again` or the time is up; in slices, so that
+    % Ctrl-C works.
+    started = tic;
+    left = double(timeout_ms);
+    while true
+        found = look(ceil(min(left, 200)));
+        left = timeout_ms - 1000 * toc(started);
+        if ~(left > 0 && any(found{1} == again)), return; end
+    end
+end
+
+function ms = duration(ms)
+    % Milliseconds to wait; Inf is allowed.
+    if ~(isnumeric(ms) && isscalar(ms) && ms >= 0)
+        error('iblbridge:ARGUMENT', 'timeout_ms is a number of milliseconds, 0 or more.');
+    end
+    ms = double(ms);
+end
+
+function ms = lifetime(ms)
+    % Milliseconds to live, as the library takes them.
+    if ~(isnumeric(ms) && isscalar(ms) && ~isnan(ms))
+        error('iblbridge:ARGUMENT', 'ttl_ms is a number of milliseconds; 0: 10 s, negative: no limit.');
+    end
+    ms = max(min(ceil(double(ms)), 2147483647), -1);
+end
+
+function names = names_of(services)
+    % The names of services with commas between; a list must name some.
+    list = cellstr(services);
+    if isempty(list) || (iscell(services) && any(cellfun(@isempty, strtrim(list))))
+        error('iblbridge:ARGUMENT', 'The list of services is empty, or a name in it. Leave it out to command all.');
+    end
+    names = strjoin(list, ',');
+end
+
+function number = number_of(message)
+    % The number of a message or event.
+    number = message;
+    if isnumeric(message) && ~(isscalar(message) && message == fix(message))
+        error('iblbridge:MESSAGE', 'The number of a message is a whole one.');
+    elseif ~isnumeric(message)
+        if ~isfield(iblbridge.messages, char(message))
+            names = strjoin(fieldnames(iblbridge.messages)', ', ');
+            error('iblbridge:MESSAGE', 'There is no message %s; there are %s.', char(message), names);
         end
+        number = iblbridge.messages.(char(message));
+    end
+    number = double(number);
+end
 
-        function number = number_of(message)
-            % The number of a message or event.
-            number = message;
-            if ~isnumeric(message)
-                if ~isfield(iblbridge.messages, char(message))
-                    names = strjoin(fieldnames(iblbridge.messages)', ', ');
-                    error('iblbridge:MESSAGE', 'There is no message %s; there are %s.', char(message), names);
-                end
-                number = iblbridge.messages.(char(message));
-            end
-            number = double(number);
+function [args, options] = parse(options, given)
+    % The arguments of a message and the options after them.
+    args = [];
+    if ~isempty(given), args = given{1}; end
+    for i = 2:2:numel(given)
+        if i == numel(given) || ~isfield(options, char(given{i}))
+            names = strjoin(fieldnames(options)', ', ');
+            error('iblbridge:ARGUMENT', 'After the arguments come pairs of name and value: %s.', names);
         end
+        options.(char(given{i})) = given{i + 1};
+    end
+end
 
-        function [args, options] = parse(options, given)
-            % The arguments of a message and the options after them.
-            args = [];
-            if ~isempty(given), args = given{1}; end
-            for i = 2:2:numel(given)
-                if i == numel(given) || ~isfield(options, char(given{i}))
-                    names = strjoin(fieldnames(options)', ', ');
-                    error('iblbridge:ARGUMENT', 'After the arguments come pairs of name and value: %s.', names);
-                end
-                options.(char(given{i})) = given{i + 1};
-            end
-        end
-
-        function json = encode(args)
-            % The arguments as the text of a JSON array; '' for none.
-            json = '';
-            if isnumeric(args) && isempty(args), return; end
-            if ~iscell(args), args = {args}; end
-            json = jsonencode(args);
-            if ~iblbridge.is_octave() % MATLAB's characters are UTF-16, and go to C in the system's code page
-                for character = unique(json(json > 127))
-                    json = strrep(json, character, sprintf('\\u%04x', double(character)));
-                end
-            end
-        end
-
-        function response = decode(json)
-            % A response as a struct whose services are a struct array whatever there is in them; [] if there is none.
-            response = [];
-            if isempty(json), return; end
-            response = jsondecode(json);
-            if isempty(response.services)
-                none = cell(1, 0);
-                response.services = struct('name', none, 'ok', none, 'state', none, 'error', none, 'data', none, ...
-                    'sent', none, 'echoed', none, 'answered', none);
-            end
-            response.services = reshape(response.services, 1, []);
-        end
-
-        function found = text_of(name, varargin)
-            % {status, text} of a function whose last outputs are a text and the size that it needs.
-            needed = 65536;
-            codes = iblbridge.codes;
-            status = codes.E_BUFFER;
-            while status == codes.E_BUFFER
-                [status, text, needed] = iblbridge.invoke(name, varargin{:}, needed);
-            end
-            found = {status, text};
-        end
-
-        function found = event_of(handle, slice)
-            needed = 65536;
-            codes = iblbridge.codes;
-            status = codes.E_BUFFER;
-            while status == codes.E_BUFFER
-                [status, ~, text, needed] = iblbridge.invoke('iblb_next_event', handle, slice, needed);
-            end
-            found = {status, text};
-        end
-
-        function sentence = sentence_of(handle)
-            % The sentence of the last error, whose \uXXXX are made characters.
-            [~, sentence] = iblbridge.invoke('iblb_last_error', handle, 1025);
-            [escapes, rest] = regexp(sentence, '(?:\\u[0-9a-f]{4})+', 'match', 'split');
-            characters = cellfun(@(text) jsondecode(['"', text, '"']), escapes, 'UniformOutput', false);
-            sentence = strjoin(rest, characters);
-        end
-
-        function found = outputs(count, name, varargin)
-            % The outputs of a function, as a cell array.
-            found = cell(1, count);
-            [found{:}] = iblbridge.invoke(name, varargin{:});
-        end
-
-        function varargout = invoke(name, varargin)
-            % [status, outputs ...] of a function of iblbridge.h: in go the parameters that are no outputs; out comes
-            % what it writes.
-            persistent library by_mex
-            if isempty(library)
-                library = iblbridge.find_library();
-                by_mex = exist('iblbridge_mex', 'file') == 3;
-                if ~by_mex && iblbridge.is_octave() && ~exist('calllib', 'file')
-                    library = '';
-                    error('iblbridge:library', ...
-                        'iblbridge_mex is not compiled. In %s: mkoctfile --mex iblbridge_mex.c', iblbridge.folder());
-                end
-            end
-            if by_mex
-                [varargout{1:max(nargout, 1)}] = iblbridge_mex(library, name, varargin{:});
-            else
-                [varargout{1:max(nargout, 1)}] = iblbridge.through_calllib(library, name, varargin);
-            end
-        end
-
-        function varargout = through_calllib(library, name, inputs)
-            % The same with MATLAB's loadlibrary. A pointer is given by value, and calllib returns what all of them
-            % point at in the end, those that only go in too.
-            if ~libisloaded('iblbridge')
-                loadlibrary(library, fullfile(iblbridge.folder(), 'iblbridge.h'), 'alias', 'iblbridge');
-            end
-            signature = iblbridge.signatures.(name);
-            values = cell(1, numel(signature));
-            next = 1;
-            for i = 1:numel(signature)
-                switch signature(i)
-                    case 't'
-                        values{i} = inputs{next};
-                    case 'i'
-                        values{i} = int32(inputs{next});
-                    case 'T'
-                        values{i} = blanks(double(inputs{next})); % the capacity comes next
-                    case 'I'
-                        values{i} = int32(0);
-                    case 'D'
-                        values{i} = 0;
-                end
-                next = next + any(signature(i) == 'ti');
-            end
-            pointers = signature(signature ~= 'i');
-            results = cell(1, 1 + numel(pointers));
-            [results{:}] = calllib('iblbridge', name, values{:});
-            results = results([true, pointers ~= 't']);
-            for i = 1:numel(results)
-                if isnumeric(results{i}), results{i} = double(results{i}); end
-            end
-            varargout = results;
-        end
-
-        function library = find_library()
-            % The path of the shared library: IBLBRIDGE_LIBRARY, else beside this file.
-            suffix = '.so';
-            if ispc, suffix = '.dll'; end
-            places = {getenv('IBLBRIDGE_LIBRARY'), fullfile(iblbridge.folder(), ['libiblbridge', suffix])};
-            there = cellfun(@(place) exist(place, 'file') == 2, places);
-            if ~any(there)
-                if isempty(places{1}), places{1} = 'not set'; end
-                error('iblbridge:library', ...
-                    'The library of iblbridge is not there. Tried IBLBRIDGE_LIBRARY (%s) and %s.', places{:});
-            end
-            library = places{find(there, 1)};
-        end
-
-        function place = folder()
-            place = fileparts(mfilename('fullpath'));
-        end
-
-        function yes = is_octave()
-            yes = exist('OCTAVE_VERSION', 'builtin') ~= 0;
+function json = encode(args)
+    % The arguments as the text of a JSON array; '' for none.
+    json = '';
+    if isnumeric(args) && isempty(args), return; end
+    if ~iscell(args), args = {args}; end
+    json = jsonencode(args);
+    if ~is_octave() % MATLAB's characters are UTF-16, and go to C in the system's code page
+        for character = unique(json(json > 127))
+            json = strrep(json, character, sprintf('\\u%04x', double(character)));
         end
     end
+end
+
+function response = decode(json)
+    % A response as a struct whose services are a struct array whatever there is in them; [] if there is none.
+    response = [];
+    if isempty(json), return; end
+    response = jsondecode(json);
+    if isempty(response.services)
+        none = cell(1, 0);
+        response.services = struct('name', none, 'ok', none, 'state', none, 'error', none, 'data', none, ...
+            'sent', none, 'echoed', none, 'answered', none);
+    end
+    response.services = reshape(response.services, 1, []);
+end
+
+function found = text_of(name, varargin)
+    % {status, text} of a function whose last outputs are a text and the size that it needs.
+    needed = 65536;
+    codes = iblbridge.codes;
+    status = codes.E_BUFFER;
+    while status == codes.E_BUFFER
+        [status, text, needed] = invoke(name, varargin{:}, needed);
+    end
+    found = {status, text};
+end
+
+function found = event_of(handle, slice)
+    needed = 65536;
+    codes = iblbridge.codes;
+    status = codes.E_BUFFER;
+    while status == codes.E_BUFFER
+        [status, ~, text, needed] = invoke('iblb_next_event', handle, slice, needed);
+    end
+    found = {status, text};
+end
+
+function sentence = sentence_of(handle)
+    % The sentence of the last error, whose \uXXXX are made characters.
+    [~, sentence] = invoke('iblb_last_error', handle, 1025);
+    [escapes, rest] = regexp(sentence, '(?:\\u[0-9a-f]{4})+', 'match', 'split');
+    characters = cellfun(@(text) jsondecode(['"', text, '"']), escapes, 'UniformOutput', false);
+    sentence = strjoin(rest, characters);
+end
+
+function found = outputs(count, name, varargin)
+    % The outputs of a function, as a cell array.
+    found = cell(1, count);
+    [found{:}] = invoke(name, varargin{:});
+end
+
+function varargout = invoke(name, varargin)
+    % [status, outputs ...] of a function of iblbridge.h: in go the parameters that are no outputs; out comes
+    % what it writes.
+    persistent library by_mex
+    if isempty(library)
+        found = find_library();
+        by_mex = exist('iblbridge_mex', 'file') == 3;
+        if by_mex
+            iblbridge_mex(found, 'iblb_version');
+        elseif is_octave() && ~exist('calllib', 'file')
+            error('iblbridge:library', 'iblbridge_mex is not compiled. In %s: mkoctfile --mex iblbridge_mex.c -ldl', ...
+                folder());
+        end
+        library = found;
+    end
+    if by_mex
+        [varargout{1:max(nargout, 1)}] = iblbridge_mex(library, name, varargin{:});
+    else
+        [varargout{1:max(nargout, 1)}] = through_calllib(library, name, varargin);
+    end
+end
+
+function varargout = through_calllib(library, name, inputs)
+    % The same with MATLAB's loadlibrary. A pointer is given by value, and calllib returns what all of them
+    % point at in the end, those that only go in too.
+    if ~libisloaded('iblbridge')
+        loadlibrary(library, fullfile(folder(), 'iblbridge.h'), 'alias', 'iblbridge');
+    end
+    signature = iblbridge.signatures.(name);
+    values = cell(1, numel(signature));
+    next = 1;
+    for i = 1:numel(signature)
+        switch signature(i)
+            case 't'
+                values{i} = inputs{next};
+            case 'i'
+                values{i} = int32(inputs{next});
+            case 'T'
+                values{i} = blanks(double(inputs{next})); % the capacity comes next
+            case 'I'
+                values{i} = int32(0);
+            case 'D'
+                values{i} = 0;
+        end
+        next = next + any(signature(i) == 'ti');
+    end
+    pointers = signature(signature ~= 'i');
+    results = cell(1, 1 + numel(pointers));
+    [results{:}] = calllib('iblbridge', name, values{:});
+    results = results([true, pointers ~= 't']);
+    for i = 1:numel(results)
+        if isnumeric(results{i}), results{i} = double(results{i}); end
+    end
+    varargout = results;
+end
+
+function place = find_library()
+    % The path of the shared library: what IBLBRIDGE_LIBRARY names, if it is set, else the one beside this file.
+    name = 'libiblbridge.so';
+    if ispc, name = 'libiblbridge.dll'; end
+    given = getenv('IBLBRIDGE_LIBRARY');
+    place = given;
+    if isempty(given), place = fullfile(folder(), name); end
+    kind = exist(place, 'file');
+    if kind == 2, return; end
+    what = 'is not there';
+    if kind == 7, what = 'is a folder'; end
+    advice = sprintf('Copy %s there, or set IBLBRIDGE_LIBRARY (not set) to its absolute path.', name);
+    if ~isempty(given)
+        advice = sprintf(['IBLBRIDGE_LIBRARY names it: set that to the absolute path of %s, or copy the file to ', ...
+            '%s and unset it.'], name, folder());
+    end
+    error('iblbridge:library', 'The library of iblbridge cannot be loaded: %s %s. %s', place, what, advice);
+end
+
+function place = folder()
+    place = fileparts(mfilename('fullpath'));
+end
+
+function yes = is_octave()
+    yes = exist('OCTAVE_VERSION', 'builtin') ~= 0;
 end

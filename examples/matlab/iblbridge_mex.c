@@ -105,7 +105,7 @@ static void *address_of(const char *path, const char *name) {
     if (!library || strcmp(path, loaded)) {
         library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (!library)
-            mexErrMsgIdAndTxt(FAILURE, "%s", dlerror());
+            mexErrMsgIdAndTxt(FAILURE, "The library of iblbridge cannot be loaded: %s", dlerror());
         snprintf(loaded, sizeof loaded, "%s", path);
     }
     void *address = dlsym(library, name);

@@ -62,5 +62,25 @@ def test_every_number_is_that_of_the_header():
     assert set(re.findall(r'\bIBLB_[A-Z_]+', page)) == set(given)
 
 
+def test_ctrl_c_and_a_failed_stop_leave_nobody_untold():
+    page = PAGE.read_text(encoding='utf-8')
+    assert page.index('Base.exit_on_sigint(false)') < page.index('open_rig(')
+    caught = page[page.index('\ncatch e # a BridgeError') : page.index('\nfinally')]
+    assert caught.index('stop(rig)') < caught.index('rethrow()')
+    assert len(re.findall(r'call\(\w+, IBLB_EXPINTERRUPT\)', page)) == 1
+    assert re.search(r'function stop\(handle\)\n +try\n +call\(handle, IBLB_EXPINTERRUPT\)\n +catch', page)
+
+
+def test_an_error_carries_the_open_request_and_call_takes_a_timeout():
+    page = PAGE.read_text(encoding='utf-8')
+    fields = re.search(r'^struct BridgeError.*?\n(.*?)^end', page, re.DOTALL | re.MULTILINE)
+    made = parts(page[page.index('throw(BridgeError(') + len('throw(BridgeError') :])
+    assert fields and re.findall(r'(\w+)::', fields[1]) == ['code', 'sentence', 'response', 'request'] == [
+        {'status': 'code', 'text(sentence)': 'sentence'}.get(part, part) for part in made
+    ]
+    assert 'open ? request : 0)' in page
+    assert re.search(r'function call\(handle, message, arguments\.\.\.; services = "", timeout_ms = 12000\)', page)
+
+
 def test_it_says_that_it_is_untested():
     assert 'untested' in PAGE.read_text(encoding='utf-8').splitlines()[0]

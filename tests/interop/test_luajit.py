@@ -192,13 +192,11 @@ def test_an_error_carries_code_name_sentence_and_response(lua, rig):
         'print(e.response.code, e.response.services[1].data.value[1], e.response.services[2].ok); '
         "print(try(rig.send, rig, 'PING', nil, { services = { 'Mäuschen→😀' } }))"
     )
-    assert said == [
-        '-8070\tE_PARTIAL\tnil',
-        'ephys: its callback failed with Refusal: ephys was told to refuse EXPSTART',
-        '-8070\t2026-01-01_1_x\tfalse',
-        'The worker has no service "Mäuschen→😀". Check the name, or add it and restart the worker.',
-    ]
-    assert lua.fails("require('iblbridge').open('rig1', nil, 0)").startswith('luajit: There is no segment at')
+    assert said[0] == '-8070\tE_PARTIAL\tnil'
+    assert 'ephys' in said[1] and 'was told to refuse EXPSTART' in said[1]
+    assert said[2] == '-8070\t2026-01-01_1_x\tfalse'
+    assert 'has no service "Mäuschen→😀"' in said[3]
+    assert 'no segment' in lua.fails("require('iblbridge').open('rig1', nil, 0)")
 
 
 def test_a_response_that_is_larger_than_the_buffer_is_whole(lua, rig):
@@ -210,16 +208,80 @@ def test_a_response_that_is_larger_than_the_buffer_is_whole(lua, rig):
     )
 
 
-def test_the_library_is_not_found_and_every_place_is_named(lua, tmp_path):
+def test_the_library_is_the_one_that_is_named_and_else_the_one_beside_it(lua, tmp_path):
+    code = "print(require('iblbridge').version())"
     shutil.copy(lua.place / 'iblbridge.lua', tmp_path)
-    bare, code = Lua(tmp_path), "print(require('iblbridge').version())"
-    said = bare.fails(code)
-    assert 'IBLBRIDGE_LIBRARY (not set)' in said and './libiblbridge.so' in said
+    bare = Lua(tmp_path)
+    assert re.search(r' \./libiblbridge\.so: .*Copy .*set IBLBRIDGE_LIBRARY \(not set\)', bare.fails(code))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('IBLBRIDGE_LIBRARY', '/nowhere.so')
-        assert '(/nowhere.so)' in bare.fails(code)
         patch.setenv('IBLBRIDGE_LIBRARY', str(lua.place / 'libiblbridge.so'))
         assert bare(code) == ['100']
+        for wrong in ('/nowhere.so', str(tmp_path), str(lua.place / 'iblbridge.h')):  # beside it is a good one
+            patch.setenv('IBLBRIDGE_LIBRARY', wrong)
+            said = lua.fails(code)
+            assert said.startswith(f'luajit: The library of iblbridge cannot be loaded: {wrong}: '), said
+            assert 'IBLBRIDGE_LIBRARY names it: set that to' in said and 'copy the file to ./ and unset it.' in said
+
+
+MISUSE = {
+    "rig.call, rig, 'EXPINIT', nil, { service = 'ephys' }": 'no option service; there are services and timeout_ms',
+    "rig.call, rig, 'EXPINIT', nil, { timeout = 3 }": 'no option timeout; there are services and timeout_ms',
+    "rig.call, rig, 'EXPINIT', nil, { ttl_ms = 3 }": 'no option ttl_ms; there are services and timeout_ms',
+    "rig.send, rig, 'EXPINIT', nil, { timeout_ms = 3 }": 'no option timeout_ms; there are services and ttl_ms',
+    "rig.notify, rig, 'EXPINIT', nil, { 'ephys' }": 'no option 1; there are services and ttl_ms',
+    "rig.call, rig, 'EXPINIT', nil, 'ephys'": "{ services = 'cameras,ephys', timeout_ms = 5000 }, not ephys",
+    "rig.call, rig, 'EXPSTART', 'x', { note = 1 }": 'More than one argument of a message is a list.',
+    "rig.call, rig, 'EXPINIT', { services = 'ephys' }": "rig:call('EXPINIT', nil, { services = ... })",
+    "rig.send, rig, 'EXPINIT', { ttl_ms = 1, services = 'ephys' }": 'the only element of a list: { { ',
+    "rig.notify, rig, 'EXPINIT', { timeout_ms = 1 }": 'The option timeout_ms stands in the place of the arguments',
+    "rig.call, rig, 'EXPINIT', nil, { services = {} }": 'list of services is empty',
+    "rig.call, rig, 'EXPINIT', nil, { services = { '' } }": 'A name in the list of services is empty',
+    "rig.call, rig, 'EXPINIT', nil, { services = { 'cameras', 1 } }": 'name of a service is a text without a NUL, not',
+    "rig.call, rig, 'EXPINIT', nil, { services = 1 }": 'services is a text without a NUL, not 1',
+    "rig.call, rig, 'EXPINIT', nil, { services = '\\0ephys' }": 'services is a text without a NUL',
+    "rig.call, rig, 'EXPINIT', nil, { timeout_ms = 'x' }": 'number of milliseconds, 0 or more, not x',
+    "rig.call, rig, 'EXPINIT', nil, { timeout_ms = -1 }": 'number of milliseconds, 0 or more, not -1',
+    "rig.call, rig, 'EXPINIT', nil, { timeout_ms = 0/0 }": 'number of milliseconds, 0 or more, not ',
+    "rig.send, rig, 'EXPINIT', nil, { ttl_ms = 'x' }": 'ttl_ms is a number of milliseconds, not x',
+    "rig.call, rig, 'EXPINIT', print": 'JSON cannot say function',
+    'rig.call, rig, 1.5': 'The number of a message is a whole one, not 1.5',
+    'rig.subscribe, rig, 0/0': 'The number of a message is a whole one, not ',
+    "rig.call, 'EXPINIT'": 'with a colon',
+    'rig.worker_state': 'with a colon',
+    'rig.close': 'with a colon',
+    "rig.send, bridge, 'EXPINIT'": 'with a colon',
+    'rig.wait, rig, nil': 'A request is the number that rig:send returned, not nil',
+    'rig.wait, rig, 1, true': 'number of milliseconds, 0 or more, not true',
+    "rig.cancel, rig, 'x'": 'A request is the number that rig:send returned, not x',
+    'rig.withdraw, rig, 2^31': 'A request is the number that rig:send returned, not ',
+    "rig.next_event, rig, '1'": 'number of milliseconds, 0 or more, not 1',
+    'bridge.open, nil': 'The segment is a text without a NUL, not nil',
+    "bridge.open, 'rig0', 1": 'The client is a text without a NUL, not 1',
+    "bridge.open, 'rig0', nil, 'x'": 'number of milliseconds, 0 or more, not x',
+    'bridge.error_text, nil': 'A code is a whole number, not nil',
+    'bridge.error_text, 1': 'There is no code 1',
+    'bridge.encode, { a = print }': 'JSON cannot say function',
+    'bridge.decode, nil': 'JSON is a text, not nil',
+}
+
+
+def test_a_mistake_is_an_error_table_that_says_what_to_write_and_commands_nobody(lua, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    tries = ''.join(f'e = try({words}); print(e.name, e)\n' for words in MISUSE)
+    said = lua(OPEN + TRY + 'local e\n' + tries + "rig:call('EXPEND')")
+    for (words, sentence), line in zip(MISUSE.items(), said, strict=True):
+        assert line.startswith('E_ARGUMENT\t') and sentence in line, (words, line)
+    assert [number for number, *_ in server.saw] == [4]  # EXPEND
+
+
+def test_an_object_that_looks_like_options_can_be_sent_on_purpose(lua, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    lua(
+        OPEN + "rig:call('EXPINIT', { { services = 'ephys' } }); rig:call('EXPINIT', { services = 'ephys', a = 1 }); "
+        "rig:call('EXPINIT', {}, { services = { 'cameras' }, timeout_ms = 5000 })"
+    )
+    sent = [arguments[0] for _, *arguments in server.saw]
+    assert sent == [{'services': 'ephys'}, {'services': 'ephys', 'a': 1}, {}]
 
 
 def test_a_wait_that_ends_without_a_response_leaves_the_request_open(lua, rig):
@@ -240,6 +302,56 @@ def test_only_what_no_worker_has_accepted_is_withdrawn(lua, rig):
     ) == ['E_TIMEOUT', 'true\tfalse\tEXPINIT']
 
 
+def test_a_call_that_no_worker_has_accepted_in_time_is_withdrawn(lua, rig):
+    rig(cameras=['--delay', '2'])
+    assert lua(
+        OPEN + TRY + "local k = rig:send('EXPINIT'); "
+        "local e = try(rig.call, rig, 'EXPSTART', 'x', { timeout_ms = 250 }); print(e.name, e.request); "
+        'print(rig.last_request, rig.last_response, rig:wait(k).message, rig.last_request == k)'
+    ) == ['E_NOT_SENT\tnil', 'nil\tnil\tEXPINIT\ttrue']
+
+
+def test_the_rig_keeps_the_latest_request_and_response(lua, rig):
+    rig(cameras=[], ephys=['--refuse', 'EXPSTART'])
+    assert lua(
+        OPEN + TRY + "print(rig.last_request, rig.last_response); local r = rig:call('PING'); "
+        "print(rig.last_request == r.request, rig.last_response == r); try(rig.call, rig, 'EXPSTART', 'x'); "
+        "print(rig.last_response.services[1].ok, rig.last_response.code); local k = rig:send('PING'); "
+        "print(rig.last_request == k, rig.last_response); rig:notify('PING'); print(rig.last_request)"
+    ) == ['nil\tnil', 'true\ttrue', 'true\t-8070', 'true\tnil', 'nil']
+
+
+def test_ctrl_c_ends_a_call_and_its_request_is_not_lost(lua, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    server.answers[1] = lambda data: None  # echoes, and never replies
+    code = """
+    print('go')
+    io.flush()
+    local fine, result = pcall(rig.call, rig, 'EXPINIT', nil, { timeout_ms = math.huge })
+    print(fine, type(result), rig.last_response)
+    print(try(rig.wait, rig, rig.last_request, 0).name, rig:cancel(rig.last_request), rig:call('PING').message)
+    """
+    with lua.started('-e', OPEN + TRY + code) as process:
+        assert process.stdout.readline() == 'go\n'
+        eventually(lambda: server.saw)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=20)[0].splitlines()
+        assert time.monotonic() - began < 3
+    assert said == ['false\tstring\tnil', 'E_TIMEOUT\tfalse\tPING']
+
+
+def test_ctrl_c_in_the_example_stops_the_services(lua, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    server.answers[2] = lambda data: None  # EXPSTART: echoes, and never replies
+    with lua.started('experiment.lua', 'rig0') as process:
+        eventually(lambda: any(number == 2 for number, *_ in server.saw))
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=20)
+    assert process.returncode == 1 and 'interrupted!' in errors
+    assert said.splitlines()[-2:] == ['EXPINTERRUPT: done', '  cameras: answered']
+
+
 def test_a_worker_that_dies_ends_the_wait_and_the_next_one_answers(lua, rig):
     services = rig(cameras=['--delay', '30'])
     worker = services.children['worker']
@@ -255,6 +367,15 @@ def test_a_worker_that_dies_ends_the_wait_and_the_next_one_answers(lua, rig):
         services.children['worker'] = Child('worker', 'serve', '--segment', 'rig0', '--service', address, '--remove')
         eventually(lambda: services.children['worker'].ready, 10)
         assert process.communicate('\n', timeout=20)[0] == 'E_OUTCOME_UNKNOWN\n'
+
+
+def test_a_worker_that_dies_during_a_call_leaves_the_request_open(lua, rig):
+    services = rig(cameras=['--delay', '30'])
+    code = "local e = try(rig.call, rig, 'EXPINIT'); print(e.name, e.request == rig.last_request, e)"
+    with lua.started('-e', OPEN + TRY + code) as process:
+        eventually(lambda: any('EXPINIT' in line for line in services.children['cameras'].output))
+        services.children['worker'].process.kill()
+        assert process.stdout.readline().startswith('E_PENDING\ttrue\tThe worker died with the command.')
 
 
 def test_ctrl_c_ends_a_wait_also_in_a_hot_loop(lua, serve, server):
@@ -286,11 +407,13 @@ def test_without_a_worker_there_is_a_warning_and_what_is_queued_can_be_withdrawn
         print(status, rig:last_error())
         local k, status = rig:send('EXPINIT')
         print(status, rig:cancel(k), rig:notify('EXPINIT'), rig:worker_state().alive)
-        print(try(rig.next_event, rig, 5000).name, try(rig.call, rig, 'EXPINIT').name)
+        print(try(rig.next_event, rig, 5000).name)
+        local e = try(rig.call, rig, 'EXPINIT')
+        print(e.name, e.request, rig.last_request, e.message:find('nothing was sent') ~= nil)
         """
     )
     assert said[0].startswith('5001\tNo worker serves')
-    assert said[1:] == ['5001\ttrue\t5001\tfalse', 'E_NO_WORKER\tE_NO_WORKER']
+    assert said[1:] == ['5001\ttrue\t5001\tfalse', 'E_NO_WORKER', 'E_NO_WORKER\tnil\tnil\ttrue']
 
 
 def test_events_are_tables_and_none_is_nil(lua, serve, server):
@@ -316,15 +439,31 @@ def test_what_is_misspelt_is_an_error_and_the_small_functions_work(lua, serve, s
     serve('rig0', {'cameras': server.uri})
     said = lua(
         OPEN + TRY + "local e = try(rig.call, rig, 'EXPSTRAT'); print(e.name, e); print(bridge.error_text(-8070)); "
-        'print(try(bridge.error_text, 1).name, math.abs(bridge.clock_ns() - rig:call(4096).finished) < 1e9)'
+        'print(math.abs(bridge.clock_ns() - rig:call(4096).finished) < 1e9)'
     )
-    assert said[0].startswith('E_MESSAGE\tThere is no message EXPSTRAT')
-    assert said[1].startswith('Some services did') and said[2] == 'E_ARGUMENT\ttrue'
+    assert said[0].startswith('E_MESSAGE\tThere is no message EXPSTRAT; there are EXPINIT, EXPSTART, EXPEND, ')
+    assert said[1].startswith('Some services did') and said[2] == 'true'
+
+
+def test_what_the_guide_shows_runs_and_its_handler_says_what_happened(lua, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    start, handler = re.findall(r'^```lua\n(.*?)^```', (lua.place / 'README.md').read_text(), re.DOTALL | re.MULTILINE)
+    assert lua(start) == ['cameras\tanswered']
+    assert lua("rig = require('iblbridge').open('rig0')\n" + handler) == []
+    server.answers[2] = lambda data: None  # EXPSTART: echoes, and never replies
+    server.saw.clear()
+    with lua.started('-e', "rig = require('iblbridge').open('rig0')\n" + handler) as process:
+        eventually(lambda: server.saw)
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=20)
+    assert process.returncode == 0 and errors == '' and said.endswith('interrupted!\n')
+    assert [number for number, *_ in server.saw] == [2, 16]  # EXPSTART, EXPINTERRUPT
 
 
 def test_every_name_in_the_guide_is_there(lua):
     code = (lua.place / 'iblbridge.lua').read_text(encoding='utf-8')
     there = set(re.findall(r'^(?:local )?(?:function )?(?:bridge|Rig)[.:](\w+)', code, re.MULTILINE))
+    there |= set(re.findall(r'\brig\.(last_\w+)', code))
     used = set(re.findall(r'\b(?:rig|bridge)[.:](\w+)', (lua.place / 'README.md').read_text(encoding='utf-8'))) - {
         'lua'
     }

@@ -2,6 +2,6 @@
 local bridge = require 'iblbridge'
 for line in io.lines() do
     local fine, value = pcall(bridge.decode, line)
-    print(fine and bridge.encode(value) or 'error ' .. value)
+    print(fine and bridge.encode(value) or 'error ' .. tostring(value))
     io.stdout:flush()
 end
