@@ -8,6 +8,7 @@
 #include "include/iblbridge_worker.h"
 #include "remains.h"
 #include "remembered.h"
+#include "segment.h"
 
 static_assert(sizeof(((struct iblbw_slot_report *)0)->client) == NAME_BYTES, "client");
 

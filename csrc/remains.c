@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "include/iblbridge.h"
+#include "locks.h"
 
 #define RANDOM_DIGITS 16
 

@@ -7,7 +7,7 @@
 #ifndef IBLB_REMAINS_H
 #define IBLB_REMAINS_H
 
-#include "segment.h"
+#include "os.h"
 
 /* With the worker lock of `file` held: those who have the segment mapped learn from its state that it is gone; then the path is removed. */
 void segment_retire(os_file file, const char *path);

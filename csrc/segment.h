@@ -7,6 +7,7 @@
 #ifndef IBLB_SEGMENT_H
 #define IBLB_SEGMENT_H
 
+#include "locks.h"
 #include "os.h"
 #include "ring.h"
 
@@ -60,21 +61,6 @@ void segment_close(struct segment *segment, int remove);
 
 void segment_slot(const struct segment *segment, uint32_t index, struct slot *slot);
 struct service_entry *segment_services(const struct segment *segment);
-
-/* A slot's owner holds both its bytes. The first says that it lives. The second keeps others out: when the owner is gone the worker holds
- * it until the slot is free, while the owner's name can be used again at once. */
-static inline uint64_t worker_lock(void) {
-    return LOCK_BASE;
-}
-static inline uint64_t slot_lock(uint32_t index) {
-    return LOCK_BASE + 2 * ((uint64_t)index + 1);
-}
-static inline uint64_t slot_guard(uint32_t index) {
-    return slot_lock(index) + 1;
-}
-static inline uint64_t claim_lock(void) {
-    return LOCK_BASE - 2;
-}
 
 #define FUTURE_NS UINT64_C(1000000) /* a stamp may be ahead of the clock by this much */
 
