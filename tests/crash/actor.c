@@ -7,8 +7,9 @@
  *     actor worker [refuse]      serves until SIGTERM; `refuse`: answers what is called so without accepting it, as a stopping worker does
  *     actor offsets              where to find what in the segment, for the tests
  *
- * CRASH_SEGMENT names the segment, CRASH_LOG the file that every line goes to, with one write(2) each, so that a line is there or is not,
- * whenever its writer is killed. CRASH_BOARD is a file that a bystander maps and keeps its counts in.
+ * CRASH_SEGMENT names the segment, CRASH_LOG the file that every line goes to, with one write(2) each. A writer that is killed at the
+ * boundary of a page leaves half a line, so each begins with a new line and ends with " ."; what does not is none. CRASH_BOARD is a file
+ * that a bystander maps and keeps its counts in.
  *
  * The name of a command says how the worker treats it: after the last dash comes plain, big (a response of 3 KB), leave (not accepted for
  * a while), hold (accepted, answered a while later), late (answered when its client is parked), stack (3 KB too, answered when six are
@@ -50,13 +51,13 @@ static uint64_t patience_ns = 20000 * MS;
 
 static void say(const char *format, ...) {
     char line[512];
-    int length = snprintf(line, sizeof line, "%" PRIu64 " %s ", os_clock_ns(), who);
+    int length = snprintf(line, sizeof line, "\n%" PRIu64 " %s ", os_clock_ns(), who);
     va_list arguments;
     va_start(arguments, format);
-    length += vsnprintf(line + length, sizeof line - (size_t)length - 1, format, arguments);
+    length += vsnprintf(line + length, sizeof line - (size_t)length - 2, format, arguments);
     va_end(arguments);
-    line[length] = '\n';
-    if (write(log_file, line, (size_t)length + 1) != length + 1)
+    memcpy(line + length, " .", 2);
+    if (write(log_file, line, (size_t)length + 2) != length + 2)
         _exit(4);
 }
 

@@ -209,7 +209,8 @@ class Line:
 def read_log(path: Path) -> list[Line]:
     """Read all whole lines; one that makes no sense (a command's name came from scribbled memory) is itself wrong."""
     lines = []
-    for text in path.read_text(errors='replace').split('\n')[:-1] if path.exists() else []:
+    texts = path.read_text(errors='replace').split('\n') if path.exists() else []
+    for text in (text.removesuffix(' .') for text in texts if text.endswith(' .')):
         ns, *words = text.split(' ')
         if ns.isdecimal() and len(words) > 2:
             lines.append(Line(int(ns), words[0], words[1], words[2], words[3:]))

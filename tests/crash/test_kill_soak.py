@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from actors import build, compiler
+from actors import build, compiler, read_log
 from soak import Report, soak, soak_with_services
 
 
@@ -63,3 +63,12 @@ def test_ten_thousand_clients_and_a_thousand_workers_are_killed(folder, request)
     show(report)
     assert report.client_kills >= 10_000
     assert report.worker_kills >= 1_000
+
+
+def test_half_a_line_of_a_killed_actor_swallows_no_other(tmp_path):
+    """A write that SIGKILL ends at the boundary of a page: what came next was read as the rest of it."""
+    (tmp_path / 'log').write_text('\n1 c7 try c7-1-plain .\n2 c7 try c7\n3 bystander try bystander-1-plain .')
+    assert [(line.ns, line.command) for line in read_log(tmp_path / 'log')] == [
+        (1, 'c7-1-plain'),
+        (3, 'bystander-1-plain'),
+    ]
