@@ -276,11 +276,11 @@ def test_nothing_is_sent_into_a_segment_that_was_removed_with_its_worker(segment
         kill(worker)
         (segment_directory / 'rig').unlink()
         requests = [
+            client.worker_state,  # first: it looks for the worker each time, the others every 100 ms
             lambda: client.notify('EXPSTATUS'),
             lambda: client.send('EXPSTATUS'),
             lambda: client.subscribe('EXPINTERRUPT'),
             lambda: client.call('EXPSTATUS'),
-            client.worker_state,
         ]
 
         def is_told(request) -> bool:
