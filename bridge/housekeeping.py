@@ -65,25 +65,28 @@ class Housekeeping:
         now = time.perf_counter_ns()
         name = _NAMES.get(event, '')
         self._watch.health[service].hear(name, data, now)
-        self._turn(service, now)  # first: who is heard is up
+        self._turn([service], now)  # first: who is heard is up
         if name:
             self.tell(name, service=service, data=data)
         else:  # an error that answers no command
             about = data[1] if data and data[1] != ALYX else 'ALYX'
             log.warning('%s reports an error: %s', service, data[0] if about != 'ALYX' else about)
 
-    def learn(self, outcome: Outcome, message: str, asked: Any = None) -> None:
-        """Learn from what a service did with a command; `asked` is the command's first argument."""
+    def learn(self, outcomes: Sequence[Outcome], message: str, asked: Any = None) -> None:
+        """Learn from what services did with a command; `asked` is the command's first argument."""
         now = time.perf_counter_ns()
-        self._watch.health[outcome.name].note(outcome, message, asked)
-        self._turn(outcome.name, now)
+        for outcome in outcomes:
+            self._watch.health[outcome.name].note(outcome, message, asked)
+        self._turn([outcome.name for outcome in outcomes], now)
 
-    def _turn(self, service: str, now: int) -> None:
+    def _turn(self, services: Sequence[str], now: int) -> None:
+        """Tell the clients how many services are up, and of each of these if it has just gone up or down."""
         self._segment.publish_services_up(self._watch.up(now))
-        if event := self._watch.turn(service, now):
-            error = self._watch.health[service].error if event == 'SERVICE_DOWN' else ''
-            log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
-            self.tell(event, service=service, data=[error] if error else [])
+        for service in services:
+            if event := self._watch.turn(service, now):
+                error = self._watch.health[service].error if event == 'SERVICE_DOWN' else ''
+                log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
+                self.tell(event, service=service, data=[error] if error else [])
 
     # From any thread
 
@@ -125,7 +128,7 @@ class Housekeeping:
         def done(future: Future[dict[str, Outcome]]) -> None:
             self._watch.beaten(service)
             if not future.exception():
-                self.learn(future.result()[service], 'EXPSTATUS')
+                self.learn([future.result()[service]], 'EXPSTATUS')
 
         auxiliaries.submit('EXPSTATUS', 0, services=[service], quiet=True).add_done_callback(done)
 
@@ -147,8 +150,7 @@ class Housekeeping:
 
         def done(future: Future[dict[str, Outcome]]) -> None:
             outcomes = [] if future.exception() else list(future.result().values())
-            for outcome in outcomes:
-                self.learn(outcome, message)
+            self.learn(outcomes, message)
             failed = '; '.join(f'{outcome.name}: {outcome.error}' for outcome in outcomes if not outcome.ok)
             if self._journal:
                 body = response_body(

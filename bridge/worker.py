@@ -279,8 +279,7 @@ class Worker:
         try:
             outcomes = list(future.result().values())
             code, error = core.status_of(outcomes, self._optional)
-            for outcome in outcomes:
-                self._house.learn(outcome, errand.name, errand.args[0] if errand.args else None)
+            self._house.learn(outcomes, errand.name, errand.args[0] if errand.args else None)
             self._answer(errand, code, error, [service_entry(outcome, errand.name) for outcome in outcomes])
         except Exception as error:
             self._not_carried_out(errand, error)
@@ -324,9 +323,8 @@ class Worker:
     def _answer(self, errand: Errand, code: int, error: str, services: list[dict[str, Any]] | None = None) -> None:
         if code:
             level = logging.ERROR if code < 0 else logging.WARNING
-            told = (
-                error if errand.name != 'ALYX' else ''
-            )  # what a service says of a failed callback may quote the token
+            # What a service says of a failed callback may quote the token.
+            told = error if errand.name != 'ALYX' else ''
             log.log(level, '%s %s: %d %s', self._key(errand), errand.name, code, told)
         body = self._body(errand, code, error, services)
         self._write_outcome(errand, body)
