@@ -146,16 +146,8 @@ class Opener:
         address = link.uri
         if not self._net.base.is_valid_ip(rest.partition(':')[0]):
             address = await self._resolve_host(uri)
-        console = logging.getLogger(link.name)
-        handlers, level, disabled = console.handlers, console.level, console.disabled
-        console.disabled = True
-        try:
-            com = await self._net.app.EchoProtocol.client(address, link.name)
-        finally:
-            console.handlers, console.disabled = handlers, disabled
-            console.setLevel(level)
+        com = await silent_client(self._net, address, link.name)
         if isinstance(com, self._net.app.EchoProtocol):
-            com.logger = _silent()
             link.adopt(com)
         else:
             link.com = com
@@ -187,6 +179,34 @@ class Opener:
         if not done:
             raise ValueError(f'{uri}: the host name could not be resolved within {self._patience:g} s')
         return lookup.result()
+
+
+async def silent_client(net: Any, address: str, name: str) -> Any:
+    """Have iblutil make a communicator that logs nothing, and leave the logger of the service's name as it was.
+
+    Parameters
+    ----------
+    net : module
+        ``iblutil.io.net``.
+    address, name : str
+        Of the service; the address without a host name that has to be looked up.
+
+    Raises
+    ------
+    OSError
+        The socket could not be made.
+    """
+    console = logging.getLogger(name)
+    handlers, level, disabled = console.handlers, console.level, console.disabled
+    console.disabled = True
+    try:
+        com = await net.app.EchoProtocol.client(address, name)
+    finally:
+        console.handlers, console.disabled = handlers, disabled
+        console.setLevel(level)
+    if isinstance(com, net.app.EchoProtocol):
+        com.logger = _silent()
+    return com
 
 
 def _silent() -> logging.Logger:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import shutil
 import statistics
@@ -170,19 +169,13 @@ def _bare(uris: list[str]) -> Iterator[Callable[[], float]]:
 
 @contextmanager
 def _await(uris: list[str]) -> Iterator[Callable[[], float]]:
+    from bridge.wire import silent_client
+
     net = import_module('bridge.auxiliaries').net  # by name, for the module does not export it
     loop = asyncio.SelectorEventLoop()
-    silent = logging.Logger('silent', logging.CRITICAL + 1)
 
     async def open_all() -> Any:
-        made = []
-        for i, uri in enumerate(uris):
-            console = logging.getLogger(f's{i}')  # to which iblutil adds a handler
-            handlers, level, console.disabled = console.handlers, console.level, True
-            made.append(await net.app.EchoProtocol.client(uri, f's{i}'))
-            made[-1].logger = silent
-            console.handlers, console.disabled = handlers, False
-            console.setLevel(level)
+        made = [await silent_client(net, uri, f's{i}') for i, uri in enumerate(uris)]
         return net.app.Services(made, timeout=10)
 
     services = loop.run_until_complete(open_all())
