@@ -233,6 +233,13 @@ int handle_check(struct handle *handle, struct problem *problem) {
     return IBLB_OK;
 }
 
+int handle_check_served(struct handle *handle, struct problem *problem) {
+    int code = handle_check(handle, problem);
+    if (code == IBLB_OK && handle_abandoned(handle, 0))
+        code = problem_standard(problem, IBLB_E_STALE);
+    return code;
+}
+
 int handle_fail(struct handle *handle, const struct problem *problem) {
     os_mutex_lock(&handle->mutex);
     handle->last = *problem;

@@ -20,6 +20,9 @@ int handle_worker_alive(struct handle *handle, int look);
 /* The same, and if it does not live: has the segment been removed, or replaced by another? Then nobody will ever serve this one. */
 int handle_abandoned(struct handle *handle, int look);
 
+/* Both checks, for what is to be written into the segment. */
+int handle_check_served(struct handle *handle, struct problem *problem);
+
 /* With the handle's mutex held: moves the responses that have come into the inbox. IBLB_E_SEGMENT if the ring makes no sense, _MEMORY. */
 int handle_drain(struct handle *handle, struct problem *problem);
 

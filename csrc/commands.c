@@ -217,9 +217,7 @@ static int write_command(struct handle *handle, const char *services, int messag
 /* --- send --- */
 
 static int check_call(struct handle *handle, const char *services, int message, struct problem *problem) {
-    int code = handle_check(handle, problem);
-    if (code == IBLB_OK && handle_abandoned(handle, 0))
-        code = problem_standard(problem, IBLB_E_STALE);
+    int code = handle_check_served(handle, problem);
     if (code == IBLB_OK)
         code = check_message(message, problem);
     if (code == IBLB_OK && services)

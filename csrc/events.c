@@ -25,9 +25,7 @@ IBLB_API int iblb_subscribe(int number, int message_mask) {
         code = problem_set(&problem, IBLB_E_MESSAGE, "%d holds a number that is no event; the sum of them all is %d.", message_mask,
                            ALL_EVENTS);
     else
-        code = handle_check(handle, &problem);
-    if (code == IBLB_OK && handle_abandoned(handle, 0))
-        code = problem_standard(&problem, IBLB_E_STALE);
+        code = handle_check_served(handle, &problem);
     if (code == IBLB_OK)
         store32_release(&handle->slot.header->event_mask, (uint32_t)message_mask);
     else
