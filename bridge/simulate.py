@@ -32,6 +32,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from bridge.exchange import INTERRUPT
+
 MESSAGES = ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT', 'EXPSTATUS', 'EXPINFO', 'ALYX')
 REBIND_TRIES = 50
 REBIND_PAUSE = 0.02  # s
@@ -292,8 +294,7 @@ class Simulator:
         await asyncio.sleep(after)
         if self.memory.state is State.RUNNING:
             self.memory = self.memory._replace(state=State.STOPPED)
-            number = int(import_module('bridge.auxiliaries').net.base.ExpMessage.EXPINTERRUPT)
-            await self._reply('EXPINTERRUPT', number, [f'the camera of {self.behaviour.name} died'], addr)
+            await self._reply('EXPINTERRUPT', INTERRUPT, [f'the camera of {self.behaviour.name} died'], addr)
 
     async def _reply(self, message: str, number: int, reply: list[Any] | None, addr: tuple[str, int]) -> None:
         """Send a reply when those before it are out."""

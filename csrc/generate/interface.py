@@ -73,11 +73,6 @@ class Interface(NamedTuple):
     events: tuple[Constant, ...]
     functions: tuple[Function, ...]
 
-    @property
-    def constants(self) -> tuple[Constant, ...]:
-        """Every number that programs use: messages, events, codes."""
-        return (*self.messages, *self.events, *(Constant(code.name, code.number) for code in self.codes))
-
 
 def read_codes(text: str) -> tuple[Code, ...]:
     """Return the table of codes.def in its order."""

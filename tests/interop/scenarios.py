@@ -23,7 +23,7 @@ from processes import kill
 
 from bridge.cli.children import Child, Rig
 from bridge.config import ServiceConfig
-from bridge.native import CODES
+from bridge.native import CODES, LIBRARY
 
 PATIENCE = 30.0  # s, for a line of a program
 
@@ -118,6 +118,13 @@ def first_snippet(place: Path, language: str) -> str:
     found = re.search(rf'^```{language}\n(.*?)^```', guide, re.DOTALL | re.MULTILINE)
     assert found
     return found[1]
+
+
+def wrong_libraries(folder: Path) -> list[object]:
+    """Return what IBLBRIDGE_LIBRARY may name by mistake: nothing, no absolute path, no library, another library."""
+    text = folder / 'text.so'
+    text.write_text('no library')
+    return ['/nowhere/lib.so', LIBRARY.name, text, next(Path('/lib').glob('*-linux-gnu/libc.so.6'))]
 
 
 class Scenarios:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from guides import environment, require, run
-from scenarios import Program, Scenarios, first_snippet
+from scenarios import Program, Scenarios, first_snippet, wrong_libraries
 from texts import REFUSED, TAKEN
 
 from bridge.native import LIBRARY
@@ -109,10 +109,7 @@ def test_a_library_that_is_nowhere_is_told_with_every_place(lonely):
 
 
 def test_the_variable_alone_decides_and_what_is_wrong_with_it_is_told(kit, lonely, tmp_path):
-    text = tmp_path / 'text.so'
-    text.write_text('no library')
-    libc = next(Path('/lib').glob('*-linux-gnu/libc.so.6'))
-    for wrong in ('/nowhere/lib.so', LIBRARY.name, text, libc):
+    for wrong in wrong_libraries(tmp_path):
         with load(kit, IBLBRIDGE_LIBRARY=str(wrong)) as program:  # one that is right lies beside the classes
             status, errors = program.end()
         assert status == 1 and f'\n  {wrong}: ' in errors and str(kit) not in errors

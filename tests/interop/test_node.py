@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from guides import require, run
-from scenarios import Program, Scenarios, first_snippet
+from scenarios import Program, Scenarios, first_snippet, wrong_libraries
 
 from bridge.native import LIBRARY
 
@@ -98,10 +98,7 @@ def load(kit, tmp_path):
 def test_the_variable_alone_decides_and_what_is_wrong_with_it_is_told(kit, load, tmp_path):
     with load(False, IBLBRIDGE_LIBRARY=str(kit / LIBRARY.name)) as program:
         assert program.says()['-8070'] == 'IBLB_E_PARTIAL'
-    text = tmp_path / 'text.so'
-    text.write_text('no library')
-    libc = next(Path('/lib').glob('*-linux-gnu/libc.so.6'))
-    for wrong in ('/nowhere/lib.so', LIBRARY.name, text, libc):
+    for wrong in wrong_libraries(tmp_path):
         with load(True, IBLBRIDGE_LIBRARY=str(wrong)) as program:
             status, errors = program.end()
         assert status == 1 and f'  {wrong}: ' in errors and str(tmp_path / LIBRARY.name) not in errors
