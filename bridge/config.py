@@ -19,9 +19,9 @@ optional       false         commands that only this service failed give a warni
 timeout        --timeout     how long it has for its reply
 echo_timeout   1             how long for its echo; after that it is ``unreachable``
 reply_gap      0.005         pause between its reply and the next command to it; real cameras need 0.0002
-repeat         [EXPSTATUS,   messages sent up to three times until an echo comes; what starts or ends something would
-               EXPINFO,      then perhaps be carried out twice
-               EXPINTERRUPT]
+repeat         [EXPSTATUS,   messages sent up to three times until an echo comes, and again if a busy service echoed
+               EXPINFO,      and may not have listened; what starts or ends something would then perhaps be carried
+               EXPINTERRUPT] out twice
 heartbeat      _rig's, or 0  ask EXPSTATUS when nothing was heard for this long; 0: never
 =============  ============  =========================================================================================
 
@@ -83,7 +83,7 @@ class ServiceConfig:
     reply_gap : float
         Pause between its reply and the next command to it, s.
     repeat : tuple of str
-        Messages that may be sent again if no echo comes.
+        Messages that may be sent again if no echo comes, or if nobody may have listened.
     heartbeat : float or None
         Ask EXPSTATUS when nothing was heard for this long, s; 0: never; None: as the rig says.
     """

@@ -16,6 +16,9 @@ to echo in turn. From this follow the rules below; each is a function of values,
    that event, is not the new one's.
 6. EXPSTATUS, EXPINFO and EXPINTERRUPT may be repeated until echoed. Nothing else is ever sent twice, unless the
    configuration says so.
+7. An echo does not prove that anybody listened: a service with one loop, as iblrig's camera session, echoes what comes
+   while it works on another command, or just after a reply, and never hears it. So what may be repeated is, when the
+   service has answered another command since, or spoke just before it was sent.
 """
 
 import json
@@ -50,7 +53,7 @@ class Timing:
     """How patient we are with one service; all in seconds, except `tries` and `repeat`.
 
     `timeout` is the reply's (None: whatever the command or `Auxiliaries` says), `repeat` the events that may be sent
-    again if no echo comes.
+    again if no echo comes or nobody may have listened.
 
     The gaps were measured against real services: a camera listens for its next command only some 0.2 ms after its
     reply, and the second reply that a resend may provoke must not cross the next command, or the service closes its
@@ -103,6 +106,7 @@ class Errand:
     payload: bytes = field(default=b'', repr=False)
     tries: int = 0
     last_sent: int = 0
+    missed: int = 0  # ns: when we saw that nobody may have listened; 0: we did not
     sent: int = 0
     echoed: int = 0
     answered: int = 0
@@ -268,8 +272,12 @@ def next_step(errand: Errand, now: int, timing: Timing) -> tuple[Step, int]:
     due = errand.sent + int(patience * 1e9)
     if now >= due:
         return Step.GIVE_UP, 0
-    if not errand.echoed and errand.event in timing.repeat and errand.tries < timing.tries:
-        again = errand.last_sent + int(timing.resend_after * 1e9)
+    if errand.event in timing.repeat:
+        again = due
+        if errand.missed:
+            again = errand.missed + int(timing.reply_gap * 1e9)
+        elif not errand.echoed and errand.tries < timing.tries:
+            again = errand.last_sent + int(timing.resend_after * 1e9)
         if now >= again:
             return Step.RESEND, 0
         due = min(due, again)

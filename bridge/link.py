@@ -7,7 +7,8 @@ instance*: what comes in, confirmed sending, socket errors and the end of the co
 
 - Commands wait in a queue and leave one at a time: the next one when the one before was answered or given up, and a
   short gap later.
-- An interrupt waits for nothing. It leaves at once, then ends what is in flight and what is queued before it.
+- An interrupt waits for nothing. It leaves at once, then ends what is in flight and what is queued before it. If the
+  service was busy or not yet listening, it leaves once more.
 - A communicator that anything has closed is opened again for the next command.
 
 All of it runs in the loop of the network thread, as callbacks: on the way of a command that goes well there is no task,
@@ -38,6 +39,7 @@ from bridge.outcomes import Aborted, NoAnswer
 log = logging.getLogger(__name__)
 
 OWED_FOR = 30 * 10**9  # ns during which a command that was given up may still be answered
+SURPLUS_FOR = 10**9  # ns more than its first answer took, for the others to a command that was sent more than once
 
 
 class Link:
@@ -70,6 +72,8 @@ class Link:
         self._queue: deque[Errand] = deque()
         self._flying: list[Errand] = []
         self._owed: dict[int, int] = {}
+        self._surplus: dict[int, tuple[int, int]] = {}
+        self._spoke = 0
         self._free_at = 0.0
         self._gap: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -225,6 +229,8 @@ class Link:
             self._finish(errand, f'not sent: {error}', error)
             return True
         errand.sent = errand.last_sent
+        if errand.event == INTERRUPT and errand.sent - self._spoke < self.timing.reply_gap * 1e9:
+            errand.missed = errand.sent
         self._arm(errand)
         return True
 
@@ -251,7 +257,7 @@ class Link:
         """Wait, send again or give up; called again whenever its timer rings."""
         step, delay = next_step(errand, time.perf_counter_ns(), self.timing)
         while step is Step.RESEND:
-            errand.last_sent = time.perf_counter_ns()
+            errand.last_sent, errand.missed = time.perf_counter_ns(), 0
             errand.tries += 1
             log.debug('%s: event %d sent again (%d)', self.name, errand.event, errand.tries)
             self._transmit(errand.payload)
@@ -322,7 +328,11 @@ class Link:
         errand = answered_by(event, data, self._flying, [e for e, until in self._owed.items() if now < until])
         if copy and errand is None:
             return
-        self._owed.pop(data[1] if event == ERROR and type(data[1]) is int else event, None)
+        late = self._owed.pop(data[1] if event == ERROR and type(data[1]) is int else event, 0)
+        surplus = errand is None and self._is_surplus(event, now)
+        self._spoke = now
+        if errand is not None or now < late:
+            self._missed_by_others(errand, now)
         try:
             if errand is not None:
                 errand.echoed = errand.echoed or now
@@ -331,13 +341,30 @@ class Link:
                     self._finish(errand, text, RuntimeError(f'{self.name}: {text}'))
                 else:
                     errand.answered, errand.reply, errand.reply_event = now, data, event
+                    if errand.tries > 1:
+                        self._surplus[event] = errand.tries - 1, now + (now - errand.sent) + SURPLUS_FOR
                     self._finish(errand)
         finally:
             # After the result was handed over: the waiting thread wakes up while this one is in the system call.
             if event != ERROR:  # iblutil never confirms errors
                 self._memory.note(datagram, now, None if errand is None else errand.tries - 1)
                 self._sendto(datagram)
-        self._heard(self, event, data, datagram, errand is not None)
+        self._heard(self, event, data, datagram, errand is not None or surplus)
+
+    def _is_surplus(self, event: int, now: int) -> bool:
+        """Tell whether a message is one more answer to a command that left more than once, and so no news."""
+        left, until = self._surplus.pop(event, (0, 0))
+        if left > 1:
+            self._surplus[event] = left - 1, until
+        return now < until
+
+    def _missed_by_others(self, answered: Errand | None, now: int) -> None:
+        """Note that the service was busy with a command that it has answered now, while others were under way."""
+        for errand in tuple(self._flying):
+            if errand is not answered and errand.timer is not None:
+                errand.missed = now
+                errand.timer.cancel()
+                self._guarded(self._arm, errand)
 
     def _error_received(self, exc: Exception) -> None:
         if self._in_sendto:

@@ -153,6 +153,10 @@ def test_a_message_answers_the_command_it_fits(event, data, waiting, owed, found
         (32, {'echoed': 5}, 250, Step.WAIT, 9750),
         (64, {}, 300, Step.RESEND, 0),
         (16, {}, 300, Step.RESEND, 0),
+        (16, {'echoed': 5, 'missed': 100 * MS + 1}, 104, Step.WAIT, 1),
+        (16, {'echoed': 5, 'missed': 100 * MS + 1, 'tries': 9}, 105, Step.RESEND, 0),
+        (16, {'echoed': 5, 'missed': 100 * MS + 1, 'timeout': 0.1}, 105, Step.GIVE_UP, 0),
+        (1, {'echoed': 5, 'missed': 100 * MS + 1}, 105, Step.WAIT, 9895),
     ],
 )
 def test_the_next_step_follows_from_the_stamps(event, values, now, step, delay) -> None:
@@ -167,14 +171,15 @@ def test_the_next_step_follows_from_the_stamps(event, values, now, step, delay) 
     st.floats(0, 20),
     st.booleans(),
     st.integers(0, 30 * 10**9),
+    st.integers(0, 30 * 10**9),
 )
 def test_nothing_that_starts_or_ends_something_is_repeated_and_every_wait_ends(
-    event, tries, timeout, echoed, now
+    event, tries, timeout, echoed, missed, now
 ) -> None:
-    command = errand(event, sent=1, last_sent=1, tries=tries, timeout=timeout, echoed=int(echoed))
+    command = errand(event, sent=1, last_sent=1, tries=tries, timeout=timeout, echoed=int(echoed), missed=missed)
     step, delay = next_step(command, now, Timing())
     if step is Step.RESEND:
-        assert event in (16, 32, 64) and not echoed and tries < 3
+        assert event in (16, 32, 64) and (missed or (not echoed and tries < 3))
     if step is Step.WAIT:
         assert 0 < delay <= timeout * 1e9 + 1
     if now > timeout * 1e9 + 1:

@@ -1,0 +1,191 @@
+"""A camera service as iblrig runs it: one loop around `on_event`, deaf between a message and its own reply.
+
+The peers of `peers.py` answer from callbacks. This one has the loop of iblrig's networked camera session, with its
+hardware left out: tasks of which one listens, one is the camera program; a message is worked on to the end, its reply
+confirmed, before the next one is listened for. What does not suit it (no reference, a wrong state) is an assertion that
+ends the whole session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from iblutil.io import net
+from peers import eventually, free_port, rig
+
+from bridge.client import Client
+from bridge.config import ServiceConfig
+from bridge.errors import BridgeError
+
+REF = '2026-01-01_1_subject'
+Message, Status = net.base.ExpMessage, net.base.ExpStatus
+
+
+class CameraSession:
+    """One camera session in a thread of its own."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.port = port or free_port()
+        self.uri = f'udp://127.0.0.1:{self.port}'
+        self.heard: list[str] = []
+        self.status, self.exp_ref, self.com = Status.CONNECTED, None, None
+        self.tokens: list[Any] = []
+        self.slow = False  # the camera program takes its time, until `free`
+        self._ready = threading.Event()
+        self.thread = threading.Thread(target=self._live, daemon=True)
+
+    def __enter__(self) -> CameraSession:
+        self.thread.start()
+        assert self._ready.wait(5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.thread.is_alive():
+            self._loop.call_soon_threadsafe(self.camera.set)
+            self._loop.call_soon_threadsafe(self.com.close)
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+
+    def free(self) -> None:
+        """Let the camera program be ready."""
+        self._loop.call_soon_threadsafe(self._freed.set)
+
+    def _live(self) -> None:
+        self._loop = asyncio.SelectorEventLoop()
+        try:
+            self._loop.run_until_complete(self._run())
+        except (AssertionError, asyncio.CancelledError):
+            self.com.close()
+        finally:
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.close()
+
+    async def _run(self) -> None:
+        quiet = logging.Logger('quiet', logging.CRITICAL)
+        self.com = await net.app.EchoProtocol.server(self.uri, name='cameras', log=quiet)
+        self.camera, self._freed = asyncio.Event(), asyncio.Event()
+        tasks = {asyncio.create_task(self.camera.wait(), name='camera')}
+        self._ready.set()
+        while self.com.is_connected:
+            if not any(task.get_name() == 'remote' for task in tasks):
+                tasks.add(asyncio.create_task(self.com.on_event(Message.any()), name='remote'))
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task.get_name() == 'camera':
+                    self.status = Status.STOPPED
+                else:
+                    await self._serve(*task.result())
+                tasks.remove(task)
+
+    async def _serve(self, data: list[Any], addr: Any, event: Message) -> None:
+        self.heard.append(event.name)
+        info = {'main_sync': False, 'exp_ref': self.exp_ref}
+        match event:
+            case Message.EXPINIT:
+                (what,) = data
+                self.exp_ref = (what or {}).get('exp_ref')
+                assert self.exp_ref, 'No experiment reference found'
+                if self.slow:
+                    await self._freed.wait()
+                self.status = Status.INITIALIZED
+                await self.com.init(info | {'exp_ref': self.exp_ref, 'status': self.status}, addr=addr)
+            case Message.EXPSTART:
+                ref, _ = data
+                assert self.status == Status.INITIALIZED and ref == self.exp_ref
+                self.status = Status.RUNNING
+                await self.com.start(self.exp_ref, info | {'status': self.status}, addr=addr)
+            case Message.EXPEND | Message.EXPINTERRUPT | Message.EXPCLEANUP:
+                self.camera.set()
+                at_once = event is not Message.EXPEND
+                await self.com.stop(info | {'status': self.status}, immediately=at_once, addr=addr)
+            case Message.EXPSTATUS:
+                await self.com.status(self.status, addr=addr)
+            case Message.EXPINFO:
+                await self.com.info(self.status, info, addr=addr)
+            case Message.ALYX:
+                url, token = data
+                self.tokens.append((url, token))
+                if not token:
+                    own = SimpleNamespace(
+                        base_url='https://alyx', user='user', _token={'token': 'secret'}, is_logged_in=True
+                    )
+                    await self.com.alyx(own, addr=addr)
+
+
+def test_a_whole_session_with_a_real_camera_loop(serve):
+    with CameraSession() as session:
+        serve('rig', {'cameras': session.uri})
+        with Client('rig') as client:
+
+            def data(*command: object) -> Any:
+                (entry,) = client.call(*command)['services']
+                assert entry['ok'] and entry['state'] == 'answered', entry
+                return entry['data']
+
+            answer = data('EXPINFO', 'CONNECTED', {'main_sync': True, 'exp_ref': REF})
+            assert answer == {'status': 0, 'info': {'main_sync': False, 'exp_ref': None}}
+            assert data('EXPINIT', {'exp_ref': REF})['value']['status'] == 10
+            assert data('EXPSTART', REF)['value'] == [REF, {'main_sync': False, 'exp_ref': REF, 'status': 20}]
+            assert data('EXPSTATUS') == {'status': 20}
+            assert data('ALYX') == {'value': ['https://alyx', {'user': {'token': 'secret'}}]}
+            assert data('EXPEND')['value']['exp_ref'] == REF
+            assert data('EXPCLEANUP')['value']['status'] == 30  # in an EXPINTERRUPT
+            assert data('EXPINTERRUPT')['value']['status'] == 30
+            client.call('ALYX', 'https://alyx', {'user': {'token': 'secret'}})
+        eventually(lambda: len(session.tokens) == 2)
+    assert max(Counter(session.heard).values()) == 2  # ALYX, that was said twice
+
+
+@pytest.mark.parametrize('count', [200, pytest.param(1000, marks=pytest.mark.long)])
+def test_commands_sent_back_to_back_are_all_heard_by_a_real_camera_loop(count):
+    with CameraSession() as session, rig(cameras=session.uri) as aux:
+        futures = [aux.submit('EXPINFO', 'CONNECTED', {'n': n}) for n in range(count)]
+        assert all(future.result(30)['cameras'].ok for future in futures)
+    assert session.heard == ['EXPINFO'] * count
+
+
+def test_a_session_that_ends_over_a_command_is_told_and_its_successor_is_used(serve):
+    with CameraSession() as first:
+        serve('rig', [ServiceConfig('cameras', first.uri, timeout=0.3)])
+        with Client('rig') as client:
+            with pytest.raises(BridgeError, match='cameras') as caught:
+                client.call('EXPINIT')  # no reference: an assertion that ends the session
+            (entry,) = caught.value.response['services']
+            assert (entry['state'], entry['ok']) == ('echoed', False)
+            first.thread.join(5)
+            with CameraSession(first.port) as second:
+                assert client.call('EXPINIT', {'exp_ref': REF})['services'][0]['ok']
+                assert second.heard == ['EXPINIT']
+
+
+def test_an_interrupt_just_after_a_reply_is_heard_by_a_real_camera_loop():
+    # Once it was echoed, as the protocol does, and the loop was not listening yet: the cameras went on.
+    with CameraSession() as session, rig(cameras=session.uri) as aux:
+        for _ in range(100):
+            assert aux.submit('EXPSTATUS', 0).result(5)['cameras'].ok
+            assert aux.submit('EXPINTERRUPT').result(5)['cameras'].ok
+        assert session.com.is_connected
+
+
+def test_an_interrupt_is_heard_when_a_busy_camera_loop_is_free_again():
+    # Once it was echoed while the cameras were being initialised, and lost.
+    with CameraSession() as session, rig(cameras=session.uri) as aux:
+        session.slow = True
+        init = aux.submit('EXPINIT', {'exp_ref': REF})
+        eventually(lambda: session.heard)
+        interrupt = aux.submit('EXPINTERRUPT')
+        assert init.result(5)['cameras'].error == 'aborted by EXPINTERRUPT'
+        following = aux.submit('EXPEND')
+        eventually(lambda: aux._links['cameras']._flying[0].echoed)
+        assert session.heard == ['EXPINIT']
+        session.free()
+        assert interrupt.result(5)['cameras'].ok and following.result(5)['cameras'].ok
+        assert session.heard == ['EXPINIT', 'EXPINTERRUPT', 'EXPEND']
