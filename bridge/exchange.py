@@ -18,7 +18,8 @@ to echo in turn. From this follow the rules below; each is a function of values,
    configuration says so.
 7. An echo does not prove that anybody listened: a service with one loop, as iblrig's camera session, echoes what comes
    while it works on another command, or just after a reply, and never hears it. So what may be repeated is, when the
-   service has answered another command since, or spoke just before it was sent.
+   service has answered another command since, or spoke just before it was sent; and EXPINTERRUPT, on which most
+   depends, also when it was echoed and not answered for as long as an echo may take.
 """
 
 import json
@@ -276,8 +277,9 @@ def next_step(errand: Errand, now: int, timing: Timing) -> tuple[Step, int]:
         again = due
         if errand.missed:
             again = errand.missed + int(timing.reply_gap * 1e9)
-        elif not errand.echoed and errand.tries < timing.tries:
-            again = errand.last_sent + int(timing.resend_after * 1e9)
+        elif errand.tries < timing.tries and (not errand.echoed or errand.event == INTERRUPT):
+            pause = timing.echo_timeout if errand.echoed else timing.resend_after
+            again = errand.last_sent + int(pause * 1e9)
         if now >= again:
             return Step.RESEND, 0
         due = min(due, again)
