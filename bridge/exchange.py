@@ -17,9 +17,9 @@ to echo in turn. From this follow the rules below; each is a function of values,
 6. EXPSTATUS, EXPINFO and EXPINTERRUPT may be repeated until echoed. Nothing else is ever sent twice, unless the
    configuration says so.
 7. An echo does not prove that anybody listened: a service with one loop, as iblrig's camera session, echoes what comes
-   while it works on another command, or just after a reply, and never hears it. So what may be repeated is, when the
-   service has answered another command since, or spoke just before it was sent; and EXPINTERRUPT, on which most
-   depends, also when it was echoed and not answered for as long as an echo may take.
+   while it works on another command, and never hears it. So what may be repeated is, when the service has answered
+   another command since; and EXPINTERRUPT, on which most depends, also when it was echoed and not answered for as long
+   as an echo may take.
 """
 
 import json
@@ -107,7 +107,7 @@ class Errand:
     payload: bytes = field(default=b'', repr=False)
     tries: int = 0
     last_sent: int = 0
-    missed: int = 0  # ns: when we saw that nobody may have listened; 0: we did not
+    missed: int = 0  # ns: when the service answered another command, on which it may have been busy; 0: it did not
     sent: int = 0
     echoed: int = 0
     answered: int = 0
@@ -276,7 +276,7 @@ def next_step(errand: Errand, now: int, timing: Timing) -> tuple[Step, int]:
     if errand.event in timing.repeat:
         again = due
         if errand.missed:
-            again = errand.missed + int(timing.reply_gap * 1e9)
+            again = errand.missed + int(timing.resend_gap * 1e9)
         elif errand.tries < timing.tries and (not errand.echoed or errand.event == INTERRUPT):
             pause = timing.echo_timeout if errand.echoed else timing.resend_after
             again = errand.last_sent + int(pause * 1e9)
