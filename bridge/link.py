@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 OWED_FOR = 30 * 10**9  # ns during which a command that was given up may still be answered
 DEAF_FOR = 10**6  # ns after a message of its own in which a service may not listen; measured: 0.2 ms
-SURPLUS_FOR = 10**9  # ns more than its first answer took, for the others to a command that was sent more than once
+SURPLUS_FOR = 10**9  # ns for more answers to a command that left more than once, beside as long as the first one took
 
 
 class Link:
@@ -347,7 +347,8 @@ class Link:
                 else:
                     errand.answered, errand.reply, errand.reply_event = now, data, event
                     if errand.tries > 1:
-                        self._surplus[event] = errand.tries - 1, now + (now - errand.sent) + SURPLUS_FOR
+                        more = errand.tries - 1
+                        self._surplus[event] = more, now + more * (now - errand.sent) + SURPLUS_FOR
                     self._finish(errand)
         finally:
             # After the result was handed over: the waiting thread wakes up while this one is in the system call.

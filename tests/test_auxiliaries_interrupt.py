@@ -63,6 +63,26 @@ def test_the_late_echo_and_reply_of_an_interrupted_command_do_no_harm() -> None:
         assert len([d for d in peer.datagrams if d == peer.datagrams[0]]) == 1
 
 
+def test_the_answers_to_a_repeated_interrupt_are_no_events() -> None:
+    # Once they were: a program that reacts to an EXPINTERRUPT of a service would have interrupted again.
+    def slow(peer: ScriptedPeer, datagram: bytes) -> None:
+        if is_command(datagram):
+            peer.send(datagram)
+            peer.later(0.12, [16, 'stopped'])
+
+    events = []
+    with ScriptedPeer(slow) as peer, rig(a=peer.uri) as aux:
+        aux.on_event = lambda *event: events.append(event)
+        aux.timing.echo_timeout = 0.05
+        assert ask(aux, 'EXPINTERRUPT', timeout=5).ok
+        sent = sum(map(is_command, peer.datagrams))
+        assert sent > 1
+        eventually(lambda: peer.messages.count([16, 'stopped']) == sent)
+        peer.send([16, 'the camera died'])
+        eventually(lambda: events)
+        assert events == [('a', 16, ['the camera died'])]
+
+
 def test_an_interrupt_does_not_end_what_was_submitted_after_it() -> None:
     with ScriptedPeer(echo_and_reply) as peer, rig(a=peer.uri) as aux:
         futures = [aux.submit('EXPINTERRUPT'), aux.submit('EXPINIT'), aux.submit('EXPINTERRUPT'), aux.submit('EXPEND')]
