@@ -12,8 +12,10 @@ to echo in turn. From this follow the rules below; each is a function of values,
    a resend it is the service's second answer, and is echoed, because the service waits for that.
 3. A reply with the event of the command, or an error that names it, proves that the command arrived, echo or not.
 4. Only EXPCLEANUP may be answered by another event (real camera services answer it with EXPINTERRUPT).
-5. A command that was given up may still be answered. Such a late reply, if it comes before the echo of a new command of
-   that event, is not the new one's.
+5. A command that was given up may still be answered. Of two commands with the same event a late reply is the old one's
+   if it comes before the echo of the new one, or, unless both say the same, later than a service at rest would answer:
+   better to say of a command that its answer is missing than that it was carried out. A service that has answered
+   another command since owes nothing more.
 6. EXPSTATUS, EXPINFO and EXPINTERRUPT may be repeated until echoed. Nothing else is ever sent twice, unless the
    configuration says so.
 7. An echo does not prove that anybody listened: a service with one loop, as iblrig's camera session, echoes what comes
@@ -45,6 +47,9 @@ EVENTS = frozenset((INIT, START, END, CLEANUP, INTERRUPT, STATUS, INFO, ALYX))
 REPEATABLE = frozenset((STATUS, INFO, INTERRUPT))
 
 LONGEST = 65507  # bytes: the most that one IPv4 UDP datagram carries
+AT_ONCE = 50 * 10**6  # ns within which a service that had nothing else to do answers
+OWED_FOR = 30 * 10**9  # ns during which a command that was given up may still be answered
+OWED_MOST = 8  # of them, of one event
 REMEMBERED = 128  # commands whose echo may still come; also the most trailing spaces
 REMEMBERED_BYTES = 1 << 20
 
@@ -110,6 +115,7 @@ class Errand:
     missed: int = 0  # ns: when the service answered another command, on which it may have been busy; 0: it did not
     sent: int = 0
     echoed: int = 0
+    doubted: int = 0  # ns: when a reply came that may have been an earlier command's; 0: none did
     answered: int = 0
     reply: list[Any] | None = field(default=None, repr=False)
     reply_event: int = 0
@@ -217,7 +223,55 @@ def accepts(event: int, reply: int) -> bool:
     return reply == event or (event == CLEANUP and reply == INTERRUPT)
 
 
-def answered_by(event: int, data: Sequence[Any], waiting: Sequence[Errand], owed: Sequence[int]) -> Errand | None:
+class Owed:
+    """The commands that one service was sent, that were given up, and that it may still answer."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, list[tuple[int, bytes]]] = {}
+
+    def add(self, errand: Errand, now: int) -> None:
+        """Remember a command that is given up."""
+        self._texts[errand.event] = [*self._left(errand.event, now), (now + OWED_FOR, errand.text)][-OWED_MOST:]
+
+    def texts(self, event: int, now: int) -> list[bytes]:
+        """Return what the commands of an event said that may still be answered, the oldest first."""
+        return [text for _, text in self._left(event, now)]
+
+    def settle(self, event: int, now: int) -> bool:
+        """Take a message for the answer to the oldest; False if nothing was owed."""
+        left = self._left(event, now)
+        self._texts[event] = left[1:]
+        return bool(left)
+
+    def clear(self, answered: int) -> None:
+        """Forget what cannot come any more, now that a later command of event `answered` has its answer."""
+        if answered == INTERRUPT:  # it overtakes: what was sent before it may be under way
+            self._texts.pop(answered, None)
+        else:
+            self._texts.clear()
+
+    def _left(self, event: int, now: int) -> list[tuple[int, bytes]]:
+        return [(until, text) for until, text in self._texts.get(event, ()) if now < until]
+
+
+def may_be_its(errand: Errand, owed: Sequence[bytes], now: int) -> bool:
+    """Tell whether a reply that has its event is a command's own, and not an earlier one's.
+
+    Parameters
+    ----------
+    errand : Errand
+        The command, in flight.
+    owed : sequence of bytes
+        What the earlier ones of that event said that may still be answered.
+    now : int
+        ``time.perf_counter_ns``.
+    """
+    if not owed:
+        return True
+    return bool(errand.echoed) and (now - errand.sent < AT_ONCE or all(text == errand.text for text in owed))
+
+
+def answered_by(event: int, data: Sequence[Any], waiting: Sequence[Errand], owed: Owed, now: int) -> Errand | None:
     """Find the command that a message answers.
 
     Parameters
@@ -228,8 +282,10 @@ def answered_by(event: int, data: Sequence[Any], waiting: Sequence[Errand], owed
         What follows it; of an error the sentence and the event that failed.
     waiting : sequence of Errand
         The commands in flight, oldest first.
-    owed : sequence of int
-        Events of commands that were given up after they had arrived, or may have.
+    owed : Owed
+        The commands that were given up after they had arrived, or may have.
+    now : int
+        ``time.perf_counter_ns``.
 
     Returns
     -------
@@ -243,7 +299,7 @@ def answered_by(event: int, data: Sequence[Any], waiting: Sequence[Errand], owed
         for errand in waiting:
             if not errand.sent or not (about == errand.event if exact else accepts(errand.event, about)):
                 continue
-            if event == ERROR or (errand.wants_reply and (errand.echoed or about not in owed)):
+            if event == ERROR or (errand.wants_reply and may_be_its(errand, owed.texts(about, now), now)):
                 return errand
         if event == ERROR:
             break

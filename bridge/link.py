@@ -28,6 +28,7 @@ from bridge.exchange import (
     Errand,
     Kind,
     Memory,
+    Owed,
     Step,
     Timing,
     answered_by,
@@ -38,7 +39,6 @@ from bridge.outcomes import Aborted, NoAnswer
 
 log = logging.getLogger(__name__)
 
-OWED_FOR = 30 * 10**9  # ns during which a command that was given up may still be answered
 DEAF_FOR = 10**6  # ns after a message of its own in which a service may not listen; measured: 0.2 ms
 SURPLUS_FOR = 10**9  # ns for more answers to a command that left more than once, beside as long as the first one took
 
@@ -72,7 +72,7 @@ class Link:
         self._memory = Memory()
         self._queue: deque[Errand] = deque()
         self._flying: list[Errand] = []
-        self._owed: dict[int, int] = {}
+        self._owed = Owed()
         self._surplus: dict[int, tuple[int, int]] = {}
         self._spoke = 0
         self._free_at = 0.0
@@ -273,6 +273,9 @@ class Link:
         after = (time.perf_counter_ns() - errand.sent) / 1e9
         if errand.echoed:
             text = f'received the command but did not reply within {after:.3g} s'
+            if errand.doubted:
+                when = (errand.doubted - errand.sent) / 1e9
+                text += f'; what it said after {when:.3g} s may be its reply to an earlier one'
         else:
             text = f'no echo from {self.uri} within {after:.3g} s: is the service running?'
         self._finish(errand, text, NoAnswer(f'{self.name}: {text}'))
@@ -330,14 +333,19 @@ class Link:
             log.warning('%s: %d bytes that are no message were ignored', self.name, len(datagram))
             return
         event, data = message
-        errand = answered_by(event, data, self._flying, [e for e, until in self._owed.items() if now < until])
+        errand = answered_by(event, data, self._flying, self._owed, now)
         if copy and errand is None:
             return
-        late = self._owed.pop(data[1] if event == ERROR and type(data[1]) is int else event, 0)
-        surplus = errand is None and self._is_surplus(event, now)
         self._spoke = now
-        if errand is not None or now < late:
+        surplus = False
+        if errand is not None:
+            self._owed.clear(errand.event)
             self._missed_by_others(errand, now)
+        elif self._owed.settle(data[1] if event == ERROR and type(data[1]) is int else event, now):
+            self._doubt(event, now)
+            self._missed_by_others(None, now)
+        else:
+            surplus = self._is_surplus(event, now)
         try:
             if errand is not None:
                 errand.echoed = errand.echoed or now
@@ -363,6 +371,12 @@ class Link:
         if left > 1:
             self._surplus[event] = left - 1, until
         return now < until
+
+    def _doubt(self, event: int, now: int) -> None:
+        """Note of what is under way that a reply came which was perhaps its own."""
+        for errand in self._flying:
+            if errand.event == event and errand.echoed:
+                errand.doubted = now
 
     def _missed_by_others(self, answered: Errand | None, now: int) -> None:
         """Note that the service was busy with a command that it has answered now, while others were under way."""
@@ -399,7 +413,7 @@ class Link:
         if errand in self._flying:
             self._flying.remove(errand)
             if error and errand.wants_reply and not isinstance(cause, ConnectionRefusedError):
-                self._owed[errand.event] = time.perf_counter_ns() + OWED_FOR
+                self._owed.add(errand, time.perf_counter_ns())
             loop = asyncio.get_running_loop()
             gap = self.timing.resend_gap if errand.tries > 1 and not error else self.timing.reply_gap
             self._free_at = loop.time() + gap

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import Counter
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,8 +24,10 @@ from peers import eventually, free_port, rig
 from bridge.client import Client
 from bridge.config import ServiceConfig
 from bridge.errors import BridgeError
+from bridge.exchange import AT_ONCE
+from bridge.outcomes import Outcome
 
-REF = '2026-01-01_1_subject'
+REF, NEXT_REF = '2026-01-01_1_subject', '2026-01-01_2_subject'
 PAUSE = 0.2  # s: longer than by default, for a session in a thread of ours shares the interpreter with all others
 Message, Status = net.base.ExpMessage, net.base.ExpStatus
 
@@ -181,3 +185,23 @@ def test_an_interrupt_is_heard_when_a_busy_camera_loop_is_free_again():
         session.free()
         assert interrupt.result(5)['cameras'].ok and following.result(5)['cameras'].ok
         assert session.heard == ['EXPINIT', 'EXPINTERRUPT', 'EXPEND']
+
+
+def test_the_late_answer_to_an_init_that_was_given_up_is_not_taken_for_that_to_the_next_one():
+    # Once it was: the next experiment was told that the cameras were ready for it, and they never heard of it.
+    def init(ref: str, timeout: float) -> Future[dict[str, Outcome]]:
+        return aux.submit('EXPINIT', {'exp_ref': ref}, timeout=timeout)
+
+    with CameraSession() as session, rig(cameras=session.uri) as aux:
+        session.slow, aux.timing.resend_gap = True, PAUSE
+        assert init(REF, 0.2).result(5)['cameras'].state == 'echoed'
+        following = init(NEXT_REF, 3 * PAUSE)
+        flying = eventually(lambda: aux._links['cameras']._flying)[0]
+        eventually(lambda: time.perf_counter_ns() > flying.sent + AT_ONCE)
+        session.free()
+        outcome = following.result(5)['cameras']
+        assert (outcome.state, outcome.ok) == ('echoed', False)
+        assert 'may be its reply to an earlier one' in outcome.error
+        assert session.exp_ref == REF
+        assert init(NEXT_REF, 5).result(6)['cameras'].ok
+        assert session.exp_ref == NEXT_REF
