@@ -13,9 +13,9 @@ to echo in turn. From this follow the rules below; each is a function of values,
 3. A reply with the event of the command, or an error that names it, proves that the command arrived, echo or not.
 4. Only EXPCLEANUP may be answered by another event (real camera services answer it with EXPINTERRUPT).
 5. A command that was given up may still be answered. Of two commands with the same event a late reply is the old one's
-   if it comes before the echo of the new one, or, unless both say the same, later than a service at rest would answer:
-   better to say of a command that its answer is missing than that it was carried out. A service that has answered
-   another command since owes nothing more.
+   if it comes before the echo of the new one, or, if the old one was echoed and said something else, later than a
+   service at rest would answer: better to say of a command that its answer is missing than that it was carried out. A
+   service that has answered another command since owes nothing more.
 6. EXPSTATUS, EXPINFO and EXPINTERRUPT may be repeated until echoed. Nothing else is ever sent twice, unless the
    configuration says so.
 7. An echo does not prove that anybody listened: a service with one loop, as iblrig's camera session, echoes what comes
@@ -227,48 +227,35 @@ class Owed:
     """The commands that one service was sent, that were given up, and that it may still answer."""
 
     def __init__(self) -> None:
-        self._texts: dict[int, list[tuple[int, bytes]]] = {}
+        self._errands: dict[int, list[tuple[int, Errand]]] = {}
 
     def add(self, errand: Errand, now: int) -> None:
         """Remember a command that is given up."""
-        self._texts[errand.event] = [*self._left(errand.event, now), (now + OWED_FOR, errand.text)][-OWED_MOST:]
+        left = self.of(errand.event, now)
+        self._errands[errand.event] = [*left, (now + OWED_FOR, errand)][-OWED_MOST:]
 
-    def texts(self, event: int, now: int) -> list[bytes]:
-        """Return what the commands of an event said that may still be answered, the oldest first."""
-        return [text for _, text in self._left(event, now)]
+    def of(self, event: int, now: int) -> list[tuple[int, Errand]]:
+        """Return until when which commands of an event may still be answered, the oldest first."""
+        return [(until, errand) for until, errand in self._errands.get(event, ()) if now < until]
 
     def settle(self, event: int, now: int) -> bool:
         """Take a message for the answer to the oldest; False if nothing was owed."""
-        left = self._left(event, now)
-        self._texts[event] = left[1:]
+        left = self.of(event, now)
+        self._errands[event] = left[1:]
         return bool(left)
 
-    def clear(self, answered: int) -> None:
-        """Forget what cannot come any more, now that a later command of event `answered` has its answer."""
-        if answered == INTERRUPT:  # it overtakes: what was sent before it may be under way
-            self._texts.pop(answered, None)
-        else:
-            self._texts.clear()
-
-    def _left(self, event: int, now: int) -> list[tuple[int, bytes]]:
-        return [(until, text) for until, text in self._texts.get(event, ()) if now < until]
+    def clear(self) -> None:
+        """Forget them: the service has answered a later command."""
+        self._errands.clear()
 
 
-def may_be_its(errand: Errand, owed: Sequence[bytes], now: int) -> bool:
-    """Tell whether a reply that has its event is a command's own, and not an earlier one's.
-
-    Parameters
-    ----------
-    errand : Errand
-        The command, in flight.
-    owed : sequence of bytes
-        What the earlier ones of that event said that may still be answered.
-    now : int
-        ``time.perf_counter_ns``.
-    """
-    if not owed:
+def may_be_its(errand: Errand, event: int, owed: Owed, now: int) -> bool:
+    """Tell whether a reply of an event may be that to a command in flight, and not to an earlier one."""
+    earlier = owed.of(event, now)
+    if not earlier:
         return True
-    return bool(errand.echoed) and (now - errand.sent < AT_ONCE or all(text == errand.text for text in owed))
+    others = any(old.echoed and old.text != errand.text for _, old in earlier)
+    return bool(errand.echoed) and (now - errand.sent < AT_ONCE or not others)
 
 
 def answered_by(event: int, data: Sequence[Any], waiting: Sequence[Errand], owed: Owed, now: int) -> Errand | None:
@@ -299,7 +286,7 @@ def answered_by(event: int, data: Sequence[Any], waiting: Sequence[Errand], owed
         for errand in waiting:
             if not errand.sent or not (about == errand.event if exact else accepts(errand.event, about)):
                 continue
-            if event == ERROR or (errand.wants_reply and may_be_its(errand, owed.texts(about, now), now)):
+            if event == ERROR or (errand.wants_reply and may_be_its(errand, about, owed, now)):
                 return errand
         if event == ERROR:
             break

@@ -339,7 +339,6 @@ class Link:
         self._spoke = now
         surplus = False
         if errand is not None:
-            self._owed.clear(errand.event)
             self._missed_by_others(errand, now)
         elif self._owed.settle(data[1] if event == ERROR and type(data[1]) is int else event, now):
             self._doubt(event, now)
@@ -358,6 +357,7 @@ class Link:
                         more = errand.tries - 1
                         self._surplus[event] = more, now + more * (now - errand.sent) + SURPLUS_FOR
                     self._finish(errand)
+                self._owed.clear()
         finally:
             # After the result was handed over: the waiting thread wakes up while this one is in the system call.
             if event != ERROR:  # iblutil never confirms errors
@@ -412,7 +412,7 @@ class Link:
             errand.timer = None
         if errand in self._flying:
             self._flying.remove(errand)
-            if error and errand.wants_reply and not isinstance(cause, ConnectionRefusedError):
+            if error and errand.sent and errand.wants_reply and not isinstance(cause, ConnectionRefusedError):
                 self._owed.add(errand, time.perf_counter_ns())
             loop = asyncio.get_running_loop()
             gap = self.timing.resend_gap if errand.tries > 1 and not error else self.timing.reply_gap

@@ -7,6 +7,8 @@ import time
 import pytest
 from peers import ScriptedPeer, StockServer, ask, echo_and_reply, eventually, free_port, is_command, rig
 
+from bridge.exchange import AT_ONCE
+
 
 def test_a_refused_port_is_told_within_milliseconds() -> None:
     with rig(a=f'udp://127.0.0.1:{free_port()}') as aux:
@@ -170,6 +172,24 @@ def test_a_failed_callback_is_told_at_once() -> None:
         assert isinstance(aux.push('EXPEND', wait=True), RuntimeError)
         # Errors are never echoed: two commands are all the peer saw.
         assert len(peer.datagrams) == 2
+
+
+@pytest.mark.parametrize('first', ['nothing', 'error'])
+def test_a_service_that_failed_before_is_believed_however_long_it_takes(first) -> None:
+    # Its answer could be that to the command before only if that one had arrived and had no answer.
+    def slow(peer: ScriptedPeer, datagram: bytes) -> None:
+        if not is_command(datagram):
+            return
+        if json.loads(datagram) == [1, 'second']:
+            peer.send(datagram)
+            peer.later(2 * AT_ONCE / 1e9, [1, 'done'])
+        elif first == 'error':
+            peer.send(datagram)
+            peer.send([0, 'OSError: disk full', 1])
+
+    with ScriptedPeer(slow) as peer, rig(a=peer.uri) as aux:
+        assert not ask(aux, 'EXPINIT', 'first').ok
+        assert ask(aux, 'EXPINIT', 'second', timeout=3).reply == ['done']
 
 
 def test_the_error_of_a_stock_service_is_told_at_once() -> None:

@@ -123,10 +123,11 @@ def test_only_a_cleanup_accepts_another_event() -> None:
         (2, [None], [errand(1, sent=1)], [], None),
         (1, [None], [errand(1, sent=1)], [errand(1)], None),
         (1, [None], [errand(1, sent=1)], [errand(2)], 0),
-        (1, [None], [errand(1, sent=1, echoed=2)], [errand(1)], 0),
-        (1, [None], [errand(1, b'[1, "b"]', sent=1, echoed=2)], [errand(1)], None),
-        (1, [None], [errand(1, b'[1, "b"]', sent=60 * MS, echoed=61 * MS)], [errand(1)], 0),
-        (1, [None], [errand(1, b'[1, "b"]', sent=1, echoed=2)], [errand(1), errand(1, b'[1, "b"]')], None),
+        (1, [None], [errand(1, sent=1, echoed=2)], [errand(1, echoed=1)], 0),
+        (1, [None], [errand(1, b'[1, "b"]', sent=1, echoed=2)], [errand(1)], 0),
+        (1, [None], [errand(1, b'[1, "b"]', sent=1, echoed=2)], [errand(1, echoed=1)], None),
+        (1, [None], [errand(1, b'[1, "b"]', sent=60 * MS, echoed=61 * MS)], [errand(1, echoed=1)], 0),
+        (1, [None], [errand(1, sent=1, echoed=2)], [errand(1, b'[1, "b"]', echoed=1), errand(1, echoed=1)], None),
         (16, [None], [errand(8, sent=1), errand(16, sent=2)], [], 1),
         (16, [None], [errand(8, sent=1)], [], 0),
         (16, [None], [errand(16, sent=1), errand(16, sent=2)], [], 0),
@@ -146,19 +147,21 @@ def test_a_message_answers_the_command_it_fits(event, data, waiting, owed, found
 
 
 def test_a_service_owes_the_oldest_first_for_a_while_and_nothing_once_it_has_answered_another() -> None:
-    owed = Owed()
-    for text in (b'a', b'b', b'c'):
-        owed.add(errand(1, text), 0)
-    assert owed.texts(1, 1) == [b'a', b'b', b'c'] and owed.texts(2, 1) == []
-    assert owed.settle(1, 1) and owed.texts(1, 1) == [b'b', b'c']
-    owed.clear(16)  # an interrupt overtakes
-    assert owed.texts(1, 1) == [b'b', b'c']
-    assert owed.texts(1, exchange.OWED_FOR) == [] and not owed.settle(1, exchange.OWED_FOR)
-    owed.clear(32)
+    owed, old = Owed(), [errand(), errand(), errand()]
+
+    def left(now: int) -> list[Errand]:
+        return [one for _, one in owed.of(1, now)]
+
+    for one in old:
+        owed.add(one, 0)
+    assert left(1) == old and not owed.of(2, 1)
+    assert owed.settle(1, 1) and left(1) == old[1:]
+    assert not left(exchange.OWED_FOR)
+    owed.clear()
     assert not owed.settle(1, 1) and not owed.settle(2, 1)
     for _ in range(100):
-        owed.add(errand(1), 0)
-    assert len(owed.texts(1, 1)) == exchange.OWED_MOST
+        owed.add(errand(), 0)
+    assert len(left(1)) == exchange.OWED_MOST
 
 
 @pytest.mark.parametrize(
