@@ -1,4 +1,4 @@
-"""A camera service as iblrig runs it: one loop around `on_event`, deaf between a message and its own reply.
+"""A camera service as iblrig runs it: one loop that awaits a message, deaf between a message and its own reply.
 
 The peers of `peers.py` answer from callbacks. This one has the loop of iblrig's networked camera session, with its
 hardware left out: tasks of which one listens, one is the camera program; a message is worked on to the end, its reply
@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,8 +53,8 @@ class CameraSession:
 
     def __exit__(self, *_: object) -> None:
         if self.thread.is_alive():
-            self._loop.call_soon_threadsafe(self.camera.set)
             self._loop.call_soon_threadsafe(self.com.close)
+            self._loop.call_soon_threadsafe(self._awaited.cancel)
         self.thread.join(5)
         assert not self.thread.is_alive()
 
@@ -66,8 +67,9 @@ class CameraSession:
         try:
             self._loop.run_until_complete(self._run())
         except (AssertionError, asyncio.CancelledError):
-            self.com.close()
+            pass
         finally:
+            self.com.close()
             for task in asyncio.all_tasks(self._loop):
                 task.cancel()
             self._loop.run_until_complete(asyncio.sleep(0))
@@ -76,12 +78,16 @@ class CameraSession:
     async def _run(self) -> None:
         quiet = logging.Logger('quiet', logging.CRITICAL)
         self.com = await net.app.EchoProtocol.server(self.uri, name='cameras', log=quiet)
+        self._awaited = asyncio.get_running_loop().create_future()
+        self._awaited.cancel()
+        for message in Message:
+            self.com.assign_callback(message, partial(self._take, message))
         self.camera, self._freed = asyncio.Event(), asyncio.Event()
         tasks = {asyncio.create_task(self.camera.wait(), name='camera')}
         self._ready.set()
         while self.com.is_connected:
             if not any(task.get_name() == 'remote' for task in tasks):
-                tasks.add(asyncio.create_task(self.com.on_event(Message.any()), name='remote'))
+                tasks.add(asyncio.create_task(self._listen(), name='remote'))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 if task.get_name() == 'camera':
@@ -90,7 +96,16 @@ class CameraSession:
                     await self._serve(*task.result())
                 tasks.remove(task)
 
-    async def _serve(self, data: list[Any], addr: Any, event: Message) -> None:
+    async def _listen(self) -> tuple[Message, list[Any], Any]:
+        """Do what `on_event` does with all messages; from Python 3.12 on that does not say which came."""
+        self._awaited = asyncio.get_running_loop().create_future()
+        return await self._awaited
+
+    def _take(self, event: Message, data: list[Any], addr: Any) -> None:
+        if not self._awaited.done():
+            self._awaited.set_result((event, data, addr))
+
+    async def _serve(self, event: Message, data: list[Any], addr: Any) -> None:
         self.heard.append(event.name)
         info = {'main_sync': False, 'exp_ref': self.exp_ref}
         match event:
