@@ -7,8 +7,9 @@ instance*: what comes in, confirmed sending, socket errors and the end of the co
 
 - Commands wait in a queue and leave one at a time: the next one when the one before was answered or given up, and a
   short gap later.
-- An interrupt waits for no command. It leaves at once (a moment later if the service has just spoken and may not listen
-  yet), then ends what is in flight and what is queued before it.
+- An interrupt waits for no command, except for some milliseconds in which it would be lost or close the service: until
+  the answer to what has just left could come, and a moment after the service spoke. Then it ends what is in flight and
+  what is queued before it.
 - A communicator that anything has closed is opened again for the next command.
 
 All of it runs in the loop of the network thread, as callbacks: on the way of a command that goes well there is no task,
@@ -34,6 +35,7 @@ from bridge.exchange import (
     answered_by,
     next_step,
     read,
+    safe_at,
 )
 from bridge.outcomes import Aborted, NoAnswer
 
@@ -78,7 +80,9 @@ class Link:
         self._free_at = 0.0
         self._gap: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._urgent: list[Errand] = []
+        self._urgent: deque[Errand] = deque()
+        self._held: asyncio.TimerHandle | None = None
+        self._held_until = 0
         self._in_sendto = False
         self._send_error: Exception | None = None
         self._adopted = self._closed = False
@@ -98,11 +102,9 @@ class Link:
     def interrupt(self, errand: Errand) -> None:
         """Send a command now, before everything else, and end everything older than it."""
         self._urgent.append(errand)
-        pause = self._spoke + min(DEAF_FOR, int(self.timing.reply_gap * 1e9)) - time.perf_counter_ns()
-        if pause > 0:
-            asyncio.get_running_loop().call_later(pause / 1e9, self._send_urgent)
-        else:
-            self._send_urgent()
+        if len(self._urgent) == 1:
+            self._held_until = time.perf_counter_ns() + int(self.timing.unread * 1e9)
+            self._hold_urgent()
 
     def withdraw(self, errand: Errand, error: str, cause: BaseException) -> None:
         """End a command wherever it stands."""
@@ -123,8 +125,9 @@ class Link:
     def close(self) -> None:
         """Close the socket and forget the timers; what is pending has to be ended before."""
         self._closed = True
-        if self._gap:
-            self._gap.cancel()
+        for timer in (self._gap, self._held):
+            if timer:
+                timer.cancel()
         if self._opening:
             self._opening.cancel()
         if self._adopted:
@@ -158,7 +161,7 @@ class Link:
         if error is None:
             self._send_urgent()
             return
-        urgent, self._urgent = self._urgent, []
+        urgent, self._urgent = self._urgent, deque()
         waiting, self._queue = self._queue, deque()
         for errand in (*urgent, *waiting):
             self._finish(errand, str(error), error)
@@ -172,15 +175,33 @@ class Link:
 
     # Sending
 
+    def _hold_urgent(self) -> None:
+        """Send the interrupts that wait once the service can take them; asked again whenever it has spoken."""
+        deaf = min(DEAF_FOR, int(self.timing.reply_gap * 1e9))
+        ready = max(self._spoke + deaf, safe_at(self._flying, self.timing))
+        pause = min(ready, self._held_until) - time.perf_counter_ns()
+        if self._held:
+            self._held.cancel()
+            self._held = None
+        if pause > 0:
+            self._held = asyncio.get_running_loop().call_later(pause / 1e9, self._send_urgent)
+        else:
+            self._send_urgent()
+
     def _send_urgent(self) -> None:
         if not self.is_open:
             self._open()
             return
-        urgent, self._urgent = self._urgent, []
-        for errand in urgent:
+        loop = asyncio.get_running_loop()
+        while self._urgent:
+            errand = self._urgent.popleft()
             if self._guarded(self._start, errand):
                 # Not at once: the interrupt's datagrams to the other services leave first.
-                asyncio.get_running_loop().call_soon(self._abort_older, errand)
+                loop.call_soon(self._abort_older, errand)
+                break
+        if self._urgent:  # the answer to this one comes before the next one
+            self._held_until = time.perf_counter_ns() + int(self.timing.unread * 1e9)
+            loop.call_soon(self._hold_urgent)
         self._pump()
 
     def _pump(self) -> None:
@@ -326,6 +347,8 @@ class Link:
         errand.echoed = now
         if not errand.wants_reply:
             self._finish(errand)
+        if self._urgent:
+            self._hold_urgent()
 
     def _take(self, datagram: bytes, now: int, copy: bool) -> None:
         message = read(datagram)
@@ -363,6 +386,8 @@ class Link:
             if event != ERROR:  # iblutil never confirms errors
                 self._memory.note(datagram, now, None if errand is None else errand.tries - 1)
                 self._sendto(datagram)
+        if self._urgent:
+            self._hold_urgent()
         self._heard(self, event, data, datagram, errand is not None or surplus)
 
     def _is_surplus(self, event: int, now: int) -> bool:

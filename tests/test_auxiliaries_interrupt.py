@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from peers import ScriptedPeer, ask, echo_and_reply, eventually, free_port, is_command, only_echo, rig
+from peers import ScriptedPeer, StockServer, ask, echo_and_reply, eventually, free_port, is_command, only_echo, rig
 
 
 def test_an_interrupt_overtakes_a_long_wait_and_the_queue() -> None:
@@ -27,6 +27,30 @@ def test_an_interrupt_overtakes_a_long_wait_and_the_queue() -> None:
             assert future.result()['a'].error == 'aborted by EXPINTERRUPT'
         eventually(lambda: [m[0] for m in peer.messages] == [2, 16, 16])
         assert aux.is_running
+
+
+def test_commands_right_in_front_of_an_interrupt_do_not_close_a_stock_service() -> None:
+    # Once it did, nearly always: a stock service that waits for the echo of its answer and reads an interrupt instead
+    # closes its socket for good.
+    with StockServer() as server, rig(a=server.uri) as aux:
+        aux.timing.head_start, aux.timing.unread = 5.0, 10.0  # however slow this machine is
+        for _ in range(10):
+            start = aux.submit('EXPSTART', 'x')
+            eventually(lambda start=start: aux._links['a']._flying or start.done())
+            interrupts = [aux.submit('EXPINTERRUPT') for _ in range(3)]
+            assert all(future.result(10)['a'].ok for future in (start, *interrupts))
+        assert server.com.is_connected
+        assert [event for event, *_ in server.saw] == [2, 16, 16, 16] * 10
+
+
+def test_an_interrupt_does_not_wait_for_a_command_that_takes_its_time() -> None:
+    for script in (only_echo, lambda *_: None):
+        with ScriptedPeer(script) as peer, rig(a=peer.uri) as aux:
+            waiting = aux.submit('EXPSTART', 'x')
+            eventually(lambda peer=peer: peer.datagrams)
+            aux.submit('EXPINTERRUPT')
+            assert waiting.result(1)['a'].error == 'aborted by EXPINTERRUPT'
+            eventually(lambda peer=peer: [16, None] in peer.messages)
 
 
 def test_an_interrupt_reaches_the_living_with_one_dead_and_one_deaf() -> None:

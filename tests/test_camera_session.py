@@ -9,6 +9,7 @@ ends the whole session.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -52,11 +53,14 @@ class CameraSession:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.thread.is_alive():
-            self._loop.call_soon_threadsafe(self.com.close)
-            self._loop.call_soon_threadsafe(self._awaited.cancel)
+        with contextlib.suppress(RuntimeError):  # its loop has ended
+            self._loop.call_soon_threadsafe(self._end)
         self.thread.join(5)
         assert not self.thread.is_alive()
+
+    def _end(self) -> None:
+        self.com.close()
+        self._awaited.cancel()
 
     def free(self) -> None:
         """Let the camera program be ready."""
@@ -84,7 +88,6 @@ class CameraSession:
             self.com.assign_callback(message, partial(self._take, message))
         self.camera, self._freed = asyncio.Event(), asyncio.Event()
         tasks = {asyncio.create_task(self.camera.wait(), name='camera')}
-        self._ready.set()
         while self.com.is_connected:
             if not any(task.get_name() == 'remote' for task in tasks):
                 tasks.add(asyncio.create_task(self._listen(), name='remote'))
@@ -99,6 +102,7 @@ class CameraSession:
     async def _listen(self) -> tuple[Message, list[Any], Any]:
         """Do what `on_event` does with all messages; from Python 3.12 on that does not say which came."""
         self._awaited = asyncio.get_running_loop().create_future()
+        self._ready.set()
         return await self._awaited
 
     def _take(self, event: Message, data: list[Any], addr: Any) -> None:
@@ -212,7 +216,7 @@ def test_the_late_answer_to_an_init_that_was_given_up_is_not_taken_for_that_to_t
         assert init(REF, 0.2).result(5)['cameras'].state == 'echoed'
         following = init(NEXT_REF, 3 * PAUSE)
         flying = eventually(lambda: aux._links['cameras']._flying)[0]
-        eventually(lambda: time.perf_counter_ns() > flying.sent + AT_ONCE)
+        eventually(lambda: flying.echoed and time.perf_counter_ns() > flying.sent + AT_ONCE)
         session.free()
         outcome = following.result(5)['cameras']
         assert (outcome.state, outcome.ok) == ('echoed', False)

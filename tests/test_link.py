@@ -23,6 +23,7 @@ from bridge.exchange import (
     answered_by,
     next_step,
     read,
+    safe_at,
 )
 from bridge.link import Link
 
@@ -215,6 +216,19 @@ def test_nothing_that_starts_or_ends_something_is_repeated_and_every_wait_ends(
         assert 0 < delay <= timeout * 1e9 + 1
     if now > timeout * 1e9 + 1:
         assert step is Step.GIVE_UP
+
+
+@pytest.mark.parametrize(
+    ('flying', 'at'),
+    [
+        ([], 0),
+        ([{'last_sent': 10 * MS}], 25 * MS),
+        ([{'last_sent': 10 * MS, 'echoed': 11 * MS}], 13 * MS),
+        ([{'last_sent': 10 * MS, 'echoed': 11 * MS}, {'last_sent': 12 * MS}], 27 * MS),
+    ],
+)
+def test_an_interrupt_lets_what_has_just_left_be_echoed_and_answered(flying, at) -> None:
+    assert safe_at([errand(**values) for values in flying], Timing()) == at
 
 
 def test_a_payload_is_not_shown() -> None:
