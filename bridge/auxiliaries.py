@@ -141,6 +141,7 @@ class Auxiliaries:
         timeout: float | None = None,
         deadline: float = math.inf,
         quiet: bool = False,
+        once: bool = False,
         **kwargs: Any,
     ) -> 'Future[dict[str, Outcome]]':
         """Send a message to some or all services; returns at once, from any thread.
@@ -165,6 +166,8 @@ class Auxiliaries:
             ``not_sent``. Before the first datagram of all a `gate`, if there is one, decides instead.
         quiet : bool
             Do not log a failure as an error.
+        once : bool
+            Never send it a second time, whatever the message is.
 
         Returns
         -------
@@ -182,7 +185,7 @@ class Auxiliaries:
             No such service.
         """
         command = self._command(message, args, kwargs, self._names(services), gate)
-        command.timeout, command.deadline, command.quiet = timeout, deadline, quiet
+        command.timeout, command.deadline, command.quiet, command.once = timeout, deadline, quiet, once
         self._dispatch(command)
         return command.future
 

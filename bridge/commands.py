@@ -30,6 +30,8 @@ class Command:
         Its first datagram may have left.
     quiet : bool
         Its failure is nothing that the log has to know.
+    once : bool
+        It is never sent a second time.
     request : int or None
         Its number at a worker, if one carries it out (`remote`).
     stock : callable or None
@@ -43,7 +45,7 @@ class Command:
         self.future: Future[dict[str, Outcome]] = Future()
         self.text = b''
         self.wants_reply = True
-        self.quiet = False
+        self.quiet = self.once = False
         self.request: int | None = None
         self.timeout: float | None = None
         self.deadline = math.inf

@@ -19,9 +19,9 @@ optional       false         commands that only this service failed give a warni
 timeout        --timeout     how long it has for its reply
 echo_timeout   1             how long for its echo; after that it is ``unreachable``
 reply_gap      0.005         pause between its reply and the next command to it; real cameras need 0.0002
-repeat         [EXPSTATUS,   messages sent up to three times until an echo comes, and again if a busy service echoed
-               EXPINFO,      and may not have listened; what starts or ends something would then perhaps be carried
-               EXPINTERRUPT] out twice
+repeat         [EXPSTATUS,   messages sent once more if no echo comes for long, or if a busy service echoed and may not
+               EXPINFO,      have listened; what starts or ends something would then perhaps be carried out twice
+               EXPINTERRUPT]
 heartbeat      _rig's, or 0  ask EXPSTATUS when nothing was heard for this long; 0: never
 =============  ============  =========================================================================================
 
@@ -102,7 +102,6 @@ class ServiceConfig:
         return Timing(
             timeout=timeout if self.timeout is None else self.timeout,
             echo_timeout=self.echo_timeout,
-            resend_after=min(Timing.resend_after, self.echo_timeout / 4),
             reply_gap=self.reply_gap,
             repeat=frozenset(MESSAGE_NUMBERS[name] for name in self.repeat),
         )

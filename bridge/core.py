@@ -74,6 +74,8 @@ class Health:
         When it last echoed or answered, ns; 0 for never.
     failed : bool
         Its last command did not reach it.
+    unread : int
+        When it was last sent something that it may find still, as nothing was heard of it since, ns; 0 for nothing.
     rtt : int
         Time from its last datagram to the echo, ns; 0 if unknown.
     error : str
@@ -86,6 +88,7 @@ class Health:
 
     heard: int = 0
     failed: bool = False
+    unread: int = 0
     rtt: int = 0
     error: str = ''
     status: int = -1
@@ -93,13 +96,15 @@ class Health:
 
     def note(self, outcome: Outcome, message: str = '', asked: Any = None) -> None:
         """Learn from the outcome of a command; `asked` is the command's first argument."""
+        if outcome.sent and not (outcome.echoed or outcome.answered or outcome.refused):
+            self.unread = outcome.sent
         if outcome.aborted and not outcome.echoed:
             return  # there was no time to hear of it
         if not outcome.aborted:
             # What a service says of a failed ALYX callback may quote the token.
             self.error = _ALYX_FAILED if message == 'ALYX' and outcome.error and outcome.echoed else outcome.error
         if heard := max(outcome.echoed, outcome.answered):
-            self.heard, self.failed = max(heard, self.heard), False
+            self.heard, self.failed, self.unread = max(heard, self.heard), False, 0
             self.rtt = max(outcome.echoed - outcome.sent, 0)
         elif outcome.sent:
             self.failed = True
@@ -108,7 +113,7 @@ class Health:
 
     def hear(self, message: str, data: Sequence[Any], now: int) -> None:
         """Learn from a message that the service sent by itself; `now` in ns."""
-        self.heard, self.failed = now, False
+        self.heard, self.failed, self.unread = now, False, 0
         self._learn(message, data)
 
     def _learn(self, message: str, data: Sequence[Any]) -> None:

@@ -126,7 +126,7 @@ class Dispatcher:
         rigs = self._timeout()
         timeouts = [seconds(command.timeout, seconds(self._links[n].timing.timeout, rigs)) for n in command.names]
         return [
-            Errand(name, event, text, order, timeout, wants, permit, done)
+            Errand(name, event, text, order, timeout, wants, permit, done, once=command.once)
             for name, timeout in zip(command.names, timeouts, strict=True)
         ]
 

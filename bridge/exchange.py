@@ -16,12 +16,12 @@ to echo in turn. From this follow the rules below; each is a function of values,
    if it comes before the echo of the new one, or, if the old one was echoed and said something else, later than a
    service at rest would answer: better to say of a command that its answer is missing than that it was carried out. A
    service that has answered another command since owes nothing more.
-6. EXPSTATUS, EXPINFO and EXPINTERRUPT may be repeated until echoed. Nothing else is ever sent twice, unless the
-   configuration says so.
+6. EXPSTATUS, EXPINFO and EXPINTERRUPT may be repeated if no echo comes, and late: a service that was only held up finds
+   both, and closes its socket when it reads the second one instead of the echo of its reply. Nothing else is ever sent
+   twice, unless the configuration says so, and a heartbeat is not worth it.
 7. An echo does not prove that anybody listened: a service with one loop, as iblrig's camera session, echoes what comes
    while it works on another command, and never hears it. So what may be repeated is, when the service has answered
-   another command since; and EXPINTERRUPT, on which most depends, also when it was echoed and not answered for as long
-   as an echo may take.
+   another command since.
 """
 
 import json
@@ -56,22 +56,24 @@ REMEMBERED_BYTES = 1 << 20
 
 @dataclass
 class Timing:
-    """How patient we are with one service; all in seconds, except `tries` and `repeat`.
+    """How patient we are with one service; all in seconds, except `tries`, `repeat` and `resend_at`.
 
     `timeout` is the reply's (None: whatever the command or `Auxiliaries` says), `repeat` the events that may be sent
-    again if no echo comes or nobody may have listened.
+    again if no echo comes for a part (`resend_at`) of `echo_timeout`, or if nobody may have listened.
 
     The gaps were measured against real services: a camera listens for its next command only some 0.2 ms after its
-    reply, and the second reply that a resend may provoke must not cross the next command, or the service closes its
-    socket. For the same reason an interrupt leaves a command that has just left `unread` to be echoed and `head_start`
-    from there to be answered: right behind each other, the two closed 59 of 60 stock services.
+    reply (`interrupt_gap` is the least that even an interrupt leaves it), and the second reply that a resend may
+    provoke must not cross the next command, or the service closes its socket. For the same reason an interrupt leaves
+    a command that has just left `unread` to be echoed and `head_start` from there to be answered: right behind each
+    other, the two closed 59 of 60 stock services.
     """
 
     echo_timeout: float = 1.0
-    resend_after: float = 0.25
-    tries: int = 3
+    resend_at: float = 0.75
+    tries: int = 2
     reply_gap: float = 0.005
     resend_gap: float = 0.05
+    interrupt_gap: float = 0.002
     copy_window: float = 0.02
     head_start: float = 0.002
     unread: float = 0.015
@@ -122,6 +124,7 @@ class Errand:
     answered: int = 0
     reply: list[Any] | None = field(default=None, repr=False)
     reply_event: int = 0
+    once: bool = False  # never send it again
     ended: bool = False
     error: str = ''
     cause: BaseException | None = None
@@ -129,11 +132,19 @@ class Errand:
 
     def outcome(self) -> Outcome:
         """Return what is known of it as a plain value."""
-        reached = state(self.sent, self.echoed, self.answered)
-        times = {'sent': self.sent, 'echoed': self.echoed, 'answered': self.answered}
-        ok = self.ended and not self.error
-        aborted = isinstance(self.cause, Aborted)
-        return Outcome(self.name, ok, reached, self.error, self.reply, self.reply_event, **times, aborted=aborted)
+        return Outcome(
+            self.name,
+            ok=self.ended and not self.error,
+            state=state(self.sent, self.echoed, self.answered),
+            error=self.error,
+            reply=self.reply,
+            event=self.reply_event,
+            sent=self.sent,
+            echoed=self.echoed,
+            answered=self.answered,
+            aborted=isinstance(self.cause, Aborted),
+            refused=isinstance(self.cause, ConnectionRefusedError),
+        )
 
 
 class Memory:
@@ -329,13 +340,12 @@ def next_step(errand: Errand, now: int, timing: Timing) -> tuple[Step, int]:
     due = errand.sent + int(patience * 1e9)
     if now >= due:
         return Step.GIVE_UP, 0
-    if errand.event in timing.repeat:
+    if errand.event in timing.repeat and not errand.once:
         again = due
         if errand.missed:
             again = errand.missed + int(timing.resend_gap * 1e9)
-        elif errand.tries < timing.tries and (not errand.echoed or errand.event == INTERRUPT):
-            pause = timing.echo_timeout if errand.echoed else timing.resend_after
-            again = errand.last_sent + int(pause * 1e9)
+        elif not errand.echoed and errand.tries < timing.tries:
+            again = errand.last_sent + int(timing.resend_at * timing.echo_timeout * 1e9)
         if now >= again:
             return Step.RESEND, 0
         due = min(due, again)

@@ -130,7 +130,7 @@ class Housekeeping:
             if not future.exception():
                 self.learn([future.result()[service]], 'EXPSTATUS')
 
-        auxiliaries.submit('EXPSTATUS', 0, services=[service], quiet=True).add_done_callback(done)
+        auxiliaries.submit('EXPSTATUS', 0, services=[service], quiet=True, once=True).add_done_callback(done)
 
     def _send_for(self, rule: ClientLost, auxiliaries: Auxiliaries) -> None:
         """Send what the configuration says for a client that is gone."""

@@ -41,7 +41,6 @@ from bridge.outcomes import Aborted, NoAnswer
 
 log = logging.getLogger(__name__)
 
-DEAF_FOR = 10**6  # ns after a message of its own in which a service may not listen; measured: 0.2 ms
 SURPLUS_FOR = 10**9  # ns for more answers to a command that left more than once, beside as long as the first one took
 
 
@@ -177,8 +176,8 @@ class Link:
 
     def _hold_urgent(self) -> None:
         """Send the interrupts that wait once the service can take them; asked again whenever it has spoken."""
-        deaf = min(DEAF_FOR, int(self.timing.reply_gap * 1e9))
-        ready = max(self._spoke + deaf, safe_at(self._flying, self.timing))
+        gap = int(min(self.timing.interrupt_gap, self.timing.reply_gap) * 1e9)
+        ready = max(self._spoke + gap, safe_at(self._flying, self.timing))
         pause = min(ready, self._held_until) - time.perf_counter_ns()
         if self._held:
             self._held.cancel()

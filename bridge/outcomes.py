@@ -51,6 +51,8 @@ class Outcome:
         ``time.perf_counter_ns`` of the first datagram, of its echo and of the reply; 0 for never.
     aborted : bool
         It was given up on purpose (`Aborted`) before it could fail or succeed.
+    refused : bool
+        The service's computer said that nobody listens there.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Outcome:
     echoed: int = 0
     answered: int = 0
     aborted: bool = False
+    refused: bool = False
 
 
 def state(sent: int, echoed: int, answered: int) -> str:

@@ -2,7 +2,9 @@
 
 - A service's health changes with what it answers and with what it sends by itself. Going up or down is told once;
   falling silent (``unknown``) is no event, for silence is normal between commands.
-- A heartbeat is due when nothing was heard of a service for its time, and not before the one before it has ended.
+- A heartbeat is due when nothing was heard of a service for its time, and not before the one before it has ended. Not
+  soon behind a message that was neither echoed nor refused: a service that is only held up finds both, and two at once
+  close a stock one.
 - A client that died without closing has time to come back. If no client of that name is attached then, what the
   configuration says is sent, once.
 """
@@ -13,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from bridge.config import ClientLost, ServiceConfig
 from bridge.core import Health
+
+UNREAD_FOR = 10 * 10**9  # ns for which a service may be held up and go on all the same
 
 
 class Watch:
@@ -94,4 +98,6 @@ class Watch:
         return min(most, max((min(times, default=now + int(most * 1e9)) - now) / 1e9, 0.0))
 
     def _beat_due(self, name: str) -> int:
-        return max(self.health[name].heard, self._asked.get(name, 0)) + self._beats[name]
+        health = self.health[name]
+        due = max(health.heard, self._asked.get(name, 0)) + self._beats[name]
+        return max(due, health.unread + UNREAD_FOR) if health.unread else due

@@ -185,7 +185,8 @@ def test_a_session_that_ends_over_a_command_is_told_and_its_successor_is_used(se
 def test_an_interrupt_just_after_a_reply_is_heard_by_a_real_camera_loop():
     # Once it was echoed, as the protocol does, and the loop was not listening yet: the cameras went on.
     with CameraSession() as session, rig(cameras=session.uri) as aux:
-        for _ in range(50):
+        aux.timing.reply_gap = aux.timing.interrupt_gap = PAUSE / 4
+        for _ in range(30):
             assert aux.submit('EXPINTERRUPT').result(5)['cameras'].ok
         assert session.com.is_connected
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bridge.config import ClientLost, ServiceConfig
@@ -61,6 +63,19 @@ def test_a_heartbeat_is_due_after_silence_and_not_while_one_is_under_way(options
     it.beaten('a')
     assert it.heartbeats(13 * S) == [], 'a dead service is asked once a heartbeat, not all the time'
     assert it.heartbeats(14 * S) == ['a']
+
+
+def test_no_heartbeat_is_sent_soon_behind_what_may_be_unread():
+    it = watch(own=2.0)
+    it.health['a'].note(replace(DEAD, sent=20 * S))
+    assert it.heartbeats(30 * S - 1) == [] and it.heartbeats(30 * S) == ['a']
+    it.beaten('a')
+    it.health['a'].note(replace(DEAD, sent=30 * S))
+    it.health['a'].hear('EXPSTATUS', [0], 31 * S)
+    assert it.heartbeats(33 * S) == ['a']
+    it.beaten('a')
+    it.health['a'].note(replace(DEAD, sent=33 * S, refused=True))
+    assert it.heartbeats(35 * S) == ['a']
 
 
 def test_a_service_that_can_not_be_served_is_not_asked():
