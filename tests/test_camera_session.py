@@ -60,7 +60,7 @@ class CameraSession:
 
     def _end(self) -> None:
         self.com.close()
-        self._awaited.cancel()
+        self._main.cancel()  # until Python 3.11 `wait_for` may swallow it; then the loop sees that it is closed
 
     def free(self) -> None:
         """Let the camera program be ready."""
@@ -69,7 +69,8 @@ class CameraSession:
     def _live(self) -> None:
         self._loop = asyncio.SelectorEventLoop()
         try:
-            self._loop.run_until_complete(self._run())
+            self._main = self._loop.create_task(self._run())
+            self._loop.run_until_complete(self._main)
         except (AssertionError, asyncio.CancelledError):
             pass
         finally:
