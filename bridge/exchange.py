@@ -237,6 +237,12 @@ def accepts(event: int, reply: int) -> bool:
     return reply == event or (event == CLEANUP and reply == INTERRUPT)
 
 
+def subject(event: int, data: Sequence[Any]) -> int | None:
+    """Return the event that a message is about: of an error the one that failed, None if it does not say."""
+    about = data[1] if event == ERROR else event
+    return about if type(about) is int else None
+
+
 class Owed:
     """The commands that one service was sent, that were given up, and that it may still answer."""
 
@@ -293,8 +299,8 @@ def answered_by(event: int, data: Sequence[Any], waiting: Sequence[Errand], owed
     Errand or None
         None for a message nobody waits for.
     """
-    about = data[1] if event == ERROR else event
-    if type(about) is not int:
+    about = subject(event, data)
+    if about is None:
         return None
     for exact in (True, False):
         for errand in waiting:

@@ -36,6 +36,7 @@ from bridge.exchange import (
     next_step,
     read,
     safe_at,
+    subject,
 )
 from bridge.outcomes import Aborted, NoAnswer
 
@@ -359,27 +360,17 @@ class Link:
         if copy and errand is None:
             return
         self._spoke = now
-        surplus = False
+        about, surplus = subject(event, data), False
         if errand is not None:
             self._missed_by_others(errand, now)
-        elif self._owed.settle(data[1] if event == ERROR and type(data[1]) is int else event, now):
+        elif about is not None and self._owed.settle(about, now):
             self._doubt(event, now)
             self._missed_by_others(None, now)
         else:
             surplus = self._is_surplus(event, now)
         try:
             if errand is not None:
-                errand.echoed = errand.echoed or now
-                if event == ERROR:
-                    text = f'its callback failed with {data[0]}'
-                    self._finish(errand, text, RuntimeError(f'{self.name}: {text}'))
-                else:
-                    errand.answered, errand.reply, errand.reply_event = now, data, event
-                    if errand.tries > 1:
-                        more = errand.tries - 1
-                        self._surplus[event] = more, now + more * (now - errand.sent) + SURPLUS_FOR
-                    self._finish(errand)
-                self._owed.clear()
+                self._answered(errand, event, data, now)
         finally:
             # After the result was handed over: the waiting thread wakes up while this one is in the system call.
             if event != ERROR:  # iblutil never confirms errors
@@ -388,6 +379,20 @@ class Link:
         if self._urgent:
             self._hold_urgent()
         self._heard(self, event, data, datagram, errand is not None or surplus)
+
+    def _answered(self, errand: Errand, event: int, data: list[Any], now: int) -> None:
+        """End a command with what the service says of it."""
+        errand.echoed = errand.echoed or now
+        if event == ERROR:
+            text = f'its callback failed with {data[0]}'
+            self._finish(errand, text, RuntimeError(f'{self.name}: {text}'))
+        else:
+            errand.answered, errand.reply, errand.reply_event = now, data, event
+            if errand.tries > 1:
+                more = errand.tries - 1
+                self._surplus[event] = more, now + more * (now - errand.sent) + SURPLUS_FOR
+            self._finish(errand)
+        self._owed.clear()
 
     def _is_surplus(self, event: int, now: int) -> bool:
         """Tell whether a message is one more answer to a command that left more than once, and so no news."""
