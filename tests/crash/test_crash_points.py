@@ -186,10 +186,13 @@ def test_a_planted_bug_is_found(bug, side, counted, folder, tmp_path):
     inner.mkdir(mode=0o700)
     rigs = Rigs(build(tmp_path, sources), inner, patience=1.0)
     try:
-        if side == 'client':
-            result = run_client_side(rigs, counted.client[::3], ['exit'], quick=True)
-        else:
-            result = run_worker_side(rigs, [[point] for point in counted.worker[::3]], ['exit'], quick=True)
+        for third in range(3):  # one is enough, unless the bug is a race that was not met there
+            if side == 'client':
+                result = run_client_side(rigs, counted.client[third::3], ['exit'], quick=True)
+            else:
+                result = run_worker_side(rigs, [[point] for point in counted.worker[third::3]], ['exit'], quick=True)
+            if result.found:
+                break
     finally:
         rigs.close()
     print(f'\nfound after {result.exits} kills: {result.found[:1]}')
