@@ -55,6 +55,7 @@ def test_an_alyx_token_is_sent_and_counts_as_done_when_it_is_echoed(serve):
             body = client.call('ALYX', 'https://alyx.example.org', {'user': {'token': 'secret'}})
         (entry,) = body['services']
         assert (body['code'], entry['ok'], entry['state'], entry['data']) == (0, True, 'echoed', {})
+        eventually(lambda: server.saw)  # it echoes first, then it looks
         assert server.saw == [[128, 'https://alyx.example.org', {'user': {'token': 'secret'}}]]
 
 
