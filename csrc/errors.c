@@ -14,15 +14,13 @@ struct code_text {
 };
 
 static const struct code_text codes[] = {
-#define CODE(name, number, source, meaning, remedy) {name, meaning, remedy},
+#define CODE(name, number, exit, source, meaning, remedy) {name, meaning, remedy},
 #include "codes.def"
-#undef CODE
 };
 
 /* codes.def and the generated lines of the header must agree, whoever edits which. */
-#define CODE(name, number, source, meaning, remedy) _Static_assert(name == number, #name ": run csrc/generate");
+#define CODE(name, number, exit, source, meaning, remedy) _Static_assert(name == number, #name ": run csrc/generate");
 #include "codes.def"
-#undef CODE
 
 static const struct code_text *find_code(int code) {
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)

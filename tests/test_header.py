@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.native import LIBRARY, error_text
+from bridge.native import LIBRARY, TOOLS
+from bridge.numbers import CODE_NAMES, CODES, EXIT_MEANINGS, EXIT_STATUSES, EXITS, REASONS
+from bridge.segment.library import error_text
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / 'csrc'
@@ -224,6 +226,33 @@ def test_codes_are_unique_and_in_the_ranges_labview_leaves_to_users() -> None:
             assert -8999 <= number <= -8000, name
         else:
             assert 5000 <= number <= 9999, name
+
+
+def test_every_code_has_an_exit_status_and_warnings_are_no_failure() -> None:
+    assert EXIT_STATUSES.keys() == CODE_NAMES.keys()
+    assert set(EXIT_STATUSES.values()) <= set(EXITS.values()) == EXIT_MEANINGS.keys()
+    assert {code for code, status in EXIT_STATUSES.items() if status == EXITS['FINE']} == {
+        code for code in CODE_NAMES if code >= 0
+    }
+
+
+def test_the_shell_client_takes_its_exit_statuses_from_the_table(tmp_path: Path) -> None:
+    def iblb(*words: str) -> subprocess.CompletedProcess[str]:
+        environment = {'IBLBRIDGE_DIR': str(tmp_path)}
+        command = [str(TOOLS / 'iblb'), *words]
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+
+    told = iblb('help')
+    assert told.returncode == EXITS['FINE']
+    for number, meaning in EXIT_MEANINGS.items():
+        assert re.search(rf'^ *{number}  {meaning}$', told.stdout, re.MULTILINE)
+    assert iblb('state').returncode == EXITS['MISUSE']
+    assert iblb('state', 'rig0', '--open', '0').returncode == EXIT_STATUSES[CODES['IBLB_E_NO_SEGMENT']]
+
+
+def test_reasons_are_words() -> None:
+    assert len(set(REASONS)) == len(REASONS) > 10
+    assert [word for word in REASONS if not re.fullmatch(r'[a-z]+(_[a-z]+)?', word)] == []
 
 
 def test_every_code_has_a_meaning_and_a_remedy() -> None:

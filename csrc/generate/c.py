@@ -1,4 +1,4 @@
-"""The table of codes, in the header as `#define` lines and in the README as a Markdown table."""
+"""The codes, in the header as `#define` lines and in the README as a table; the reasons, in a comment of the header."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ def header_lines(interface: Interface) -> str:
     return '\n'.join(f'#define {c.name} {c.number} /* {c.source}: {c.meaning} */' for c in interface.codes)
 
 
+def reason_lines(interface: Interface) -> str:
+    """Return the list of reasons, within a comment of the public header."""
+    width = max(len(reason.word) for reason in interface.reasons)
+    return '\n'.join(f' *     {reason.word:{width}}  {reason.meaning}' for reason in interface.reasons)
+
+
 def readme_lines(interface: Interface) -> str:
     """Return the Markdown table of the README."""
     rows = [f'| {c.number} | `{c.name}` | {c.source} | {c.meaning} | {c.remedy} |' for c in interface.codes]
     return '\n'.join(['| code | name | from | what happened | what to do |', '|---|---|---|---|---|', *rows])
 
 
-TABLES = {('csrc/include/iblbridge.h', 'codes'): header_lines, ('README.md', 'codes'): readme_lines}
+TABLES = {
+    ('csrc/include/iblbridge.h', 'codes'): header_lines,
+    ('csrc/include/iblbridge.h', 'reasons'): reason_lines,
+    ('README.md', 'codes'): readme_lines,
+}

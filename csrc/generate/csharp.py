@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from textwrap import indent, wrap
 from xml.sax.saxutils import escape
 
-from interface import Code, Function, Interface, Parameter
+from interface import Code, Constant, Function, Interface, Parameter, Reason
 
 TYPES = {
     'int': 'int',
@@ -53,6 +53,18 @@ namespace IblBridge
         }
     }
 
+    /// <summary>What a service says it does.</summary>
+    public static class ServiceStatus
+    {
+%(statuses)s
+    }
+
+    /// <summary>Why a service is not ok, as its entry of a response says it; more may come.</summary>
+    public static class Reason
+    {
+%(reasons)s
+    }
+
     /// <summary>The functions of a loaded library; what they do stands in iblbridge.h.</summary>
     internal sealed class Native
     {
@@ -86,6 +98,18 @@ def code_lines(code: Code) -> str:
     return '\n'.join([*(f'/// {line}' for line in summary), f'public const int {short(code.name)} = {code.number};'])
 
 
+def status_name(constant: Constant) -> str:
+    """Return ``IBLB_STATUS_RUNNING`` as ``RUNNING``."""
+    return constant.name.removeprefix('IBLB_STATUS_')
+
+
+def reason_lines(reason: Reason) -> str:
+    """Return a reason with its documentation."""
+    meaning = escape(reason.meaning[0].upper() + reason.meaning[1:])
+    name = ''.join(part.capitalize() for part in reason.word.split('_'))
+    return f'/// <summary>{meaning}.</summary>\npublic const string {name} = "{reason.word}";'
+
+
 def delegate_lines(function: Function) -> str:
     """Return the type of a function; a line ends between two parameters."""
     parameters = ', '.join(parameter(p).replace(' ', UNBROKEN) for p in function.parameters)
@@ -111,6 +135,8 @@ def native(interface: Interface) -> str:
         'messages': block(2, (f'{short(c.name)} = {c.number},' for c in (*interface.messages, *interface.events))),
         'codes': block(2, map(code_lines, interface.codes)),
         'names': block(4, (f'case {short(c.name)}: return "{c.name}";' for c in interface.codes)),
+        'statuses': block(2, (f'public const int {status_name(c)} = {c.number};' for c in interface.statuses)),
+        'reasons': block(2, map(reason_lines, interface.reasons)),
         'types': block(2, (delegate_lines(f) for _, f in functions)),
         'fields': block(2, (f'internal readonly {name}Function {name};' for name, _ in functions)),
         'loads': block(3, (f'{n} = ({n}Function)function("{f.name}", typeof({n}Function));' for n, f in functions)),

@@ -14,25 +14,44 @@ from typing import NamedTuple
 
 CSRC = Path(__file__).resolve().parent.parent
 HEADER = CSRC / 'include' / 'iblbridge.h'
-CODE = re.compile(r'^CODE\((?P<name>\w+), (?P<number>-?\d+), (?P<texts>".*")\)$', re.MULTILINE)
+CODE = re.compile(r'^CODE\((?P<name>\w+), (?P<number>-?\d+), (?P<exit>\w+), (?P<texts>".*")\)$', re.MULTILINE)
+EXIT = re.compile(r'^EXIT_STATUS\((?P<name>\w+), (?P<number>\d+), "(?P<meaning>.*)"\)$', re.MULTILINE)
+REASON = re.compile(r'^REASON\((?P<word>\w+), "(?P<meaning>.*)"\)$', re.MULTILINE)
 DEFINE = re.compile(r'^#define (?P<name>\w+) (?P<number>-?\d+)', re.MULTILINE)
+LOCAL = ('IBLB_PING', 'IBLB_SERVICES')  # messages that the worker answers itself
 PROTOTYPE = re.compile(
     r'/\* (?P<text>(?:(?!\*/).)*?) ?\*/\s*IBLB_API (?P<type>\w+) (?P<name>\w+)\((?P<parameters>[^)]*)\);', re.DOTALL
 )
 
 
 class Code(NamedTuple):
-    """One status: its name, number, who returns it, what happened, what to do."""
+    """One status: its name, number, name of the exit status, who returns it, what happened, what to do."""
 
     name: str
     number: int
+    exit: str
     source: str
     meaning: str
     remedy: str
 
 
+class Exit(NamedTuple):
+    """An exit status of the command-line tools: its name, number, what it means."""
+
+    name: str
+    number: int
+    meaning: str
+
+
+class Reason(NamedTuple):
+    """Why a service did not do what was asked: the word for programs, and what it means."""
+
+    word: str
+    meaning: str
+
+
 class Constant(NamedTuple):
-    """A number with a name: a message or an event of the worker."""
+    """A number with a name: a message, an event of the worker, or the status of a service."""
 
     name: str
     number: int
@@ -65,31 +84,39 @@ class Function(NamedTuple):
 
 
 class Interface(NamedTuple):
-    """All of iblbridge.h."""
+    """All of iblbridge.h, and what codes.def says beside the codes."""
 
     version: int
     codes: tuple[Code, ...]
+    exits: tuple[Exit, ...]
+    reasons: tuple[Reason, ...]
     messages: tuple[Constant, ...]
     events: tuple[Constant, ...]
+    statuses: tuple[Constant, ...]
     functions: tuple[Function, ...]
 
 
 def read_codes(text: str) -> tuple[Code, ...]:
     """Return the table of codes.def in its order."""
-    return tuple(Code(m['name'], int(m['number']), *ast.literal_eval(f'({m["texts"]})')) for m in CODE.finditer(text))
+    return tuple(
+        Code(m['name'], int(m['number']), m['exit'], *ast.literal_eval(f'({m["texts"]})')) for m in CODE.finditer(text)
+    )
 
 
 def read_interface(header: str, codes: str) -> Interface:
     """Return what the texts of iblbridge.h and codes.def say."""
     table = read_codes(codes)
-    statuses = {code.name for code in table}
+    exits = tuple(Exit(m['name'], int(m['number']), m['meaning']) for m in EXIT.finditer(codes))
+    reasons = tuple(Reason(m['word'], m['meaning']) for m in REASON.finditer(codes))
+    apart = {code.name for code in table} | {'IBLB_VERSION'}
     numbers = [Constant(m['name'], int(m['number'])) for m in DEFINE.finditer(header)]
     version = next(number for name, number in numbers if name == 'IBLB_VERSION')
-    named = [c for c in numbers if c.name not in statuses and c.name != 'IBLB_VERSION']
-    own = ('IBLB_PING', 'IBLB_SERVICES')
-    messages = tuple(c for c in named if c.number < 256 or c.name in own)
-    events = tuple(c for c in named if c not in messages)
-    return Interface(version, table, messages, events, tuple(map(_function, PROTOTYPE.finditer(header))))
+    named = [constant for constant in numbers if constant.name not in apart]
+    statuses = tuple(c for c in named if c.name.startswith('IBLB_STATUS_'))
+    messages = tuple(c for c in named if c not in statuses and (c.number < 256 or c.name in LOCAL))
+    events = tuple(c for c in named if c not in statuses and c not in messages)
+    functions = tuple(map(_function, PROTOTYPE.finditer(header)))
+    return Interface(version, table, exits, reasons, messages, events, statuses, functions)
 
 
 def _function(match: re.Match[str]) -> Function:

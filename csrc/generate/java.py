@@ -23,8 +23,8 @@ def camel(name: str) -> str:
 
 
 def constants(interface: Interface) -> str:
-    """Return the messages, events and codes, and the function that names a code."""
-    numbers = (*interface.messages, *interface.events)
+    """Return the messages, events, statuses of services and codes, and the function that names a code."""
+    numbers = (*interface.messages, *interface.events, *interface.statuses)
     lines = [f'    public static final int {c.name.removeprefix("IBLB_")} = {c.number};' for c in numbers]
     for code in interface.codes:
         lines.append(f'    /** {code.source}: {code.meaning} */')

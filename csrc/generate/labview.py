@@ -66,7 +66,17 @@ def numbers(interface: Interface) -> str:
     def listed(constants: tuple[Constant, ...]) -> str:
         return ', '.join(f'{constant.name.removeprefix("IBLB_")} {constant.number}' for constant in constants)
 
-    return f'- messages: {listed(interface.messages)}\n- events of the worker: {listed(interface.events)}'
+    lines = {
+        'messages': listed(interface.messages),
+        'events of the worker': listed(interface.events),
+        'status of a service': listed(interface.statuses),
+    }
+    return '\n'.join(f'- {what}: {numbers}' for what, numbers in lines.items())
+
+
+def reasons(interface: Interface) -> str:
+    """Return the table of reasons."""
+    return '\n'.join(['| `reason` | |', '|---|---|', *(f'| `{r.word}` | {r.meaning} |' for r in interface.reasons)])
 
 
 def errors(interface: Interface) -> str:
@@ -91,4 +101,5 @@ FILES = {'examples/labview/iblbridge-errors.txt': errors}
 TABLES = {
     ('examples/labview/README.md', 'functions'): functions,
     ('examples/labview/README.md', 'numbers'): numbers,
+    ('examples/labview/README.md', 'reasons'): reasons,
 }

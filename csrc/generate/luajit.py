@@ -14,17 +14,21 @@ def prototypes(interface: Interface) -> str:
     return '\n'.join(textwrap.fill(function.prototype, 116, **indent) for function in interface.functions)
 
 
-def table(name: str, numbers: Sequence[Constant | Code]) -> str:
-    """Return a Lua table of numbers by name, without ``IBLB_``."""
-    fields = ', '.join(f'{c.name.removeprefix("IBLB_")}~=~{c.number}' for c in numbers)
+def table(name: str, prefix: str, numbers: Sequence[Constant | Code]) -> str:
+    """Return a Lua table of numbers by name, without its prefix."""
+    fields = ', '.join(f'{c.name.removeprefix(prefix)}~=~{c.number}' for c in numbers)
     lines = textwrap.wrap(fields, 112, break_long_words=False, break_on_hyphens=False)
     return f'bridge.{name} = {{\n' + ''.join(f'    {line}\n'.replace('~', ' ') for line in lines) + '}'
 
 
 def numbers(interface: Interface) -> str:
-    """Return the tables of messages (with the worker's events) and codes."""
-    messages = (*interface.messages, *interface.events)
-    return f'{table("messages", messages)}\n{table("codes", interface.codes)}'
+    """Return the tables of messages (with the worker's events), statuses of services, and codes."""
+    tables = (
+        table('messages', 'IBLB_', (*interface.messages, *interface.events)),
+        table('statuses', 'IBLB_STATUS_', interface.statuses),
+        table('codes', 'IBLB_', interface.codes),
+    )
+    return '\n'.join(tables)
 
 
 TABLES = {

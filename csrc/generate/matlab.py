@@ -44,8 +44,9 @@ def struct(name: str, fields: Iterable[tuple[str, object]]) -> str:
 def numbers(interface: Interface) -> str:
     """Return the constants of the class."""
     messages = [(c.name.removeprefix('IBLB_'), c.number) for c in (*interface.messages, *interface.events)]
+    statuses = [(c.name.removeprefix('IBLB_STATUS_'), c.number) for c in interface.statuses]
     codes = [(c.name.removeprefix('IBLB_'), c.number) for c in interface.codes]
-    return f'{struct("messages", messages)}\n{struct("codes", codes)}'
+    return '\n'.join(map(struct, ('messages', 'statuses', 'codes'), (messages, statuses, codes)))
 
 
 def signatures(interface: Interface) -> str:

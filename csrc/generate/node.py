@@ -12,6 +12,11 @@ def messages(interface: Interface) -> str:
     return _entries(c._replace(name=c.name.removeprefix('IBLB_')) for c in (*interface.messages, *interface.events))
 
 
+def statuses(interface: Interface) -> str:
+    """Return the statuses of services by their names."""
+    return _entries(c._replace(name=c.name.removeprefix('IBLB_STATUS_')) for c in interface.statuses)
+
+
 def codes(interface: Interface) -> str:
     """Return the codes by their names."""
     return _entries(Constant(code.name, code.number) for code in interface.codes)
@@ -39,6 +44,7 @@ def _parameter(parameter: Parameter) -> str:
 
 TABLES = {
     ('examples/node/iblbridge.js', 'messages'): messages,
+    ('examples/node/iblbridge.js', 'statuses'): statuses,
     ('examples/node/iblbridge.js', 'codes'): codes,
     ('examples/node/iblbridge.js', 'prototypes'): prototypes,
 }

@@ -35,10 +35,11 @@
  *     IBLB_EXPINIT       [data]             IBLB_EXPSTART      exp_ref, [data]      exp_ref: text "2026-01-01_1_subject", or an object
  *     IBLB_EXPEND        [data]             IBLB_EXPINTERRUPT  [data]                   {"date": text, "sequence": int, "subject": text}
  *     IBLB_EXPCLEANUP    [data]             IBLB_EXPSTATUS     [status]             status: 0 CONNECTED, 10 INITIALIZED, 20 RUNNING,
- *     IBLB_EXPINFO       [status, [data]]   IBLB_ALYX          [url, token]             30 STOPPED, as number or text; 0 if left out
+ *     IBLB_EXPINFO       [status, [data]]   IBLB_ALYX          [url, [token]]           30 STOPPED, as number or text; 0 if left out
  *     IBLB_PING, IBLB_SERVICES  none: answered by the worker itself, no service hears of them. IBLB_SERVICES gives one entry per
  *     configured service ("not_sent", for nobody is asked) with {name, uri, health, age_ms, rtt_us, status, exp_ref, last_error} in its
- * data. ALYX without arguments asks the services for a token.
+ * data. ALYX with url and token pushes the token, and no service replies; with the url alone, or with neither, it asks for one (a service
+ * may answer only if the url is its own).
  *
  * THE RESPONSE (JSON object or msgpack map; every key always present, always of this type)
  *
@@ -49,9 +50,11 @@
  *         name   text
  *         ok     bool   true only if it did what was asked
  *         state  text   "not_sent" | "unreachable" (sent, no echo) | "echoed" (received, no reply) | "answered"
- *         error  text   "" or the reason
+ *         reason text   "" if ok, else why, as one word for programs: see the list of reasons below
+ *         error  text   a sentence for people: why it is not ok, or what of an ok one was left out (IBLB_W_SHORTENED); else ""
  *         data   object EXPINFO {status, info}, EXPSTATUS {status}, other messages {value}; {} if there is none
  *                       (value: what the service itself replied, EXPSTART for example [exp_ref, {...}] at a camera of iblrig)
+ *         status int    what the service says it does, if its reply says it, else -1: IBLB_STATUS_RUNNING, ...
  *         sent, echoed, answered   int   ns, 0 for never
  *     sent, accepted, finished     int   ns, 0 for never
  */
@@ -85,6 +88,12 @@ extern "C" {
 #define IBLB_SERVICE_DOWN 512
 #define IBLB_CLIENT_LOST 1024
 #define IBLB_WORKER_RESTARTED 2048
+
+/* The status of a service, as EXPSTATUS and EXPINFO give and take it, and as an entry of a response says it. */
+#define IBLB_STATUS_CONNECTED 0
+#define IBLB_STATUS_INITIALIZED 10
+#define IBLB_STATUS_RUNNING 20
+#define IBLB_STATUS_STOPPED 30
 
 /* Codes: who returns it; what happened. (Generated from codes.def by csrc/generate.) */
 /* clang-format off */
@@ -134,8 +143,34 @@ extern "C" {
 #define IBLB_W_OPTIONAL 5002 /* wait, call: All services did what was asked but one that is configured as optional. */
 #define IBLB_W_ACCEPTED 5003 /* cancel, withdraw: The worker had already accepted the command; after a cancel its answer is discarded. */
 #define IBLB_W_SHORTENED 5004 /* wait, call: The response was too large for its ring; data was left out, states are complete. */
+#define IBLB_W_STATUS 5005 /* wait, call: All services answered, but the status that one of them reports contradicts the command. */
 /* codes: end */
 /* clang-format on */
+
+/* Reasons: why a service is not ok, in its entry of a response; more may come. (Generated as well.)
+ * reasons: begin
+ *     arguments        the arguments do not fit the message
+ *     too_large        more than a datagram takes
+ *     unsupported      an address of a kind that cannot be served
+ *     address          its host name cannot be looked up, or there is no socket to it
+ *     network          this computer's network refused to send
+ *     expired          too old when its turn came
+ *     unread           not sent, for an earlier command may still lie unread at the service
+ *     after            not sent, for a service that it comes after did not do it
+ *     refused          its computer says that nobody listens there
+ *     no_echo          nothing came back
+ *     other_address    it answered from another address than the configured one
+ *     no_reply         it has the command but did not reply in time
+ *     doubtful         what it said may be its answer to an earlier command
+ *     callback_failed  its callback raised an exception
+ *     status           it answered, but the status that it reports contradicts the command
+ *     aborted          an EXPINTERRUPT overtook the command
+ *     withdrawn        taken back before it was sent
+ *     closed           the worker stopped, or the line was closed under way
+ *     unknown          not told
+ *     internal         the bridge failed
+ * reasons: end
+ */
 
 /* The version of the library: 10203 means 1.2.3. */
 IBLB_API int iblb_version(void);
@@ -167,11 +202,11 @@ IBLB_API int iblb_send_msgpack(int handle, const char *services, int message, co
 IBLB_API int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms);
 
 /* Waits for the response to `request`. Returns the status of the command: 0 only if every addressed service did what was asked;
- * IBLB_W_OPTIONAL, IBLB_W_SHORTENED; IBLB_E_PARTIAL, _ALL_FAILED, _EXPIRED, _ABORTED, _OUTCOME_UNKNOWN, _ARGS, _SERVICE, _TOO_LARGE,
- * _MESSAGE, _INTERNAL: in all these cases there is a response and it is taken. The body is written to `json` (NULL: not wanted), its size
- * to `needed`. If the buffer is too small, or `json` is NULL and `needed` is not: IBLB_E_BUFFER, and the response stays. Without a response
- * the request stays open: IBLB_E_TIMEOUT; IBLB_E_NO_WORKER at once if no worker lives (a new one will answer); IBLB_E_REQUEST, _CLOSED,
- * _CANCELLED, _STALE, _QUARANTINED, _SEGMENT, _HANDLE, _FORKED, _ARGUMENT. */
+ * IBLB_W_OPTIONAL, IBLB_W_SHORTENED, IBLB_W_STATUS; IBLB_E_PARTIAL, _ALL_FAILED, _EXPIRED, _ABORTED, _OUTCOME_UNKNOWN, _ARGS, _SERVICE,
+ * _TOO_LARGE, _MESSAGE, _INTERNAL: in all these cases there is a response and it is taken. The body is written to `json` (NULL: not
+ * wanted), its size to `needed`. If the buffer is too small, or `json` is NULL and `needed` is not: IBLB_E_BUFFER, and the response stays.
+ * Without a response the request stays open: IBLB_E_TIMEOUT; IBLB_E_NO_WORKER at once if no worker lives (a new one will answer);
+ * IBLB_E_REQUEST, _CLOSED, _CANCELLED, _STALE, _QUARANTINED, _SEGMENT, _HANDLE, _FORKED, _ARGUMENT. */
 IBLB_API int iblb_wait(int handle, int request, int timeout_ms, char *json, int capacity, int *needed);
 
 /* The same with the body as msgpack; `capacity` and `needed` count its bytes, there is no NUL. */

@@ -9,25 +9,24 @@
 
 #include "iblbridge.h"
 
-enum exit_status { EXIT_FINE = 0, EXIT_SERVICE_FAILED = 1, EXIT_MISUSE = 2, EXIT_NO_RIG = 3, EXIT_NOT_KNOWN = 4 };
+enum exit_status {
+#define EXIT_STATUS(name, number, meaning) EXIT_##name = (number),
+#include "../codes.def"
+};
 
-static const char usage[] =
-    "iblb call SEGMENT MESSAGE [ARGS]     send a command, wait, print the response\n"
-    "iblb notify SEGMENT MESSAGE [ARGS]   send a command that nobody waits for\n"
-    "iblb ping SEGMENT                    time one turn through the worker\n"
-    "iblb state SEGMENT                   worker and services\n"
-    "iblb codes                           all statuses\n"
-    "\n"
-    "MESSAGE  EXPINIT EXPSTART EXPEND EXPCLEANUP EXPINTERRUPT EXPSTATUS EXPINFO ALYX PING SERVICES, or a number\n"
-    "ARGS     a JSON array of the arguments, e.g. '[\"2026-01-01_1_subject\", {\"note\": 1}]'\n"
-    "\n"
-    "  --services A,B   only these services (default: all)\n"
-    "  --timeout MS     how long to wait for the response (default: 12000)\n"
-    "  --open MS        how long to wait for segment and worker (default: 1000)\n"
-    "  --client NAME    name of this client (default: its own)\n"
-    "\n"
-    "Exit status: 0 done, or done with a warning; 1 a service failed, or the command expired or was aborted; 2 misuse;\n"
-    "3 no segment, worker or slot; 4 not known: ask EXPSTATUS before you repeat.\n";
+static const char usage[] = "iblb call SEGMENT MESSAGE [ARGS]     send a command, wait, print the response\n"
+                            "iblb notify SEGMENT MESSAGE [ARGS]   send a command that nobody waits for\n"
+                            "iblb ping SEGMENT                    time one turn through the worker\n"
+                            "iblb state SEGMENT                   worker and services\n"
+                            "iblb codes                           all statuses\n"
+                            "\n"
+                            "MESSAGE  EXPINIT EXPSTART EXPEND EXPCLEANUP EXPINTERRUPT EXPSTATUS EXPINFO ALYX PING SERVICES, or a number\n"
+                            "ARGS     a JSON array of the arguments, e.g. '[\"2026-01-01_1_subject\", {\"note\": 1}]'\n"
+                            "\n"
+                            "  --services A,B   only these services (default: all)\n"
+                            "  --timeout MS     how long to wait for the response (default: 12000)\n"
+                            "  --open MS        how long to wait for segment and worker (default: 1000)\n"
+                            "  --client NAME    name of this client (default: its own)\n";
 
 struct options {
     const char *services;
@@ -57,36 +56,26 @@ static int message_number(const char *text) {
     return atoi(text); /* 0 is no message: the library says so */
 }
 
+static int show_usage(FILE *stream, int status) {
+    fputs(usage, stream);
+    fputs("\nExit status\n\n", stream);
+#define EXIT_STATUS(name, number, meaning) fprintf(stream, "%5d  %s\n", number, meaning);
+#include "../codes.def"
+    return status;
+}
+
 static int exit_status(int code) {
-    if (code >= 0)
-        return EXIT_FINE;
-    switch (code) {
-    case IBLB_E_PARTIAL:
-    case IBLB_E_ALL_FAILED:
-    case IBLB_E_EXPIRED:
-    case IBLB_E_ABORTED:
-    case IBLB_E_INTERNAL:
-    case IBLB_E_NOT_SENT:
-        return EXIT_SERVICE_FAILED;
-    case IBLB_E_NO_SEGMENT:
-    case IBLB_E_SEGMENT:
-    case IBLB_E_VERSION:
-    case IBLB_E_STALE:
-    case IBLB_E_PERMISSION:
-    case IBLB_E_NO_SLOT:
-    case IBLB_E_NAME_TAKEN:
-    case IBLB_E_QUARANTINED:
-    case IBLB_E_NO_WORKER:
-    case IBLB_E_SYSTEM:
-    case IBLB_E_MEMORY:
-        return EXIT_NO_RIG;
-    case IBLB_E_TIMEOUT:
-    case IBLB_E_PENDING:
-    case IBLB_E_OUTCOME_UNKNOWN:
-        return EXIT_NOT_KNOWN;
-    default:
-        return EXIT_MISUSE;
-    }
+    static const struct {
+        int code;
+        enum exit_status status;
+    } statuses[] = {
+#define CODE(name, number, exit, source, meaning, remedy) {number, EXIT_##exit},
+#include "../codes.def"
+    };
+    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++)
+        if (statuses[i].code == code)
+            return (int)statuses[i].status;
+    return code < 0 ? EXIT_MISUSE : EXIT_FINE;
 }
 
 static int report(int handle, int code) {
@@ -181,16 +170,12 @@ int main(int count, char **arguments) {
     const char *verb = left > 0 ? words[0] : "";
     int commands = strcmp(verb, "call") == 0 || strcmp(verb, "notify") == 0;
     int questions = strcmp(verb, "ping") == 0 || strcmp(verb, "state") == 0;
-    if (strcmp(verb, "help") == 0 || (count == 2 && strcmp(arguments[1], "--help") == 0)) {
-        fputs(usage, stdout);
-        return EXIT_FINE;
-    }
+    if (strcmp(verb, "help") == 0 || (count == 2 && strcmp(arguments[1], "--help") == 0))
+        return show_usage(stdout, EXIT_FINE);
     if (strcmp(verb, "codes") == 0 && left == 1)
         return codes();
-    if (!(commands && (left == 3 || left == 4)) && !(questions && left == 2)) {
-        fputs(usage, stderr);
-        return EXIT_MISUSE;
-    }
+    if (!(commands && (left == 3 || left == 4)) && !(questions && left == 2))
+        return show_usage(stderr, EXIT_MISUSE);
 
     int handle;
     double now;

@@ -335,10 +335,12 @@ template <class... Values> std::string arguments(const Values &...values) {
 /* What became of a command at one service. */
 struct Service {
     std::string name;
-    bool ok = false;   /* it did what was asked */
-    std::string state; /* "not_sent", "unreachable" (no echo), "echoed" (received, no reply), "answered" */
-    std::string error; /* "" or the reason */
-    Json data;         /* EXPINFO {status, info}, EXPSTATUS {status}, others {value}; {} if there is none */
+    bool ok = false;    /* it did what was asked */
+    std::string state;  /* "not_sent", "unreachable" (no echo), "echoed" (received, no reply), "answered" */
+    std::string reason; /* "" if ok, else why, as a word for programs: "refused", ...; iblbridge.h lists them */
+    std::string error;  /* why it is not ok, as a sentence for people, or what was left out (IBLB_W_SHORTENED); else "" */
+    Json data;          /* EXPINFO {status, info}, EXPSTATUS {status}, others {value}; {} if there is none */
+    int status = -1;    /* IBLB_STATUS_RUNNING, ...: what the service says it does; -1 if its reply does not say it */
     std::chrono::nanoseconds sent{0}, echoed{0}, answered{0};
 };
 
@@ -432,6 +434,7 @@ inline const char *error_name(int code) {
     case IBLB_W_OPTIONAL: return "IBLB_W_OPTIONAL";
     case IBLB_W_ACCEPTED: return "IBLB_W_ACCEPTED";
     case IBLB_W_SHORTENED: return "IBLB_W_SHORTENED";
+    case IBLB_W_STATUS: return "IBLB_W_STATUS";
     /* codes: end */
     /* clang-format on */
     default:
@@ -691,8 +694,11 @@ class Client {
             service.name = entry["name"].text();
             service.ok = entry["ok"].truth();
             service.state = entry["state"].text();
+            service.reason = entry["reason"].text();
             service.error = entry["error"].text();
             service.data = entry["data"];
+            if (entry["status"].kind() == Json::Kind::Number)
+                service.status = static_cast<int>(entry["status"].integer());
             service.sent = ns(entry["sent"]);
             service.echoed = ns(entry["echoed"]);
             service.answered = ns(entry["answered"]);

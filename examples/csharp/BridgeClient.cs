@@ -449,8 +449,10 @@ namespace IblBridge
             Name = map.Get<string>("name");
             Ok = map.Get<bool>("ok");
             State = map.Get<string>("state");
+            Reason = map.Get("reason", "");
             Error = map.Get<string>("error");
             Data = map.Get<IDictionary<string, object>>("data");
+            Status = (int)map.Get("status", -1L);
             Sent = map.Get<long>("sent");
             Echoed = map.Get<long>("echoed");
             Answered = map.Get<long>("answered");
@@ -462,12 +464,16 @@ namespace IblBridge
         public bool Ok { get; private set; }
         /// <summary>"not_sent", "unreachable" (sent, no echo), "echoed" (received, no reply) or "answered".</summary>
         public string State { get; private set; }
-        /// <summary>The reason, or "".</summary>
+        /// <summary>Why it is not ok, as a word for programs: see <see cref="IblBridge.Reason"/>; "" if it is.</summary>
+        public string Reason { get; private set; }
+        /// <summary>Why it is not ok, as a sentence for people, or what was left out (W_SHORTENED); else "".</summary>
         public string Error { get; private set; }
         /// <summary>EXPINFO: status and info; EXPSTATUS: status; else value, a list if there was more than one; empty
         /// if there was no reply. Values are string, long (ulong above its range), double, bool, null,
         /// List&lt;object&gt; or Dictionary&lt;string, object&gt;.</summary>
         public IDictionary<string, object> Data { get; private set; }
+        /// <summary>What it says it does, see <see cref="ServiceStatus"/>; -1 if its reply does not say it.</summary>
+        public int Status { get; private set; }
         /// <summary>When it was sent to this service.</summary>
         public long Sent { get; private set; }
         /// <summary>When it confirmed to have received it.</summary>
@@ -957,6 +963,12 @@ namespace IblBridge
             if (map.TryGetValue(key, out value) && value is T)
                 return (T)value;
             throw new BridgeException(Status.E_SEGMENT, "What came has no \"" + key + "\" that is a " + typeof(T).Name);
+        }
+
+        /// <summary>The same of a key that a worker of an older version does not write.</summary>
+        internal static T Get<T>(this IDictionary<string, object> map, string key, T missing)
+        {
+            return map.ContainsKey(key) ? map.Get<T>(key) : missing;
         }
     }
 }

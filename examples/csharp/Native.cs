@@ -147,6 +147,9 @@ namespace IblBridge
         /// <summary>The response was too large for its ring; data was left out, states are complete. Ask fewer services
         /// at once.</summary>
         public const int W_SHORTENED = 5004;
+        /// <summary>All services answered, but the status that one of them reports contradicts the command. Look at
+        /// `services` in the response: an EXPEND that is answered with RUNNING has not stopped anything.</summary>
+        public const int W_STATUS = 5005;
 
         /// <summary>The name of a code as in iblbridge.h, or its number if there is none.</summary>
         public static string Name(int code)
@@ -198,9 +201,64 @@ namespace IblBridge
                 case W_OPTIONAL: return "IBLB_W_OPTIONAL";
                 case W_ACCEPTED: return "IBLB_W_ACCEPTED";
                 case W_SHORTENED: return "IBLB_W_SHORTENED";
+                case W_STATUS: return "IBLB_W_STATUS";
                 default: return code.ToString();
             }
         }
+    }
+
+    /// <summary>What a service says it does.</summary>
+    public static class ServiceStatus
+    {
+        public const int CONNECTED = 0;
+        public const int INITIALIZED = 10;
+        public const int RUNNING = 20;
+        public const int STOPPED = 30;
+    }
+
+    /// <summary>Why a service is not ok, as its entry of a response says it; more may come.</summary>
+    public static class Reason
+    {
+        /// <summary>The arguments do not fit the message.</summary>
+        public const string Arguments = "arguments";
+        /// <summary>More than a datagram takes.</summary>
+        public const string TooLarge = "too_large";
+        /// <summary>An address of a kind that cannot be served.</summary>
+        public const string Unsupported = "unsupported";
+        /// <summary>Its host name cannot be looked up, or there is no socket to it.</summary>
+        public const string Address = "address";
+        /// <summary>This computer's network refused to send.</summary>
+        public const string Network = "network";
+        /// <summary>Too old when its turn came.</summary>
+        public const string Expired = "expired";
+        /// <summary>Not sent, for an earlier command may still lie unread at the service.</summary>
+        public const string Unread = "unread";
+        /// <summary>Not sent, for a service that it comes after did not do it.</summary>
+        public const string After = "after";
+        /// <summary>Its computer says that nobody listens there.</summary>
+        public const string Refused = "refused";
+        /// <summary>Nothing came back.</summary>
+        public const string NoEcho = "no_echo";
+        /// <summary>It answered from another address than the configured one.</summary>
+        public const string OtherAddress = "other_address";
+        /// <summary>It has the command but did not reply in time.</summary>
+        public const string NoReply = "no_reply";
+        /// <summary>What it said may be its answer to an earlier command.</summary>
+        public const string Doubtful = "doubtful";
+        /// <summary>Its callback raised an exception.</summary>
+        public const string CallbackFailed = "callback_failed";
+        /// <summary>It answered, but the status that it reports contradicts the command.</summary>
+        public const string Status = "status";
+        /// <summary>An EXPINTERRUPT overtook the command.</summary>
+        public const string Aborted = "aborted";
+        /// <summary>Taken back before it was sent.</summary>
+        public const string Withdrawn = "withdrawn";
+        /// <summary>The worker stopped, or the line was closed under way.</summary>
+        public const string Closed = "closed";
+        /// <summary>Not told.</summary>
+        public const string Unknown = "unknown";
+        /// <summary>The bridge failed.</summary>
+        public const string Internal = "internal";
     }
 
     /// <summary>The functions of a loaded library; what they do stands in iblbridge.h.</summary>

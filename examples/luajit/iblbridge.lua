@@ -63,6 +63,9 @@ bridge.messages = {
     ALYX = 128, PING = 4096, SERVICES = 8192, SERVICE_UP = 256, SERVICE_DOWN = 512, CLIENT_LOST = 1024,
     WORKER_RESTARTED = 2048
 }
+bridge.statuses = {
+    CONNECTED = 0, INITIALIZED = 10, RUNNING = 20, STOPPED = 30
+}
 bridge.codes = {
     OK = 0, E_ARGUMENT = -8001, E_HANDLE = -8002, E_CLOSED = -8003, E_FORKED = -8004, E_NAME = -8005,
     E_HANDLES = -8006, E_NO_SEGMENT = -8010, E_SEGMENT = -8011, E_VERSION = -8012, E_STALE = -8013,
@@ -72,7 +75,7 @@ bridge.codes = {
     E_FULL = -8037, E_TOO_MANY = -8038, E_TIMEOUT = -8050, E_REQUEST = -8051, E_BUFFER = -8052, E_NOT_SENT = -8053,
     E_PENDING = -8054, E_CANCELLED = -8055, E_PARTIAL = -8070, E_ALL_FAILED = -8071, E_EXPIRED = -8072,
     E_ABORTED = -8073, E_OUTCOME_UNKNOWN = -8074, E_INTERNAL = -8075, W_NO_WORKER = 5001, W_OPTIONAL = 5002,
-    W_ACCEPTED = 5003, W_SHORTENED = 5004
+    W_ACCEPTED = 5003, W_SHORTENED = 5004, W_STATUS = 5005
 }
 -- numbers: end
 
@@ -422,13 +425,21 @@ local function post(rig, handle, message, arguments, options, ttl_ms)
     return request[0], status
 end
 
+local function response_of(text)
+    local response = bridge.decode(text)
+    for _, service in ipairs(response.services) do
+        service.reason, service.status = service.reason or '', service.status or -1 -- of a worker of an older version
+    end
+    return response
+end
+
 -- Waits for a response, which becomes rig.last_response; returns the status.
 local function await(rig, handle, request, timeout_ms)
     rig.last_request, rig.last_response = request, nil
     local status = patiently(timeout_ms, function(ms)
         return C.iblb_wait(handle, request, ms, buffer, capacity, needed)
     end)
-    if buffer[0] ~= 0 then rig.last_response = bridge.decode(ffi.string(buffer)) end
+    if buffer[0] ~= 0 then rig.last_response = response_of(ffi.string(buffer)) end
     return status
 end
 

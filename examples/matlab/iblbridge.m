@@ -39,13 +39,15 @@ classdef iblbridge < handle
     end
 
     properties (Constant)
-        % By name: the messages (the last four are events only), and the codes, of which iblbridge.error_text tells
-        % the meaning.
+        % By name: the messages (the last four are events only), what a service says it does (`status` of its entry
+        % in a response), and the codes, of which iblbridge.error_text tells the meaning.
         % numbers: begin
         messages = struct( ...
             'EXPINIT', 1, 'EXPSTART', 2, 'EXPEND', 4, 'EXPCLEANUP', 8, 'EXPINTERRUPT', 16, 'EXPSTATUS', 32, ...
             'EXPINFO', 64, 'ALYX', 128, 'PING', 4096, 'SERVICES', 8192, 'SERVICE_UP', 256, 'SERVICE_DOWN', 512, ...
             'CLIENT_LOST', 1024, 'WORKER_RESTARTED', 2048);
+        statuses = struct( ...
+            'CONNECTED', 0, 'INITIALIZED', 10, 'RUNNING', 20, 'STOPPED', 30);
         codes = struct( ...
             'OK', 0, 'E_ARGUMENT', -8001, 'E_HANDLE', -8002, 'E_CLOSED', -8003, 'E_FORKED', -8004, 'E_NAME', -8005, ...
             'E_HANDLES', -8006, 'E_NO_SEGMENT', -8010, 'E_SEGMENT', -8011, 'E_VERSION', -8012, 'E_STALE', -8013, ...
@@ -56,7 +58,7 @@ classdef iblbridge < handle
             'E_TIMEOUT', -8050, 'E_REQUEST', -8051, 'E_BUFFER', -8052, 'E_NOT_SENT', -8053, 'E_PENDING', -8054, ...
             'E_CANCELLED', -8055, 'E_PARTIAL', -8070, 'E_ALL_FAILED', -8071, 'E_EXPIRED', -8072, 'E_ABORTED', -8073, ...
             'E_OUTCOME_UNKNOWN', -8074, 'E_INTERNAL', -8075, 'W_NO_WORKER', 5001, 'W_OPTIONAL', 5002, ...
-            'W_ACCEPTED', 5003, 'W_SHORTENED', 5004);
+            'W_ACCEPTED', 5003, 'W_SHORTENED', 5004, 'W_STATUS', 5005);
         % numbers: end
     end
 
@@ -391,8 +393,12 @@ function response = decode(json)
     response = jsondecode(json);
     if isempty(response.services)
         none = cell(1, 0);
-        response.services = struct('name', none, 'ok', none, 'state', none, 'error', none, 'data', none, ...
-            'sent', none, 'echoed', none, 'answered', none);
+        response.services = struct('name', none, 'ok', none, 'state', none, 'reason', none, 'error', none, ...
+            'data', none, 'status', none, 'sent', none, 'echoed', none, 'answered', none);
+    end
+    if ~isfield(response.services, 'reason') % a worker of an older version
+        [response.services.reason] = deal('');
+        [response.services.status] = deal(-1);
     end
     response.services = reshape(response.services, 1, []);
 end

@@ -46,6 +46,16 @@ const MESSAGES = Object.freeze({
     // messages: end
 });
 
+/** What a service says it does: the `status` of its entry in a response, which is -1 if its reply does not say it. */
+const STATUSES = Object.freeze({
+    // statuses: begin
+    CONNECTED: 0,
+    INITIALIZED: 10,
+    RUNNING: 20,
+    STOPPED: 30,
+    // statuses: end
+});
+
 /** The codes of all statuses, by name; what they mean tells `errorText`. */
 const CODES = Object.freeze({
     // codes: begin
@@ -94,6 +104,7 @@ const CODES = Object.freeze({
     IBLB_W_OPTIONAL: 5002,
     IBLB_W_ACCEPTED: 5003,
     IBLB_W_SHORTENED: 5004,
+    IBLB_W_STATUS: 5005,
     // codes: end
 });
 const NAMES = Object.fromEntries(Object.entries(CODES).map(([name, code]) => [code, name]));
@@ -282,6 +293,10 @@ class Rig {
                 throw this.#failure(code, open ? request : 0);
             }
             const response = JSON.parse(text);
+            for (const service of response.services) {
+                service.reason ??= ''; // a worker of an older version writes neither
+                service.status ??= -1;
+            }
             // Its own sentence: that of the handle may be another wait's by now.
             if (code < 0) throw new BridgeError(code, response.error || errorText(code), 0, response);
             return response;
@@ -554,4 +569,4 @@ function load() {
     }
 }
 
-module.exports = { open, Rig, BridgeError, MESSAGES, CODES, errorText, clockNs, version };
+module.exports = { open, Rig, BridgeError, MESSAGES, STATUSES, CODES, errorText, clockNs, version };

@@ -102,6 +102,23 @@ static void a_body_that_is_not_wanted_is_taken_all_the_same(void) {
     stop();
 }
 
+static void a_response_bears_a_code_that_a_worker_gives_or_counts_as_damage(void) {
+    static const int given[] = {IBLB_OK, IBLB_W_OPTIONAL, IBLB_W_SHORTENED, IBLB_W_STATUS, IBLB_E_PARTIAL, IBLB_E_EXPIRED, IBLB_E_INTERNAL};
+    static const int never[] = {1, -1, 5999, IBLB_W_NO_WORKER, IBLB_W_ACCEPTED, IBLB_E_BUFFER, IBLB_E_TIMEOUT};
+    start();
+    int handle = open_client("a");
+    for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {
+        int request = send_start(handle), other = send_start(handle);
+        CHECK_SAME(take(), 2);
+        CHECK_SAME(respond(&commands[0], given[i]), 0);
+        CHECK_SAME(respond(&commands[1], never[i]), 0);
+        CHECK_SAME(wait_now(handle, request), given[i]);
+        CHECK_SAME(wait_now(handle, other), IBLB_E_SEGMENT);
+    }
+    iblb_close(handle);
+    stop();
+}
+
 static void responses_may_be_asked_for_in_any_order(void) {
     int requests[10];
     start();
@@ -491,6 +508,7 @@ static const struct test tests[] = {
     {"a buffer too small keeps the response", a_buffer_too_small_keeps_the_response},
     {"a body comes as msgpack byte for byte", a_body_comes_as_msgpack_byte_for_byte},
     {"a body that is not wanted is taken all the same", a_body_that_is_not_wanted_is_taken_all_the_same},
+    {"a response bears a code that a worker gives or counts as damage", a_response_bears_a_code_that_a_worker_gives_or_counts_as_damage},
     {"responses may be asked for in any order", responses_may_be_asked_for_in_any_order},
     {"a wait ends when its time is up and the request stays open", a_wait_ends_when_its_time_is_up_and_the_request_stays_open},
     {"a wait on a dead worker says so without using its time", a_wait_on_a_dead_worker_says_so_without_using_its_time},

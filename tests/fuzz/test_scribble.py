@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from bridge.client import Client
 from bridge.errors import BridgeError
-from bridge.native import CODE_NAMES, ffi, lib
+from bridge.numbers import CODE_NAMES
+from bridge.segment.client import Client
+from bridge.segment.library import ffi, lib
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {'slots': 6, 'command_bytes': 16384, 'response_bytes': 16384, 'event_bytes': 16384}

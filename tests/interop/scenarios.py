@@ -23,7 +23,8 @@ from processes import kill
 
 from bridge.cli.children import Child, Rig
 from bridge.config import ServiceConfig
-from bridge.native import CODES, LIBRARY
+from bridge.native import LIBRARY
+from bridge.numbers import CODES
 
 PATIENCE = 30.0  # s, for a line of a program
 
@@ -168,6 +169,14 @@ class Scenarios:
         assert 'has no service "né\U0001f42d"' in sentence
         assert program.says()[:2] == [-8051, 'IBLB_E_REQUEST']
         assert program.says()[:2] == [-8010, 'IBLB_E_NO_SEGMENT']
+        assert program.end() == (0, '')
+
+    def test_an_entry_says_why_in_a_word_for_programs_and_what_its_service_says_it_does(self, play, rig):
+        running = rig(cameras=[], ephys=[])
+        kill(running.children['ephys'].process)
+        program = play('reasons')
+        # [service, reason, status] of each entry of the response to EXPINIT
+        assert program.says() == [['cameras', '', 10], ['ephys', 'refused', -1]]
         assert program.end() == (0, '')
 
     def test_the_whole_interface_does_what_the_header_says(self, play, rig):

@@ -277,14 +277,14 @@ def test_a_dead_service_is_named_and_the_others_answer(operators, rig):
     rig(cameras=[], ephys=['--deaf'])
     program = operators('slow', '1500')
     program.end()
-    assert program.of('slow')[0] == 'EXPSTATUS -8070 cameras=answered,ephys=unreachable'
+    assert program.of('slow')[0] == 'EXPSTATUS -8070 cameras=answered,ephys=unreachable no_echo'
 
 
 def test_a_failed_command_ends_the_sequence_or_is_a_response(operators, rig):
     rig(cameras=[], ephys=['--refuse', 'EXPSTART'])
     program = operators('fail')
     program.end()
-    assert program.of('emit') == ['EXPSTART -8070 cameras=answered,ephys=echoed'] * 2 + ['completed']
+    assert program.of('emit') == ['EXPSTART -8070 cameras=answered,ephys=echoed callback_failed'] * 2 + ['completed']
     (thrown,) = program.of('throw')
     assert thrown.startswith('BridgeException ephys: ') and 'IBLB_E_PARTIAL, -8070' in thrown
     assert program.of('send') == ['trial', thrown]

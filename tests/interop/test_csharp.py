@@ -136,6 +136,12 @@ def test_an_error_carries_code_name_sentence_and_response(check, serve):
         check('ErrorsCarryAll')
 
 
+def test_an_entry_says_why_in_a_word_for_programs_and_what_its_service_says_it_does(check, rig):
+    running = rig(cameras=[], ephys=[])
+    kill(running.children['ephys'].process)
+    check('EntriesSayWhyAndWhatServicesDo')
+
+
 def test_a_time_out_that_is_none_is_refused_before_anything_is_sent(check, serve):
     serve(SEGMENT, {})
     check('ATimeOutThatIsNoneIsRefused')

@@ -22,8 +22,11 @@ import pytest
 from guides import ROOT
 from peers import eventually
 
-from bridge import doctor, kit
-from bridge.native import CODES, LIBRARY, error_text
+from bridge import kit
+from bridge.native import LIBRARY
+from bridge.numbers import CODES
+from bridge.segment import inspection as doctor
+from bridge.segment.library import error_text
 
 sys.path.insert(0, str(ROOT / 'csrc' / 'generate'))
 import interface  # noqa: E402
@@ -358,9 +361,9 @@ def test_a_failing_service_ends_the_session_with_an_interrupt_and_is_named(diagr
         ('EXPINTERRUPT', 0),
     ]
     services = said[1][2]['services']
-    assert [(entry['name'], entry['ok'], entry['state']) for entry in services] == [
-        ('cameras', True, 'answered'),
-        ('ephys', False, 'echoed'),
+    assert [[entry[key] for key in ('name', 'ok', 'state', 'reason', 'status')] for entry in services] == [
+        ['cameras', True, 'answered', '', 20],
+        ['ephys', False, 'echoed', 'callback_failed', -1],
     ]
     assert diagram.open() == 0
     status, _, _ = diagram.tell('EXPSTART', '["2026-01-01_1_subject"]')

@@ -18,9 +18,10 @@ from guides import environment, require, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import eventually
+from processes import kill
 
-from bridge import doctor
 from bridge.cli.children import Child
+from bridge.segment import inspection as doctor
 
 PROGRAMS = Path(__file__).parent / 'luajit'
 OPEN = "local bridge = require 'iblbridge'; local rig, status = bridge.open('rig0', 'lua', 2000); "
@@ -197,6 +198,15 @@ def test_an_error_carries_code_name_sentence_and_response(lua, rig):
     assert said[2] == '-8070\t2026-01-01_1_x\tfalse'
     assert 'has no service "Mäuschen→😀"' in said[3]
     assert 'no segment' in lua.fails("require('iblbridge').open('rig1', nil, 0)")
+
+
+def test_an_entry_says_why_in_a_word_for_programs_and_what_its_service_says_it_does(lua, rig):
+    running = rig(cameras=[], ephys=[])
+    kill(running.children['ephys'].process)
+    assert lua(
+        OPEN + TRY + "local e = try(rig.call, rig, 'EXPINIT'); for _, service in ipairs(e.response.services) do "
+        "print(service.name, '[' .. service.reason .. ']', service.status, bridge.statuses.INITIALIZED) end"
+    ) == ['cameras\t[]\t10\t10', 'ephys\t[refused]\t-1\t10']
 
 
 def test_a_response_that_is_larger_than_the_buffer_is_whole(lua, rig):

@@ -18,9 +18,11 @@ from pathlib import Path
 import pytest
 from guides import commands, environment, require, run
 from peers import eventually
+from processes import kill
 
-from bridge import doctor, kit
+from bridge import kit
 from bridge.cli.children import Child
+from bridge.segment import inspection as doctor
 
 STUBS = Path(__file__).parent / 'matlab'
 OCTAVE = ('octave-cli', '--quiet', '--no-history', '--no-init-file')
@@ -124,7 +126,7 @@ def test_an_error_has_an_identifier_a_sentence_and_the_response(octave, rig):
         'disp([iblbridge.code_of(err), rig.last_status, rig.last_response.code, iblbridge.codes.E_PARTIAL]); '
         'good = rig.last_response.services([rig.last_response.services.ok]); disp(good.data.value{1}); '
         "try, rig.send('EXPINIT', {}, 'services', 'x'); catch, disp(isempty(rig.last_response)); end; "
-        "rig.call('EXPINIT'); disp([rig.last_status, iblbridge.code_of(struct('identifier', 'a:b'))]);"
+        "rig.call('EXPEND'); disp([rig.last_status, iblbridge.code_of(struct('identifier', 'a:b'))]);"
     ) == [
         'iblbridge:PARTIAL',
         '1',
@@ -133,6 +135,24 @@ def test_an_error_has_an_identifier_a_sentence_and_the_response(octave, rig):
         '1',
         '   0   0',
     ]
+
+
+def test_an_entry_says_why_in_a_word_for_programs_and_what_its_service_says_it_does(octave, rig):
+    running = rig(cameras=[], ephys=[])
+    kill(running.children['ephys'].process)
+    assert octave(
+        OPEN + "try, rig.call('EXPINIT'); catch, end; s = rig.last_response.services; "
+        "printf('[%s] [%s]\\n', s.reason); disp([s.status] == [iblbridge.statuses.INITIALIZED, -1]);"
+    ) == ['[] [refused]', '  1  1']
+
+
+def test_a_service_that_says_it_does_something_else_is_a_warning(octave, rig):
+    rig(cameras=[])
+    assert octave(
+        OPEN + "rig.call('EXPSTART', '2026-01-01_1_x'); r = rig.call('EXPINIT'); disp(r.services.reason); "
+        'disp([r.services.ok, r.services.status == iblbridge.statuses.RUNNING, '
+        'rig.last_status == iblbridge.codes.W_STATUS]);'
+    ) == ['status', '  0  1  1']
 
 
 def test_the_sentence_of_an_error_has_its_characters_back(octave, serve):

@@ -13,7 +13,7 @@ import pytest
 from guides import environment, require
 from peers import ScriptedPeer, echo_and_reply, is_command
 
-from bridge.client import Client
+from bridge.segment.client import Client
 
 HERE = Path(__file__).with_name('together')
 SEGMENT = 'rig0'

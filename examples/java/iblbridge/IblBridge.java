@@ -58,6 +58,10 @@ public final class IblBridge implements AutoCloseable {
     public static final int SERVICE_DOWN = 512;
     public static final int CLIENT_LOST = 1024;
     public static final int WORKER_RESTARTED = 2048;
+    public static final int STATUS_CONNECTED = 0;
+    public static final int STATUS_INITIALIZED = 10;
+    public static final int STATUS_RUNNING = 20;
+    public static final int STATUS_STOPPED = 30;
     /** all: Done. */
     public static final int OK = 0;
     /** all: A parameter is NULL, negative or out of range. */
@@ -148,6 +152,8 @@ public final class IblBridge implements AutoCloseable {
     public static final int W_ACCEPTED = 5003;
     /** wait, call: The response was too large for its ring; data was left out, states are complete. */
     public static final int W_SHORTENED = 5004;
+    /** wait, call: All services answered, but the status that one of them reports contradicts the command. */
+    public static final int W_STATUS = 5005;
 
     /** The name of a code, such as IBLB_E_PARTIAL; "?" if there is none. */
     public static String nameOf(int code) {
@@ -197,6 +203,7 @@ public final class IblBridge implements AutoCloseable {
         case W_OPTIONAL: return "IBLB_W_OPTIONAL";
         case W_ACCEPTED: return "IBLB_W_ACCEPTED";
         case W_SHORTENED: return "IBLB_W_SHORTENED";
+        case W_STATUS: return "IBLB_W_STATUS";
         default: return "?";
         }
     }
@@ -648,10 +655,14 @@ public final class IblBridge implements AutoCloseable {
         public final boolean ok;
         /** "not_sent", "unreachable" (no echo), "echoed" (received, no reply) or "answered". */
         public final String state;
-        /** "" or the reason. */
+        /** "" if ok, else why, as a word for programs: "refused", ...; iblbridge.h lists them. */
+        public final String reason;
+        /** Why it is not ok, as a sentence for people, or what was left out (W_SHORTENED); else "". */
         public final String error;
         /** EXPINFO {status, info}, EXPSTATUS {status}, others {value}: String, Long, Double, Boolean, null, List, Map. */
         public final Map<String, Object> data;
+        /** STATUS_RUNNING, ...: what the service says it does; -1 if its reply does not say it. */
+        public final int status;
         /** ns, 0 for never. */
         public final long sent;
         public final long echoed;
@@ -661,8 +672,10 @@ public final class IblBridge implements AutoCloseable {
             name = (String) map.get("name");
             ok = (Boolean) map.get("ok");
             state = (String) map.get("state");
+            reason = (String) map.getOrDefault("reason", "");
             error = (String) map.get("error");
             data = Json.object(map.get("data"));
+            status = ((Number) map.getOrDefault("status", -1)).intValue();
             sent = number(map, "sent");
             echoed = number(map, "echoed");
             answered = number(map, "answered");

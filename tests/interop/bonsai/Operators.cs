@@ -56,7 +56,8 @@ static class Operators
         var response = element as Response;
         if (response != null)
             return string.Format("{0} {1} {2}", response.Message, response.Code,
-                string.Join(",", response.Services.Select(service => service.Name + "=" + service.State)));
+                string.Join(",", response.Services.Select(service =>
+                    service.Name + "=" + service.State + (service.Ok ? "" : " " + service.Reason))));
         var found = element as BridgeEvent;
         if (found != null)
             return found.Event + " from " + found.Service;

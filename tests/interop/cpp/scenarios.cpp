@@ -73,6 +73,15 @@ static void errors(const std::string &segment) {
     say_error([&] { Client("nowhere", "", milliseconds(0)); });
 }
 
+static void reasons(const std::string &segment) {
+    Client rig(segment, "reasons");
+    const Error error = failure([&] { rig.call(IBLB_EXPINIT); });
+    std::string services;
+    for (const iblbridge::Service &service : error.response()->services)
+        services += (services.empty() ? "" : ",") + list({quote(service.name), quote(service.reason), text(service.status)});
+    say("[" + services + "]");
+}
+
 static void surface(const std::string &segment) {
     Client rig(segment);
     rig.subscribe(IBLB_EXPINTERRUPT);
@@ -224,8 +233,9 @@ static void alone(const std::string &segment) {
 
 int main(int, char **words) {
     const std::map<std::string, void (*)(const std::string &)> scenarios = {
-        {"codes", codes}, {"errors", errors}, {"surface", surface}, {"large", large}, {"many", many}, {"cancel", cancel},
-        {"close", close}, {"slots", slots},   {"death", death},     {"alone", alone}, {"late", late}, {"negative", negative}};
+        {"codes", codes}, {"errors", errors}, {"reasons", reasons},  {"surface", surface}, {"large", large},
+        {"many", many},   {"cancel", cancel}, {"close", close},      {"slots", slots},     {"death", death},
+        {"alone", alone}, {"late", late},     {"negative", negative}};
     scenarios.at(words[1])(words[2]);
     return 0;
 }

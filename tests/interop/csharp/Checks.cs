@@ -92,6 +92,9 @@ static class Checks
                 Same("x", ((List<object>)cameras.Data["value"])[0]);
                 Same("ephys:ä→😀", ephys.Name);
                 Same(false, ephys.Ok || ephys.Error == "");
+                Same("", cameras.Reason);
+                Same(Reason.CallbackFailed, ephys.Reason);
+                Same(-1, ephys.Status);
             }
             // Without a response it is the library's own sentence, with its escapes read.
             var unknown = Throws<BridgeException>(() => client.Call(Message.EXPINIT, null, "nowhere:ä→😀"));
@@ -106,6 +109,18 @@ static class Checks
             Throws<ArgumentException>(() => client.Call(Message.EXPINIT, "[\"a\0b\"]")); // C would see its end there
             Throws<ArgumentException>(() => BridgeClient.ErrorText(1));
             Same(true, BridgeClient.ErrorText(Status.E_PARTIAL).StartsWith("Some services"));
+        }
+    }
+
+    static void EntriesSayWhyAndWhatServicesDo()
+    {
+        using (var client = Open())
+        {
+            Response response = Throws<BridgeException>(() => client.Call(Message.EXPINIT)).Response;
+            Same("", response.Services[0].Reason);
+            Same(ServiceStatus.INITIALIZED, response.Services[0].Status);
+            Same(Reason.Refused, response.Services[1].Reason);
+            Same(-1, response.Services[1].Status);
         }
     }
 

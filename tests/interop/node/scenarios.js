@@ -38,6 +38,13 @@ const scenarios = {
         rig.close();
     },
 
+    async reasons(segment) {
+        const rig = await open(segment, 'reasons');
+        const { response } = await failure(rig.call('EXPINIT'));
+        say(response.services.map(({ name, reason, status }) => [name, reason, status]));
+        rig.close();
+    },
+
     async surface(segment) {
         const rig = await open(segment);
         rig.subscribe('EXPINTERRUPT');

@@ -81,6 +81,15 @@ public class Scenarios {
         }
     }
 
+    static void reasons(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, "reasons")) {
+            List<Object> services = new ArrayList<>();
+            for (IblBridge.Service service : failure(() -> rig.call(IblBridge.EXPINIT)).response.services)
+                services.add(Arrays.asList(service.name, service.reason, service.status));
+            say(services);
+        }
+    }
+
     static void surface(String segment) throws Exception {
         try (IblBridge rig = new IblBridge(segment, null)) {
             rig.subscribe(IblBridge.EXPINTERRUPT);
