@@ -10,8 +10,9 @@
 =====================  ===================================================================================
 
 The data path, from the foreign program to the service: ``csrc/commands.c`` → ``csrc/ring.c`` → ``csrc/worker.c`` →
-`bridge.segment` → `bridge.worker` → `bridge.auxiliaries` → `bridge.dispatch` → `bridge.link`. Decisions without input
-or output stand in `bridge.core`, `bridge.messages`, `bridge.watch` and `bridge.exchange`.
+`bridge.segment.served` → `bridge.worker.worker` → `bridge.services.carrier` → `bridge.services.link`, which does what
+`bridge.services.line` decides. Decisions without input or output stand there and in `bridge.services.rules`,
+`bridge.outcome`, `bridge.segment.payload`, `bridge.segment.response`, `bridge.worker.watch` and `bridge.worker.health`.
 
 Names are imported when they are first used: iblutil, which only `Auxiliaries` needs, takes a second.
 """
@@ -23,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bridge.auxiliaries import Auxiliaries
-    from bridge.client import Client
     from bridge.config import load_services
     from bridge.errors import BridgeError
+    from bridge.segment.client import Client
     from bridge.worker import Worker
 
 __all__ = ['Auxiliaries', 'BridgeError', 'Client', 'Worker', 'load_services']
@@ -33,7 +34,7 @@ __all__ = ['Auxiliaries', 'BridgeError', 'Client', 'Worker', 'load_services']
 _HOMES = {
     'Auxiliaries': 'bridge.auxiliaries',
     'BridgeError': 'bridge.errors',
-    'Client': 'bridge.client',
+    'Client': 'bridge.segment.client',
     'Worker': 'bridge.worker',
     'load_services': 'bridge.config',
 }

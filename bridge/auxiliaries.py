@@ -1,50 +1,37 @@
-"""All remote services behind one thread: a drop-in for ``iblrig.net.Auxiliaries`` that tells what each service did.
+"""The face that iblrig knows: a drop-in for ``iblrig.net.Auxiliaries``, over any carrier.
 
-The only module that imports iblutil. A thread of our own runs an event loop; everything that touches a socket happens
-there, in callbacks, and the calling threads only leave commands and wait for outcomes. Nothing polls.
+    push, submit ──► Command ──► Carrier ──► one Outcome per service ──► future, or `_queued` → `_log`
+    caller's thread              its thread
 
-    push / submit ──► Command ──► Dispatcher ──► one Errand per service ──► Link (queue, socket) ──► Outcome
-    caller's thread   commands    network thread, dispatch                  link, exchange           future, results
+`Auxiliaries(clients)` speaks UDP; ``Auxiliaries.from_segment('rig0')`` is the same class through the worker that serves
+a segment. What is here is iblrig's surface alone, as its documentation has it and as its code uses it: keys and results
+of pushed commands, the events that are conditions as well, coroutines that a subclass may replace, ``Services`` whose
+methods a test may replace. The worker needs none of it, and talks to a carrier.
 
-Two rules keep it honest:
-
-- A command is resolved exactly once, by whoever takes it out of ``_pending``; what is left there when the thread ends,
-  however it ends, is resolved too. So nobody waits for ever.
-- The network thread never waits for a lock that a caller may hold (`results`).
-
-Facts about iblutil's protocol: ``iblutil/io/net/app.py`` and ``base.py`` 1.20.0.
+To route what it logs: set `Auxiliaries.logger`. By default it is that of ``iblrig.net`` where iblrig is loaded, else
+``bridge.auxiliaries``, which propagates as any other.
 """
 
+from __future__ import annotations
+
 import asyncio
-import itertools
 import logging
 import math
-import threading
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent import futures
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from iblutil.io import net
-
-from bridge.commands import Command, StopEvent, seconds
-from bridge.dispatch import Dispatcher
-from bridge.exchange import Timing
-from bridge.link import Link
-from bridge.outcomes import Aborted, Outcome
-from bridge.remote import RemoteAuxiliaries
-from bridge.results import Results
-from bridge.wire import METHODS, Messages, Opener
-
-log = logging.getLogger(__name__)
-
-TIMEOUT = 10.0  # s, for all services' replies, as iblrig has it
-RESOLVE_TIMEOUT = 1.0  # s, for a host name
-CREATE_TIMEOUT = 3.0  # s, that the constructor waits at most
+from bridge import discretion
+from bridge.carrier import Command, Outcomes, ThreadedCarrier
+from bridge.outcome import ANSWERED, Aborted, Outcome, failure, replies
+from bridge.results import UNSET, Pushed, Results, Signal, StopEvent, seconds
+from bridge.services.carrier import TIMEOUT, UdpCarrier
+from bridge.services.iblutil import METHODS, arguments, net, replaced, validate
+from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
 ExpMessage = net.base.ExpMessage
-_MESSAGES = Messages(net)
 
 
 class Auxiliaries:
@@ -54,25 +41,32 @@ class Auxiliaries:
     ----------
     clients : dict of str
         URI by service name, e.g. ``{'cameras': 'udp://192.168.0.5:11001'}``. UDP only.
-    timings : mapping of str to bridge.exchange.Timing, optional
+    timings : mapping of str to bridge.services.rules.Timing, optional
         How patient to be with some of the services; the others share `timing`.
+    after : mapping of str to sequence of str, optional
+        Which services a service comes after: EXPINIT and EXPSTART reach it when those have answered, EXPEND before
+        them.
 
     Attributes
     ----------
     services : iblutil.io.net.app.Services or None
         The stock handler of all communicators; None if there are none. Its `timeout` (s) bounds the wait for replies.
-    connected : threading.Condition
-        Notified when the services were created.
-    response_received : threading.Condition
-        Re-entrant; notified when results were moved from ``_queued`` to ``_log``.
+        Through a segment: `bridge.segment.carrier.RemoteServices`.
+    connected : Signal
+        Set when the services were created.
+    response_received : Signal
+        Notified when results were moved from ``_queued`` to ``_log``; a re-entrant condition.
     stop_event : threading.Event
-        Setting it ends the network thread.
+        Setting it ends the network thread, as `close`, which waits for that.
     refresh_rate : float
-        Seconds that a stop takes at most, and that `push` waits on top of ``services.timeout``.
+        Seconds that `push` waits on top of ``services.timeout``.
+    close_timeout : float
+        Seconds that `close` gives what is under way to be answered: a service whose reply is not confirmed closes
+        itself.
+    logger : logging.Logger or None
+        Where failures are told; None: see the module.
     on_event : callable or None
         Called in the network thread with service name, event number and data of each message that answers no command.
-    timing : bridge.exchange.Timing
-        Echo time-out, resends, gaps, of the services that have no timing of their own.
 
     Notes
     -----
@@ -80,55 +74,109 @@ class Auxiliaries:
     resolved, or whose scheme is not supported, holds nobody up: its commands end ``not_sent`` with the reason.
     """
 
-    def __init__(self, clients: dict[str, str], timings: Mapping[str, Timing] | None = None) -> None:
-        self.refresh_rate = 0.2
-        self.services: Any = None
-        self.connected = threading.Condition()
-        self.on_event: Callable[[str, int, list[Any]], None] | None = None
-        self.timing = Timing()
-        self._clients = dict(clients or {})
-        self._links = {
-            name: Link(name, uri, (timings or {}).get(name, self.timing), self._open, self._heard)
-            for name, uri in self._clients.items()
-        }
-        self._order = itertools.count(1)
-        self._results = Results(lambda key: self._ring(self._adopt, key))
-        self._queued, self._log = self._results.queued, self._results.log
-        self.response_received = self._results.received
-        self._dispatcher = Dispatcher(self._links, self._results, self._timeout)
-        self._pending = self._dispatcher.pending
-        self._opener = Opener(net, self._ring, RESOLVE_TIMEOUT)
-        # A selector loop everywhere: on Windows the default one goes deaf for UDP after an ICMP reset (cpython 91227,
-        # 127057).
-        self._loop = asyncio.SelectorEventLoop()
-        self._ended: BaseException | None = None
-        self._stop = asyncio.Event()
-        self.stop_event = StopEvent(lambda: self._ring(self._stop.set))
-        self._created = threading.Event()
-        self._thread = threading.Thread(target=self._run, name='auxiliaries', daemon=True)
-        self._thread.start()
-        self._created.wait(CREATE_TIMEOUT)
+    services: Any = None
+    connected: Any = None
+    response_received: Any = None
+    stop_event: Any = None
+    refresh_rate: float = 0.2
+    close_timeout: float = 5.0
+    logger: logging.Logger | None = None
+    _clients: Any = None
+    _queued: Any = None
+    _log: Any = None
+    _thread: Any = None
+
+    def __init__(
+        self,
+        clients: dict[str, str],
+        timings: Mapping[str, Timing] | None = None,
+        after: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._start(UdpCarrier(dict(clients or {}), timings, after), dict(clients or {}))
 
     @classmethod
-    def from_segment(cls, segment: str, name: str = '', timeout: float = 1.0) -> RemoteAuxiliaries:
-        """Return the same surface through the worker of a segment; parameters and errors as `RemoteAuxiliaries`."""
-        return RemoteAuxiliaries(segment, name, timeout, validate=_MESSAGES.validate, encode=_MESSAGES.arguments)
+    def from_segment(cls, segment: str, name: str = '', timeout: float = 1.0) -> Auxiliaries:
+        """Return the same surface through the worker of a segment, so that no second master talks to the services.
+
+        The services, their addresses and time-outs are the worker's; ``services.timeout`` is only how long `push`
+        waits. A `gate` is called before the command is written into shared memory.
+
+        Parameters
+        ----------
+        segment : str
+            e.g. ``rig0``.
+        name : str
+            Name of this client; default ``pid-<pid>-<n>``.
+        timeout : float
+            How long to wait for a worker, s.
+
+        Raises
+        ------
+        bridge.errors.NoSegment, bridge.errors.NoWorker
+            Nobody serves the segment.
+        """
+        from bridge.segment.carrier import SegmentCarrier
+
+        carrier = SegmentCarrier(segment, name, timeout, arguments)
+        made = cls.__new__(cls)
+        made._start(carrier, dict.fromkeys(carrier.names, f'segment {segment}'))
+        return made
+
+    def _start(self, carrier: ThreadedCarrier, clients: dict[str, str]) -> None:
+        self._carrier = carrier
+        self._clients = clients
+        self._results = Results(lambda key: carrier.thread.ring(self._adopt, key))
+        self._queued, self._log = self._results.queued, self._results.log
+        self.response_received = self._results.received
+        self.connected = Signal(lasting=True)
+        self.stop_event = StopEvent(lambda: carrier.thread.ring(self._stopped.set))
+        self._stopped = asyncio.Event()
+        self._awaited: set[asyncio.Task[None]] = set()
+        self._cleaned = False
+        if isinstance(carrier, UdpCarrier):
+            carrier.on_opened = self._gather_services
+            carrier.timeout = self._timeout
+        self._loop = carrier.thread.loop
+        self._thread = carrier.thread.thread
+        carrier.start(self.listen)
 
     # State
 
     @property
     def is_running(self) -> bool:
         """bool: the network thread takes commands."""
-        return self._ended is None and not self._dispatcher.closing and self._thread.is_alive()
+        return bool(self._carrier.is_running)
 
     @property
     def is_connected(self) -> bool:
         """bool: there are services that commands can be sent to.
 
         Whether they live only their answers can tell. A communicator that was closed is opened again for the next
-        command, so this stays True until `close`.
+        command, so this stays True until `close` or `cleanup`.
         """
-        return self.services is not None and self.is_running and not self.stop_event.is_set()
+        return (
+            self.services is not None
+            and self.is_running
+            and not self.stop_event.is_set()
+            and not self._cleaned
+            and getattr(self._carrier, 'is_connected', True)
+        )
+
+    @property
+    def timing(self) -> Timing:
+        """Timing: echo time-out, resends, pauses, of the services that have no timing of their own."""
+        if isinstance(self._carrier, UdpCarrier):
+            return self._carrier.timing
+        raise AttributeError("how patient to be with the services is the worker's configuration")
+
+    @property
+    def on_event(self) -> Callable[[str, int, list[Any]], None] | None:
+        """Callable or None: called with service, event number and data of what a service says by itself."""
+        return self._carrier.on_event
+
+    @on_event.setter
+    def on_event(self, callback: Callable[[str, int, list[Any]], None] | None) -> None:
+        self._carrier.on_event = callback
 
     # Sending
 
@@ -143,7 +191,7 @@ class Auxiliaries:
         quiet: bool = False,
         once: bool = False,
         **kwargs: Any,
-    ) -> 'Future[dict[str, Outcome]]':
+    ) -> Future[Outcomes]:
         """Send a message to some or all services; returns at once, from any thread.
 
         Parameters
@@ -151,8 +199,9 @@ class Auxiliaries:
         message : str, int or iblutil.io.net.base.ExpMessage
             One message, e.g. 'EXPSTART'.
         *args, **kwargs
-            As of the `Services` method for that message. ALYX takes an Alyx object, or a base URL and ``{user:
-            token}``, or nothing to ask for a token.
+            As of the `Services` method for that message; with ``concurrent=False`` each service is sent it when the one
+            before it has answered. ALYX takes an Alyx object, or a base URL and ``{user: token}``, or, to ask for a
+            token, a base URL or nothing.
         services : sequence of str, optional
             Names of the services; all by default.
         gate : callable, optional
@@ -163,7 +212,7 @@ class Auxiliaries:
             ``services.timeout``.
         deadline : float
             The ``time.perf_counter`` after which no service is sent it any more that has not got it; those end
-            ``not_sent``. Before the first datagram of all a `gate`, if there is one, decides instead.
+            ``not_sent``.
         quiet : bool
             Do not log a failure as an error.
         once : bool
@@ -172,8 +221,8 @@ class Auxiliaries:
         Returns
         -------
         concurrent.futures.Future
-            Resolves with a dict of one `Outcome` per addressed service, in configured order. Cancelling it before the
-            first datagram withdraws the command.
+            Resolves with a dict of one `bridge.outcome.Outcome` per addressed service, in configured order. Cancelling
+            it before the first datagram withdraws the command.
 
         Raises
         ------
@@ -184,8 +233,10 @@ class Auxiliaries:
         KeyError
             No such service.
         """
-        command = self._command(message, args, kwargs, self._names(services), gate)
-        command.timeout, command.deadline, command.quiet, command.once = timeout, deadline, quiet, once
+        name = validate(message).name
+        command = self._command(name, args, kwargs, self._chosen(services))
+        command.gate, command.timeout, command.deadline = gate, timeout, deadline
+        command.quiet, command.once = quiet, once
         self._dispatch(command)
         return command.future
 
@@ -217,39 +268,37 @@ class Auxiliaries:
             The network thread has ended, or gave nothing within ``services.timeout + refresh_rate``; a command that had
             not left by then is withdrawn.
         """
-        command = self._command(message, args, kwargs, tuple(self._links), None)
+        message = validate(message)
+        command = self._command(message.name, args, kwargs, self._carrier.names)
         if not wait:
             with self.response_received:
-                self._results.enter(command, args, kwargs)
-            self._dispatch(command)
-            assert command.key is not None
-            return command.key
+                pushed = self._results.enter(message, args, kwargs)
+            self._dispatch(command, pushed)
+            return pushed.key
         timeout = self._timeout()
         patience = timeout + seconds(self.refresh_rate, 0.0)
         if not self.is_running:
-            raise RuntimeError(f'{command.name} was not sent: the network thread has ended')
-        if threading.current_thread() is self._thread:
+            raise RuntimeError(f'{command.message} was not sent: the network thread has ended')
+        if self._carrier.thread.is_current:
             raise RuntimeError(
-                f'{command.name} was not sent: the network thread can not wait for itself, push without wait'
+                f'{command.message} was not sent: the network thread can not wait for itself, push without wait'
             )
         if patience <= 0:
-            raise RuntimeError(f'{command.name} was not sent: no time was given to it')
-        command.deadline = time.perf_counter() + timeout
+            raise RuntimeError(f'{command.message} was not sent: no time was given to it')
+        command.deadline = time.perf_counter() + patience + 0.01  # whoever waits takes it back before
         with self.response_received:
-            self._results.enter(command, args, kwargs)
-            self._dispatch(command)
-            if self.response_received.wait_for(lambda: command.published, patience):
-                return command.result
-            assert command.key is not None
+            pushed = self._results.enter(message, args, kwargs)
+            self._dispatch(command, pushed)
+            if not self.response_received.wait_for(lambda: pushed.published, patience):
+                self._results.drain()
+            if pushed.published:
+                return pushed.result
+            withdrawn = self._carrier.withdraw(command)
             self._results.drain()
-            if command.published:
-                return command.result
-            withdrawn = command.future.cancel()
-            what = 'and was withdrawn' if withdrawn else 'but is under way'
-            error = RuntimeError(f'{command.name} has no result after {patience:.3g} s {what}')
+            what = 'and was withdrawn' if withdrawn else 'but is under way: ask EXPSTATUS before you repeat it'
+            error = RuntimeError(f'{command.message} has no result after {patience:.3g} s {what}')
             if withdrawn:
-                self._pending.pop(command.order, None)
-                self._results.record(command.key, error)
+                self._results.record(pushed.key, error)
         raise error
 
     def clear_message_queue(self) -> int:
@@ -260,203 +309,191 @@ class Auxiliaries:
         int
             How many were aborted. Each is resolved, with state ``not_sent``.
         """
-        answer: Future[int] = Future()
-
-        def clear() -> None:
-            answer.set_result(self._dispatcher.clear())
-
-        if threading.current_thread() is self._thread:
-            clear()
-        elif not self._ring(clear):
-            return 0
-        while not answer.done() and self._thread.is_alive():
-            futures.wait({answer}, timeout=0.2)
+        cleared = int(self._carrier.clear())
         with self.response_received:
             self._results.drain()
-        return answer.result() if answer.done() else 0
+        return cleared
+
+    # Its end
 
     def close(self) -> None:
-        """Stop the network thread; takes `refresh_rate` at most.
+        """Stop, and wait for the network thread to end.
 
-        Everything pending is resolved as aborted and the sockets are closed. May be called twice, and from a signal
-        handler.
+        Nothing new is sent; what is under way has `close_timeout` to be answered, then it is resolved as aborted, and
+        the sockets are closed. Called again, it ends at once. May be called from a signal handler.
         """
-        self._dispatcher.closing = True
-        self._ring(self._stop.set)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(max(seconds(self.refresh_rate, 0.2), 0.2))
+        self._carrier.close(seconds(self.close_timeout, 5.0))
         if not self.stop_event.is_set():
             self.stop_event.set()
 
-    def cleanup(self, notify_services: bool = False) -> None:
-        """Close all communicators; the next command opens them again.
+    async def cleanup(self, notify_services: bool = False) -> None:
+        """Close all communicators, in whatever loop; called by `listen` when it ends.
 
         Parameters
         ----------
         notify_services : bool
-            Send EXPCLEANUP to every service before, without waiting for anything.
+            Send EXPCLEANUP to every service before, and wait for the replies.
         """
-        done = threading.Event()
+        if notify_services and self._carrier.names:
+            command = self._command('EXPCLEANUP', (), {}, self._carrier.names)
+            command.last = True
+            self._dispatch(command)
+            await asyncio.wait({asyncio.wrap_future(command.future)}, timeout=self._timeout() + 1)
+        self._cleaned = True
+        shut: Future[None] = Future()
 
         def clean() -> None:
             try:
-                for link in self._links.values():
-                    if notify_services:
-                        link.notify(b'[8, null]')
+                self._carrier.close_sockets()
                 if self.services is not None:
                     self.services.close()
             finally:
-                done.set()
+                shut.set_result(None)
 
-        if threading.current_thread() is self._thread:
+        if self._carrier.thread.is_current:
             clean()
-        elif self._ring(clean):
-            done.wait(max(seconds(self.refresh_rate, 0.2), 0.2))
+        elif self._carrier.thread.ring(clean):
+            await asyncio.wait({asyncio.wrap_future(shut)}, timeout=1.0)
 
     # Network thread: life
 
     async def create(self) -> None:
         """Create the communicators and the `Services` of them all; runs in the network thread."""
-        faults = await asyncio.gather(*map(self._open, self._links.values()), return_exceptions=True)
-        for name, fault in zip(self._links, faults, strict=True):
-            if fault is not None:
-                log.error('%s can not be reached for now: %s', name, fault)
+        await self._carrier.open()
         try:
             self._gather_services()
         except Exception:
-            log.exception('the services could not be created')
-        self._created.set()
-        with self.connected:
-            self.connected.notify_all()
+            self._logger.exception('the services could not be created')
+        self._carrier.created.set()
+        self.connected.set()
 
     async def listen(self) -> None:
-        """Create the services and serve commands until `stop_event` is set; runs in the network thread."""
+        """Create the services and serve commands until `stop_event` is set or `close` called; in the network thread."""
+        patience = seconds(self.close_timeout, 5.0)
         try:
             await self.create()
-            if not self.stop_event.is_set():
-                await self._stop.wait()
+            stops = [asyncio.ensure_future(self._stopped.wait()), asyncio.ensure_future(self._carrier.stopped())]
+            await asyncio.wait(stops, return_when=asyncio.FIRST_COMPLETED)
+            for stop in stops:
+                stop.cancel()
+            await self._carrier.drain(seconds(self.close_timeout, patience))
+            await self.cleanup()
         finally:
-            self._dispatcher.end()
-            self.cleanup()
-            for link in self._links.values():
-                link.close()
-            self._dispatcher.end_tasks()
-            # Transports close their sockets in a callback of their own: two rounds of the loop.
-            rounds = self._loop.create_future()
-            self._loop.call_soon(self._loop.call_soon, rounds.set_result, None)
-            await rounds
-
-    def _run(self) -> None:
-        cause: BaseException = Aborted('the network thread was closed')
-        try:
-            asyncio.set_event_loop(self._loop)
-            self._loop.run_until_complete(self.listen())
-        except BaseException as exc:
-            log.exception('the network thread ended')
-            cause = RuntimeError(f'the network thread ended: {exc!r}')
-        finally:
-            # Order matters, see `_dispatch`: first say that nothing will be done any more, then resolve what is there.
-            self._ended = cause
-            for command in tuple(self._pending.values()):
-                self._dispatcher.give_back(command, cause)
-            try:
-                left = asyncio.all_tasks(self._loop)
-                for task in left:
-                    task.cancel()
-                if left:
-                    self._loop.run_until_complete(asyncio.wait(left, timeout=0.1))
-                for link in self._links.values():
-                    link.close()
-                self._loop.run_until_complete(self._loop.create_task(_nothing()))
-            except BaseException:
-                log.exception('the network thread could not be tidied up')
-            self._loop.close()
+            self._carrier.shut()
+            for task in tuple(self._awaited):
+                task.cancel()
             self.stop_event.set()
-            self._created.set()
-
-    def _ring(self, callback: Callable[..., None], *args: Any) -> bool:
-        """Have the network thread call something; False if it has ended."""
-        try:
-            self._loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:  # the loop is closed
-            return False
-        return self._ended is None
-
-    # Network thread: communicators
-
-    async def _open(self, link: Link) -> None:
-        """Have iblutil make a communicator for a link; raises as `Opener.open`."""
-        await self._opener.open(link)
-        if self._created.is_set():
-            self._gather_services()
 
     def _gather_services(self) -> None:
         """Make a new stock `Services`: the one we have can not take a new communicator."""
-        timeout = seconds(getattr(self.services, 'timeout', None), TIMEOUT)
-        communicators = [link.com for link in self._links.values() if link.com is not None]
-        self.services = net.app.Services(communicators, timeout=timeout) if communicators else None
-
-    def _heard(self, link: Link, event: int, data: list[Any], datagram: bytes, answer: bool) -> None:
-        """Pass a message on: to callbacks registered at the stock communicator, and to `on_event`."""
-        if any(link.com._callbacks.get(event, ())):
-            net.base.Communicator._receive(link.com, datagram, (link.com.hostname, link.com.port))
-        if answer:
+        timeout = self._timeout()
+        if not isinstance(self._carrier, UdpCarrier):
+            self.services = self._carrier.services
             return
-        log.log(logging.INFO if event else logging.WARNING, '%s sent event %d unasked', link.name, event)
-        if self.on_event is not None:
-            self.on_event(link.name, event, data)
+        communicators = [com for name in self._clients if (com := self._carrier.communicators.get(name)) is not None]
+        self.services = net.app.Services(communicators, timeout=timeout) if communicators else None
+        self._cleaned = False
 
-    # Commands: made in the caller's thread, carried out in the network thread
+    # Commands
 
-    def _names(self, services: Sequence[str] | None) -> tuple[str, ...]:
-        if services is None:
-            return tuple(self._links)
-        wanted = {services} if isinstance(services, str) else set(services)
-        if unknown := wanted.difference(self._links):
-            raise KeyError(f'no service {sorted(map(str, unknown))}; there are {list(self._links)}')
-        return tuple(name for name in self._links if name in wanted)
+    @property
+    def _logger(self) -> logging.Logger:
+        if self.logger is not None:
+            return self.logger
+        return logging.getLogger('iblrig.net' if 'iblrig.net' in sys.modules else __name__)
 
     def _timeout(self) -> float:
         return seconds(getattr(self.services, 'timeout', None), TIMEOUT)
 
-    def _command(
-        self, message: Any, args: Sequence[Any], kwargs: dict[str, Any], names: Sequence[str], gate: Any
-    ) -> Command:
-        message = _MESSAGES.validate(message)
-        command = Command(next(self._order), message, names, gate)
-        command.stock = _MESSAGES.replaced(self.services, message, tuple(args), kwargs)
-        if command.stock is None:
-            try:
-                command.text, command.wants_reply = _MESSAGES.encode(message, args, kwargs)
-            except Exception as exc:
-                command.result = exc
-        return command
+    def _chosen(self, services: Sequence[str] | None) -> tuple[str, ...]:
+        names: tuple[str, ...] = self._carrier.names
+        if services is None:
+            return names
+        wanted = {services} if isinstance(services, str) else set(services)
+        if unknown := wanted.difference(names):
+            raise KeyError(f'no service {sorted(map(str, unknown))}; there are {list(names)}')
+        return tuple(name for name in names if name in wanted)
 
-    def _dispatch(self, command: Command) -> None:
-        self._pending[command.order] = command
-        # The thread sets `_ended` before it looks at `_pending` for the last time; we look after adding. One of us sees
-        # it.
-        if not self._ring(self._dispatcher.begin, command) and self._ended is not None:
-            self._dispatcher.give_back(command, self._ended)
+    def _command(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], names: tuple[str, ...]) -> Command:
+        return Command(name, args, kwargs, names, concurrent=bool(kwargs.get('concurrent', True)))
+
+    def _dispatch(self, command: Command, pushed: Pushed | None = None) -> None:
+        command.future.add_done_callback(lambda future: self._done(command, future, pushed))
+        stock = replaced(self.services, command.message, command.args, command.kwargs)
+        if stock is None:
+            self._carrier.submit(command)
+        elif not self._carrier.thread.ring(self._begin_stock, command, stock, pushed):
+            command.resolve({}, self._carrier.thread.ended)
+
+    def _done(self, command: Command, future: Future[Outcomes], pushed: Pushed | None) -> None:
+        """Publish the result of a pushed command, and log a failure; in whatever thread resolves it."""
+        if pushed is not None and pushed.result is not UNSET:  # of a replaced method: as it stands
+            result = pushed.result
+        else:
+            try:
+                outcomes = future.result()
+                found = None if command.forgiven else failure(outcomes.values())
+                result = command.fault or found or replies(outcomes.values())
+                for outcome in outcomes.values():
+                    if not outcome.ok and not outcome.failed:
+                        self._logger.warning('%s: %s %s', command.message, outcome.name, outcome.error)
+            except CancelledError:
+                return  # whoever withdrew it records it
+            except BaseException as exc:
+                result = exc
+        if isinstance(result, BaseException) and not command.quiet:
+            self._logger.error('%s failed: %s', command.message, discretion.error(command.message, result))
+        if pushed is not None:
+            pushed.result = result
+            self._results.publish(pushed)
 
     def _adopt(self, key: float) -> None:
         """Carry out what somebody put into `_queued` by hand."""
+        pushed = Pushed(key)
         try:
             message, args, kwargs = self._queued[key]
             if not isinstance(message, ExpMessage):
                 raise TypeError(f'{type(message).__name__} in the queue instead of a message')
             if message.name not in METHODS:
                 raise NotImplementedError(f'message {message!r}')
-            command = self._command(message, args, kwargs, tuple(self._links), None)
-            command.key = key
+            self._dispatch(self._command(message.name, tuple(args), dict(kwargs), self._carrier.names), pushed)
         except Exception as exc:
-            log.error('the entry %r in the queue can not be carried out: %r', key, exc)
-            command = Command(next(self._order), ExpMessage.EXPINFO, (), None)
-            command.key, command.result = key, exc
-            self._results.publish(command)
-        else:
-            self._dispatch(command)
+            self._logger.error('the entry %r in the queue can not be carried out: %r', key, exc)
+            pushed.result = exc
+            self._results.publish(pushed)
 
+    # Where a method of `services` has been replaced (a subclass, a test double), it is awaited instead.
 
-async def _nothing() -> None:
-    """Let the loop run once."""
+    def _begin_stock(self, command: Command, stock: Callable[[], Any], pushed: Pushed | None) -> None:
+        task = self._loop.create_task(self._await_stock(command, stock, pushed))
+        self._awaited.add(task)
+        task.add_done_callback(self._awaited.discard)
+
+    async def _await_stock(self, command: Command, stock: Callable[[], Any], pushed: Pushed | None) -> None:
+        sent = time.perf_counter_ns()
+        result: Any
+        try:
+            if time.perf_counter() > command.deadline or not command.claim():
+                raise Aborted('not sent: it was given up before')
+            if command.gate is not None:
+                command.gate()
+            result = await asyncio.wait_for(asyncio.ensure_future(stock()), max(self._timeout(), 1.0))
+        except asyncio.CancelledError:
+            result = Aborted('aborted: the network thread was closed')
+        except BaseException as exc:
+            result = exc
+        if isinstance(result, BaseException):
+            command.resolve({}, result)
+            return
+        if pushed is not None:
+            pushed.result = result
+        now, event = time.perf_counter_ns(), MESSAGE_NUMBERS[command.message]
+        found = result if isinstance(result, dict) else {}
+        command.resolve(
+            {
+                name: Outcome(
+                    name, True, ANSWERED, reply=found.get(name), event=event, sent=sent, echoed=now, answered=now
+                )
+                for name in command.names
+            }
+        )

@@ -13,17 +13,24 @@ A service has a name and an address. Both come from a YAML file in the form of i
 
 Settings of a service, times in s:
 
-=============  ============  =========================================================================================
-uri            (needed)      its address
-optional       false         commands that only this service failed give a warning instead of an error
-timeout        --timeout     how long it has for its reply
-echo_timeout   1             how long for its echo; after that it is ``unreachable``
-reply_gap      0.005         pause between its reply and the next command to it; real cameras need 0.0002
-repeat         [EXPSTATUS,   messages sent once more if no echo comes for long, or if a busy service echoed and may not
-               EXPINFO,      have listened; what starts or ends something would then perhaps be carried out twice
-               EXPINTERRUPT]
-heartbeat      _rig's, or 0  ask EXPSTATUS when nothing was heard for this long; 0: never
-=============  ============  =========================================================================================
+================  ============  ======================================================================================
+uri               (needed)      its address
+optional          false         commands that only this service failed give a warning instead of an error
+timeout           --timeout     how long it has for its reply
+echo_timeout      1             how long for its echo; after that it is ``unreachable``
+reply_gap         0.1           pause between what it last said and the next command to it: a camera session of iblrig
+                                listens again only when it has come round, and with 0.005 loses some commands
+repeat            [EXPSTATUS,   messages sent once more if no echo comes for long, or if it echoed and may not have
+                  EXPINFO,      listened; what starts or ends something would then perhaps be carried out twice
+                  EXPINTERRUPT]
+heartbeat         _rig's, or 0  ask EXPSTATUS when nothing was heard for this long; 0: never
+after             []            services that get EXPINIT and EXPSTART, and have answered, before it does; EXPEND goes
+                                the other way round
+max_message_size  0             its computer cuts echoes to so many bytes, as iblrig's ScanImage PC does to 4096; 0: no
+================  ============  ======================================================================================
+
+iblrig wants nothing but ``name: uri`` in its ``remote_devices.yaml``, and writes that file anew without comments. So
+settings of a rig that iblrig uses too stand in a file of their own (``--settings``), in the same form without ``uri``.
 
 Settings of ``_rig``: ``heartbeat``, for services that say nothing else; ``on_client_lost``, one mapping or a list of
 them: if the client of that name dies without closing, ``send`` (nothing, EXPEND or EXPINTERRUPT) goes to all services
@@ -38,12 +45,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bridge.addresses import EXAMPLE, RESERVED, STREAM_SCHEMES, ConfigError, check_name, kind_of, parse_uri
-from bridge.exchange import MESSAGE_NUMBERS, REPEATABLE, Timing
+from bridge.numbers import LOCAL, MESSAGE_NAMES, MESSAGES
+from bridge.services.rules import LONGEST as LONGEST_MESSAGE
+from bridge.services.rules import REPEATABLE, Timing
 
 __all__ = [
     'ClientLost',
@@ -51,7 +60,9 @@ __all__ = [
     'RigConfig',
     'ServiceConfig',
     'load_rig',
+    'check_order',
     'load_services',
+    'load_settings',
     'merge_services',
     'parse_rig',
     'parse_service_option',
@@ -81,11 +92,15 @@ class ServiceConfig:
     echo_timeout : float
         How long it has for its echo, s.
     reply_gap : float
-        Pause between its reply and the next command to it, s.
+        Pause between what it last said and the next command to it, s.
     repeat : tuple of str
         Messages that may be sent again if no echo comes, or if nobody may have listened.
     heartbeat : float or None
         Ask EXPSTATUS when nothing was heard for this long, s; 0: never; None: as the rig says.
+    after : tuple of str
+        Services that get EXPINIT and EXPSTART, and have answered, before it does; EXPEND goes the other way round.
+    max_message_size : int
+        Its echoes are cut to so many bytes; 0: they are not.
     """
 
     name: str
@@ -94,8 +109,10 @@ class ServiceConfig:
     timeout: float | None = None
     echo_timeout: float = Timing.echo_timeout
     reply_gap: float = Timing.reply_gap
-    repeat: tuple[str, ...] = tuple(name for name, number in MESSAGE_NUMBERS.items() if number in REPEATABLE)
+    repeat: tuple[str, ...] = tuple(MESSAGE_NAMES[number] for number in sorted(REPEATABLE))
     heartbeat: float | None = None
+    after: tuple[str, ...] = ()
+    max_message_size: int = 0
 
     def timing(self, timeout: float | None) -> Timing:
         """Return how patient to be with it; `timeout` is the reply's if it has none of its own, s."""
@@ -103,7 +120,8 @@ class ServiceConfig:
             timeout=timeout if self.timeout is None else self.timeout,
             echo_timeout=self.echo_timeout,
             reply_gap=self.reply_gap,
-            repeat=frozenset(MESSAGE_NUMBERS[name] for name in self.repeat),
+            repeat=frozenset(MESSAGES[name] for name in self.repeat),
+            max_message_size=self.max_message_size,
         )
 
     @property
@@ -237,19 +255,68 @@ def load_rig(path: str | Path) -> RigConfig:
     ConfigError
         If the file can't be read, is not YAML or says something that can't be used.
     """
-    try:
-        text = Path(path).read_bytes()
-    except (OSError, ValueError) as e:
-        reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
-        raise ConfigError(
-            f'{path}: {reason}; give the path of a YAML file with lines such as "cameras: 192.168.0.8".'
-        ) from e
-    return parse_rig(_read_yaml(text, str(path)), str(path))
+    return parse_rig(_read_yaml(_read_file(path, 'cameras: 192.168.0.8'), str(path)), str(path))
+
+
+def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
+    """Return a configuration with the settings of a file of their own.
+
+    Parameters
+    ----------
+    path : str or Path
+        A YAML file of ``name: {setting: value}`` for some of the services, and ``_rig``.
+    rig : RigConfig
+        The services.
+
+    Raises
+    ------
+    ConfigError
+        The file can't be used, or names a service that there is not.
+    """
+    where = str(path)
+    data = _read_yaml(_read_file(path, 'cameras: {timeout: 30}'), where)
+    services = dict(rig.services)
+    for name, value in data.items():
+        if name == RESERVED:
+            continue
+        if name not in services:
+            known = ', '.join(services) or 'none'
+            raise ConfigError(f'{where}: there is no service {str(name)!a}; there are: {known}.')
+        services[name] = replace(services[name], **_settings(value, f'{where}: {name}', ()))
+    heartbeat, losses = rig.heartbeat, rig.on_client_lost
+    if RESERVED in data:
+        own = parse_rig({RESERVED: data[RESERVED]}, where)
+        heartbeat, losses = own.heartbeat or heartbeat, own.on_client_lost or losses
+    return RigConfig(services, heartbeat, losses)
+
+
+def check_order(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:
+    """Raise ConfigError if a service comes after one that there is not, or after itself by way of others."""
+    for service in services.values():
+        for before in service.after:
+            if before not in services:
+                raise ConfigError(f'{where}: {service.name}: after: there is no service {before!a}; take it out.')
+    left = {name: set(service.after) for name, service in services.items()}
+    while free := [name for name, before in left.items() if not before]:
+        for name in free:
+            del left[name]
+        for others in left.values():
+            others.difference_update(free)
+    if left:
+        raise ConfigError(f'{where}: after: {", ".join(left)} wait for each other; take one of them out.')
 
 
 def load_services(path: str | Path) -> dict[str, ServiceConfig]:
     """Return the services of a file by name; see `load_rig`."""
     return load_rig(path).services
+
+
+def _read_file(path: str | Path, line: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as e:
+        reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
+        raise ConfigError(f'{path}: {reason}; give the path of a YAML file with lines such as "{line}".') from e
 
 
 def _read_yaml(text: bytes, where: str) -> dict[Any, Any]:
@@ -287,22 +354,33 @@ def _read_yaml(text: bytes, where: str) -> dict[Any, Any]:
 def _parse_service(name: str, value: Any, where: str) -> ServiceConfig:
     """Return one service from what stands after its name."""
     given = value if isinstance(value, Mapping) else {'uri': value}
-    settings = _mapping(given, ('uri', 'optional', *_TIMES, 'repeat'), where)
+    settings = _settings(given, where, ('uri',))
     if settings.get('uri', '') is None:
         raise ConfigError(f'{where}: has no address; write {EXAMPLE}, or take the line out.')
     if 'uri' not in settings:
         raise ConfigError(f'{where}: the setting uri is missing; write uri: 192.168.0.8.')
     if not isinstance(settings['uri'], str):
         raise ConfigError(f'{where}: uri is {kind_of(settings["uri"])}; write {EXAMPLE}.')
-    optional = settings.get('optional', False)
-    if not isinstance(optional, bool):
-        raise ConfigError(f'{where}: optional is {kind_of(optional)}; write true or false.')
-    more: dict[str, Any] = {
-        key: _seconds(settings[key], f'{where}: {key}', least) for key, least in _TIMES.items() if key in settings
-    }
+    return ServiceConfig(name, parse_uri(settings.pop('uri'), where), **settings)
+
+
+def _settings(value: Any, where: str, more: tuple[str, ...]) -> dict[str, Any]:
+    """Return the checked settings of a service; what stands under the keys `more` is not looked at."""
+    settings = _mapping(value, (*more, 'optional', *_TIMES, 'repeat', 'after', 'max_message_size'), where)
+    if not isinstance(settings.get('optional', False), bool):
+        raise ConfigError(f'{where}: optional is {kind_of(settings["optional"])}; write true or false.')
+    for key, least in _TIMES.items():
+        if key in settings:
+            settings[key] = _seconds(settings[key], f'{where}: {key}', least)
     if 'repeat' in settings:
-        more['repeat'] = _messages(settings['repeat'], f'{where}: repeat')
-    return ServiceConfig(name, parse_uri(settings['uri'], where), optional, **more)
+        settings['repeat'] = _messages(settings['repeat'], f'{where}: repeat')
+    if 'after' in settings:
+        after = settings['after'] if isinstance(settings['after'], list) else [settings['after']]
+        settings['after'] = tuple(check_name(name, f'{where}: after') for name in after)
+    size = settings.get('max_message_size', 0)
+    if type(size) is not int or not (size == 0 or 64 <= size <= LONGEST_MESSAGE):
+        raise ConfigError(f'{where}: max_message_size is {size!r}; write 64 to {LONGEST_MESSAGE} bytes, or 0.')
+    return settings
 
 
 _TIMES = {'timeout': 0.001, 'echo_timeout': 0.001, 'reply_gap': 0.0, 'heartbeat': 0.0}  # the least, s
@@ -329,11 +407,12 @@ def _seconds(value: Any, where: str, least: float = 0.0) -> float:
 
 def _messages(value: Any, where: str) -> tuple[str, ...]:
     """Return a list of messages' names."""
-    names = ', '.join(MESSAGE_NUMBERS)
+    known = [name for name in MESSAGES if name not in LOCAL]
+    names = ', '.join(known)
     if not isinstance(value, list):
         raise ConfigError(f'{where}: is {kind_of(value)} instead of a list; write [] or some of [{names}].')
     for name in value:
-        if not isinstance(name, str) or name not in MESSAGE_NUMBERS:
+        if not isinstance(name, str) or name not in known:
             raise ConfigError(f'{where}: there is no message {str(name)!a}; write some of [{names}].')
     return tuple(value)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bridge import native
+from bridge.numbers import CODE_NAMES
+from bridge.segment.library import error_text, last_error
 
 
 class BridgeError(Exception):
@@ -26,9 +27,9 @@ class BridgeError(Exception):
     """
 
     def __init__(self, code: int, text: str, response: dict[str, Any] | None = None) -> None:
-        super().__init__(f'{text} [{native.CODE_NAMES.get(code, "?")} {code}]')
+        super().__init__(f'{text} [{CODE_NAMES.get(code, "?")} {code}]')
         self.code = code
-        self.name = native.CODE_NAMES.get(code, '?')
+        self.name = CODE_NAMES.get(code, '?')
         self.text = text
         self.response = response
 
@@ -76,8 +77,8 @@ _CLASSES: dict[str, type[BridgeError]] = {
 
 def error_for(code: int, text: str = '', response: dict[str, Any] | None = None) -> BridgeError:
     """Return the exception of a negative status; `text` defaults to the code's own."""
-    name = native.CODE_NAMES.get(code, '').removeprefix('IBLB_E_')
-    return _CLASSES.get(name, BridgeError)(code, text or native.error_text(code), response)
+    name = CODE_NAMES.get(code, '').removeprefix('IBLB_E_')
+    return _CLASSES.get(name, BridgeError)(code, text or error_text(code), response)
 
 
 def check(code: int, handle: int = 0, response: dict[str, Any] | None = None) -> int:
@@ -98,5 +99,5 @@ def check(code: int, handle: int = 0, response: dict[str, Any] | None = None) ->
         The status is negative.
     """
     if code < 0:
-        raise error_for(code, native.last_error(handle), response)
+        raise error_for(code, last_error(handle), response)
     return code

@@ -16,7 +16,7 @@ Rules:
 - Each line is handed to the system as soon as the thread gets it, so a kill loses at most what was in the queue; once a
   second it is brought to the disk. A line that was torn by a crash ends at the next start; readers skip it.
 - When the disk or the queue is full, that is said (once a minute), counted, and the rig goes on.
-- Tokens are never written: of an ALYX message neither arguments, nor data, nor errors that might quote them.
+- Tokens are never written, whatever is passed: `bridge.discretion` says what of a message may be.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bridge import discretion
+
 log = logging.getLogger(__name__)
 
 DEPTH = 10_000  # entries in the queue
 SYNC_EVERY = 1.0  # s
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
-_LEFT_OUT = '(not written: may hold a token)'
 
 
 class Journal:
@@ -81,7 +82,7 @@ class Journal:
         try:
             if self._closed:
                 raise queue.Full
-            self._queue.put_nowait({'kind': kind, **entry, 'time': now, 'wall': wall})
+            self._queue.put_nowait({'kind': kind, **discretion.entry(entry), 'time': now, 'wall': wall})
         except queue.Full:
             self._lose('more comes than the disk takes')
 
@@ -141,20 +142,6 @@ class Journal:
     def _sync(self) -> None:
         with contextlib.suppress(OSError):  # a pipe, or a disk whose fault the next write reports
             os.fsync(self._file)
-
-
-def without_token(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a response or event body as it may be written down: of an ALYX message without data and errors."""
-    if 'ALYX' not in (body.get('message'), body.get('event')):
-        return body
-    body = {key: _LEFT_OUT if key == 'error' and value else value for key, value in body.items()}
-    if 'data' in body:
-        body['data'] = {}
-    if 'services' in body:
-        body['services'] = [
-            {**service, 'data': {}, 'error': service['error'] and _LEFT_OUT} for service in body['services']
-        ]
-    return body
 
 
 def read(path: str | Path) -> Iterator[dict[str, Any] | int]:

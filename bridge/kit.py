@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bridge.places import HEADER, LIBRARY, PREFIX
+from bridge.native import HEADER, LIBRARY, PREFIX
 
 BITS = struct.calcsize('P') * 8
 

@@ -1,122 +1,44 @@
-"""The C library, as every other program loads it.
+"""Where the build has put what is not Python: library, headers, tools, examples.
 
-`lib` is libiblbridge.so through cffi's ABI mode, `ffi` its companion. What there is to call is read from the
-installed headers, so that nothing is declared twice: the public one (``iblb_``, what foreign programs use) and the
-worker's (``iblbw_``).
-
-Places, for building C programs, are in `places`, and can be had from here.
+``python -c 'import bridge.native; print(bridge.native.PREFIX)'`` tells it to builds of C programs. Cheap to import: the
+library is loaded by `bridge.segment.library`.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from typing import Any
+import contextlib
+import os
+import sys
+from pathlib import Path
 
-import cffi
-import numpy as np
-
-from bridge.places import HEADER, LIBRARY, PREFIX, TOOLS
-
-__all__ = [
-    'CODES',
-    'CODE_NAMES',
-    'LIBRARY',
-    'PREFIX',
-    'TOOLS',
-    'error_text',
-    'ffi',
-    'last_error',
-    'lib',
-    'struct_dtype',
-    'text_of',
-]
-
-HEADERS = (HEADER, 'iblbridge_worker.h')
+HEADER = 'iblbridge.h'
 
 
-def declarations(header: str) -> str:
-    """Return what cffi's parser takes of a header: no comments, no conditions, no linkage.
+def _find_prefix() -> Path:
+    """Return the directory that the build installed into.
 
-    Parameters
-    ----------
-    header : str
-        The text of iblbridge.h or iblbridge_worker.h.
-
-    Returns
-    -------
-    str
-        Structures, prototypes and ``#define NAME number`` lines.
+    It lies beside this file in a wheel, and in site-packages in an editable install.
     """
-    text = re.sub(r'/\*.*?\*/', '', header, flags=re.DOTALL)
-    text = re.sub(r'#ifdef __cplusplus.*?#endif', '', text, flags=re.DOTALL)
-    lines = [line.strip() for line in text.splitlines()]
-    kept = [line for line in lines if not line.startswith('#') or re.fullmatch(r'#define \w+ -?\d+', line)]
-    return '\n'.join(kept).replace('IBLB_API ', '')
+    places = [Path(__file__).with_name('native')]
+    if not (places[0] / 'include' / HEADER).exists():
+        import importlib.metadata
+
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            places.append(Path(str(importlib.metadata.distribution('iblbridge').locate_file('bridge/native'))))
+    for place in places:
+        if (place / 'include' / HEADER).exists():
+            return place
+    raise ImportError(f'iblbridge has no C library in {" or ".join(map(str, places))}; install it with pip')
 
 
-ffi: Any = cffi.FFI()
-for _name in HEADERS:
-    ffi.cdef(declarations((PREFIX / 'include' / _name).read_text()))
-lib: Any = ffi.dlopen(str(LIBRARY))
+PREFIX: Path = _find_prefix()
+"""pathlib.Path: holds ``include``, ``lib`` (with ``pkgconfig`` and ``cmake``), ``bin``, ``share``."""
 
-CODES: dict[str, int] = {name: getattr(lib, name) for name in dir(lib) if re.match(r'IBLB_([EW]_|OK$)', name)}
-"""dict[str, int]: every status by its name."""
-
-CODE_NAMES: dict[int, str] = {number: name for name, number in CODES.items()}
+TOOLS: Path = PREFIX / 'bin'
+LIBRARY: Path = PREFIX / 'lib' / 'libiblbridge.so'
 
 
-def struct_dtype(name: str) -> np.dtype[Any]:
-    """Return the numpy structured dtype of a C structure of plain numbers.
-
-    Parameters
-    ----------
-    name : str
-        The structure's tag, e.g. ``iblbw_command``.
-
-    Returns
-    -------
-    numpy.dtype
-        The same fields at the same offsets.
-    """
-    structure = ffi.typeof(f'struct {name}')
-    names, formats, offsets = [], [], []
-    for field, what in structure.fields:
-        kind = 'u' if 'unsigned' in what.type.cname else 'i'
-        names.append(field)
-        formats.append(f'{kind}{ffi.sizeof(what.type)}')
-        offsets.append(what.offset)
-    return np.dtype({'names': names, 'formats': formats, 'offsets': offsets, 'itemsize': ffi.sizeof(structure)})
-
-
-def text_of(function: Any, *arguments: Any, capacity: int = 1024) -> str:
-    """Return the text that a C function of the form ``f(..., char *text, int capacity)`` writes.
-
-    Parameters
-    ----------
-    function : callable
-        The cffi function.
-    *arguments
-        What it takes before the buffer.
-    capacity : int
-        Size of the buffer, bytes.
-
-    Returns
-    -------
-    str
-        The text, cut if it is longer.
-    """
-    buffer = ffi.new('char[]', capacity)
-    function(*arguments, buffer, capacity)
-    return bytes(ffi.string(buffer)).decode('utf-8', 'replace')
-
-
-def error_text(code: int) -> str:
-    """Return what a status means and what to do, from the one table of codes."""
-    return text_of(lib.iblb_error_text, code)
-
-
-def last_error(handle: int = 0) -> str:
-    """Return the sentence of the last error on a handle, or of the process (0)."""
-    text = text_of(lib.iblb_last_error, handle, capacity=4096)
-    return re.sub(r'(\\u[0-9a-f]{4})+', lambda escaped: str(json.loads(f'"{escaped[0]}"')), text)
+def iblb() -> None:
+    """Become the C tool ``iblb``: the command of that name. The program itself is in `TOOLS`, and starts faster."""
+    program = str(TOOLS / 'iblb')
+    os.execv(program, ['iblb', *sys.argv[1:]])

@@ -1,8 +1,10 @@
-"""The results of `Auxiliaries.push`: from ``_queued`` to ``_log``, as iblrig's code looks at them.
+"""What iblrig's code holds in its hands: the queue and the log of pushed commands, and the events of `Auxiliaries`.
 
 A caller may hold ``response_received`` for as long as it likes, and the network thread never waits for it: if the lock
 is taken, another thread publishes.
 """
+
+from __future__ import annotations
 
 import math
 import threading
@@ -11,9 +13,115 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from bridge.commands import Command, Queue
-
 KEPT = 1000  # results in the log
+UNSET: Any = object()
+
+
+class Signal(threading.Condition):
+    """An event, as the class is documented, that is a condition as well, as iblrig's code uses it.
+
+    Used as an event, without holding it, it stays set until `clear`. Used as a condition, within ``with``, `wait` waits
+    for the next notification; unless it is `lasting`: then what has happened has happened, and `wait` returns at once.
+
+    Parameters
+    ----------
+    lasting : bool
+        It is set once and for all.
+    """
+
+    def __init__(self, lasting: bool = False) -> None:
+        super().__init__()  # re-entrant
+        self._is_owned: Callable[[], bool]
+        self._set, self._lasting = False, lasting
+
+    def is_set(self) -> bool:
+        """Tell whether it has happened."""
+        return self._set
+
+    def set(self) -> None:
+        """Say that it has happened."""
+        with self:
+            self.notify_all()
+
+    def clear(self) -> None:
+        """Wait for it anew."""
+        self._set = False
+
+    def notify(self, n: int = 1) -> None:
+        """Say that it has happened; the caller holds it."""
+        self._set = True
+        super().notify(n)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it happens.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            s.
+
+        Returns
+        -------
+        bool
+            False if the time is up.
+        """
+        if self._is_owned() and not self._lasting:
+            return super().wait(timeout)
+        until = None if timeout is None else time.monotonic() + timeout
+        with self:
+            while not self._set:
+                left = None if until is None else until - time.monotonic()
+                if (left is not None and left <= 0) or not super().wait(left):
+                    return self._set
+        return True
+
+
+class StopEvent(threading.Event):
+    """An event that rings when it is set, so that nobody has to look at it from time to time."""
+
+    def __init__(self, ring: Callable[[], object]) -> None:
+        super().__init__()
+        self._ring = ring
+
+    def set(self) -> None:
+        """Set the event, and have the network thread stop."""
+        super().set()
+        self._ring()
+
+
+class Queue(dict[float, list[Any]]):
+    """The pushed commands that have no result yet; an entry set by hand is carried out as well."""
+
+    def __init__(self, ring: Callable[[float], object]) -> None:
+        super().__init__()
+        self._ring = ring
+
+    def __setitem__(self, key: float, value: list[Any]) -> None:
+        super().__setitem__(key, value)
+        self._ring(key)
+
+    def put(self, key: float, value: list[Any]) -> None:
+        """Set an entry whose command is on its way already."""
+        super().__setitem__(key, value)
+
+
+class Pushed:
+    """One pushed command: its key, and its result as soon as there is one.
+
+    Attributes
+    ----------
+    key : float
+        In the queue and in the log.
+    result : object
+        What `push` returns with ``wait``.
+    published : bool
+        It was moved from the queue to the log.
+    """
+
+    def __init__(self, key: float) -> None:
+        self.key = key
+        self.result: Any = UNSET
+        self.published = False
 
 
 class Results:
@@ -26,8 +134,8 @@ class Results:
 
     Attributes
     ----------
-    received : threading.Condition
-        Re-entrant; notified when results were moved from `queued` to `log`, and held by whoever looks at them.
+    received : Signal
+        Notified when results were moved from `queued` to `log`, and held by whoever looks at them.
     queued : Queue
         ``[message, args, kwargs]`` by key.
     log : dict
@@ -35,22 +143,23 @@ class Results:
     """
 
     def __init__(self, ring: Callable[[float], object]) -> None:
-        self.received = threading.Condition()
+        self.received = Signal()
         self.queued = Queue(ring)
         self.log: dict[float, Any] = {}
         self._last_key = 0.0
-        self._finished: deque[Command] = deque()
+        self._finished: deque[Pushed] = deque()
         self._publishing = False
 
-    def enter(self, command: Command, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def enter(self, message: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pushed:
         """Give a command its key and note that it is under way; the caller holds `received`."""
         # The key is the time, as in iblrig; two pushes within one tick of the clock still need two keys.
-        command.key = self._last_key = max(time.time(), math.nextafter(self._last_key, math.inf))
-        self.queued.put(command.key, [command.message, args, kwargs])
+        self._last_key = max(time.time(), math.nextafter(self._last_key, math.inf))
+        self.queued.put(self._last_key, [message, args, kwargs])
+        return Pushed(self._last_key)
 
-    def publish(self, command: Command) -> None:
-        """Move a pushed command from `queued` to `log` and tell those who wait; in the network thread."""
-        self._finished.append(command)
+    def publish(self, pushed: Pushed) -> None:
+        """Move a pushed command from `queued` to `log` and tell those who wait."""
+        self._finished.append(pushed)
         if self._publishing:
             return
         # A caller may hold this lock for as long as it likes, and the next interrupt must leave all the same.
@@ -73,10 +182,9 @@ class Results:
     def drain(self) -> None:
         """Publish what has finished; the caller holds `received`."""
         while self._finished:
-            command = self._finished.popleft()
-            if command.key is not None:
-                self.record(command.key, command.result)
-            command.published = True
+            pushed = self._finished.popleft()
+            self.record(pushed.key, pushed.result)
+            pushed.published = True
         self.received.notify_all()
 
     def record(self, key: float, result: Any) -> None:
@@ -85,3 +193,10 @@ class Results:
         self.queued.pop(key, None)
         while len(self.log) > KEPT:
             del self.log[next(iter(self.log))]
+
+
+def seconds(value: Any, default: float) -> float:
+    """Return a time span as a number; what is none (None, NaN, a test double) becomes the default."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return min(float(value), threading.TIMEOUT_MAX)
+    return default

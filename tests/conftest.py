@@ -37,7 +37,10 @@ def serve() -> Iterator[Callable[..., Worker]]:
 
             def end() -> None:
                 worker.stop()
-                thread.join(10)
+                thread.join(1.5)
+                if thread.is_alive():  # services that never answer
+                    worker.stop()
+                    thread.join(10)
                 assert not thread.is_alive(), 'the worker does not stop'
                 worker.close()
 

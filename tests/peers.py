@@ -17,7 +17,7 @@ from typing import Any
 from iblutil.io import net
 
 from bridge.auxiliaries import Auxiliaries
-from bridge.outcomes import Outcome
+from bridge.outcome import Outcome
 
 
 def eventually(condition: Callable[[], Any], timeout: float = 5.0) -> Any:

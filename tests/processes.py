@@ -13,7 +13,7 @@ from pathlib import Path
 SLOTS_OFFSET = 4096 + 128 * 128  # layout.h
 SEGMENT = """
 import sys, time
-from bridge.segment import Segment
+from bridge.segment.served import Segment
 segment = Segment(sys.argv[1], slots=int(sys.argv[2]) if sys.argv[2:] else 0)
 print('ready', segment.path, flush=True)
 while True:
@@ -28,7 +28,7 @@ worker.run()
 """
 CLIENT = """
 import sys, time
-from bridge.client import Client
+from bridge.segment.client import Client
 client = Client(*sys.argv[1:3])
 for message in sys.argv[3:]:
     client.send(message, ttl=None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_layout import skip_without_32_bit
 
-from bridge.client import Client
+from bridge.segment.client import Client
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(str(path) for path in (ROOT / 'csrc').glob('*.c') if path.name not in ('os_windows.c', 'os_macos.c'))

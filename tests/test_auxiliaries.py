@@ -20,6 +20,7 @@ MESSAGES = [
     ('EXPSTATUS', ('RUNNING',), [32, 20]),
     ('EXPINFO', (0, {'b': [None]}), [64, 0, {'b': [None]}]),
     ('ALYX', (), [128, None, {}]),
+    ('ALYX', ('https://alyx',), [128, 'https://alyx', {}]),
 ]
 
 
@@ -192,5 +193,5 @@ def test_a_cancelled_future_is_withdrawn() -> None:
         third = aux.submit('EXPCLEANUP', timeout=0.05)
         assert first.result(1)['a'].state == third.result(1)['a'].state == 'echoed'
         assert [m[0] for m in peer.messages] == [1, 8]
-        assert not aux._pending
+        assert not aux._carrier._plans
         aux.close()

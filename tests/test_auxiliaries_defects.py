@@ -1,5 +1,6 @@
 """The defects of the class that `Auxiliaries` replaces: none may come back. Then how its thread lives and ends."""
 
+import asyncio
 import gc
 import subprocess
 import sys
@@ -50,8 +51,8 @@ def test_no_error_kills_the_thread(aux, monkeypatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError('on purpose')
 
-    link = aux._links['cameras']
-    for name in ('_start', 'enqueue', 'interrupt', '_transmit'):
+    link = aux._carrier.links['cameras']
+    for name in ('_send', 'enqueue', '_transmit'):
         with monkeypatch.context() as patch:
             patch.setattr(link, name, broken)
             for message in ('EXPINIT', 'EXPINTERRUPT'):
@@ -148,9 +149,10 @@ def test_close_is_quick_in_flight_and_resolves_everything() -> None:
         aux = Auxiliaries({'a': peer.uri})
         flying, queued, key = aux.submit('EXPINIT'), aux.submit('EXPEND'), aux.push('EXPCLEANUP')
         eventually(lambda: peer.datagrams)
+        aux.close_timeout = 0.1
         start = time.perf_counter()
         aux.close()
-        assert time.perf_counter() - start < 5, 'it waited for the reply'
+        assert time.perf_counter() - start < 5, 'it waited for the reply for longer than it may'
         assert flying.result(0)['a'].error and queued.result(0)['a'].state == 'not_sent'
         eventually(lambda: key in aux._log)
         late = aux.submit('EXPINIT').result(0)['a']
@@ -231,7 +233,7 @@ def test_no_socket_is_left_behind() -> None:
         warnings.simplefilter('always')
         aux = Auxiliaries({'a': server.uri, 'b': server.uri, 'c': f'udp://127.0.0.1:{free_port()}'})
         aux.push('EXPINIT', wait=True)
-        aux.cleanup()
+        asyncio.run_coroutine_threadsafe(aux.cleanup(), aux._loop).result(5)
         aux.push('EXPINIT', wait=True)
         aux.close()
         del aux
@@ -241,9 +243,10 @@ def test_no_socket_is_left_behind() -> None:
 
 def test_cleanup_notifies_and_closes_and_the_next_command_opens_again(aux, server) -> None:
     before = aux.services
-    aux.cleanup(notify_services=True)
-    eventually(lambda: [8, None] in server.saw)
-    assert not before.is_connected
+    asyncio.run_coroutine_threadsafe(aux.cleanup(notify_services=True), aux._loop).result(5)
+    assert server.saw == [[8, None]] and server.com.is_connected, 'its reply was awaited, and confirmed'
+    assert not before.is_connected and not aux.is_connected
+    assert aux.push('EXPINIT', wait=True) == {'cameras': [None]}
     assert aux.is_connected
 
 

@@ -23,14 +23,15 @@ import pytest
 from iblutil.io import net
 from peers import eventually, free_port, rig
 
-from bridge.client import Client
 from bridge.config import ServiceConfig
 from bridge.errors import BridgeError
-from bridge.exchange import AT_ONCE
-from bridge.outcomes import Outcome
+from bridge.numbers import CODES
+from bridge.outcome import Outcome
+from bridge.segment.client import Client
+from bridge.services.rules import PROMPT
 
 REF, NEXT_REF = '2026-01-01_1_subject', '2026-01-01_2_subject'
-PAUSE = 0.2  # s: longer than by default, for a session in a thread of ours shares the interpreter with all others
+PAUSE = 0.2  # s: longer than by default, where a test counts on it: the session shares the interpreter with all others
 Message, Status = net.base.ExpMessage, net.base.ExpStatus
 
 
@@ -147,7 +148,7 @@ class CameraSession:
 
 def test_a_whole_session_with_a_real_camera_loop(serve):
     with CameraSession() as session:
-        serve('rig', [ServiceConfig('cameras', session.uri, reply_gap=PAUSE)])
+        serve('rig', [ServiceConfig('cameras', session.uri)])
         with Client('rig') as client:
 
             def data(*command: object) -> Any:
@@ -161,7 +162,10 @@ def test_a_whole_session_with_a_real_camera_loop(serve):
             assert data('EXPSTART', REF)['value'] == [REF, {'main_sync': False, 'exp_ref': REF, 'status': 20}]
             assert data('EXPSTATUS') == {'status': 20}
             assert data('ALYX') == {'value': ['https://alyx', {'user': {'token': 'secret'}}]}
-            assert data('EXPEND')['value']['exp_ref'] == REF
+            ended = client.call('EXPEND')
+            (entry,) = ended['services']  # the camera goes on until its operator says so
+            assert (ended['code'], entry['ok'], entry['reason']) == (CODES['IBLB_W_STATUS'], False, 'status')
+            assert entry['data']['value']['exp_ref'] == REF and entry['status'] == 20
             assert data('EXPCLEANUP')['value']['status'] == 30  # in an EXPINTERRUPT
             assert data('EXPINTERRUPT')['value']['status'] == 30
             client.call('ALYX', 'https://alyx', {'user': {'token': 'secret'}})
@@ -201,7 +205,7 @@ def test_an_interrupt_is_heard_when_a_busy_camera_loop_is_free_again():
         interrupt = aux.submit('EXPINTERRUPT')
         assert init.result(5)['cameras'].error == 'aborted by EXPINTERRUPT'
         following = aux.submit('EXPEND')
-        eventually(lambda: aux._links['cameras']._flying[0].echoed)
+        eventually(lambda: aux._carrier.links['cameras'].line.flying[0].echoed)
         assert session.heard == ['EXPINIT']
         session.free()
         assert interrupt.result(5)['cameras'].ok and following.result(5)['cameras'].ok
@@ -217,8 +221,8 @@ def test_the_late_answer_to_an_init_that_was_given_up_is_not_taken_for_that_to_t
         session.slow, aux.timing.resend_gap = True, PAUSE
         assert init(REF, 0.2).result(5)['cameras'].state == 'echoed'
         following = init(NEXT_REF, 3 * PAUSE)
-        flying = eventually(lambda: aux._links['cameras']._flying)[0]
-        eventually(lambda: flying.echoed and time.perf_counter_ns() > flying.sent + AT_ONCE)
+        flying = eventually(lambda: aux._carrier.links['cameras'].line.flying)[0]
+        eventually(lambda: flying.echoed and time.perf_counter_ns() > flying.sent + PROMPT)
         session.free()
         outcome = following.result(5)['cameras']
         assert (outcome.state, outcome.ok) == ('echoed', False)

@@ -8,10 +8,11 @@ import time
 import pytest
 from peers import eventually
 
-from bridge.client import Client
 from bridge.errors import Misuse
-from bridge.native import CODE_NAMES, ffi, last_error, lib
-from bridge.segment import Segment
+from bridge.numbers import CODE_NAMES
+from bridge.segment.client import Client
+from bridge.segment.library import ffi, last_error, lib
+from bridge.segment.served import Segment
 
 LONG_MS = 60_000
 

@@ -22,7 +22,7 @@ from bridge.config import (
     parse_services,
     parse_uri,
 )
-from bridge.exchange import Timing
+from bridge.services.rules import Timing
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_service_can_be_made_optional(load):
     [
         ('cameras: 127.0.0.1\ncameras: 127.0.0.2\n', ['cameras', 'twice', 'line 2']),
         ('cameras: {uri: 127.0.0.1, uri: 127.0.0.2}\n', ['uri', 'twice']),
-        ('cameras: {uri: 127.0.0.1, port: 5}\n', ['cameras', "'port'", 'uri, optional, timeout', 'and repeat']),
+        ('cameras: {uri: 127.0.0.1, port: 5}\n', ['cameras', "'port'", 'uri, optional, timeout', 'after and max_message_size']),
         ('cameras: {optional: true}\n', ['cameras', 'uri', 'missing']),
         ('cameras: {uri: 127.0.0.1, optional: "yes"}\n', ['cameras', 'optional', 'true or false']),
         ('cameras:\n', ['cameras', 'no address']),

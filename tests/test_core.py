@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.core import UNKNOWN_AFTER, Health, command_id, shown_request, status_of
-from bridge.native import CODES
-from bridge.outcomes import Outcome
+from bridge.numbers import CODES, MESSAGES
+from bridge.outcome import Outcome, Reason, status_of
+from bridge.segment.response import command_id, shown_request
+from bridge.services.rules import reported_status
+from bridge.worker.health import UNKNOWN_AFTER, Health
 
-FINE = Outcome('ephys', True, 'answered', '', [0], 32, 1, 2, 3)
-DEAD = Outcome('cameras', False, 'unreachable', 'no echo', sent=1)
-STOPPED = Outcome('sound', False, 'echoed', 'aborted by EXPINTERRUPT', sent=1, echoed=2, aborted=True)
+FINE = Outcome('ephys', True, 'answered', reply=[0], event=32, status=0, sent=1, echoed=2, answered=3)
+DEAD = Outcome('cameras', False, 'unreachable', Reason.NO_ECHO, 'no echo', sent=1)
+STOPPED = Outcome('sound', False, 'echoed', Reason.ABORTED, 'aborted by EXPINTERRUPT', sent=1, echoed=2)
+RUNNING = Outcome('sound', False, 'answered', Reason.STATUS, 'reports RUNNING', status=20, sent=1, echoed=2, answered=3)
+LATE = Outcome('ephys', False, 'not_sent', Reason.EXPIRED, 'too late')
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,12 @@ STOPPED = Outcome('sound', False, 'echoed', 'aborted by EXPINTERRUPT', sent=1, e
         ([DEAD], (), 'IBLB_E_ALL_FAILED', 'cameras: no echo'),
         ([FINE, DEAD], ('cameras',), 'IBLB_W_OPTIONAL', 'cameras: no echo'),
         ([DEAD], ('ephys',), 'IBLB_E_ALL_FAILED', 'cameras: no echo'),
+        ([FINE, RUNNING], (), 'IBLB_W_STATUS', 'sound: reports RUNNING'),
+        ([FINE, RUNNING], ('sound',), 'IBLB_W_OPTIONAL', 'sound: reports RUNNING'),
+        ([DEAD, RUNNING], (), 'IBLB_E_PARTIAL', 'cameras: no echo; sound: reports RUNNING'),
+        ([DEAD, RUNNING], ('cameras',), 'IBLB_W_STATUS', 'cameras: no echo; sound: reports RUNNING'),
+        ([LATE], (), 'IBLB_E_EXPIRED', 'ephys: too late'),
+        ([LATE, DEAD], (), 'IBLB_E_ALL_FAILED', 'ephys: too late; cameras: no echo'),
         ([FINE, STOPPED], (), 'IBLB_E_ABORTED', 'sound: aborted by EXPINTERRUPT'),
         ([DEAD, STOPPED], (), 'IBLB_E_ABORTED', 'cameras: no echo; sound: aborted by EXPINTERRUPT'),
         (
@@ -48,7 +58,7 @@ def test_a_service_is_unknown_up_and_down_as_its_outcomes_tell():
         'health': 'down',
         'age_ms': 2,
         'rtt_us': 0,
-        'status': -1,
+        'status': 0,
         'exp_ref': '',
         'last_error': 'no echo',
     }
@@ -59,14 +69,14 @@ def test_a_service_is_unknown_up_and_down_as_its_outcomes_tell():
 def test_a_command_that_never_left_says_nothing_about_the_service():
     health = Health()
     health.note(FINE)
-    health.note(Outcome('ephys', False, 'not_sent', 'too long'))
+    health.note(Outcome('ephys', False, 'not_sent', Reason.TOO_LARGE, 'too long'))
     assert health.state(5) == 'up'
 
 
 def test_what_was_aborted_before_it_could_be_heard_of_says_nothing_about_the_service():
     health = Health()
     health.note(FINE)
-    health.note(Outcome('ephys', False, 'unreachable', 'aborted by EXPINTERRUPT', sent=1, aborted=True))
+    health.note(Outcome('ephys', False, 'unreachable', Reason.ABORTED, 'aborted by EXPINTERRUPT', sent=1))
     assert (health.state(5), health.error) == ('up', '')
     health.note(STOPPED)
     assert (health.state(5), health.error) == ('up', '')
@@ -76,7 +86,9 @@ def test_status_and_reference_are_what_the_service_said_last():
     health = Health()
 
     def answered(message, reply, asked=None):
-        health.note(Outcome('ephys', True, 'answered', '', reply, 0, 1, 2, 3), message, asked)
+        status = reported_status(MESSAGES[message], reply)
+        said = Outcome('ephys', True, 'answered', reply=reply, status=status, sent=1, echoed=2, answered=3)
+        health.note(said, message, asked)
         return health.status, health.exp_ref
 
     assert (health.status, health.exp_ref) == (-1, '')
@@ -87,7 +99,9 @@ def test_status_and_reference_are_what_the_service_said_last():
     assert answered('EXPINFO', [20, {'exp_ref': 'ref_3'}]) == (20, 'ref_3')
     assert answered('EXPINFO', [30, {'main_sync': True}]) == (30, 'ref_3')
     assert answered('EXPINFO', [0, {'exp_ref': None}]) == (0, '')
-    for nonsense in ([], ['RUNNING'], [True], [-5], [2**40], [None, 7]):
+    assert answered('EXPINIT', [{'status': 10}]) == (10, '')
+    assert answered('EXPSTATUS', [0]) == (0, '')
+    for nonsense in ([], ['RUNNING'], [True], [-5], [2**40], [None, 7], [5]):
         assert answered('EXPINFO', nonsense) == (0, '')
         assert answered('EXPSTATUS', nonsense) == (0, '')
     health.hear('EXPSTATUS', [30], 7)
@@ -97,7 +111,7 @@ def test_status_and_reference_are_what_the_service_said_last():
 def test_what_a_service_says_of_a_token_is_not_kept():
     health = Health()
     health.note(
-        Outcome('ephys', False, 'echoed', 'its callback failed with bad token s3cret', sent=1, echoed=2), 'ALYX'
+        Outcome('ephys', False, 'echoed', Reason.CALLBACK_FAILED, 'it failed with s3cret', sent=1, echoed=2), 'ALYX'
     )
     assert health.error and 's3cret' not in health.error
 

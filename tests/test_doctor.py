@@ -11,11 +11,11 @@ import pytest
 from peers import eventually
 from processes import CLIENT, SEGMENT, SLOTS_OFFSET, go_on, kill, program, stop, write
 
-from bridge import doctor
 from bridge.cli import main
-from bridge.client import Client
 from bridge.errors import BridgeError
-from bridge.segment import Segment
+from bridge.segment import inspection as doctor
+from bridge.segment.client import Client
+from bridge.segment.served import Segment
 
 HALF_MADE = '.rig.0123456789abcdef'
 

@@ -11,11 +11,13 @@ from datetime import datetime, timezone
 import pytest
 from peers import eventually
 
-from bridge.client import Client
 from bridge.errors import BridgeError, NoWorker
-from bridge.messages import EVENTS, event_body, event_number
-from bridge.native import CODES, ffi, lib
-from bridge.segment import Segment
+from bridge.numbers import CODES, EVENTS
+from bridge.segment.client import Client
+from bridge.segment.library import ffi, lib
+from bridge.segment.payload import event_number
+from bridge.segment.response import event_body
+from bridge.segment.served import Segment
 
 WALL = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -173,7 +175,7 @@ def test_what_came_before_the_slot_had_this_owner_is_not_delivered():
 
 
 def test_a_client_that_dies_is_told_of_by_name_and_one_that_closes_is_not():
-    code = 'import os; from bridge.client import Client; Client("rig", "dies"); os.kill(os.getpid(), 9)'
+    code = 'import os; from bridge.segment.client import Client; Client("rig", "dies"); os.kill(os.getpid(), 9)'
     with Segment('rig') as segment:
         Client('rig', 'closes').close()
         subprocess.run([sys.executable, '-c', code], check=False, timeout=30)

@@ -20,10 +20,10 @@ import pytest
 from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, free_port, is_command, only_echo, rig
 from relay import Relay, Rule, chance, corrupt, delay, drop, duplicate, only, truncate
 
-from bridge.client import Client
 from bridge.config import ServiceConfig
 from bridge.errors import BridgeError
-from bridge.native import CODE_NAMES
+from bridge.numbers import CODE_NAMES
+from bridge.segment.client import Client
 
 REF = '2026-01-01_1_subject'
 PATIENCE = {'timeout': 0.7, 'echo_timeout': 0.4}  # s: the defaults, 10 and 1, would make this slow

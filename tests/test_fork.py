@@ -11,16 +11,17 @@ import pytest
 from peers import eventually
 from processes import SEGMENT, program
 
-from bridge import doctor
-from bridge.client import Client
 from bridge.errors import NoWorker
-from bridge.segment import Segment
+from bridge.segment import inspection as doctor
+from bridge.segment.client import Client
+from bridge.segment.served import Segment
 
 CLIENT_FORKS = """
 import json, os, sys, time
-from bridge import native
-from bridge.client import Client
 from bridge.errors import BridgeError
+from bridge.numbers import CODE_NAMES
+from bridge.segment import library
+from bridge.segment.client import Client
 client = Client('rig', 'parent', 5)
 open_request = client.send('PING')
 
@@ -37,9 +38,9 @@ if os.fork() == 0:
         name(lambda: client.wait(open_request, 1)),
         name(lambda: client.cancel(open_request)),
         name(client.worker_state),
-        native.CODE_NAMES[native.lib.iblb_close(client._handle)],
+        CODE_NAMES[library.lib.iblb_close(client._handle)],
     ]
-    said.append('parent process' in native.last_error(client._handle))
+    said.append('parent process' in library.last_error(client._handle))
     with Client('rig', 'child', 5) as own:
         said.append(own.call('PING')['code'])
     os.write(writer, json.dumps(said).encode())
@@ -60,8 +61,8 @@ def test_a_forked_clients_child_has_no_handle_and_its_parent_goes_on(serve):
 
 LEAVES_A_CHILD = """
 import os, sys, time
-from bridge.client import Client
-from bridge.segment import Segment
+from bridge.segment.client import Client
+from bridge.segment.served import Segment
 owner = {'client': lambda: Client('rig', 'parent', 5), 'worker': lambda: Segment('rig')}[sys.argv[1]]()
 child = os.fork()
 if child == 0:
@@ -121,9 +122,9 @@ def test_the_segment_of_a_killed_worker_can_be_served_although_its_child_lives()
 
 WORKER_FORKS = """
 import json, os, sys
-from bridge.client import Client
+from bridge.segment.client import Client
 from bridge.errors import BridgeError
-from bridge.segment import Segment
+from bridge.segment.served import Segment
 segment = Segment('rig')
 client = Client('rig', 'x')
 client.send('PING')
@@ -163,7 +164,7 @@ def test_a_forked_workers_child_can_do_nothing_and_the_parent_goes_on():
 
 FORKS_WHILE_OTHERS_OPEN = """
 import os, sys, threading, time
-from bridge.client import Client
+from bridge.segment.client import Client
 from bridge.errors import BridgeError
 stop, kept = False, []
 

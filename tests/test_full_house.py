@@ -12,10 +12,10 @@ import pytest
 from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, only_echo
 from processes import CLIENT, kill, program
 
-from bridge.client import Client
 from bridge.errors import BridgeError, NoSegment, ServiceFailure
-from bridge.native import CODES
-from bridge.segment import Segment
+from bridge.numbers import CODES
+from bridge.segment.client import Client
+from bridge.segment.served import Segment
 
 SMALL = 16 << 10
 LONG = b'\xda' + (3800).to_bytes(2, 'big') + b'x' * 3800  # a msgpack str
@@ -226,7 +226,7 @@ LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 from bridge.errors import BridgeError
-from bridge.segment import Segment
+from bridge.segment.served import Segment
 try:
     Segment('rig')
 except BridgeError as error:
@@ -244,7 +244,7 @@ TIMED = """
 import signal, sys
 signal.signal(signal.SIGALRM, lambda *_: None)
 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
-from bridge.segment import Segment
+from bridge.segment.served import Segment
 for i in range(20):
     Segment(f'rig{i}').close(remove=True)
 print('made')

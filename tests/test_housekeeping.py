@@ -9,15 +9,15 @@ import sys
 import pytest
 from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, free_port, is_command
 
-from bridge.client import Client
 from bridge.config import ClientLost, ServiceConfig
 from bridge.errors import ServiceFailure
 from bridge.journal import Journal, read
+from bridge.segment.client import Client
 
 REF = '2026-01-01_1_subject'
 EVERYTHING = ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT', 'EXPSTATUS', 'EXPINFO', 'ALYX')
 OF_ITS_OWN = ('SERVICE_UP', 'SERVICE_DOWN', 'CLIENT_LOST', 'WORKER_RESTARTED')
-DIES = 'import os; from bridge.client import Client; Client("rig", "stimulus"); os.kill(os.getpid(), 9)'
+DIES = 'import os; from bridge.segment.client import Client; Client("rig", "stimulus"); os.kill(os.getpid(), 9)'
 
 
 def events(client: Client, count: int) -> list[tuple[str, str, dict]]:
@@ -242,7 +242,7 @@ def test_each_service_has_its_own_patience(serve):
 
 def test_a_service_that_answers_after_a_silence_counts_as_up_at_once(serve, monkeypatch):
     """It counted when the worker's loop came by for another reason, seconds later."""
-    monkeypatch.setattr('bridge.core.UNKNOWN_AFTER', 200_000_000)
+    monkeypatch.setattr('bridge.worker.health.UNKNOWN_AFTER', 200_000_000)
     with StockServer() as server:
         serve('rig', {'cameras': server.uri})
         with Client('rig') as client:

@@ -14,10 +14,10 @@ import time
 import pytest
 from peers import StockServer, eventually
 
-from bridge import journal
+from bridge import discretion, journal
 from bridge.cli import main
-from bridge.client import Client
-from bridge.journal import Journal, read, without_token
+from bridge.journal import Journal, read
+from bridge.segment.client import Client
 
 REF = '2026-01-01_1_subject'
 
@@ -128,11 +128,11 @@ def test_tokens_are_taken_out_of_what_is_written():
         'error': 'a: bad token s3cret',
         'services': [{'name': 'a', 'error': 'bad token s3cret', 'data': {'value': 's3cret'}, 'ok': False}],
     }
-    assert 's3cret' not in json.dumps(without_token(body))
+    assert 's3cret' not in json.dumps(discretion.entry(body))
     assert body['services'][0]['data'] == {'value': 's3cret'}, 'the response itself is as it was'
-    assert 's3cret' not in json.dumps(without_token({'event': 'ALYX', 'data': {'value': ['url', {'u': 's3cret'}]}}))
+    assert 's3cret' not in json.dumps(discretion.entry({'event': 'ALYX', 'data': {'value': ['url', {'u': 's3cret'}]}}))
     other = {'message': 'EXPINIT', 'error': 'words'}
-    assert without_token(other) is other
+    assert discretion.entry(other) is other
 
 
 def test_commands_outcomes_events_and_notifications_are_written(serve, tmp_path):

@@ -11,24 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge import exchange, simulate
-from bridge.messages import (
-    MESSAGES,
-    STATUSES,
+from bridge.numbers import CODES, MESSAGES, STATUSES
+from bridge.outcome import Outcome, reply_data, to_entry
+from bridge.segment.payload import (
     Refused,
     check_arguments,
     choose_services,
     decode_arguments,
     message_number,
-    pack_response,
-    reply_data,
-    response_body,
-    sayable,
-    service_entry,
     signature,
 )
-from bridge.native import CODES
-from bridge.outcomes import Outcome
+from bridge.segment.response import pack_response, response_body, sayable
+from bridge.services import rules, simulate
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -58,6 +52,12 @@ FITTING = [
     ('EXPINFO', ['CONNECTED', {'exp_ref': None}], (0, {'exp_ref': None})),
     ('ALYX', None, ()),
     ('ALYX', [None], ()),
+    ('ALYX', [None, None], ()),
+    ('ALYX', [], ()),
+    ('ALYX', 'https://alyx.example.org', ('https://alyx.example.org',)),
+    ('ALYX', ['https://alyx.example.org'], ('https://alyx.example.org',)),
+    ('ALYX', ['https://alyx.example.org', None], ('https://alyx.example.org',)),
+    ('ALYX', ['https://alyx.example.org', {}], ('https://alyx.example.org',)),
     ('ALYX', ['https://alyx.example.org', {'user': 'token'}], ('https://alyx.example.org', {'user': 'token'})),
     ('PING', None, ()),
 ]
@@ -75,7 +75,8 @@ NOT_FITTING = [
     ('EXPSTATUS', [True], 'true'),
     ('EXPSTATUS', [5], '0 CONNECTED'),
     ('EXPINFO', [{}], 'status'),
-    ('ALYX', ['https://alyx.example.org'], 'url and token'),
+    ('ALYX', [None, {'user': 'token'}], 'url and token'),
+    ('ALYX', [''], 'url must be text'),
     ('ALYX', [None, {}], 'url and token'),
     ('ALYX', ['u', 'token'], 'object'),
     ('PING', [1], 'takes nothing'),
@@ -192,7 +193,8 @@ def test_data_nested_deeper_than_the_c_reader_goes_becomes_text():
 
 def body_of(data: dict, count: int = 2) -> dict:
     entries = [
-        service_entry(Outcome(f's{i}', True, 'answered', '', [data], 1, 1, 2, 3), 'EXPINIT') for i in range(count)
+        to_entry(Outcome(f's{i}', True, 'answered', reply=[data], event=1, sent=1, echoed=2, answered=3), 'EXPINIT')
+        for i in range(count)
     ]
     wall = datetime(2026, 1, 1, tzinfo=timezone.utc)
     return response_body(
@@ -217,9 +219,9 @@ def test_every_key_is_there_and_of_its_type():
     assert {key: type(value) for key, value in body.items()} == types
     empty = response_body(request=1, command_id='', message='PING', code=-1, error='', services=[], sent=0)
     assert {key: type(value) for key, value in empty.items()} == types
-    entry_types = {'name': str, 'ok': bool, 'state': str, 'error': str, 'data': dict}
+    entry_types = {'name': str, 'ok': bool, 'state': str, 'reason': str, 'error': str, 'data': dict, 'status': int}
     entry_types |= {'sent': int, 'echoed': int, 'answered': int}
-    assert {key: type(value) for key, value in body['services'][0].items()} == entry_types
+    assert [(key, type(value)) for key, value in body['services'][0].items()] == list(entry_types.items())
     assert datetime.fromisoformat(body['wall']).tzinfo is not None
 
 
@@ -240,7 +242,7 @@ def test_a_response_that_is_too_large_loses_its_data_and_says_how_much():
 
 
 def test_a_hundred_long_errors_fit_after_shortening():
-    entries = [service_entry(Outcome(f's{i}', error='e' * 5000), 'EXPINIT') for i in range(128)]
+    entries = [to_entry(Outcome(f's{i}', error='e' * 5000), 'EXPINIT') for i in range(128)]
     body = response_body(
         request=1, command_id='k', message='EXPINIT', code=-8071, error='e' * 600_000, services=entries, sent=1
     )
@@ -249,7 +251,7 @@ def test_a_hundred_long_errors_fit_after_shortening():
     assert len(packed) <= 131_000
 
 
-def test_the_modules_that_must_not_load_the_c_library_have_the_same_numbers():
-    assert exchange.MESSAGE_NUMBERS.items() <= MESSAGES.items()
-    assert set(simulate.MESSAGES) == set(exchange.MESSAGE_NUMBERS)
+def test_every_module_that_says_numbers_of_its_own_says_the_same():
+    assert rules.MESSAGE_NUMBERS.items() <= MESSAGES.items()
+    assert set(simulate.MESSAGES) == set(rules.MESSAGE_NUMBERS)
     assert {state.name: state.value for state in simulate.State} == STATUSES

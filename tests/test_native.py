@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bridge import errors, native
-from bridge.client import Client
-from bridge.segment import COMMAND, Segment
+from bridge import errors, native, numbers
+from bridge.segment import library
+from bridge.segment.client import Client
+from bridge.segment.served import COMMAND, Segment
 
 
 def test_the_declarations_hold_nothing_that_the_parser_would_have_to_know():
@@ -22,27 +23,36 @@ def test_the_declarations_hold_nothing_that_the_parser_would_have_to_know():
     IBLB_API int f(int a);
     #endif
     """
-    kept = [line for line in native.declarations(header).split('\n') if line.strip()]
+    kept = [line for line in library.declarations(header).split('\n') if line.strip()]
     assert [line.strip() for line in kept] == ['#define NUMBER -8001', 'int f(int a);']
 
 
 def test_every_code_has_a_sentence_and_a_name():
-    assert len(native.CODES) > 40
-    for name, code in native.CODES.items():
-        assert len(native.error_text(code)) > 10, name
-        assert native.CODE_NAMES[code] == name
+    assert len(numbers.CODES) > 40
+    for name, code in numbers.CODES.items():
+        assert len(library.error_text(code)) > 10, name
+        assert numbers.CODE_NAMES[code] == name
+
+
+def test_the_generated_numbers_are_those_of_the_library_that_is_loaded():
+    codes = {name for name in dir(library.lib) if name.startswith(('IBLB_E_', 'IBLB_W_'))} | {'IBLB_OK'}
+    assert set(numbers.CODES) == codes
+    for name, code in numbers.CODES.items():
+        assert getattr(library.lib, name) == code, name
+    for name, number in (numbers.MESSAGES | numbers.EVENTS).items():
+        assert getattr(library.lib, f'IBLB_{name}') == number, name
 
 
 def test_a_code_that_does_not_exist_has_no_text():
-    assert native.error_text(-1) == ''
+    assert library.error_text(-1) == ''
 
 
 def test_the_descriptor_is_the_c_structure_field_by_field():
-    row = native.ffi.new('struct iblbw_command *')
+    row = library.ffi.new('struct iblbw_command *')
     row.request, row.ttl, row.message, row.payload_bytes = 2**63, -5, -7, 9
-    seen = np.frombuffer(native.ffi.buffer(row), dtype=COMMAND)[0]
+    seen = np.frombuffer(library.ffi.buffer(row), dtype=COMMAND)[0]
     assert (seen['request'], seen['ttl'], seen['message'], seen['payload_bytes']) == (2**63, -5, -7, 9)
-    assert COMMAND.itemsize == native.ffi.sizeof('struct iblbw_command')
+    assert COMMAND.itemsize == library.ffi.sizeof('struct iblbw_command')
 
 
 @pytest.mark.parametrize(
@@ -58,15 +68,16 @@ def test_the_descriptor_is_the_c_structure_field_by_field():
     ],
 )
 def test_a_code_becomes_the_exception_of_its_kind(name, kind):
-    error = errors.error_for(native.CODES[name], 'a sentence', {'code': 1})
+    code = numbers.CODES[name]
+    error = errors.error_for(code, 'a sentence', {'code': 1})
     assert type(error) is kind
-    assert (error.code, error.name, error.text, error.response) == (native.CODES[name], name, 'a sentence', {'code': 1})
+    assert (error.code, error.name, error.text, error.response) == (code, name, 'a sentence', {'code': 1})
     assert name in str(error)
 
 
 def test_warnings_and_success_are_no_exceptions():
     assert errors.check(0) == 0
-    assert errors.check(native.CODES['IBLB_W_NO_WORKER']) == 5001
+    assert errors.check(numbers.CODES['IBLB_W_NO_WORKER']) == 5001
 
 
 def test_the_library_and_its_headers_and_tools_lie_in_one_place():
@@ -80,10 +91,10 @@ def test_sentences_leave_the_library_as_ascii_and_python_shows_them_as_they_are(
         with pytest.raises(errors.Misuse) as unknown:
             client.send('EXPINIT', services=['caméra 📷'])
         assert '"caméra 📷"' in unknown.value.text
-        raw = native.text_of(native.lib.iblb_last_error, client._handle)
+        raw = library.text_of(library.lib.iblb_last_error, client._handle)
         assert raw.isascii() and '"cam\\u00e9ra \\ud83d\\udcf7"' in raw
         for capacity in range(2, len(raw) + 3):
-            cut = native.text_of(native.lib.iblb_last_error, client._handle, capacity=capacity)
+            cut = library.text_of(library.lib.iblb_last_error, client._handle, capacity=capacity)
             assert raw.startswith(cut) and len(cut) < capacity and not cut.endswith('\\')
 
 

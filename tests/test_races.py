@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from processes import program
 
-from bridge.segment import Segment
+from bridge.segment.served import Segment
 
 COUNT = 6000
 SENDS_ALL_THE_TIME = f"""
 import time
-from bridge.client import Client
+from bridge.segment.client import Client
 from bridge.errors import BridgeError
 client = Client('rig', timeout=5)
 print('ready', flush=True)

@@ -22,6 +22,8 @@ COMMANDS = [
     ('EXPSTATUS', ('RUNNING',), {}),
     ('EXPINFO', (0, {'b': [None]}), {}),
     ('ALYX', (), {}),
+    ('ALYX', ('https://alyx',), {}),
+    ('ALYX', ('https://alyx', None), {}),
 ]
 
 
@@ -34,7 +36,7 @@ def test_each_message_gives_what_auxiliaries_give(serve, message, args, kwargs):
         remote = Auxiliaries.from_segment('rig', 'task')
         assert remote.push(message, *args, wait=True, **kwargs) == expected
         through = remote.submit(message, *args, **kwargs).result(5)['a']
-        for key in ('name', 'ok', 'state', 'error', 'reply', 'event', 'aborted'):
+        for key in ('name', 'ok', 'state', 'reason', 'error', 'reply', 'event', 'status', 'aborted'):
             assert getattr(through, key) == getattr(straight, key), key
         assert 0 < through.sent < through.echoed <= through.answered
         assert server.saw[0] == server.saw[-1]
@@ -90,6 +92,7 @@ def test_a_push_without_wait_moves_from_the_queue_to_the_log(serve):
         assert remote._log[key] == {'a': [1]} and key not in remote._queued
         with remote.response_received:
             remote._queued[1] = [net.base.ExpMessage.ALYX & net.base.ExpMessage.EXPEND, (), {}]
+            assert remote.response_received.wait(5)
             assert isinstance(remote._log[1], NotImplementedError)
             remote._queued[2] = [net.base.ExpMessage.EXPINIT, ('by hand',), {}]
         eventually(lambda: remote._log.get(2) == {'a': ['by hand']})

@@ -13,9 +13,9 @@ import pytest
 from peers import StockServer, eventually
 from processes import CLIENT, SEGMENT, SLOTS_OFFSET, kill, program, read, write
 
-from bridge.client import Client
 from bridge.errors import BridgeError, NoSegment, WorkerBusy
-from bridge.segment import Segment
+from bridge.segment.client import Client
+from bridge.segment.served import Segment
 from bridge.worker import Worker
 
 WORKER_SAYS = """
@@ -77,7 +77,7 @@ class Client_after:  # noqa: N801
 
 FOREIGN_FAULT = """
 import ctypes, faulthandler, mmap, os, signal, sys
-from bridge.segment import Segment
+from bridge.segment.served import Segment
 if sys.argv[1] == 'faulthandler':
     faulthandler.enable()
 segment = Segment('rig')
@@ -196,9 +196,9 @@ def test_a_living_worker_of_another_version_is_told_to_clients_and_not_pushed_as
 
 AS_NOBODY = """
 import os, sys
-from bridge.client import Client
+from bridge.segment.client import Client
 from bridge.errors import BridgeError
-from bridge.segment import Segment
+from bridge.segment.served import Segment
 os.setgid(65534), os.setuid(65534)
 for attempt in (lambda: Client('rig', timeout=0), lambda: Segment('rig')):
     try:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from peers import eventually
 
-from bridge.client import Client
 from bridge.errors import BridgeError, NoSegment, OutcomeUnknown, WorkerBusy
-from bridge.native import CODES
-from bridge.segment import BATCH, COMMAND, Segment
+from bridge.numbers import CODES
+from bridge.segment.client import Client
+from bridge.segment.served import BATCH, COMMAND, Segment
 
 
 def answer(segment: Segment, command, code: int = 0, **body) -> bool:
@@ -170,7 +170,7 @@ def test_a_segment_cut_short_is_refused_and_replaced(segment_directory: Path):
 
 
 def test_the_slot_of_a_killed_client_is_free_once_its_commands_are_answered():
-    code = 'import os; from bridge.client import Client; Client("rig", "dies").send("EXPINIT"); os.kill(os.getpid(), 9)'
+    code = 'import os; from bridge import Client; Client("rig", "dies").send("EXPINIT"); os.kill(os.getpid(), 9)'
     with Segment('rig') as segment:
         subprocess.run([sys.executable, '-c', code], check=False, timeout=30)
         (command,) = segment.take(2)[1]

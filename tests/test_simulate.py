@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.simulate import MESSAGES, TRANSITIONS, Behaviour, Memory, Refusal, Simulator, State, respond
+from bridge.services.simulate import MESSAGES, TRANSITIONS, Behaviour, Memory, Refusal, Simulator, State, respond
 
 CAMERAS = Behaviour('cameras')
 REF = '2026-01-01_1_subject'

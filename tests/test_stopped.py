@@ -11,10 +11,10 @@ import pytest
 from peers import ScriptedPeer, echo_and_reply
 from processes import CLIENT, SEGMENT, WORKER, go_on, kill, program, read, stop, write
 
-from bridge.client import Client
 from bridge.errors import BridgeError, NoSegment, NoWorker, OutcomeUnknown, ServiceFailure, WorkerBusy
-from bridge.native import CODES
-from bridge.segment import Segment
+from bridge.numbers import CODES
+from bridge.segment.client import Client
+from bridge.segment.served import Segment
 
 EXPIRED = CODES['IBLB_E_EXPIRED']
 SLEEP_NOTE, EPOCH = 144, 152  # layout.h
@@ -142,7 +142,7 @@ def test_of_many_workers_that_start_at_once_one_serves_and_the_others_are_refuse
     code = """
 import sys
 from bridge.errors import WorkerBusy
-from bridge.segment import Segment
+from bridge.segment.served import Segment
 print('here', flush=True)
 sys.stdin.readline()
 try:

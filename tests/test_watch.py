@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from bridge.config import ClientLost, ServiceConfig
-from bridge.core import UNKNOWN_AFTER
-from bridge.outcomes import Outcome
-from bridge.watch import Watch
+from bridge.outcome import Outcome, Reason
+from bridge.worker.health import UNKNOWN_AFTER
+from bridge.worker.watch import Watch
 
 S = 10**9
 
@@ -19,10 +19,10 @@ def watch(**options) -> Watch:
 
 
 def heard(at: int) -> Outcome:
-    return Outcome('a', True, 'answered', '', [0], 32, at, at, at)
+    return Outcome('a', True, 'answered', reply=[0], event=32, status=0, sent=at, echoed=at, answered=at)
 
 
-DEAD = Outcome('a', False, 'unreachable', 'no echo', sent=1)
+DEAD = Outcome('a', False, 'unreachable', Reason.NO_ECHO, 'no echo', sent=1)
 
 
 def test_going_up_and_down_is_told_once_and_falling_silent_never():
@@ -74,7 +74,7 @@ def test_no_heartbeat_is_sent_soon_behind_what_may_be_unread():
     it.health['a'].hear('EXPSTATUS', [0], 31 * S)
     assert it.heartbeats(33 * S) == ['a']
     it.beaten('a')
-    it.health['a'].note(replace(DEAD, sent=33 * S, refused=True))
+    it.health['a'].note(replace(DEAD, sent=33 * S, reason=Reason.REFUSED))
     assert it.heartbeats(35 * S) == ['a']
 
 

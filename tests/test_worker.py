@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, free_port, only_echo
 
-from bridge.client import Client
 from bridge.config import ServiceConfig
 from bridge.errors import BridgeError, Misuse, NoWorker, OutcomeUnknown, ServiceFailure, WorkerBusy
-from bridge.native import CODES
-from bridge.segment import Segment
+from bridge.numbers import CODES
+from bridge.segment.client import Client
+from bridge.segment.served import Segment
 from bridge.worker import Worker
 
 REF = '2026-01-01_1_subject'
@@ -57,6 +57,17 @@ def test_an_alyx_token_is_sent_and_counts_as_done_when_it_is_echoed(serve):
         assert (body['code'], entry['ok'], entry['state'], entry['data']) == (0, True, 'echoed', {})
         eventually(lambda: server.saw)  # it echoes first, then it looks
         assert server.saw == [[128, 'https://alyx.example.org', {'user': {'token': 'secret'}}]]
+
+
+@pytest.mark.parametrize('args', [('https://alyx.example.org',), ('https://alyx.example.org', None)])
+def test_a_token_is_asked_for_of_a_service_that_answers_only_for_its_own_url(serve, args):
+    """With nothing but a url it was refused, so iblrig's cameras could not be asked."""
+    with StockServer() as server:
+        serve('rig', {'cameras': server.uri})
+        with Client('rig') as client:
+            (entry,) = client.call('ALYX', *args)['services']
+        assert (entry['ok'], entry['state']) == (True, 'answered')
+        assert server.saw == [[128, 'https://alyx.example.org', {}]]
 
 
 def test_a_token_is_never_logged(serve, caplog, capsys):
@@ -361,7 +372,7 @@ def test_after_a_killed_worker_what_it_had_begun_is_unknown_and_what_it_had_not_
 def test_a_killed_client_is_carried_out_and_its_slot_is_freed(serve):
     with StockServer() as server:
         serve('rig', {'cameras': server.uri})
-        code = 'import os; from bridge.client import Client; Client("rig", "x").send("EXPEND"); os.kill(os.getpid(), 9)'
+        code = 'import os; from bridge import Client; Client("rig", "x").send("EXPEND"); os.kill(os.getpid(), 9)'
         for _ in range(20):  # more than there are slots
             subprocess.run([sys.executable, '-c', code], check=False, timeout=30)
         assert eventually(lambda: len(server.saw) == 20)

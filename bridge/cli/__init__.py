@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 
-NOT_SENT, OUTCOME_UNKNOWN = -8053, -8074
+from bridge.numbers import EXIT_STATUSES, EXITS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else 0
     except KeyboardInterrupt:
-        return 130
+        return EXITS['INTERRUPTED']
     except BrokenPipeError:
         # Whoever read our output has gone. Python's own flush at exit must not complain about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -70,17 +70,9 @@ def exit_status(code: int) -> int:
     Returns
     -------
     int
-        See the table above.
+        See the table above; a code that there is not is misuse if it is negative.
     """
-    if code >= 0:
-        return 0
-    if code == NOT_SENT or (-8100 < code <= -8070 and code != OUTCOME_UNKNOWN):
-        return 1
-    if code == OUTCOME_UNKNOWN or -8070 < code <= -8050:
-        return 4
-    if -8030 < code <= -8010:
-        return 3
-    return 2
+    return EXIT_STATUSES.get(code, EXITS['MISUSE'] if code < 0 else EXITS['FINE'])
 
 
 def on_stop_signals(callback: Callable[[str], None]) -> None:

@@ -28,7 +28,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +168,12 @@ def _bare(uris: list[str]) -> Iterator[Callable[[], float]]:
 
 @contextmanager
 def _await(uris: list[str]) -> Iterator[Callable[[], float]]:
-    from bridge.wire import silent_client
+    from bridge.services.iblutil import net, silent_client
 
-    net = import_module('bridge.auxiliaries').net  # by name, for the module does not export it
     loop = asyncio.SelectorEventLoop()
 
     async def open_all() -> Any:
-        made = [await silent_client(net, uri, f's{i}') for i, uri in enumerate(uris)]
+        made = [await silent_client(uri, f's{i}') for i, uri in enumerate(uris)]
         return net.app.Services(made, timeout=10)
 
     services = loop.run_until_complete(open_all())
@@ -215,7 +213,7 @@ def _submit(uris: list[str]) -> Iterator[Callable[[], float]]:
 
 @contextmanager
 def _worker(uris: list[str], folder: str) -> Iterator[Callable[[], float]]:
-    from bridge.client import Client
+    from bridge.segment.client import Client
 
     segment = f'bench-{os.getpid()}'
     services = Path(folder) / 'services.yaml'

@@ -154,7 +154,7 @@ class Rig:
                     raise
 
     def _start(self) -> None:
-        from bridge.simulate import free_port
+        from bridge.services.simulate import free_port
 
         ports = {name: str(free_port('127.0.0.1')) for name in self.services}
         options = [option for name in ports for option in ('--service', f'{name}=udp://127.0.0.1:{ports[name]}')]
@@ -182,10 +182,13 @@ class Rig:
             child.end()
             if child.process.returncode and child.ready:
                 wrong.append(child.report())
+        from bridge.segment import ports
+
         worker = self.children.get('worker')
         path = Path(worker.ready[1]) if worker and len(worker.ready) > 1 else None
         if path and path.exists():
             path.unlink()
+            ports.forget(path)
             wrong.append(f'the worker left its segment {path} behind; it is removed now.')
         self.children.clear()
         return wrong

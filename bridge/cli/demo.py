@@ -132,7 +132,7 @@ def judge(records: Sequence[Record], silent: str | None) -> list[str]:
 def cell(entry: dict[str, Any]) -> str:
     """Return what a service did, for the table: the state it replied, and the time from sent to answered."""
     from bridge.cli.send import milliseconds
-    from bridge.simulate import State
+    from bridge.services.simulate import State
 
     if not entry:
         return '-'
@@ -269,7 +269,7 @@ def explain(console: Console, records: Sequence[Record], silent: str) -> None:
     told = next((r for r in records if r.body and r.service(silent).get('ok') is False), None)
     if told is None:
         return
-    from bridge.native import CODE_NAMES
+    from bridge.numbers import CODE_NAMES
 
     console.print(f'\nWhat the C program was told at {told.message}:\n', style='bold')
     lines = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bridge.doctor import Report
+    from bridge.segment.inspection import Report
 
 
 def add_parser(subparsers: Any) -> None:
@@ -32,16 +32,16 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, clean if told so, look again, show; 1 if something is (still) wrong."""
-    from bridge import doctor
     from bridge.errors import BridgeError, Misuse
+    from bridge.segment import inspection
 
     removed: list[str] = []
     left: list[dict[str, str]] = []
     try:
-        reports, ignored = doctor.survey()
+        reports, ignored = inspection.survey()
         if args.clean:
             removed, left = clean(reports)
-            reports, ignored = doctor.survey()
+            reports, ignored = inspection.survey()
     except Misuse as e:
         print(f'iblbridge doctor: {e.text}', file=sys.stderr)
         return 2
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             return 1
         reports, ignored = [], []
     healthy = not any(report.findings for report in reports)
-    result = {'directory': doctor.directory_name(), 'healthy': healthy, 'removed': removed, 'left': left}
+    result = {'directory': inspection.directory_name(), 'healthy': healthy, 'removed': removed, 'left': left}
     if args.json:
         print(json.dumps({**result, 'ignored': ignored, 'segments': [as_json(report) for report in reports]}))
     else:
@@ -61,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
 
 def clean(reports: list[Report]) -> tuple[list[str], list[dict[str, str]]]:
     """Remove what nobody owns; return the names of what was removed, and what was left, with the reasons."""
-    from bridge import doctor
     from bridge.errors import BridgeError
+    from bridge.segment import inspection
 
     removed, left = [], []
     for report in reports:
         try:
-            doctor.clean(report.name)
+            inspection.clean(report.name)
             removed.append(report.name)
         except BridgeError as e:
             if e.name != 'IBLB_E_NO_SEGMENT':  # else somebody was faster

@@ -43,8 +43,9 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Send, print, and return the exit status of the outcome."""
     from bridge.cli import exit_status
-    from bridge.client import Client
     from bridge.errors import BridgeError
+    from bridge.numbers import CODES
+    from bridge.segment.client import Client
 
     message = int(args.message) if args.message.isascii() and args.message.isdigit() else args.message.upper()
     services = [name.strip() for name in args.services.split(',') if name.strip()]
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     except BridgeError as e:
         code, response, sentence = e.code, e.response, f'{e.name}: {e.text}'
     except (TypeError, ValueError) as e:
-        code, sentence = -8001, f'{args.message}: {e}'
+        code, sentence = CODES['IBLB_E_ARGUMENT'], f'{args.message}: {e}'
     if response is not None:
         show(response, as_json=args.json)
     if sentence:
@@ -120,7 +121,7 @@ def service_table(response: dict[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from bridge.messages import STATUSES
+    from bridge.numbers import STATUSES
 
     head = ('service', 'address', 'health', 'heard', 'status', 'experiment', 'last error')
     result = Table(*head, box=box.SIMPLE_HEAD)

@@ -10,7 +10,11 @@ import argparse
 import gc
 import logging
 import sys
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bridge.config import RigConfig
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,11 @@ def add_parser(subparsers: Any) -> None:
         help='YAML file of "name: uri", as iblrig\'s remote_devices.yaml; settings: README, Settings',
     )
     parser.add_argument(
+        '--settings',
+        metavar='FILE',
+        help='YAML file of settings for these services, where iblrig uses the other one too; see README, Settings',
+    )
+    parser.add_argument(
         '--service',
         action='append',
         default=[],
@@ -55,7 +64,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; 2 if the configuration is wrong, 3 if the segment can't be had."""
-    from bridge.config import ConfigError, RigConfig, load_rig, merge_services, parse_service_option
+    from bridge.config import ConfigError
 
     logging.basicConfig(
         stream=sys.stderr,
@@ -63,10 +72,7 @@ def run(args: argparse.Namespace) -> int:
         format='%(asctime)s %(levelname)-7s %(message)s',
     )
     try:
-        rig = load_rig(args.services) if args.services else RigConfig()
-        services = merge_services(rig.services.values(), map(parse_service_option, args.service))
-        if not 0 < args.timeout < 3600:
-            raise ConfigError(f'--timeout: {args.timeout:g} is not a number of seconds between 0 and 3600.')
+        rig = _configured(args)
     except ConfigError as e:
         print(f'iblbridge serve: {e}', file=sys.stderr)
         return 2
@@ -96,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         worker = Worker(
             args.segment,
-            list(services.values()),
+            list(rig.services.values()),
             timeout=args.timeout,
             heartbeat=rig.heartbeat,
             on_client_lost=rig.on_client_lost,
@@ -105,10 +111,10 @@ def run(args: argparse.Namespace) -> int:
         )
         try:
             log.info('segment %s: %s', args.segment, worker.path)
-            for service in services.values():
+            for service in rig.services.values():
                 about = f'not served: {service.unsupported}' if service.unsupported else service.uri
                 log.info('service %s: %s%s', service.name, about, ' (optional)' if service.optional else '')
-            if not services:
+            if not rig.services:
                 log.warning(
                     'no services are configured: commands reach nobody; add --services FILE or --service name=uri'
                 )
@@ -129,3 +135,18 @@ def run(args: argparse.Namespace) -> int:
             journal.close()
     log.info('stopped by %s', stopped_by[0] if stopped_by else 'itself')
     return 0
+
+
+def _configured(args: argparse.Namespace) -> RigConfig:
+    """Return what files and options say; ConfigError if that can't be used."""
+    from bridge import config
+
+    rig = config.load_rig(args.services) if args.services else config.RigConfig()
+    added = map(config.parse_service_option, args.service)
+    rig = replace(rig, services=config.merge_services(rig.services.values(), added))
+    if args.settings:
+        rig = config.load_settings(args.settings, rig)
+    config.check_order(rig.services, args.settings or args.services or '--service')
+    if not 0 < args.timeout < 3600:
+        raise config.ConfigError(f'--timeout: {args.timeout:g} is not a number of seconds between 0 and 3600.')
+    return rig

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     import asyncio
 
     from bridge.cli import on_stdin_end, on_stop_signals
-    from bridge.simulate import Behaviour, Simulator
+    from bridge.services.simulate import Behaviour, Simulator
 
     host, port = args.bind or (LOOPBACK, 11001 if args.port is None else args.port)
     behaviour = Behaviour(
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _message(text: str) -> str:
     """Return the name of a message as argparse's type."""
-    from bridge.simulate import MESSAGES
+    from bridge.services.simulate import MESSAGES
 
     if (name := text.upper()) not in MESSAGES:
         raise argparse.ArgumentTypeError(f'{text!r} is not a message; there are {", ".join(MESSAGES)}')

@@ -309,11 +309,11 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 class PythonClients:
-    """Threads that call through bridge.client, each name of a command used once, and note what came of it."""
+    """Threads that call through bridge.segment.client, each name of a command used once, and note what came of it."""
 
     def __init__(self, count: int) -> None:
-        from bridge.client import Client
         from bridge.errors import BridgeError
+        from bridge.segment.client import Client
 
         self.codes: dict[str, int] = {}
         self.wrong: list[str] = []

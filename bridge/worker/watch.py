@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from bridge.config import ClientLost, ServiceConfig
-from bridge.core import Health
+from bridge.worker.health import Health
 
 UNREAD_FOR = 10 * 10**9  # ns for which a service may be held up and go on all the same
 

@@ -6,18 +6,22 @@ stream, however many commands of however many clients it holds.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
 from bridge.errors import check
-from bridge.native import CODES, ffi, lib, struct_dtype, text_of
+from bridge.numbers import CODES
+from bridge.segment.library import ffi, lib, struct_dtype, text_of
 
 COMMAND: np.dtype[Any] = struct_dtype('iblbw_command')
 """numpy.dtype: a command's descriptor: slot, generation, position and request tell which it is; stamp and ttl (ns),
@@ -28,8 +32,11 @@ _COLUMNS = ('request', 'slot', 'message', 'flags', 'stamp', 'ttl', 'payload_byte
 _PAYLOAD_BYTES = 1 << 20
 
 
-class Command(NamedTuple):
-    """One command of a batch.
+@dataclass(eq=False, slots=True)
+class Taken:
+    """One command that was taken from a segment, and what its worker notes about it.
+
+    What it says is kept out of the representation, because what is printed gets logged, and ALYX carries a token.
 
     Attributes
     ----------
@@ -45,6 +52,14 @@ class Command(NamedTuple):
         Names separated by commas, as the client gave them.
     arguments : object
         The second object of the payload.
+    name : str
+        Noted: the message's name, its number if it has none.
+    args : tuple
+        Noted: the arguments, checked.
+    accepted : int
+        Noted: when it was accepted, ns of ``time.perf_counter_ns``; 0 for never.
+    wall : datetime or None
+        Noted: the same moment, with its offset.
     """
 
     key: Any
@@ -57,7 +72,11 @@ class Command(NamedTuple):
     ttl: int
     payload_bytes: int
     services: str
-    arguments: Any
+    arguments: Any = field(repr=False)
+    name: str = ''
+    args: tuple[Any, ...] = field(default=(), repr=False)
+    accepted: int = 0
+    wall: datetime | None = None
 
     @property
     def wants_response(self) -> bool:
@@ -73,6 +92,11 @@ class Command(NamedTuple):
     def is_orphan(self) -> bool:
         """bool: an earlier worker had accepted it and died."""
         return bool(self.flags & lib.IBLBW_ORPHAN)
+
+    @property
+    def deadline(self) -> float:
+        """float: the ``time.perf_counter`` at which its time to live ends."""
+        return math.inf if self.ttl < 0 else (self.stamp + self.ttl) / 1e9
 
 
 def unpack_batch(descriptors: NDArray[Any], payloads: bytes) -> Iterator[tuple[str, Any]]:
@@ -133,7 +157,7 @@ class Segment:
         """Tell the clients how many services are up."""
         check(lib.iblbw_services_up(self._worker, count))
 
-    def take(self, timeout: float) -> tuple[NDArray[Any], list[Command]]:
+    def take(self, timeout: float) -> tuple[NDArray[Any], list[Taken]]:
         """Wait for commands and return them in order of (interrupts first, sent stamp, slot).
 
         Parameters
@@ -145,7 +169,7 @@ class Segment:
         -------
         descriptors : ndarray of `COMMAND`, shape (n,)
             One per command; a copy.
-        commands : list of Command, length n
+        taken : list of Taken, length n
             The same with services and arguments decoded.
 
         Raises
@@ -164,11 +188,9 @@ class Segment:
         last = descriptors[-1]
         payloads = bytes(ffi.buffer(self._payload, int(last['payload_offset']) + int(last['payload_bytes'])))
         rows = zip(descriptors[list(_COLUMNS)].tolist(), unpack_batch(descriptors, payloads), strict=True)
-        return descriptors, [
-            Command._make((batch + i, batch, *columns, *said)) for i, (columns, said) in enumerate(rows)
-        ]
+        return descriptors, [Taken(batch + i, batch, *(columns + said)) for i, (columns, said) in enumerate(rows)]
 
-    def accept(self, command: Command) -> int:
+    def accept(self, taken: Taken) -> int:
         """Make a command ours, directly before its first datagram.
 
         Returns
@@ -177,9 +199,9 @@ class Segment:
             0: send it; ``IBLB_E_EXPIRED`` or ``IBLB_E_ABORTED``: answer it so; ``IBLB_E_CANCELLED``: forget it;
             ``IBLB_E_SUPERSEDED``: stop.
         """
-        return int(lib.iblbw_accept(self._worker, command.key))
+        return int(lib.iblbw_accept(self._worker, taken.key))
 
-    def respond(self, command: Command, code: int, body: bytes) -> bool:
+    def respond(self, taken: Taken, code: int, body: bytes) -> bool:
         """Place the response to a command and mark it answered.
 
         Returns
@@ -192,7 +214,7 @@ class Segment:
         bridge.errors.Superseded
             Another worker has taken over.
         """
-        result = int(lib.iblbw_respond(self._worker, command.key, code, body, len(body)))
+        result = int(lib.iblbw_respond(self._worker, taken.key, code, body, len(body)))
         if result == CODES['IBLB_E_FULL']:
             return False
         check(result)
@@ -204,9 +226,9 @@ class Segment:
         Parameters
         ----------
         message : int
-            One number of `bridge.messages.EVENTS`.
+            One number of `bridge.numbers.EVENTS`.
         body : dict
-            Made by `bridge.messages.event_body`.
+            Made by `bridge.segment.response.event_body`.
 
         Returns
         -------

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from bridge.errors import check
-from bridge.messages import event_number, message_number
-from bridge.native import CODES, ffi, lib
+from bridge.numbers import CODES
+from bridge.segment.library import ffi, lib
+from bridge.segment.payload import event_number, message_number
 
 _FIRST_CAPACITY = 16 << 10
 

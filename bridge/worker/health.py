@@ -1,67 +1,21 @@
-"""Decisions without input or output: what becomes of a command, as plain functions of values."""
+"""What is known of a service, from the outcomes of its commands and from what it says by itself: values only.
+
+The clock is passed in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.native import CODES
-from bridge.outcomes import Outcome
+from bridge import discretion
+from bridge.numbers import MESSAGES
+from bridge.outcome import NO_STATUS, Outcome
+from bridge.services import rules
 
 UNKNOWN_AFTER = 30_000_000_000  # ns without a word from a service
-_ALYX_FAILED = 'its callback for ALYX failed, or did not reply'
 _LONGEST_REF = 1000  # characters of a reference; a service may send anything
-
-
-def status_of(outcomes: Sequence[Outcome], optional: Collection[str] = ()) -> tuple[int, str]:
-    """Return the status of a command and the sentence that goes with it.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        One per addressed service; none at all is success.
-    optional : collection of str
-        Services whose failure is only a warning.
-
-    Returns
-    -------
-    code : int
-        0 if all are ok; ``IBLB_W_OPTIONAL`` if only optional ones failed; ``IBLB_E_ABORTED`` if an interrupt or a
-        stop ended it;
-        ``IBLB_E_ALL_FAILED`` if none is ok, ``IBLB_E_PARTIAL`` otherwise.
-    error : str
-        Empty, or each failed service with its reason.
-    """
-    failed = [outcome for outcome in outcomes if not outcome.ok]
-    sentence = '; '.join(f'{outcome.name}: {outcome.error}' for outcome in failed)
-    if not failed:
-        name = 'IBLB_OK'
-    elif all(outcome.name in optional for outcome in failed):
-        name = 'IBLB_W_OPTIONAL'
-    elif any(outcome.aborted for outcome in failed):
-        name = 'IBLB_E_ABORTED'
-    elif len(failed) == len(outcomes):
-        name = 'IBLB_E_ALL_FAILED'
-    else:
-        name = 'IBLB_E_PARTIAL'
-    return CODES[name], sentence
-
-
-def command_id(segment_id: int, slot: int, request: int) -> str:
-    """Return the key of a command in journals and logs: unique across segments, slots and claims.
-
-    Examples
-    --------
-    >>> command_id(0xABC, 3, 17)
-    '0000000000000abc-03-17'
-    """
-    return f'{segment_id:016x}-{slot:02d}-{request}'
-
-
-def shown_request(request: int) -> int:
-    """Return a request's 64-bit number as the client knows it: its lower 31 bits."""
-    return request & 0x7FFFFFFF
 
 
 @dataclass
@@ -81,7 +35,7 @@ class Health:
     error : str
         The last error, empty if the last command was fine.
     status : int
-        As it last said in EXPSTATUS or EXPINFO (``iblutil.io.net.base.ExpStatus``); -1 if it never did.
+        As it last reported (``iblutil.io.net.base.ExpStatus``); -1 if it never did.
     exp_ref : str
         The experiment's reference as it last said in EXPINFO or at EXPSTART; empty if it never did.
     """
@@ -91,7 +45,7 @@ class Health:
     unread: int = 0
     rtt: int = 0
     error: str = ''
-    status: int = -1
+    status: int = NO_STATUS
     exp_ref: str = ''
 
     def note(self, outcome: Outcome, message: str = '', asked: Any = None) -> None:
@@ -101,24 +55,23 @@ class Health:
         if outcome.aborted and not outcome.echoed:
             return  # there was no time to hear of it
         if not outcome.aborted:
-            # What a service says of a failed ALYX callback may quote the token.
-            self.error = _ALYX_FAILED if message == 'ALYX' and outcome.error and outcome.echoed else outcome.error
+            self.error = discretion.said(message, outcome.error) if outcome.echoed else outcome.error
         if heard := max(outcome.echoed, outcome.answered):
             self.heard, self.failed, self.unread = max(heard, self.heard), False, 0
             self.rtt = max(outcome.echoed - outcome.sent, 0)
         elif outcome.sent:
             self.failed = True
         if outcome.reply is not None:
-            self._learn(message, outcome.reply or [asked])
+            self._learn(message, outcome.reply or [asked], outcome.status)
 
     def hear(self, message: str, data: Sequence[Any], now: int) -> None:
         """Learn from a message that the service sent by itself; `now` in ns."""
         self.heard, self.failed, self.unread = now, False, 0
-        self._learn(message, data)
+        self._learn(message, data, rules.reported_status(MESSAGES.get(message, 0), data))
 
-    def _learn(self, message: str, data: Sequence[Any]) -> None:
-        if message in ('EXPSTATUS', 'EXPINFO') and data and type(data[0]) is int and 0 <= data[0] < 2**31:
-            self.status = data[0]
+    def _learn(self, message: str, data: Sequence[Any], status: int) -> None:
+        if status != NO_STATUS:
+            self.status = status
         if message == 'EXPINFO' and len(data) > 1 and isinstance(data[1], Mapping) and 'exp_ref' in data[1]:
             self.exp_ref = str(data[1]['exp_ref'] or '')[:_LONGEST_REF]
         elif message == 'EXPSTART' and data and isinstance(data[0], str):

@@ -29,12 +29,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
-from importlib import import_module
 from typing import Any, NamedTuple
 
-from bridge.exchange import INTERRUPT
+from bridge import numbers
 
-MESSAGES = ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT', 'EXPSTATUS', 'EXPINFO', 'ALYX')
+MESSAGES = tuple(name for name in numbers.MESSAGES if name not in numbers.LOCAL)
 REBIND_TRIES = 50
 REBIND_PAUSE = 0.02  # s
 TICK = 0.5 if sys.platform == 'win32' else None  # s; Windows' select() does not return for a signal
@@ -238,8 +237,7 @@ class Simulator:
         It is tried again for a second, for the socket before may still be closing, or another program may have taken
         the port that was free.
         """
-        # iblutil takes a while to import, and only this function needs it; by name, for the module does not export it
-        net = import_module('bridge.auxiliaries').net
+        from bridge.services.iblutil import net  # takes a while to import, and only this function needs it
 
         log = _silent_logger()
         for tries_left in reversed(range(REBIND_TRIES)):
@@ -294,7 +292,9 @@ class Simulator:
         await asyncio.sleep(after)
         if self.memory.state is State.RUNNING:
             self.memory = self.memory._replace(state=State.STOPPED)
-            await self._reply('EXPINTERRUPT', INTERRUPT, [f'the camera of {self.behaviour.name} died'], addr)
+            await self._reply(
+                'EXPINTERRUPT', numbers.MESSAGES['EXPINTERRUPT'], [f'the camera of {self.behaviour.name} died'], addr
+            )
 
     async def _reply(self, message: str, number: int, reply: list[Any] | None, addr: tuple[str, int]) -> None:
         """Send a reply when those before it are out."""

@@ -14,21 +14,21 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from bridge import discretion
+from bridge.carrier import Command
 from bridge.config import ClientLost
 from bridge.errors import BridgeError
-from bridge.exchange import ALYX, MESSAGE_NUMBERS
-from bridge.journal import Journal, without_token
-from bridge.messages import EVENTS, event_body, response_body, service_entry
-from bridge.outcomes import Outcome
-from bridge.segment import Segment
-from bridge.watch import Watch
+from bridge.journal import Journal
+from bridge.numbers import EVENTS, MESSAGE_NAMES
+from bridge.outcome import Outcome, to_entry
+from bridge.segment.response import event_body, response_body
+from bridge.segment.served import Segment
+from bridge.worker.watch import Watch
 
 if TYPE_CHECKING:
-    from bridge.auxiliaries import Auxiliaries
+    from bridge.carrier import Carrier
 
 log = logging.getLogger(__name__)
-
-_NAMES = {number: name for name, number in MESSAGE_NUMBERS.items()}
 
 
 class Housekeeping:
@@ -63,14 +63,14 @@ class Housekeeping:
     def heard(self, service: str, event: int, data: list[Any]) -> None:
         """Take a message that a service sent by itself."""
         now = time.perf_counter_ns()
-        name = _NAMES.get(event, '')
+        name = MESSAGE_NAMES.get(event, '')
         self._watch.health[service].hear(name, data, now)
         self._turn([service], now)  # first: who is heard is up
         if name:
             self.tell(name, service=service, data=data)
         else:  # an error that answers no command
-            about = data[1] if data and data[1] != ALYX else 'ALYX'
-            log.warning('%s reports an error: %s', service, data[0] if about != 'ALYX' else about)
+            sentence, about = data
+            log.warning('%s reports an error: %s', service, discretion.error(about, str(sentence)))
 
     def learn(self, outcomes: Sequence[Outcome], message: str, asked: Any = None) -> None:
         """Learn from what services did with a command; `asked` is the command's first argument."""
@@ -101,7 +101,7 @@ class Housekeeping:
             wall=datetime.now().astimezone(),
         )
         if self._journal:
-            self._journal.write('event', **without_token(body))
+            self._journal.write('event', **body)
         try:
             self._segment.publish_event(EVENTS[event], body)
         except BridgeError as error:
@@ -109,7 +109,7 @@ class Housekeeping:
 
     # In the worker's loop
 
-    def tick(self, auxiliaries: Auxiliaries) -> None:
+    def tick(self, carrier: Carrier) -> None:
         """Do what is due."""
         now = time.perf_counter_ns()
         for client in self._segment.lost_clients():
@@ -117,12 +117,12 @@ class Housekeeping:
             self.tell('CLIENT_LOST', client=client)
             self._watch.lost(client, now)
         for rule in self._watch.due(now, self._segment.is_attached):
-            self._send_for(rule, auxiliaries)
+            self._send_for(rule, carrier)
         for service in self._watch.heartbeats(now):
-            self._ask(service, auxiliaries)
+            self._ask(service, carrier)
         self._segment.publish_services_up(self._watch.up(now))
 
-    def _ask(self, service: str, auxiliaries: Auxiliaries) -> None:
+    def _ask(self, service: str, carrier: Carrier) -> None:
         """Send a heartbeat."""
 
         def done(future: Future[dict[str, Outcome]]) -> None:
@@ -130,15 +130,15 @@ class Housekeeping:
             if not future.exception():
                 self.learn([future.result()[service]], 'EXPSTATUS')
 
-        auxiliaries.submit('EXPSTATUS', 0, services=[service], quiet=True, once=True).add_done_callback(done)
+        carrier.submit(Command('EXPSTATUS', (0,), names=(service,), once=True)).add_done_callback(done)
 
-    def _send_for(self, rule: ClientLost, auxiliaries: Auxiliaries) -> None:
+    def _send_for(self, rule: ClientLost, carrier: Carrier) -> None:
         """Send what the configuration says for a client that is gone."""
         log.warning('%s is sent to all services, as client %s did not come back', rule.send, rule.client)
-        self.send(rule.send, auxiliaries, client=rule.client)
+        self.send(rule.send, carrier, client=rule.client)
 
     def send(
-        self, message: str, auxiliaries: Auxiliaries, *, client: str = '', timeout: float | None = None
+        self, message: str, carrier: Carrier, *, client: str = '', timeout: float | None = None
     ) -> Future[dict[str, Outcome]]:
         """Send a message of our own to all services, and write down what became of it."""
         key = f'{self._segment.id:016x}-worker-{next(self._numbers)}'
@@ -159,14 +159,14 @@ class Housekeeping:
                     message=message,
                     code=0,
                     error=failed,
-                    services=[service_entry(outcome, message) for outcome in outcomes],
+                    services=[to_entry(outcome, message) for outcome in outcomes],
                     sent=sent,
                     finished=time.perf_counter_ns(),
                 )
                 self._journal.write('outcome', **body)
             self.under_way.discard(future)
 
-        future = auxiliaries.submit(message, timeout=timeout)
+        future = carrier.submit(Command(message, names=carrier.names, timeout=timeout, last=True))
         self.under_way.add(future)
         future.add_done_callback(done)
         return future

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bridge.errors import BridgeError, check, error_for
-from bridge.native import CODES, ffi, last_error, lib, text_of
+from bridge.numbers import CODES
+from bridge.segment import ports
+from bridge.segment.library import ffi, last_error, lib, text_of
 
 _MOST_SLOTS = 64
 _SERVICES_BYTES = 16 << 10
@@ -202,6 +204,8 @@ def survey() -> tuple[list[Report], list[str]]:
     reports, ignored = [], []
     for path in sorted(directory().iterdir()):
         name = path.name
+        if ports.is_place(path):
+            continue
         if not name.isascii() or not lib.iblbw_kind(name.encode()) or path.is_symlink() or not path.is_file():
             ignored.append(name)
             continue
@@ -226,6 +230,7 @@ def clean(name: str) -> None:
         It was left alone; the sentence says why.
     """
     check(lib.iblbw_clean(name.encode()))
+    ports.forget(directory() / name)
 
 
 def findings(report: Report) -> list[str]:

@@ -1,0 +1,343 @@
+"""What carries commands to services: one interface.
+
+Over the network it is `bridge.services.carrier`, through a segment that a worker serves `bridge.segment.carrier`.
+A `Command` is made by whoever wants something and handed to a `Carrier`, which makes one errand per service of it and
+resolves `Command.future` exactly once, with one `Outcome` per service, whatever happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bridge.outcome import Aborted, Outcome, Reason
+
+log = logging.getLogger(__name__)
+
+Outcomes = dict[str, Outcome]
+
+CREATE_TIMEOUT = 3.0  # s, that `ThreadedCarrier.start` waits at most
+CLOSED = 'the network thread was closed'
+
+
+@dataclass(eq=False)
+class Command:
+    """One message to some services.
+
+    Attributes
+    ----------
+    message : str
+        Its name, e.g. ``EXPSTART``.
+    args, kwargs : tuple, dict
+        As of iblutil's ``Services`` method for that message.
+    names : tuple of str
+        The services, in configured order.
+    gate : callable, optional
+        Called once, directly before the first datagram. If it raises, nothing is sent to anyone and the future gets
+        that exception.
+    timeout : float, optional
+        Seconds from a service's first datagram to its reply; by default that of its timing, or of the carrier.
+    deadline : float
+        The ``time.perf_counter`` (s) after which no service is sent it any more that has not got it.
+    quiet : bool
+        Its failure is nothing that a log has to know.
+    once : bool
+        It is never sent a second time.
+    concurrent : bool
+        Whether all services are sent it at once, or each when the one before it has answered.
+    last : bool
+        It may leave although the carrier is being closed.
+    future : concurrent.futures.Future
+        Resolves with one `Outcome` per service, in the order of `names`.
+    fault : Exception or None
+        What was wrong with it before anything was sent.
+    forgiven : bool
+        Whoever failed is optional.
+    """
+
+    message: str
+    args: Sequence[Any] = field(default=(), repr=False)
+    kwargs: dict[str, Any] = field(default_factory=dict, repr=False)
+    names: tuple[str, ...] = ()
+    gate: Callable[[], None] | None = None
+    timeout: float | None = None
+    deadline: float = math.inf
+    quiet: bool = False
+    once: bool = False
+    concurrent: bool = True
+    last: bool = False
+    future: Future[Outcomes] = field(default_factory=Future)
+    fault: Exception | None = field(default=None, init=False)
+    forgiven: bool = field(default=False, init=False)
+    claimed: bool = field(default=False, init=False)
+
+    def claim(self) -> bool:
+        """Make the future ours; False if its holder has cancelled it."""
+        if not self.claimed:
+            self.claimed = True
+            try:
+                return bool(self.future.set_running_or_notify_cancel())
+            except InvalidStateError:  # resolved as the thread ended
+                return False
+        return not self.future.cancelled()
+
+    def end(self, reason: Reason, error: str) -> None:
+        """Resolve it as not sent to anybody."""
+        self.resolve({name: Outcome(name, reason=reason, error=error) for name in self.names})
+
+    def misfit(self, fault: Exception) -> None:
+        """Resolve it as one whose arguments do not fit its message."""
+        self.fault = fault
+        self.end(Reason.ARGUMENTS, str(fault))
+
+    def resolve(self, outcomes: Outcomes, error: BaseException | None = None) -> None:
+        """Hand the result to whoever waits; later calls do nothing."""
+        try:
+            if self.claim():
+                if error is not None:
+                    self.future.set_exception(error)
+                else:
+                    self.future.set_result(outcomes)
+        except InvalidStateError:
+            pass
+
+
+class Carrier(Protocol):
+    """Carries commands to services.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The services, in configured order.
+    on_event : callable or None
+        Called with service, event number and data of each message that a service sends by itself.
+    """
+
+    names: tuple[str, ...]
+    on_event: Callable[[str, int, list[Any]], None] | None
+
+    def submit(self, command: Command) -> Future[Outcomes]:
+        """Send a command, or let it wait for its turn; returns at once, from any thread."""
+
+    def withdraw(self, command: Command) -> bool:
+        """Take a command back; True if nothing of it was sent."""
+
+    def clear(self) -> int:
+        """Take back every command of which nothing was sent; return how many."""
+
+    def close(self, patience: float = 0.0) -> None:
+        """Begin nothing new, give what is under way `patience` (s) to be answered, and end; again: at once."""
+
+
+class LoopThread:
+    """A thread with an event loop.
+
+    Always the selector's, as Windows' other one goes deaf for UDP after an ICMP reset (cpython issues 91227, 127057).
+
+    Attributes
+    ----------
+    loop : asyncio.AbstractEventLoop
+        Closed when the thread has ended.
+    ended : BaseException or None
+        Why nothing is done any more.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
+        self.ended: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._main: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._at_end: Callable[[BaseException], None] = lambda cause: None
+
+    def start(
+        self, main: Callable[[], Coroutine[Any, Any, None]], at_end: Callable[[BaseException], None], cause: Exception
+    ) -> None:
+        """Run a coroutine function; then, however it ended, call `at_end` with the reason: `cause` if all went well."""
+        self._main, self._at_end, self._cause = main, at_end, cause
+        self.thread.start()
+
+    @property
+    def is_current(self) -> bool:
+        """bool: we are in this thread."""
+        return threading.current_thread() is self.thread
+
+    def ring(self, callback: Callable[..., object], *args: Any) -> bool:
+        """Have the thread call something; False if it has ended."""
+        try:
+            self.loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:  # the loop is closed
+            return False
+        return self.ended is None
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread's end, for `timeout` (s) at most; not in itself."""
+        if not self.is_current and self.thread.ident is not None:
+            self.thread.join(timeout)
+
+    def _run(self) -> None:
+        cause: BaseException = self._cause
+        assert self._main is not None
+        try:
+            asyncio.set_event_loop(self.loop)
+            self.loop.run_until_complete(self._main())
+        except BaseException as exc:
+            log.exception('the network thread ended')
+            cause = RuntimeError(f'the network thread ended: {exc!r}')
+        finally:
+            # In this order: first say that nothing will be done any more, then resolve what is there.
+            self.ended = cause
+            try:
+                self._at_end(cause)
+                left = asyncio.all_tasks(self.loop)
+                for task in left:
+                    task.cancel()
+                if left:
+                    self.loop.run_until_complete(asyncio.wait(left, timeout=0.1))
+                # Transports close their sockets in a callback of their own: two rounds of the loop.
+                for _ in range(2):
+                    self.loop.run_until_complete(self.loop.create_task(_nothing()))
+            except BaseException:
+                log.exception('the network thread could not be tidied up')
+            self.loop.close()
+
+
+class ThreadedCarrier(ABC):
+    """How both carriers live and end: a thread with a loop, and a stop that lets what is under way be answered.
+
+    Attributes
+    ----------
+    thread : LoopThread
+        Where `serve`, or what `start` was given instead, runs.
+    created : threading.Event
+        Set when it is open.
+    services : object
+        What stands for iblutil's ``Services``, if it is not that itself.
+    """
+
+    names: tuple[str, ...] = ()
+    services: Any = None
+    on_event: Callable[[str, int, list[Any]], None] | None = None
+
+    def __init__(self, name: str) -> None:
+        self.thread = LoopThread(name)
+        self.created = threading.Event()
+        self._closing = self._closed = False
+        self._stop = asyncio.Event()
+        self._changed = asyncio.Event()  # a command has ended, or there is less patience
+        self._until = math.inf  # time.monotonic: what is under way has until then
+
+    # What the two do differently
+
+    @abstractmethod
+    def submit(self, command: Command) -> Future[Outcomes]:
+        """Send a command, or let it wait for its turn; returns at once, from any thread."""
+
+    @abstractmethod
+    def withdraw(self, command: Command) -> bool:
+        """Take a command back; True if nothing of it was sent."""
+
+    @abstractmethod
+    def clear(self) -> int:
+        """Take back every command of which nothing was sent; return how many."""
+
+    @abstractmethod
+    def close_sockets(self) -> None:
+        """Close all communicators; the next command opens them again. In the thread."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Make ready to carry commands."""
+
+    @abstractmethod
+    def _end_unsent(self) -> None:
+        """End what has not left and must not any more."""
+
+    @abstractmethod
+    def _is_busy(self) -> bool:
+        """Tell whether commands are under way."""
+
+    @abstractmethod
+    def shut(self) -> None:
+        """End everything; in the thread."""
+
+    @abstractmethod
+    def _at_end(self, cause: BaseException) -> None:
+        """Resolve what is left, however the thread ended."""
+
+    # What they share
+
+    @property
+    def is_running(self) -> bool:
+        """bool: it takes commands."""
+        return self.thread.ended is None and not self._closing and self.thread.thread.is_alive()
+
+    def start(self, main: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+        """Start the thread, and wait until all is open, 3 s at most.
+
+        Parameters
+        ----------
+        main : callable, optional
+            Coroutine function to run there instead of `serve`.
+        """
+        self.thread.start(main or self.serve, self._at_end, Aborted(CLOSED))
+        self.created.wait(CREATE_TIMEOUT)
+
+    async def serve(self) -> None:
+        """Carry commands until `close`."""
+        try:
+            await self.open()
+            self.created.set()
+            await self.stopped()
+            await self.drain(math.inf)
+        finally:
+            self.shut()
+
+    async def stopped(self) -> None:
+        """Wait until `close` is called."""
+        await self._stop.wait()
+
+    async def drain(self, patience: float) -> None:
+        """Begin nothing new, and give what is under way `patience` (s) to be answered, or less if `close` says so."""
+        self._closing = True
+        self._until = min(self._until, time.monotonic() + patience)
+        self._end_unsent()
+        while self._is_busy() and (left := self._until - time.monotonic()) > 0:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), None if left == math.inf else left)
+            except (asyncio.TimeoutError, TimeoutError):
+                break
+
+    def begin_nothing(self) -> None:
+        """Take no new commands but the last ones, and end what has not left; from any thread."""
+        self._closing = True
+        self.thread.ring(self._end_unsent)
+
+    def close(self, patience: float = 0.0) -> None:
+        """Stop: nothing new is begun, what is under way has `patience` (s) to be answered, then all ends.
+
+        Called again, or with no patience, it ends at once. From any thread or signal handler; in the network thread it
+        does not wait.
+        """
+        if self._closed:
+            patience = 0.0
+        self._closing = self._closed = True
+        self.thread.ring(self._begin_stop, patience)
+        self.thread.join(patience + 1.0)
+
+    def _begin_stop(self, patience: float) -> None:
+        self._until = min(self._until, time.monotonic() + patience)
+        self._stop.set()
+        self._changed.set()
+
+
+async def _nothing() -> None:
+    """Let the loop run once."""

@@ -1,0 +1,16 @@
+"""Shared memory: what programs and the worker say to each other through a segment.
+
+============  =============================================================================
+`library`     libiblbridge through cffi
+`client`      a program's side: `Client` sends commands and waits for the responses
+`served`      the worker's side: `Segment` gives what was `Taken`, and takes the responses
+`payload`     what arrives: messages, arguments, addressed services
+`response`    what goes out: the bodies of responses and events
+`inspection`  what lies in the directory and who owns it; removes what nobody owns
+`ports`       the local ports that services know the rig by, kept beside the segment
+`carrier`     commands through a worker, for `bridge.Auxiliaries.from_segment`
+============  =============================================================================
+
+It knows nothing of the network, as `bridge.services` knows nothing of it; `bridge.worker` joins the two. Importing this
+package loads no library; most of its modules do.
+"""

@@ -1,0 +1,332 @@
+"""Commands through a segment that a worker serves: the other side of `bridge.carrier.Carrier`.
+
+Each command that is under way has a thread that waits for its response; commands are few, and the threads end with
+them. The services, their addresses, order and time-outs are the worker's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import UserDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from bridge.carrier import CLOSED, Command, Outcomes, ThreadedCarrier
+from bridge.errors import BridgeError, NoWorker, OutcomeUnknown
+from bridge.numbers import EVENTS, LOCAL, MESSAGES
+from bridge.outcome import Outcome, Reason, data_reply, from_entry
+from bridge.segment.client import Client
+
+log = logging.getLogger(__name__)
+
+Encode = Callable[[str, Sequence[Any], dict[str, Any]], list[Any]]
+Callback = Callable[..., object]
+
+TIMEOUT = 10.0  # s, for all services' replies, as iblrig has it
+_GRACE = 2.0  # s that a response may take on top of that
+_SLICE = 0.5  # s: how often a waiting thread looks whether we were closed or a worker lives again
+_SAID_BY_SERVICES = tuple(name for name in MESSAGES if name not in LOCAL)
+
+
+class RemoteService:
+    """One of the worker's services, as code that uses ``services[name]`` sees it.
+
+    Attributes
+    ----------
+    name : str
+        As the worker has it.
+    max_message_size : int
+        Without effect here: it is the worker's setting of that name.
+    """
+
+    def __init__(self, name: str, is_connected: Callable[[], bool]) -> None:
+        self.name = name
+        self.max_message_size = 65535
+        self._is_connected = is_connected
+        self._callbacks: dict[int, list[Callback]] = {}
+
+    @property
+    def is_connected(self) -> bool:
+        """bool: there is a worker."""
+        return self._is_connected()
+
+    def assign_callback(self, event: Any, callback: Callback) -> None:
+        """Have a function called with data and address of each message of an event that the service sends."""
+        self._callbacks.setdefault(_number(event), []).append(callback)
+
+    def clear_callbacks(self, event: Any, callback: Callback | None = None) -> int:
+        """Forget the callbacks of an event, or one of them; return how many."""
+        before = self._callbacks.get(_number(event), [])
+        kept = [] if callback is None else [one for one in before if one is not callback]
+        self._callbacks[_number(event)] = kept
+        return len(before) - len(kept)
+
+    def close(self) -> None:
+        """Do nothing: the communicators are the worker's."""
+
+    def tell(self, event: int, data: list[Any]) -> None:
+        """Call the callbacks of an event."""
+        for callback in tuple(self._callbacks.get(event, ())):
+            try:
+                callback(data, (self.name, 0))
+            except Exception:
+                log.exception('a callback of %s failed', self.name)
+
+
+class RemoteServices(UserDict[str, RemoteService]):
+    """The worker's services, as code that uses ``Auxiliaries.services`` sees them.
+
+    Attributes
+    ----------
+    timeout : float
+        How long `push` waits, s.
+    """
+
+    def __init__(self, names: Sequence[str], is_connected: Callable[[], bool]) -> None:
+        super().__init__({name: RemoteService(name, is_connected) for name in names})
+        self.timeout = TIMEOUT
+        self._is_connected = is_connected
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Tuple of str: the services, in configured order."""
+        return tuple(self)
+
+    @property
+    def is_connected(self) -> bool:
+        """bool: there is a worker."""
+        return bool(self) and self._is_connected()
+
+    def assign_callback(self, event: Any, callback: Callback, return_service: bool = False) -> None:
+        """Have a function called with data and address (and service, if so wanted) at each message of an event."""
+        for service in self.values():
+            told = (lambda data, addr, its=service: callback(data, addr, its)) if return_service else callback
+            service.assign_callback(event, told)
+
+    def clear_callbacks(self, event: Any, callback: Callback | None = None) -> dict[str, int]:
+        """Forget the callbacks of an event, or one of them, of all services; return how many by name."""
+        return {name: service.clear_callbacks(event, callback) for name, service in self.items()}
+
+    def close(self) -> None:
+        """Do nothing: the communicators are the worker's."""
+
+
+class _UnderWay:
+    """A command that the worker has, or is about to get."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.request: int | None = None
+        self.withdrawn = False
+
+
+class SegmentCarrier(ThreadedCarrier):
+    """Carries commands through the worker of a segment.
+
+    Parameters
+    ----------
+    segment : str
+        e.g. ``rig0``.
+    name : str
+        Name of this client; default ``pid-<pid>-<n>``.
+    timeout : float
+        How long to wait for a worker, s.
+    encode : callable
+        Takes a message's name, args and kwargs, and returns the arguments as they go over the wire; raises if they do
+        not fit.
+
+    Attributes
+    ----------
+    services : RemoteServices or None
+        None if the worker has none.
+
+    Raises
+    ------
+    bridge.errors.NoSegment, bridge.errors.NoWorker
+        Nobody serves the segment.
+    """
+
+    def __init__(self, segment: str, name: str, timeout: float, encode: Encode) -> None:
+        super().__init__('segment')
+        self._encode = encode
+        self._client = Client(segment, name, timeout)
+        try:
+            entries = self._client.call('SERVICES', timeout=max(timeout, 1.0))['services']
+        except BaseException:
+            self._client.close()
+            raise
+        self.names = tuple(entry['name'] for entry in entries)
+        self.services = RemoteServices(self.names, lambda: self.is_connected) if self.names else None
+        self.on_event: Callable[[str, int, list[Any]], None] | None = None
+        self._plans: dict[Command, _UnderWay] = {}
+        self._ended = threading.Event()
+
+    @property
+    def is_connected(self) -> bool:
+        """bool: there is a worker that commands can be sent to."""
+        try:
+            return not self._ended.is_set() and self._client.worker_state().alive
+        except BridgeError:
+            return False
+
+    # --- life ---
+
+    async def open(self) -> None:
+        """Listen to what services say by themselves."""
+        if self.names:
+            self._client.subscribe(*_SAID_BY_SERVICES)
+            threading.Thread(target=self._hear, name='events', daemon=True).start()
+
+    def _end_unsent(self) -> None:
+        for plan in tuple(self._plans.values()):
+            self._take_back(plan, Reason.CLOSED, f'not sent: {CLOSED}')
+
+    def _is_busy(self) -> bool:
+        return bool(self._plans)
+
+    def shut(self) -> None:
+        """Detach; what is under way is carried out, its answer discarded."""
+        self._closing = True
+        self._ended.set()
+        self._client.close()
+        for plan in tuple(self._plans.values()):
+            self._resolve(
+                plan, [Outcome(n, reason=Reason.CLOSED, error=f'aborted: {CLOSED}') for n in plan.command.names]
+            )
+
+    def close_sockets(self) -> None:
+        """Do nothing: the communicators are the worker's."""
+
+    def _at_end(self, cause: BaseException) -> None:
+        self.shut()
+        self.created.set()
+
+    # --- from any thread ---
+
+    def submit(self, command: Command) -> Future[Outcomes]:
+        """Send a command; returns at once.
+
+        Its future gets a `bridge.errors.BridgeError` if there is no outcome by service: no worker, too old, refused.
+        """
+        if self._ended.is_set() or (self._closing and not command.last):
+            command.end(Reason.CLOSED, f'not sent: {CLOSED}')
+            return command.future
+        try:
+            arguments = self._encode(command.message, command.args, command.kwargs)
+        except Exception as exc:
+            command.misfit(exc)
+            return command.future
+        if not command.names:
+            command.resolve({})
+            return command.future
+        plan = self._plans[command] = _UnderWay(command)
+        try:
+            if command.gate is not None:
+                command.gate()
+            plan.request = self._client.send(command.message, *arguments, services=command.names)
+        except BaseException as exc:
+            self._resolve(plan, [], exc)
+            return command.future
+        threading.Thread(
+            target=self._await, args=(plan, plan.request), name=f'await-{plan.request}', daemon=True
+        ).start()
+        return command.future
+
+    def withdraw(self, command: Command) -> bool:
+        """Take a command back; True if nothing of it was sent."""
+        plan = self._plans.get(command)
+        return plan is not None and self._take_back(plan, Reason.WITHDRAWN, 'aborted: it was withdrawn')
+
+    def clear(self) -> int:
+        """Take back every command that the worker has not begun with; return how many."""
+        error = 'aborted: the message queue was cleared'
+        return sum(self._take_back(plan, Reason.WITHDRAWN, error) for plan in tuple(self._plans.values()))
+
+    # --- a command's way ---
+
+    def _await(self, plan: _UnderWay, request: int) -> None:
+        """Wait for a response, in a thread of its own."""
+        command = plan.command
+        timeout = command.timeout or (self.services.timeout if self.services else TIMEOUT)
+        until = time.monotonic() + float(timeout) + _GRACE
+        while command in self._plans:
+            try:
+                body = self._client.wait(request, _SLICE)
+            except OutcomeUnknown as exc:
+                if exc.response is None and time.monotonic() < until:
+                    continue
+                self._resolve(plan, [], exc)
+            except NoWorker as exc:
+                if time.monotonic() < until and not self._ended.wait(0.05):
+                    continue
+                self._resolve(plan, [], exc)
+            except BridgeError as exc:
+                if plan.withdrawn and exc.name in ('IBLB_E_CANCELLED', 'IBLB_E_REQUEST'):
+                    return  # whoever took it back resolves it
+                if exc.response and exc.response['services']:
+                    self._resolve(plan, [from_entry(entry, command.message) for entry in exc.response['services']])
+                elif self._ended.is_set():
+                    return  # `shut` resolves it
+                else:
+                    self._resolve(plan, [], exc)
+            else:
+                outcomes = [from_entry(entry, command.message) for entry in body['services']]
+                command.forgiven = body['code'] >= 0
+                self._resolve(plan, outcomes)
+
+    def _take_back(self, plan: _UnderWay, reason: Reason, error: str) -> bool:
+        """Take a command back from the worker; True if nothing of it was sent."""
+        if plan.request is None or self._ended.is_set():
+            return False
+        plan.withdrawn = True
+        try:
+            unsent = self._client.withdraw(plan.request)
+        except BridgeError:  # answered meanwhile
+            return False
+        if unsent:
+            return self._resolve(plan, [Outcome(name, reason=reason, error=error) for name in plan.command.names])
+        plan.withdrawn = False
+        return False
+
+    def _resolve(self, plan: _UnderWay, outcomes: list[Outcome], error: BaseException | None = None) -> bool:
+        """Hand the result to whoever waits; once, whoever comes first."""
+        if self._plans.pop(plan.command, None) is None:
+            return False
+        if self.services is not None:
+            for outcome in outcomes:
+                if outcome.answered and outcome.name in self.services:
+                    self.services[outcome.name].tell(outcome.event, outcome.reply or [])
+        plan.command.resolve({outcome.name: outcome for outcome in outcomes}, error)
+        self.thread.ring(self._changed.set)
+        return True
+
+    def _hear(self) -> None:
+        """Pass events on, in a thread of its own."""
+        while not self._ended.is_set():
+            try:
+                event = self._client.next_event(_SLICE)
+            except NoWorker:
+                self._ended.wait(_SLICE)
+                continue
+            except BridgeError as exc:
+                if not self._ended.is_set():
+                    log.error('no more events: %s', exc)
+                return
+            if event is None:
+                continue
+            try:
+                number, data = EVENTS[event['event']], data_reply(event['event'], event['data'])
+                if self.services is not None and event['service'] in self.services:
+                    self.services[event['service']].tell(number, data)
+                if self.on_event is not None:
+                    self.on_event(event['service'], number, data)
+            except Exception:
+                log.exception('the callback for events failed')
+
+
+def _number(event: Any) -> int:
+    """Return the number of a message given by name, number or iblutil's enumeration."""
+    return MESSAGES[event.strip().upper()] if isinstance(event, str) else int(event)

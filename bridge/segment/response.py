@@ -1,0 +1,166 @@
+"""What goes out: the bodies of responses and events. Functions of values.
+
+Every key is always there and always of the same type, as iblbridge.h and the README list them; what a service said is
+made sayable first, for it may answer with anything that JSON can say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgpack
+
+from bridge.numbers import CODES
+from bridge.outcome import reply_data
+
+_MAX_DEPTH = 48  # of a service's data; the C reader stops at 64
+_MAX_ERROR = 300
+
+
+def command_id(segment_id: int, slot: int, request: int) -> str:
+    """Return the key of a command in journals and logs: unique across segments, slots and claims.
+
+    Examples
+    --------
+    >>> command_id(0xABC, 3, 17)
+    '0000000000000abc-03-17'
+    """
+    return f'{segment_id:016x}-{slot:02d}-{request}'
+
+
+def shown_request(request: int) -> int:
+    """Return a request's 64-bit number as the client knows it: its lower 31 bits."""
+    return request & 0x7FFFFFFF
+
+
+def sayable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911
+    """Return a JSON value as msgpack and the C reader can carry it.
+
+    A service may answer with anything JSON can say: numbers beyond 64 bits become floats, lone surrogates question
+    marks, NaN and infinity None, and what is nested deeper than 48 becomes text.
+    """
+    if isinstance(value, str):
+        return value.encode('utf-8', 'replace').decode()
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return int(value) if -(2**63) <= value < 2**64 else _as_float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth >= _MAX_DEPTH:
+        return '(nested too deeply)'
+    if isinstance(value, Mapping):
+        return {sayable(str(key)): sayable(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [sayable(item, depth + 1) for item in value]
+    return sayable(str(value))
+
+
+def _as_float(value: int) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def response_body(
+    *,
+    request: int,
+    command_id: str,
+    message: str,
+    code: int,
+    error: str,
+    services: list[dict[str, Any]],
+    sent: int,
+    accepted: int = 0,
+    finished: int = 0,
+    wall: datetime | None = None,
+) -> dict[str, Any]:
+    """Return the response body of iblbridge.h: every key, always of the same type.
+
+    Parameters
+    ----------
+    request : int
+        The number that send returned.
+    command_id, message : str
+        Key of the command in journals, name of the message.
+    code : int
+        The status that wait returns.
+    error : str
+        Empty, or one sentence.
+    services : list of dict
+        Made by `bridge.outcome.to_entry`, in configured order.
+    sent, accepted, finished : int
+        Stamps, ns of ``time.perf_counter_ns``, 0 for never.
+    wall : datetime, optional
+        When the command was accepted, with its offset.
+    """
+    return {
+        'request': request,
+        'command_id': command_id,
+        'message': message,
+        'code': code,
+        'error': sayable(error),
+        'services': [{**entry, 'error': sayable(entry['error']), 'data': sayable(entry['data'])} for entry in services],
+        'sent': sent,
+        'accepted': accepted,
+        'finished': finished,
+        'wall': wall.isoformat(timespec='milliseconds') if wall else '',
+    }
+
+
+def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
+    """Return status and msgpack of a response that takes at most `largest` bytes.
+
+    If it would take more, the services' data are left out and each such service's ``error`` names the size; states
+    and stamps stay whole.
+    """
+    packed: bytes = msgpack.packb(body)
+    if len(packed) <= largest:
+        return body['code'], packed
+    services = []
+    for entry in body['services']:
+        size = len(msgpack.packb(entry['data']))
+        note = f'{size} bytes of data are left out: the response was too large' if size > 1 else ''
+        error = '; '.join(filter(None, (entry['error'][:_MAX_ERROR], note)))
+        services.append({**entry, 'data': {}, 'error': error})
+    code = body['code'] or CODES['IBLB_W_SHORTENED']
+    shortened = {**body, 'code': code, 'error': body['error'][:_MAX_ERROR], 'services': services}
+    packed = msgpack.packb(shortened)
+    if len(packed) > largest:  # a ring of the least size, and very many services
+        note = f"what {len(services)} services did takes {len(packed)} bytes; this segment's responses have {largest}"
+        packed = msgpack.packb(
+            {**shortened, 'services': [], 'error': '; '.join(filter(None, (shortened['error'], note)))}
+        )
+    return code, packed
+
+
+def event_body(
+    event: str, *, service: str = '', client: str = '', data: Sequence[Any] | None = None, time: int, wall: datetime
+) -> dict[str, Any]:
+    """Return the body of an event: every key, always of the same type; the C side adds ``sequence``.
+
+    Parameters
+    ----------
+    event : str
+        A key of `bridge.numbers.EVENTS`.
+    service, client : str
+        Whom it is about; empty if nobody.
+    data : sequence, optional
+        What followed the event number in the service's message.
+    time : int
+        ns of ``time.perf_counter_ns``.
+    wall : datetime
+        The same moment, with its offset.
+    """
+    return {
+        'event': event,
+        'service': service,
+        'client': client,
+        'data': sayable(reply_data(event, data)),
+        'time': time,
+        'wall': wall.isoformat(timespec='milliseconds'),
+    }

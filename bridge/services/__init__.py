@@ -1,0 +1,14 @@
+"""The network: what the worker, or a Python program, says to remote services.
+
+==========  ==================================================================================
+`rules`     the rules of the exchange: functions of values, tables, how patient to be
+`line`      one service as a machine without socket, loop or clock, that follows them
+`link`      the socket and the timer of a line
+`iblutil`   all that iblutil is asked for; what opens a socket
+`carrier`   commands over the network: one errand per service, and one result, once
+`simulate`  a simulated service
+==========  ==================================================================================
+
+It knows nothing of shared memory, as `bridge.segment` knows nothing of it; `bridge.worker` joins the two. Importing
+this package loads no library.
+"""

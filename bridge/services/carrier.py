@@ -1,0 +1,351 @@
+"""Commands over the network: one errand per service, and one result, once. Implements `bridge.carrier.Carrier`.
+
+    submit ──► Command ──► begin: one Errand per service ──► Link, Line ──► ended ──► resolve: Command.future
+    caller's thread        network thread
+
+- A command is resolved exactly once, by whoever takes it out of ``pending``; what is left there when the thread ends,
+  however it ends, is resolved too. So nobody waits for ever.
+- Errands of a command leave all at once, or in stages: ``concurrent=False``, or `after` (a service gets EXPINIT and
+  EXPSTART when those it comes after have answered, and EXPEND before them). What ends something goes in reverse order,
+  as iblutil's ``Services`` does it.
+- The address's scheme chooses what opens the socket (`OPENERS`): today there is iblutil's alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import Future
+from typing import Any
+
+from bridge.carrier import CLOSED, Command, Outcomes, ThreadedCarrier
+from bridge.outcome import Aborted, Reason
+from bridge.services import rules
+from bridge.services.iblutil import Opener, encode, net
+from bridge.services.line import Errand, Heard, Line
+from bridge.services.link import Link
+from bridge.services.rules import MESSAGE_NUMBERS, Timing
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 10.0  # s, for all services' replies, as iblrig has it
+RESOLVE_TIMEOUT = 1.0  # s, for a host name
+
+OPENERS = {'udp': Opener}
+"""dict: what opens the socket of a line, by the scheme of its address."""
+
+_FORWARD = frozenset((rules.INIT, rules.START))
+
+
+class _Plan:
+    """A command on its way through the network thread: its errands, and which of them wait for which."""
+
+    def __init__(self, order: int, command: Command, text: bytes, wants_reply: bool) -> None:
+        self.order, self.command = order, command
+        self.text, self.wants_reply = text, wants_reply
+        self.errands: dict[str, Errand] = {}
+        self.behind: dict[str, set[str]] = {}  # which wait for others, and for whom
+        self.left = 0
+        self.begun = self.dropped = False
+
+
+class UdpCarrier(ThreadedCarrier):
+    """Carries commands to services over UDP.
+
+    Parameters
+    ----------
+    addresses : mapping of str to str
+        URI by service name, e.g. ``{'cameras': 'udp://192.168.0.5:11001'}``, in order.
+    timings : mapping of str to Timing, optional
+        How patient to be with some of the services; the others share `timing`.
+    after : mapping of str to sequence of str, optional
+        Which services a service comes after.
+    ports : dict of str to int, optional
+        The local port that each service knows us by; filled in as they are opened.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The services, in order.
+    on_event : callable or None
+        Called in the network thread with service name, event number and data of each message that is no answer.
+    timing : Timing
+        Of the services that have none of their own.
+    timeout : callable
+        Returns how long a service has for its reply if nothing else says, s.
+    communicators : dict of str to object
+        iblutil's, by name.
+    on_opened : callable
+        Called in the network thread when there is a new communicator.
+    """
+
+    def __init__(
+        self,
+        addresses: Mapping[str, str],
+        timings: Mapping[str, Timing] | None = None,
+        after: Mapping[str, Sequence[str]] | None = None,
+        ports: dict[str, int] | None = None,
+    ) -> None:
+        super().__init__('auxiliaries')
+        self.names = tuple(addresses)
+        self.on_event: Callable[[str, int, list[Any]], None] | None = None
+        self.on_opened: Callable[[], None] = lambda: None
+        self.timing = Timing()
+        self.timeout: Callable[[], float] = lambda: TIMEOUT
+        self.communicators: dict[str, Any] = {}
+        self.ports = {} if ports is None else ports
+        self._after = after or {}
+        self._opener = Opener(self.thread.ring, RESOLVE_TIMEOUT, self.ports, self._opened)
+        self.links = {
+            name: Link(Line(name, uri, (timings or {}).get(name, self.timing)), self, self._opener)
+            for name, uri in addresses.items()
+        }
+        self._order = itertools.count(1)
+        self._plans: dict[Command, _Plan] = {}
+
+    # --- life ---
+
+    async def open(self) -> None:
+        """Open all communicators."""
+        faults = await asyncio.gather(*map(self._opener, self.links.values()), return_exceptions=True)
+        for link, fault in zip(self.links.values(), faults, strict=True):
+            if fault is not None:
+                log.error('%s can not be reached for now: %s', link.name, fault)
+            elif link.send is not None:
+                link.line.opened()
+
+    def _end_unsent(self) -> None:
+        for plan in tuple(self._plans.values()):
+            for errand in plan.errands.values():
+                if not errand.sent and not plan.command.last:
+                    self._withdraw_errand(errand, Reason.CLOSED, f'not sent: {CLOSED}')
+
+    def _is_busy(self) -> bool:
+        return bool(self._plans)
+
+    def shut(self) -> None:
+        """End everything; in the network thread."""
+        self._closing = True
+        for plan in tuple(self._plans.values()):
+            self._end(plan, Reason.CLOSED, f'aborted: {CLOSED}')
+        for link in self.links.values():
+            link.withdraw_all(Reason.CLOSED, f'aborted: {CLOSED}')
+            link.close()
+
+    def _at_end(self, cause: BaseException) -> None:
+        for plan in tuple(self._plans.values()):
+            self._give_back(plan, cause)
+        for link in self.links.values():
+            link.close()
+        self.created.set()
+
+    def _give_back(self, plan: _Plan, cause: BaseException) -> None:
+        """Resolve a command that the network thread does not take any more; from any thread."""
+        if self._plans.pop(plan.command, None) is None:
+            return
+        if isinstance(cause, Aborted):
+            plan.command.end(Reason.CLOSED, f'not sent: {cause}')
+        else:
+            plan.command.resolve({}, cause)
+
+    # --- from any thread ---
+
+    def submit(self, command: Command) -> Future[Outcomes]:
+        """Send a command; returns at once. Its future gets the arguments' error if they do not fit the message."""
+        try:
+            text, wants_reply = encode(command.message, command.args, command.kwargs)
+        except Exception as exc:
+            command.misfit(exc)
+            return command.future
+        plan = self._plans[command] = _Plan(next(self._order), command, text, wants_reply)
+        # The thread sets `ended` before its last look at the plans; we look after adding. One of us sees it.
+        if not self.thread.ring(self._begin, plan) and self.thread.ended is not None:
+            self._give_back(plan, self.thread.ended)
+        return command.future
+
+    def withdraw(self, command: Command) -> bool:
+        """Take a command back by cancelling its future; True if nothing of it was sent."""
+        withdrawn = command.future.cancel()
+        if withdrawn:
+            self._plans.pop(command, None)
+        return withdrawn
+
+    def clear(self) -> int:
+        """Take back every command of which nothing was sent; return how many."""
+        answer: Future[int] = Future()
+
+        def clear() -> None:
+            error = 'aborted: the message queue was cleared'
+            waiting = [plan for plan in tuple(self._plans.values()) if not plan.begun]
+            waiting = [plan for plan in waiting if not plan.command.future.cancelled()]
+            for plan in waiting:
+                self._end(plan, Reason.WITHDRAWN, error)
+            answer.set_result(len(waiting))
+
+        if self.thread.is_current:
+            clear()
+        elif not self.thread.ring(clear):
+            return 0
+        while not answer.done() and self.thread.thread.is_alive():
+            futures.wait({answer}, timeout=0.2)
+        return answer.result() if answer.done() else 0
+
+    def close_sockets(self) -> None:
+        """Close all communicators; the next command opens them again. In the network thread."""
+        for link in self.links.values():
+            link.shut()
+
+    # --- a command's way, in the network thread ---
+
+    def _begin(self, plan: _Plan) -> None:
+        command = plan.command
+        if command not in self._plans:
+            return
+        event = MESSAGE_NUMBERS[command.message]
+        names = command.names[::-1] if event in rules.REVERSED else command.names
+        for name in names:
+            plan.errands[name] = self._errand(plan, name, event)
+        plan.left = len(names)
+        if not names:
+            self._resolve(plan)
+            return
+        if self._closing and not command.last:
+            self._end(plan, Reason.CLOSED, f'aborted: {CLOSED}')
+            return
+        self._stage(plan, names, event)
+        if event == rules.INTERRUPT:
+            self._abort_staged(plan)
+        for name in names:
+            if name not in plan.behind:
+                self._enqueue(plan.errands[name])
+
+    def _enqueue(self, errand: Errand) -> None:
+        try:
+            self.links[errand.name].enqueue(errand)
+        except Exception as exc:
+            log.exception('%s: event %d', errand.name, errand.event)
+            self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
+
+    def _errand(self, plan: _Plan, name: str, event: int) -> Errand:
+        command, timing = plan.command, self.links[name].line.timing
+        timeout = next(value for value in (command.timeout, timing.timeout, self.timeout()) if value is not None)
+        deadline = command.deadline * 1e9
+        return Errand(
+            name, event, plan.text, plan.order, timeout, deadline, plan.wants_reply, command.once, command=plan
+        )
+
+    def _stage(self, plan: _Plan, names: Sequence[str], event: int) -> None:
+        """Note which errands wait for which others."""
+        if not plan.command.concurrent:
+            plan.behind = {name: {before} for before, name in itertools.pairwise(names)}
+        elif self._after and event in (*_FORWARD, rules.END):
+            for name in names:
+                for before in self._after.get(name, ()):
+                    if before in plan.errands:
+                        first, then = (before, name) if event in _FORWARD else (name, before)
+                        plan.behind.setdefault(then, set()).add(first)
+
+    def _abort_staged(self, interrupt: _Plan) -> None:
+        """End what is not even in a line yet, as an interrupt overtakes it."""
+        for plan in tuple(self._plans.values()):
+            if plan.order < interrupt.order:
+                for name in set(plan.behind).intersection(interrupt.errands):
+                    self._withdraw_errand(plan.errands[name], Reason.ABORTED, 'aborted by EXPINTERRUPT')
+
+    def permit(self, errand: Errand) -> bool:
+        """Decide, directly before a datagram, whether it may leave."""
+        plan: _Plan | None = errand.command if isinstance(errand.command, _Plan) else None
+        if plan is None or plan.begun:
+            return plan is None or not plan.dropped
+        command = plan.command
+        if plan.dropped or not command.claim():
+            self._plans.pop(command, None)
+            self._drop(plan)
+            return False
+        if command.gate is not None:
+            try:
+                command.gate()
+            except BaseException as exc:
+                self._resolve(plan, exc)
+                self._drop(plan)
+                return False
+        plan.begun = True
+        return True
+
+    def ended(self, errand: Errand) -> None:
+        """Take the outcome of an errand."""
+        if isinstance(errand.command, asyncio.Future):  # somebody used a stock method
+            if not errand.command.done():
+                errand.command.set_result(errand)
+            return
+        plan: _Plan = errand.command
+        plan.left -= 1
+        if plan.behind and not plan.dropped:
+            self._advance(plan, errand)
+        if not plan.left:
+            self._resolve(plan)
+
+    def _advance(self, plan: _Plan, ended: Errand) -> None:
+        """Send what waited for this errand; a start only if it went well."""
+        plan.behind.pop(ended.name, None)
+        went_well = not ended.reason or ended.reason is Reason.STATUS
+        for name in [name for name, before in plan.behind.items() if ended.name in before]:
+            if not went_well and plan.command.concurrent and ended.event in _FORWARD:
+                error = f'not sent: {ended.name}, which it comes after, did not do it'
+                self._withdraw_errand(plan.errands[name], Reason.AFTER, error)
+                continue
+            plan.behind[name].discard(ended.name)
+            if not plan.behind[name]:
+                del plan.behind[name]
+                self._enqueue(plan.errands[name])
+
+    def heard(self, link: Link, message: Heard) -> None:
+        """Pass a message on: to callbacks registered at the stock communicator, and to `on_event`."""
+        com = self.communicators.get(link.name)
+        if com is not None and any(com._callbacks.get(message.event, ())):
+            net.base.Communicator._receive(com, message.datagram, (com.hostname, com.port))
+        if message.answer:
+            return
+        log.log(
+            logging.INFO if message.event else logging.WARNING, '%s sent event %d unasked', link.name, message.event
+        )
+        if self.on_event is not None:
+            self.on_event(link.name, message.event, message.data)
+
+    def _opened(self, link: Link, com: Any) -> None:
+        self.communicators[link.name] = com
+        if self.created.is_set():
+            self.on_opened()
+
+    # --- the end of a command ---
+
+    def _withdraw_errand(self, errand: Errand, reason: Reason, error: str) -> None:
+        self.links[errand.name].withdraw(errand, reason, error)
+
+    def _end(self, plan: _Plan, reason: Reason, error: str) -> None:
+        """End a command with one error for all services that have no outcome yet."""
+        if not plan.errands:
+            event = MESSAGE_NUMBERS[plan.command.message]
+            plan.errands = {name: self._errand(plan, name, event) for name in plan.command.names}
+            plan.left = len(plan.errands)
+        plan.dropped = True
+        for errand in plan.errands.values():
+            self._withdraw_errand(errand, reason, error)
+        self._resolve(plan)
+
+    def _drop(self, plan: _Plan) -> None:
+        """Take a command out of the lines; it is resolved elsewhere."""
+        plan.dropped = True
+        for errand in plan.errands.values():
+            self._withdraw_errand(errand, Reason.WITHDRAWN, 'withdrawn')
+
+    def _resolve(self, plan: _Plan, error: BaseException | None = None) -> None:
+        """Hand the result to whoever waits for it; once, whoever comes first."""
+        if self._plans.pop(plan.command, None) is None:
+            return
+        outcomes = {name: plan.errands[name].outcome() for name in plan.command.names} if error is None else {}
+        plan.command.resolve(outcomes, error)
+        self._changed.set()

@@ -1,0 +1,370 @@
+"""What iblutil is asked for: the text of a message, and a communicator. The only module that imports iblutil.
+
+Of a communicator (``iblutil.io.net``, 1.20.0) we keep what code on top of it uses, and lend it a socket of ours:
+
+- Its own socket is connected: it would not hear a service that answers from another address, would stay at the address
+  that the computer had when it was opened, and could not have the port that the worker before us had. Ours is bound to
+  a port and sends to the service's address.
+- The factory of communicators gives the logger of the service's name a DEBUG handler on the console, which would print
+  every message, tokens too.
+- It looks host names up in the loop, which stands still until the name server answers.
+- TCP is not framed: an echo and a reply run together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from iblutil.io import net
+
+from bridge.outcome import Reason
+from bridge.services import rules
+from bridge.services.line import Errand
+from bridge.services.link import Link, Unreachable
+
+__all__ = ['METHODS', 'Opener', 'arguments', 'encode', 'net', 'replaced', 'silent_client', 'validate']
+
+METHODS = {
+    'EXPINIT': 'init',
+    'EXPSTART': 'start',
+    'EXPEND': 'stop',
+    'EXPINTERRUPT': 'stop',
+    'EXPCLEANUP': 'cleanup',
+    'EXPSTATUS': 'status',
+    'EXPINFO': 'info',
+    'ALYX': 'alyx',
+}
+"""dict[str, str]: the method of iblutil's ``Service`` and ``Services`` for each message."""
+
+_BY_NAME = {message.name: message for message in net.base.ExpMessage}
+_STOCK = {method: getattr(net.app.Services, method) for method in METHODS.values()}
+_IP_RECVERR = 11  # linux/in.h: report refusals on a socket that is not connected, too
+
+log = logging.getLogger(__name__)
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def validate(message: Any) -> Any:
+    """Return the one message of a name, number or message; raises ValueError or TypeError if there is none."""
+    # iblutil's check is slow the first time round: names as they should be written need none.
+    known = _BY_NAME.get(message) if isinstance(message, str) else None
+    return net.base.ExpMessage.validate(message, allow_bitwise=False) if known is None else known
+
+
+def encode(message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[bytes, bool]:
+    """Let iblutil build and check a message.
+
+    Parameters
+    ----------
+    message : str
+        Its name.
+    args, kwargs
+        As of the `Services` method for it; ``concurrent`` is the carrier's.
+
+    Returns
+    -------
+    bytes
+        The JSON list to send.
+    bool
+        Whether a reply is to be expected; an ALYX message that carries a token has none.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        The arguments do not fit the message.
+    """
+    service = net.base.Service
+    kwargs = {name: value for name, value in kwargs.items() if name != 'concurrent'}
+    if message == 'ALYX':
+        if not args or args[0] is None or isinstance(args[0], str):
+            url, token = (*args, None, None)[:2]
+            parts = (_BY_NAME[message], url, token or {})
+        else:
+            parts = service.alyx(None, *args, **kwargs)
+        return json.dumps(parts).encode(), not all(parts)
+    if message in ('EXPEND', 'EXPINTERRUPT'):
+        kwargs['immediately'] = message == 'EXPINTERRUPT'
+    try:
+        parts = getattr(service, METHODS[message])(None, *args, **kwargs)
+    except KeyError as exc:
+        raise ValueError(f'{message}: {exc} is not known') from exc
+    except TypeError as exc:
+        raise TypeError(f'the arguments do not fit {message}: {exc}') from exc
+    return json.dumps(parts).encode(), True
+
+
+def arguments(message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+    """Return the arguments of a message as they go over the wire; raises as `encode`."""
+    _, *given = json.loads(encode(message, args, kwargs)[0])
+    if message == 'ALYX' and not all(given):  # without a token it asks for one
+        return [url for url in given[:1] if url]
+    return list(given)
+
+
+def replaced(services: Any, message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Return a call of the `Services` method for this message if it is not iblutil's, else None."""
+    name = METHODS[message]
+    method = getattr(services, name, None)
+    if method is None or getattr(method, '__func__', None) is _STOCK[name]:
+        return None
+    if message in ('EXPEND', 'EXPINTERRUPT'):
+        kwargs = {**kwargs, 'immediately': message == 'EXPINTERRUPT'}
+    elif message == 'ALYX' and not args:
+        args = (None,)
+    return lambda: method(*args, **kwargs)
+
+
+# --- communicators ---------------------------------------------------------------------------------------------------
+
+
+class Socket(asyncio.DatagramProtocol):
+    """Our socket of one communicator.
+
+    Parameters
+    ----------
+    link : Link
+        Whose it is.
+    com : iblutil.io.net.app.EchoProtocol
+        Made by the stock factory; its confirmed sending becomes the link's.
+    """
+
+    def __init__(self, link: Link, com: Any) -> None:
+        self.link, self.com = link, com
+        self.peer = (com.hostname, com.port)
+        self.port = 0
+        self._socket: socket.socket | None = None
+        self._in_sendto = False
+        self._error: Exception | None = None
+
+    async def open(self, port: int) -> None:
+        """Bind to a port, or, if somebody else has it, to any, and take the communicator over."""
+        self._socket = sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            if sys.platform == 'linux':
+                sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+            try:
+                sock.bind(('', port))
+            except OSError as exc:
+                log.warning('%s: the port %d that it knows us by is not to be had: %s', self.link.name, port, exc)
+                sock.bind(('', 0))
+            self.com._transport.close()  # its own
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        self.port = int(sock.getsockname()[1])
+        self.com._transport, self.com._socket = transport, transport.get_extra_info('socket')
+        self.com.confirmed_send = self._confirmed_send
+        self.link.send, self.link.shut = self.send, self.com.close
+
+    @property
+    def is_open(self) -> bool:
+        """bool: nobody has closed it."""
+        return self.com._transport is not None and not self.com._transport.is_closing()
+
+    def move(self, uri: str) -> None:
+        """Send to another address from now on."""
+        self.com.server_uri = uri
+        self.peer = (self.com.hostname, self.com.port)
+
+    def send(self, payload: bytes) -> OSError | None:
+        """Hand a datagram to the socket; return why it did not leave, or None."""
+        for _ in range(2):
+            self._error, self._in_sendto = None, True
+            try:
+                self.com._transport.sendto(payload, self.peer)
+            finally:
+                self._in_sendto = False
+            # A refusal of an *earlier* datagram is reported here, once, instead of sending this one.
+            if not isinstance(self._error, ConnectionRefusedError):
+                break
+            self._forget_errors()
+        return self._error if self._error is None or isinstance(self._error, OSError) else OSError(str(self._error))
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Take a datagram from the transport."""
+        size = self.com.max_message_size
+        self.link.line.cut = size if size <= rules.LONGEST else 0
+        if addr[:2] == self.peer:
+            self.link.received(data)
+        else:
+            self.link.line.stranger(data, f'{addr[0]}:{addr[1]}')
+
+    def error_received(self, exc: Exception) -> None:
+        """Take an error of the network, or of sending."""
+        if self._in_sendto:
+            self._error = exc
+            return
+        self._forget_errors()
+        if not self.com.on_error_received.done():
+            self.com.on_error_received.set_result(exc)
+        self.link.refused(exc if isinstance(exc, OSError) else OSError(str(exc)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Say that somebody has closed it."""
+        self.link.lost()
+
+    def _forget_errors(self) -> None:
+        """Take the queued reports of an error that was told: as long as there are some, the socket wakes us up."""
+        assert self._socket is not None
+        if sys.platform == 'linux':
+            with contextlib.suppress(OSError):
+                while True:
+                    self._socket.recvmsg(1, 512, socket.MSG_ERRQUEUE)
+
+    async def _confirmed_send(self, data: Any, addr: Any = None, timeout: float | None = None) -> None:
+        """Stock signature, for whoever uses the stock methods: queued, confirmed by the echo, never closing."""
+        if addr and tuple(addr) != self.peer:
+            raise ValueError('Unexpected remote address')
+        text = bytes(self.com.encode(data))
+        event, _ = rules.read(text) or (rules.ERROR, [])
+        patience = timeout or self.link.line.timing.echo_timeout
+        confirmed: asyncio.Future[Errand] = asyncio.get_running_loop().create_future()
+        errand = Errand(self.link.name, event, text, timeout=patience, wants_reply=False, command=confirmed)
+        self.link.enqueue(errand)
+        await confirmed
+        if errand.reason:
+            raise errand.outcome().exception()
+
+
+class Opener:
+    """Sees to it that a link has a socket, and sends to where the service's name points now.
+
+    Parameters
+    ----------
+    ring : callable
+        Has the network thread call something.
+    patience : float
+        How long a host name may take, s.
+    ports : mapping of str to int
+        The local port that each service knows us by; read and written.
+    opened : callable
+        Called with a link that has got a new communicator.
+    """
+
+    def __init__(
+        self, ring: Callable[..., object], patience: float, ports: dict[str, int], opened: Callable[[Link, Any], None]
+    ) -> None:
+        self._ring, self._patience, self._ports, self._opened = ring, patience, ports, opened
+        self._sockets: dict[str, Socket] = {}
+        self._lookups: dict[str, asyncio.Future[str]] = {}
+
+    async def __call__(self, link: Link) -> None:
+        """Open a link; runs in the network thread.
+
+        Raises
+        ------
+        Unreachable
+            The scheme is not supported, the host name unknown, or the port wrong.
+        OSError
+            The socket could not be made.
+        """
+        uri = str(link.line.uri)
+        scheme, separator, rest = uri.rpartition('://')
+        if separator and scheme.lower() != 'udp':
+            sentence = (
+                f'{scheme}:// is not supported, as iblutil frames no messages over TCP: use udp:// instead of {uri}'
+            )
+            raise Unreachable(Reason.UNSUPPORTED, sentence)
+        here = self._sockets.get(link.name)
+        here = here if here is not None and here.is_open else None
+        address = link.line.uri
+        if not net.base.is_valid_ip(rest.partition(':')[0]):
+            try:
+                address = await self._resolve(uri)
+            except Exception as exc:
+                if here is None:
+                    raise Unreachable(Reason.ADDRESS, str(exc)) from exc
+                log.warning(
+                    '%s: the host name is not to be looked up now, its last address is used: %s', link.name, exc
+                )
+                return
+        if here is not None:
+            if address not in (link.line.uri, here.com.server_uri):
+                log.info('%s has moved to %s', link.name, address)
+                here.move(address)
+            return
+        before = self._sockets.get(link.name)
+        com = await silent_client(address, link.name)
+        if not isinstance(com, net.app.EchoProtocol):
+            self._opened(link, com)
+            return
+        limit = link.line.timing.max_message_size
+        com.max_message_size = before.com.max_message_size if before else limit or com.max_message_size
+        made = Socket(link, com)
+        await made.open(self._ports.get(link.name, 0))
+        self._sockets[link.name], self._ports[link.name] = made, made.port
+        self._opened(link, com)
+
+    async def _resolve(self, uri: str) -> str:
+        """Look a host name up in a thread of its own; a silent name server must not stop the loop."""
+        lookup = self._lookups.get(uri)
+        if lookup is None:
+            lookup = self._lookups[uri] = asyncio.get_running_loop().create_future()
+
+            def finish(address: str, error: Exception | None) -> None:
+                self._lookups.pop(uri, None)
+                if error is not None:
+                    future.set_exception(error)
+                    future.exception()  # nobody may be waiting any more
+                else:
+                    future.set_result(address)
+
+            def look_up() -> None:
+                try:
+                    self._ring(finish, net.base.validate_uri(uri), None)
+                except Exception as exc:
+                    self._ring(finish, '', exc)
+
+            future = lookup
+            # Not the loop's executor: its threads can not be left behind when the program ends.
+            threading.Thread(target=look_up, name='lookup', daemon=True).start()
+        done, _ = await asyncio.wait({lookup}, timeout=self._patience)
+        if not done:
+            raise ValueError(f'{uri}: the host name could not be resolved within {self._patience:g} s')
+        return lookup.result()
+
+
+async def silent_client(address: str, name: str) -> Any:
+    """Have iblutil make a communicator that logs nothing, and leave the logger of the service's name as it was.
+
+    Parameters
+    ----------
+    address, name : str
+        Of the service; the address without a host name that has to be looked up.
+
+    Raises
+    ------
+    OSError
+        The socket could not be made.
+    """
+    console = logging.getLogger(name)
+    handlers, level, disabled = console.handlers, console.level, console.disabled
+    console.disabled = True
+    try:
+        com = await net.app.EchoProtocol.client(address, name)
+    finally:
+        console.handlers, console.disabled = handlers, disabled
+        console.setLevel(level)
+    if isinstance(com, net.app.EchoProtocol):
+        com.logger = _silent()
+    return com
+
+
+def _silent() -> logging.Logger:
+    """Return a logger that says nothing and that nobody else has."""
+    logger = logging.Logger('iblutil', logging.CRITICAL + 1)
+    logger.addHandler(logging.NullHandler())
+    logger.disabled = True
+    return logger

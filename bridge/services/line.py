@@ -1,0 +1,743 @@
+"""The line to one service as a machine without sockets, loop, threads or clock.
+
+What came in goes in, with the time; what is to be done comes out:
+
+    submit / interrupt / withdraw / withdraw_all           what the carrier wants
+    received / opened / not_opened / lost / refused        what the network did
+    left / not_left / denied                               what became of a `Send`
+    next(now) -> Send | Open | Ended | Heard | Noted | None      to be called until it gives None
+    wake_at() -> int | None                                when to call `next` again at the latest, ns
+
+All state is here; the rules that it follows are functions and tables in `rules`, numbered there. An errand's life:
+
+    WAITING --its datagram left--> SENT --its echo came--> ECHOED --its answer came--> ENDED
+
+and from each stage it may be given up; an answer may come before the echo. Behind an errand that was given up there
+may be more: as *unread* it keeps others waiting (rule 5), as *owed* its answer may still come (rule 4).
+
+Two things about the order of actions are promises:
+
+- The answer to a command is told before it is confirmed: whoever waits wakes up while we are in the system call.
+- An interrupt's datagram leaves before the aborts that it brings are told.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import random
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.outcome import NO_STATUS, Outcome, Reason, state
+from bridge.services import rules
+from bridge.services.rules import (
+    CHANNELS,
+    ERROR,
+    INTERRUPT,
+    LONGEST,
+    STAGES,
+    Channel,
+    Fact,
+    Stage,
+    Timing,
+    Turn,
+)
+
+OWED_MOST = 32  # errands that may still be answered
+REMEMBERED = 128  # commands whose echo may still come; also the most trailing spaces
+REMEMBERED_BYTES = 1 << 20
+SAID_MOST, SAID_BYTES = 256, 1 << 20  # messages of the service that are remembered for copies
+
+
+@dataclass(eq=False, slots=True)
+class Errand:
+    """One command at one service.
+
+    Its text is kept out of the representation, because what is printed gets logged, and an ALYX command carries a
+    token.
+
+    Attributes
+    ----------
+    name, event, text
+        Of the service, the message's number, and the message as it goes over the wire, without padding.
+    order : int
+        Position among all commands; an interrupt ends those with a lower one.
+    timeout : float
+        How long the service has for its reply, s.
+    deadline : float
+        When it is too old to be sent, ns.
+    wants_reply, once : bool
+        Whether an echo is not enough; whether it may never be sent a second time.
+    command : object
+        Whose errand it is; for the carrier.
+    sent, echoed, answered : int
+        ns; 0 for never.
+    """
+
+    name: str
+    event: int
+    text: bytes = field(repr=False)
+    order: int = 0
+    timeout: float = 10.0
+    deadline: float = math.inf
+    wants_reply: bool = True
+    once: bool = False
+    command: Any = field(default=None, repr=False)
+    stage: Stage = Stage.WAITING
+    payload: bytes = field(default=b'', repr=False)
+    tries: int = 0
+    last_sent: int = 0
+    sent: int = 0
+    echoed: int = 0
+    answered: int = 0
+    again_at: int = 0  # ns: when it is sent once more; 0: not
+    due: int = 0  # ns: when it is given up
+    doubted: int = 0  # ns: when an answer came that may have been an earlier one's; 0: none did
+    stranger: str = ''  # the other address that echoed it
+    reply: list[Any] | None = field(default=None, repr=False)
+    reply_event: int = 0
+    status: int = NO_STATUS
+    reason: Reason = Reason.NONE
+    error: str = ''
+
+    def outcome(self) -> Outcome:
+        """Return what is known of it as a plain value."""
+        return Outcome(
+            self.name,
+            ok=self.stage is Stage.ENDED and self.reason is Reason.NONE,
+            state=state(self.sent, self.echoed, self.answered),
+            reason=self.reason,
+            error=self.error,
+            reply=self.reply,
+            event=self.reply_event,
+            status=self.status,
+            sent=self.sent,
+            echoed=self.echoed,
+            answered=self.answered,
+        )
+
+
+@dataclass(slots=True)
+class Send:
+    """Hand a datagram to the socket.
+
+    With an `errand` it is its first: ask for permission directly before, and report `Line.left`, `Line.not_left` or
+    `Line.denied`.
+    """
+
+    payload: bytes = field(repr=False)
+    errand: Errand | None = None
+
+
+@dataclass(slots=True)
+class Open:
+    """Look the address up and see to it that there is a socket; report `Line.opened` or `Line.not_opened`."""
+
+
+@dataclass(slots=True)
+class Ended:
+    """An errand has its outcome."""
+
+    errand: Errand
+
+
+@dataclass(slots=True)
+class Heard:
+    """A message of the service was taken; `answer` if it was no news."""
+
+    event: int
+    data: list[Any] = field(repr=False)
+    datagram: bytes = field(repr=False)
+    answer: bool = False
+
+
+@dataclass(slots=True)
+class Noted:
+    """Something for the log; level as in `logging`."""
+
+    level: int
+    text: str
+
+
+Action = Send | Open | Ended | Heard | Noted
+
+
+@dataclass(slots=True)
+class _Said:
+    """A message that the service sent lately."""
+
+    at: int
+    answered: bool  # it was an answer
+
+
+@dataclass(slots=True)
+class _Held:
+    """A message that may be a copy, and is not confirmed yet."""
+
+    datagram: bytes
+    event: int
+    data: list[Any]
+    since: int
+    until: int
+
+
+class Stamps:
+    """The commands sent to one service of which an echo may still come, by their bytes."""
+
+    def __init__(self, turn: int = 0) -> None:
+        self.commands: dict[bytes, Errand] = {}
+        self.bytes = 0
+        self._turn = turn
+
+    def stamp(self, errand: Errand) -> None:
+        """Give a command its payload, with a number of trailing spaces that no other one has, and remember it.
+
+        Raises
+        ------
+        ValueError
+            It does not fit into one datagram.
+        """
+        room = LONGEST - len(errand.text)
+        if room < 0:
+            raise ValueError(f'the message has {len(errand.text)} bytes, a datagram carries {LONGEST}: send less data')
+        for _ in range(REMEMBERED + 1):
+            self._turn = self._turn % REMEMBERED + 1
+            payload = errand.text + b' ' * min(self._turn, room)
+            if payload not in self.commands:
+                break
+        self.bytes += len(payload) - len(payload) * (payload in self.commands)
+        self.commands[payload] = errand
+        errand.payload = payload
+        while len(self.commands) >= REMEMBERED or (self.bytes > REMEMBERED_BYTES and len(self.commands) > 1):
+            self.forget(next(iter(self.commands)))
+
+    def forget(self, payload: bytes) -> None:
+        """Take back a stamp: the command did not leave."""
+        if self.commands.pop(payload, None) is not None:
+            self.bytes -= len(payload)
+
+    def find(self, datagram: bytes, cut: int) -> Errand | None:
+        """Return the command that a datagram is the echo of, if need be the first `cut` bytes of it."""
+        errand = self.commands.get(datagram)
+        if errand is None and cut and len(datagram) == cut:
+            found = [one for payload, one in self.commands.items() if len(payload) > cut and payload[:cut] == datagram]
+            errand = next((one for one in found if not one.echoed), found[-1] if found else None)
+        return errand
+
+
+class Line:
+    """One service: its errands in order, what it may still say, and what is to be done.
+
+    Parameters
+    ----------
+    name, uri : str
+        As configured.
+    timing : Timing
+        How patient to be; may be changed at any time.
+
+    Attributes
+    ----------
+    cut : int
+        Echoes are cut to so many bytes; 0: they are not.
+    """
+
+    def __init__(self, name: str, uri: str, timing: Timing) -> None:
+        self.name, self.uri, self.timing = name, uri, timing
+        self.cut = timing.max_message_size
+        self.channel = Channel.CLOSED
+        self.waiting: deque[Errand] = deque()
+        self.urgent: deque[Errand] = deque()
+        self.flying: list[Errand] = []
+        self.unread: list[Errand] = []
+        # A command of the worker before us, sent from the same port, may still be echoed: begin somewhere else.
+        self.stamps = Stamps(random.randrange(REMEMBERED))  # noqa: S311
+        self._owed: list[tuple[int, Errand]] = []
+        self._said: dict[bytes, _Said] = {}
+        self._said_bytes = 0
+        self._held: _Held | None = None
+        self._surplus: dict[int, tuple[int, int]] = {}
+        self._spoke = 0  # ns: when the service last said something, or we last confirmed it
+        self._answered = 0  # ns: when it last answered
+        self._pause = 0.0  # s: the longer pause behind what left twice
+        self._pressing = 0  # ns: until when the first interrupt waits for a service that goes on speaking
+        self._starting: Errand | None = None
+        self._out: deque[Action] = deque()
+
+    # --- what the carrier wants ---
+
+    def submit(self, errand: Errand) -> None:
+        """Carry out a command after those before it."""
+        self.waiting.append(errand)
+
+    def interrupt(self, errand: Errand, now: int) -> None:
+        """Send a command before everything else, and end everything older than it when it has left."""
+        if not self.urgent:
+            self._press(now)
+        self.urgent.append(errand)
+
+    def withdraw(self, errand: Errand, reason: Reason, error: str, now: int) -> None:
+        """End an errand wherever it stands."""
+        self._end(errand, reason, error, now)
+
+    def withdraw_all(self, reason: Reason, error: str, now: int, *, unsent: bool = False) -> None:
+        """End all errands, or those that have not left."""
+        for errand in (*self.urgent, *self.waiting, *(() if unsent else self.flying)):
+            self._end(errand, reason, error, now)
+
+    # --- what the network did ---
+
+    def opened(self) -> None:
+        """There is a socket, and the address is known."""
+        self._turn(Turn.OPENED)
+
+    def not_opened(self, reason: Reason, error: str, now: int) -> None:
+        """There is none: what waits for it is not sent."""
+        self._turn(Turn.FAILED)
+        self.withdraw_all(reason, error, now, unsent=True)
+
+    def lost(self, now: int) -> None:
+        """Somebody closed the socket."""
+        self._turn(Turn.LOST)
+        self._held = None
+        for errand in tuple(self.flying):
+            self._end(errand, Reason.NETWORK, 'the communicator was closed while the command was under way', now)
+
+    def refused(self, error: OSError, now: int) -> None:
+        """Take it that the network reports datagrams which did not arrive."""
+        nobody = isinstance(error, ConnectionRefusedError)
+        reason = Reason.REFUSED if nobody else Reason.NETWORK
+        text = f'{self.uri} refused the command: no service listens there' if nobody else str(error)
+        self._turn(Turn.DOUBT)
+        self.unread = [errand for errand in self.unread if errand.echoed]
+        for errand in [errand for errand in self.flying if not errand.echoed]:
+            self._end(errand, reason, text, now)
+
+    def received(self, datagram: bytes, now: int) -> None:
+        """Take a datagram of the service, whatever it is."""
+        errand = self.stamps.find(datagram, self.cut)
+        if errand is not None:
+            self._echo(errand, now)
+        elif not rules.is_echo(datagram):
+            message = rules.read(datagram)
+            if message is None:
+                text = f'{self.name}: {len(datagram)} bytes that are no message were ignored'
+                self._out.append(Noted(logging.WARNING, text))
+            else:
+                self._message(*message, datagram, now)
+
+    def stranger(self, datagram: bytes, address: str) -> None:
+        """Take a datagram from another address: only of interest if it is an echo of ours."""
+        errand = self.stamps.find(datagram, self.cut)
+        if errand is not None and not errand.echoed:
+            errand.stranger = address
+
+    # --- what became of a Send ---
+
+    def left(self, errand: Errand, now: int) -> None:
+        """Its first datagram is on its way."""
+        self._starting = None
+        self._move(errand, Fact.LEFT)
+        errand.sent = errand.last_sent = now
+        errand.tries = 1
+        errand.due = now + int(min(errand.timeout, self.timing.echo_timeout) * 1e9)
+        if self._repeats(errand):
+            errand.again_at = now + int(self.timing.resend_at * self.timing.echo_timeout * 1e9)
+        self.flying.append(errand)
+        if errand.event == INTERRUPT:
+            self._press(now)
+            for older in (*self.flying, *self.waiting):
+                # What was sent through the stock methods has no order of its own (0): it is older.
+                if older.order < errand.order and older.event != INTERRUPT:
+                    self._end(older, Reason.ABORTED, 'aborted by EXPINTERRUPT', now)
+
+    def not_left(self, errand: Errand, error: OSError, now: int) -> None:
+        """Take it that the socket did not take its first datagram."""
+        self._starting = None
+        self.stamps.forget(errand.payload)
+        self._turn(Turn.DOUBT)
+        self._end(errand, Reason.NETWORK, f'not sent: {error}', now)
+
+    def denied(self, errand: Errand) -> None:
+        """Take it that it may not leave; whoever denied it has ended it."""
+        self._starting = None
+        self.stamps.forget(errand.payload)
+
+    # --- what is to be done ---
+
+    def next(self, now: int) -> Action | None:
+        """Return what is to be done next, None for nothing."""
+        if not self._out and self._starting is None:
+            self._proceed(now)
+        return self._out.popleft() if self._out else None
+
+    def wake_at(self) -> int | None:
+        """Return when `next` may have something to do although nothing happens, ns; None for never."""
+        return min(self._times(), default=None)
+
+    def _times(self) -> Iterator[int]:
+        if self._held is not None:
+            yield self._held.until
+        for errand in self.flying:
+            yield min(errand.due, errand.again_at or errand.due)
+        free = self._held is None and self.channel is not Channel.OPENING
+        if self.urgent:
+            if free:
+                yield self._urgent_at()
+        elif self.waiting:
+            deadline = self.waiting[0].deadline
+            if deadline < math.inf:  # told a moment later: whoever waits as long may take it back at that time
+                yield int(deadline) + rules.LATE
+            if free and not self.flying and (at := self._next_at()) < deadline:
+                yield at
+
+    def _proceed(self, now: int) -> None:
+        """Do what the time brings; one step is enough, `next` comes again."""
+        if self._held is not None and now >= self._held.until:
+            self._release(now)
+        for errand in tuple(self.flying):
+            self._look(errand, now)
+        if self.unread:
+            self.unread = [errand for errand in self.unread if now < self._unread_until(errand)]
+        while self.urgent and self.urgent[0].stage is Stage.ENDED:
+            self.urgent.popleft()
+        while self.waiting and (self.waiting[0].stage is Stage.ENDED or self.waiting[0].deadline + rules.LATE <= now):
+            self._expire(self.waiting.popleft(), now)
+        if self._out or self._held is not None:
+            return
+        if self.urgent:
+            if now >= self._urgent_at():
+                self._start(self.urgent, now)
+        elif self.waiting and not self.flying and self._next_at() <= now < self.waiting[0].deadline:
+            self._start(self.waiting, now)
+
+    def _start(self, queue: deque[Errand], now: int) -> None:
+        if self.channel is not Channel.OPEN:
+            if self.channel is not Channel.OPENING:
+                self._turn(Turn.NEED)
+                self._out.append(Open())
+            return
+        errand = queue.popleft()
+        try:
+            self.stamps.stamp(errand)
+        except ValueError as error:
+            self._end(errand, Reason.TOO_LARGE, str(error), now)
+            return
+        self._starting = errand
+        self._out.append(Send(errand.payload, errand))
+
+    def _expire(self, errand: Errand, now: int) -> None:
+        if self.unread and not self.flying:
+            error = 'not sent: it has not read an earlier command yet, and closes when it reads two at once'
+            self._end(errand, Reason.UNREAD, error, now)
+        else:
+            error = 'not sent: it waited behind earlier commands to this service for longer than it may'
+            self._end(errand, Reason.EXPIRED, error, now)
+
+    def _next_at(self) -> int:
+        """Return when the next command may leave (rule 5), ns."""
+        at = self._spoke + int(max(self.timing.reply_gap, self._pause) * 1e9)
+        return max(at, *map(self._unread_until, self.unread)) if self.unread else at
+
+    def _urgent_at(self) -> int:
+        """Return when the next interrupt may leave (rule 6), ns."""
+        gap = int(min(self.timing.interrupt_gap, self.timing.reply_gap) * 1e9)
+        at = min(self._spoke + gap, self._pressing)
+        for errand in itertools.chain(self.flying, self.unread):
+            if errand.echoed:
+                at = max(at, errand.echoed + int(self.timing.head_start * 1e9))
+            else:
+                at = max(at, errand.last_sent + int(self.timing.patience * self.timing.echo_timeout * 1e9))
+        return at
+
+    def _unread_until(self, errand: Errand) -> int:
+        """Return until when a command that was given up keeps the next one waiting, ns."""
+        return errand.last_sent + int(self.timing.unread_for * self.timing.echo_timeout * 1e9)
+
+    def _press(self, now: int) -> None:
+        """From now on an interrupt waits no more than some ms for a service that goes on speaking."""
+        self._pressing = now + int(self.timing.interrupt_gap * 8e9)
+
+    def _repeats(self, errand: Errand) -> bool:
+        return errand.event in self.timing.repeat and not errand.once
+
+    # --- one errand under way ---
+
+    def _look(self, errand: Errand, now: int) -> None:
+        """Send an errand again, or give it up, if its time has come."""
+        at = min(errand.due, errand.again_at or errand.due)
+        if now < at:
+            return
+        if now - at > rules.LATE:  # rule 8
+            errand.due = max(errand.due, now + rules.GRACE)
+            errand.again_at = errand.again_at and now + rules.GRACE
+        elif errand.again_at and errand.again_at <= errand.due:
+            errand.last_sent, errand.again_at = now, 0
+            errand.tries += 1
+            self._out.append(Noted(logging.DEBUG, f'{self.name}: event {errand.event} is sent again ({errand.tries})'))
+            self._out.append(Send(errand.payload))
+        else:
+            self._give_up(errand, now)
+
+    def _give_up(self, errand: Errand, now: int) -> None:
+        held = self._held
+        if held is not None and self._answered_by(held.event, held.data, held.since) is errand:
+            self._release(now)
+            if errand.stage is Stage.ENDED:
+                return
+        after = f'{(now - errand.sent) / 1e9:.3g} s'
+        if errand.doubted:
+            when = f'{(errand.doubted - errand.sent) / 1e9:.3g} s'
+            text = (
+                f'received the command but did not reply within {after}; what it said after {when} may be its reply to '
+            )
+            self._end(errand, Reason.DOUBTFUL, text + 'an earlier one', now)
+        elif errand.echoed:
+            self._end(errand, Reason.NO_REPLY, f'received the command but did not reply within {after}', now)
+        elif errand.stranger:
+            text = (
+                f'no echo from {self.uri} within {after}, but {errand.stranger} has echoed it: is that another address '
+            )
+            self._end(
+                errand, Reason.OTHER_ADDRESS, text + 'of the same computer? Configure the one it answers from', now
+            )
+        else:
+            text = f'no echo from {self.uri} within {after}: is the service running?'
+            self._end(errand, Reason.NO_ECHO, text, now)
+
+    def _echo(self, errand: Errand, now: int) -> None:
+        """Take an echo: the service has read this command, and all that were sent before it, or they were lost."""
+        if errand.echoed:
+            return
+        self._spoke = max(self._spoke, now)
+        errand.echoed = now
+        # Behind a late echo the answer comes: until then the next command waits.
+        self.unread = [one for one in self.unread if one.sent > errand.sent or (one is errand and one.wants_reply)]
+        if errand.stage is not Stage.SENT:
+            return
+        self._move(errand, Fact.ECHO)
+        errand.due = errand.sent + int(errand.timeout * 1e9)
+        errand.again_at = 0
+        if not errand.wants_reply:
+            self._end(errand, Reason.NONE, '', now)
+        elif self._repeats(errand) and errand.tries == 1:
+            errand.again_at = now + int(min(self.timing.again_after, errand.timeout / 2) * 1e9)
+        held = self._held
+        overtaken = held is not None and now - held.since <= rules.PROMPT  # by its answer
+        if overtaken and held is not None and self._answered_by(held.event, held.data, now) is errand:
+            self._release(now)
+
+    # --- messages ---
+
+    def _message(self, event: int, data: list[Any], datagram: bytes, now: int) -> None:
+        """Take a message, unless it is, or may be, a copy (rule 2)."""
+        self._forget_said(now)
+        held = self._held
+        if held is not None and held.datagram == datagram:
+            self._held = None  # two came: one is meant
+            self._take(event, data, datagram, now)
+            return
+        if held is not None and event != ERROR:
+            if held.event == ERROR:
+                self._release(now)
+            self._held = None  # a service that waits for a confirmation says nothing else
+        said = self._said.get(datagram)
+        if said is None or self._is_surplus(event, now, peek=True):
+            self._take(event, data, datagram, now)
+            return
+        expected = self._answered_by(event, data, now)
+        if expected is not None:
+            if expected.echoed and now - expected.echoed <= rules.PROMPT:
+                self._take(event, data, datagram, now)
+            else:
+                self._hold(event, data, datagram, now)
+        elif self._may_be_meant(said, event, data, now):
+            self._hold(event, data, datagram, now)
+
+    def _may_be_meant(self, said: _Said, event: int, data: list[Any], now: int) -> bool:
+        """Tell whether a message that was there before, and answers nothing, may be more than a copy."""
+        if event in rules.REPEATABLE and (self.flying or not said.answered):
+            return True  # what services say by themselves; with a command under way its answer will tell
+        second = not said.answered and now - self._answered <= rules.PROMPT  # one that answers everything twice
+        return second or self._owes(event, data, now)
+
+    def _hold(self, event: int, data: list[Any], datagram: bytes, now: int) -> None:
+        self._held = _Held(datagram, event, data, now, now + rules.HOLD)
+
+    def _release(self, now: int) -> None:
+        """Take what was held for long enough. What answers a command that was not even echoed is a copy."""
+        held, self._held = self._held, None
+        assert held is not None
+        self._press(now)
+        errand = self._answered_by(held.event, held.data, held.since)
+        if errand is None or errand.echoed or held.event in (ERROR, rules.STATUS, rules.INFO):
+            self._take(held.event, held.data, held.datagram, now)
+        elif held.event in rules.REPEATABLE:
+            errand.doubted = held.since
+            self._confirm(held.event, held.datagram, now, answered=True)
+
+    def _take(self, event: int, data: list[Any], datagram: bytes, now: int) -> None:
+        """Take a message that is meant."""
+        errand = self._answered_by(event, data, now)
+        about = rules.subject(event, data)
+        news, answered = True, True
+        if errand is not None:
+            news = False
+            self._answer(errand, event, data, now)
+            self._was_busy(now)
+        elif about is not None and self._settle(event, about, now):
+            for one in self.flying:
+                if one.echoed and rules.accepts(one.event, about):
+                    one.doubted = now
+            self._was_busy(now)
+        else:
+            news, answered = not self._is_surplus(event, now), False
+        self._confirm(event, datagram, now, answered=answered)
+        self._out.append(Heard(event, data, datagram, not news))
+
+    def _confirm(self, event: int, datagram: bytes, now: int, *, answered: bool) -> None:
+        self._spoke = now
+        if event != ERROR:  # iblutil never confirms errors
+            self._out.append(Send(datagram))
+        if self._said.pop(datagram, None) is None:
+            self._said_bytes += len(datagram)
+        self._said[datagram] = _Said(now, answered)
+
+    def _answer(self, errand: Errand, event: int, data: list[Any], now: int) -> None:
+        """End a command with what the service says of it."""
+        self._answered = now
+        errand.echoed = errand.echoed or now
+        self.unread = [one for one in self.unread if one.sent > errand.sent]
+        if event == ERROR:
+            self._end(errand, Reason.CALLBACK_FAILED, f'its callback failed with {data[0]}', now)
+            return
+        errand.answered = now
+        errand.reply, errand.reply_event = data, event
+        errand.status = rules.reported_status(event, data)
+        self._pause = 0.0
+        if errand.tries > 1:
+            self._pause = self.timing.resend_gap
+            more, (left, until) = errand.tries - 1, self._surplus.get(event, (0, 0))
+            more += left if now < until else 0
+            self._surplus[event] = more, max(until, now + more * (now - errand.sent) + rules.SURPLUS_FOR)
+        self._move(errand, Fact.ANSWER)
+        if rules.contradicts(errand.event, errand.status):
+            errand.reason = Reason.STATUS
+            errand.error = f'answered, but reports the status {rules.status_name(errand.status)}'
+        self.flying.remove(errand)
+        self._press(now)
+        self._out.append(Ended(errand))
+
+    def _was_busy(self, now: int) -> None:
+        """Repeat what else is under way: the service was busy with what it has answered now (rule 7)."""
+        for errand in self.flying:
+            if self._repeats(errand):
+                errand.again_at = now + int(max(self.timing.resend_gap, self.timing.reply_gap) * 1e9)
+
+    def _is_surplus(self, event: int, now: int, *, peek: bool = False) -> bool:
+        """Tell whether a message is one more answer to a command that left more than once, and so no news."""
+        left, until = self._surplus.get(event, (0, 0))
+        if not left:
+            return False
+        if not peek:
+            if left > 1:
+                self._surplus[event] = left - 1, until
+            else:
+                del self._surplus[event]
+        return now < until
+
+    # --- whose answer it is (rules 3 and 4) ---
+
+    def _answered_by(self, event: int, data: list[Any], now: int) -> Errand | None:
+        """Find the command under way that a message answers."""
+        about = rules.subject(event, data)
+        if about is None:
+            return None
+        for exact in (True, False):
+            for errand in self.flying:
+                if not (about == errand.event if exact else rules.accepts(errand.event, about)):
+                    continue
+                if (event == ERROR or errand.wants_reply) and self._is_its(errand, event, about, data, now):
+                    return errand
+            if event == ERROR:
+                break
+        return None
+
+    def _is_its(self, errand: Errand, event: int, about: int, data: list[Any], now: int) -> bool:
+        """Tell whether an answer is that to a command under way, and not to an earlier one."""
+        earlier = self._owing(event, about, now)
+        if not errand.echoed and (earlier or self._is_surplus(event, now, peek=True)):
+            return False
+        if not earlier:
+            return True
+        if now - errand.echoed <= rules.PROMPT or not any(old.echoed and old.text != errand.text for old in earlier):
+            return True
+        named = rules.reference(event, data)
+        return named is not None and named == _asked(errand) and all(named != _asked(old) for old in earlier)
+
+    def _owing(self, event: int, about: int, now: int) -> list[Errand]:
+        """Return the commands given up that a message about an event may still answer, the oldest first."""
+        if not self._owed:
+            return []
+        self._owed = [(until, old) for until, old in self._owed if now < until]
+        return [
+            old
+            for _, old in self._owed
+            if (about == old.event if event == ERROR else old.wants_reply and rules.accepts(old.event, about))
+        ]
+
+    def _owes(self, event: int, data: list[Any], now: int) -> bool:
+        about = rules.subject(event, data)
+        return about is not None and bool(self._owing(event, about, now))
+
+    def _settle(self, event: int, about: int, now: int) -> bool:
+        """Take a message for the answer to the oldest command given up; False if nothing was owed."""
+        owing = self._owing(event, about, now)
+        if not owing:
+            return False
+        del self._owed[next(i for i, (_, old) in enumerate(self._owed) if old is owing[0])]
+        self.unread = [one for one in self.unread if one.sent > owing[0].sent]
+        return True
+
+    def _forget_said(self, now: int) -> None:
+        """Forget messages of which no copy can come any more, and the oldest of too many."""
+        while self._said:
+            first = next(iter(self._said))
+            crowded = len(self._said) > SAID_MOST or self._said_bytes > SAID_BYTES
+            if now - self._said[first].at <= rules.COPIES_FOR and not crowded:
+                break
+            del self._said[first]
+            self._said_bytes -= len(first)
+
+    # --- the end of an errand ---
+
+    def _end(self, errand: Errand, reason: Reason, error: str, now: int) -> None:
+        if errand.stage is Stage.ENDED:
+            return
+        self._move(errand, Fact.END)
+        errand.reason, errand.error = reason, error
+        if errand in self.flying:
+            self.flying.remove(errand)
+            self._press(now)
+            if errand.sent and reason not in (Reason.REFUSED, Reason.NETWORK, Reason.CALLBACK_FAILED):
+                # What left twice may be answered twice.
+                self._owed = [*self._owed, *[(now + rules.OWED_FOR, errand)] * errand.tries][-OWED_MOST:]
+                if not errand.echoed:
+                    self.unread.append(errand)
+                    self._turn(Turn.DOUBT)
+        self._out.append(Ended(errand))
+
+    def _move(self, errand: Errand, fact: Fact) -> None:
+        errand.stage = STAGES[errand.stage, fact]
+
+    def _turn(self, turn: Turn) -> None:
+        self.channel = CHANNELS.get((self.channel, turn), self.channel)
+
+
+def _asked(errand: Errand) -> str | None:
+    """Return the experiment's reference that a command names."""
+    message = rules.read(errand.text)
+    return None if message is None else rules.reference(*message)

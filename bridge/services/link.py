@@ -1,0 +1,221 @@
+"""The socket of a line, and its one timer: what `Line` decides is done here, with the time of now.
+
+Everything runs in the loop of the network thread, as callbacks; on the way of a command that goes well there is no
+task, and one timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from bridge.outcome import Reason
+from bridge.services.line import Ended, Errand, Heard, Line, Noted, Open, Send
+from bridge.services.rules import INTERRUPT
+
+log = logging.getLogger(__name__)
+
+
+class Unreachable(Exception):
+    """An address cannot be used; `reason` says why in a word."""
+
+    def __init__(self, reason: Reason, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class Host(Protocol):
+    """What a link needs of the carrier that it belongs to; called in the network thread."""
+
+    def permit(self, errand: Errand) -> bool:
+        """Decide, directly before its first datagram, whether an errand may leave; False: it was ended."""
+
+    def ended(self, errand: Errand) -> None:
+        """Take the outcome of an errand."""
+
+    def heard(self, link: Link, message: Heard) -> None:
+        """Take a message of the service; what it raises is logged."""
+
+
+class Link:
+    """One service: its line, its socket and its timer.
+
+    Parameters
+    ----------
+    line : Line
+        Decides.
+    host : Host
+        Is asked for permission, and told what becomes of errands.
+    opener : callable
+        Coroutine function that sees to it that there is a socket for this link, and calls `connect`; raises
+        `Unreachable`, or any other exception.
+
+    Attributes
+    ----------
+    send : callable or None
+        Hands a datagram to the socket; returns the OSError that came of it, or None. Set by the opener.
+    shut : callable
+        Closes the socket. Set by the opener.
+    """
+
+    def __init__(self, line: Line, host: Host, opener: Callable[[Link], Awaitable[None]]) -> None:
+        self.line, self.name = line, line.name
+        self.closed = False
+        self.send: Callable[[bytes], OSError | None] | None = None
+        self.shut: Callable[[], None] = lambda: None
+        self._host, self._opener = host, opener
+        self._timer: asyncio.TimerHandle | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._running = False
+
+    # --- what the carrier wants ---
+
+    def enqueue(self, errand: Errand) -> None:
+        """Carry out a command after those before it, an interrupt before all others."""
+        if errand.event == INTERRUPT:
+            self.line.interrupt(errand, time.perf_counter_ns())
+        else:
+            self.line.submit(errand)
+        self.run()
+
+    def withdraw(self, errand: Errand, reason: Reason, error: str) -> None:
+        """End an errand wherever it stands."""
+        self.line.withdraw(errand, reason, error, time.perf_counter_ns())
+        self.run()
+
+    def withdraw_all(self, reason: Reason, error: str, *, unsent: bool = False) -> None:
+        """End all errands, or those that have not left."""
+        self.line.withdraw_all(reason, error, time.perf_counter_ns(), unsent=unsent)
+        self.run()
+
+    def close(self) -> None:
+        """Close the socket and forget the timer; what is pending has to be ended before."""
+        self.closed = True
+        if self._timer:
+            self._timer.cancel()
+        if self._opening:
+            self._opening.cancel()
+        self.shut()
+
+    # --- what the socket reports ---
+
+    def received(self, datagram: bytes) -> None:
+        """Take a datagram of the service; nothing that it sends may raise from here."""
+        self.line.received(datagram, time.perf_counter_ns())
+        self.run()
+
+    def refused(self, error: OSError) -> None:
+        """Take an error of the network that came by itself."""
+        self.line.refused(error, time.perf_counter_ns())
+        self.run()
+
+    def lost(self) -> None:
+        """Take it that somebody has closed the socket."""
+        if not self.closed:
+            self.line.lost(time.perf_counter_ns())
+            self.run()
+
+    # --- what the line wants ---
+
+    def run(self, since: int = 0) -> None:
+        """Do what the line says until it says nothing any more; `since` is a time that is over for certain, ns."""
+        if self._running or self.closed:
+            return  # a callback of ours has called: the loop below goes on
+        self._running = True
+        try:
+            while (action := self.line.next(max(time.perf_counter_ns(), since))) is not None:
+                if isinstance(action, Send):
+                    if self._guarded(action):
+                        # The interrupt's datagrams to the other services leave before the aborts are told.
+                        asyncio.get_running_loop().call_soon(self.run)
+                        break
+                elif isinstance(action, Open):
+                    self._opening = asyncio.get_running_loop().create_task(self._open())
+                else:
+                    self._tell(action)
+        finally:
+            self._running = False
+        self._set_timer()
+
+    def _tell(self, action: Ended | Heard | Noted) -> None:
+        try:
+            if isinstance(action, Ended):
+                self._host.ended(action.errand)
+            elif isinstance(action, Heard):
+                self._host.heard(self, action)
+            else:
+                log.log(action.level, '%s', action.text)
+        except Exception:
+            log.exception('%s: what was told could not be taken', self.name)
+
+    def _guarded(self, action: Send) -> bool:
+        """Send; whatever is raised ends the errand, so that none is left without its outcome."""
+        try:
+            return self._send(action)
+        except Exception as exc:
+            if (errand := action.errand) is not None:
+                log.exception('%s: event %d', self.name, errand.event)
+                self.line.withdraw(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}', time.perf_counter_ns())
+                self.line.denied(errand)
+            return False
+
+    def _send(self, action: Send) -> bool:
+        """Hand a datagram to the socket; True if it was an interrupt's first."""
+        errand = action.errand
+        if errand is None:
+            self._transmit(action.payload)
+            return False
+        if not self._host.permit(errand):
+            self.line.denied(errand)
+            return False
+        now = time.perf_counter_ns()
+        error = self._transmit(action.payload)
+        if error is not None:
+            self.line.not_left(errand, error, now)
+            return False
+        self.line.left(errand, now)
+        return errand.event == INTERRUPT
+
+    def _transmit(self, payload: bytes) -> OSError | None:
+        try:
+            return self.send(payload) if self.send else ConnectionError('there is no socket')
+        except Exception as exc:
+            return exc if isinstance(exc, OSError) else ConnectionError(f'{type(exc).__name__}: {exc}')
+
+    async def _open(self) -> None:
+        now = time.perf_counter_ns
+        try:
+            await self._opener(self)
+            if self.send is None:
+                raise Unreachable(Reason.NETWORK, f'{self.name}: the communicator could not be opened')
+            self.line.opened()
+        except Unreachable as exc:
+            self.line.not_opened(exc.reason, str(exc), now())
+        except Exception as exc:
+            reason = Reason.NETWORK if isinstance(exc, OSError) else Reason.ADDRESS
+            self.line.not_opened(reason, str(exc), now())
+        self._opening = None
+        self.run()
+
+    # --- the timer ---
+
+    def _set_timer(self) -> None:
+        at = self.line.wake_at()
+        if at is None or self.closed:
+            return
+        # One that rings earlier than needed is left alone: it looks, and is set anew.
+        loop = asyncio.get_running_loop()
+        when = loop.time() + max(at - time.perf_counter_ns(), 0) / 1e9
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        # It may ring up to one tick of the clock early (15 ms on Windows), and must not look in vain until then.
+        self._timer = loop.call_at(when, self._ring, at)
+
+    def _ring(self, at: int) -> None:
+        self._timer = None
+        self.run(at)

@@ -1,0 +1,274 @@
+"""The rules of an exchange with a service, as functions of values and tables; `line` is the machine that follows them.
+
+iblutil's protocol (read in ``iblutil/io/net/app.py`` 1.20.0) has no message numbers. A sender waits until its datagram
+comes back byte for byte (the *echo*); a *reply* is another message, with the same event number, that the receiver has
+to echo in turn (the *confirmation*). A service that waits for a confirmation and reads anything else closes its socket
+for good, and so it does if none comes for a second. A confirmation that nobody waits for is a *command*. Hence:
+
+1. **Echoes.** Every command carries a number of trailing spaces, legal JSON, that no other remembered command has. So
+   its echo differs from any reply, and from the echo of any earlier command. What ends in a space is an echo, of this
+   worker's or of the one before it, and is never answered.
+2. **Copies.** A message that is byte-equal to one of the last two seconds may be a copy that the network made, or be
+   meant, and then the service waits for its confirmation. A wrong confirmation cannot be taken back, a late one is
+   free. So, if an answer is expected, it is taken at once when it comes right behind the echo (a service at rest), and
+   else held until a second one comes or the time that the service would wait is nearly up. If none is expected, it is a
+   copy when the earlier one was an answer; when the service said the earlier one by itself, it is held, and confirmed
+   unless the service says something else meanwhile.
+3. **Proof.** A reply with the event of the command, or an error that names it, proves that the command arrived, echo or
+   not. Only EXPCLEANUP may be answered by another event (camera services answer it with EXPINTERRUPT).
+4. **Whose answer.** A command that was given up, or overtaken, may still be answered, for half a minute. Of two
+   commands with the same event an answer is the later one's only if that was echoed and the answer names its
+   experiment, or comes right behind its echo, or both asked the same. Better to say of a command that its answer is in
+   doubt than that it was carried out.
+5. **One at a time.** The next command leaves when the one before was answered or given up and a pause has passed since
+   the service last spoke: a session with one loop listens again only when it has come round. Behind a command that was
+   given up without an echo, and may lie unread, the next one waits; a service that reads both answers the first, reads
+   the second instead of the confirmation, and closes.
+6. **Interrupts** wait for no answer, only where they would be lost or close the service: until what has just left is
+   echoed (one that does not read has nothing to lose) and could be answered, and a moment after the service spoke.
+7. **Repeating.** EXPSTATUS, EXPINFO and EXPINTERRUPT may be repeated, once: late, if no echo comes; later, if it was
+   echoed and nothing follows, for an echo does not prove that anybody listened; and when the service has answered
+   another command, on which it may have been busy. Nothing else is ever sent twice, unless the configuration says so.
+8. **Late timers.** A timer that rings late tells of this computer, not of the service: it looks again a little later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from bridge.numbers import LOCAL, MESSAGES, STATUSES
+from bridge.outcome import NO_STATUS
+
+ERROR = 0
+MESSAGE_NUMBERS: dict[str, int] = {name: number for name, number in MESSAGES.items() if name not in LOCAL}
+EVENTS = frozenset(MESSAGE_NUMBERS.values())
+INIT, START, END, CLEANUP, INTERRUPT, STATUS, INFO, ALYX = (
+    MESSAGE_NUMBERS[name]
+    for name in ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT', 'EXPSTATUS', 'EXPINFO', 'ALYX')
+)
+REPEATABLE = frozenset((STATUS, INFO, INTERRUPT))
+REVERSED = frozenset((END, INTERRUPT, CLEANUP))
+"""frozenset of int: what goes to the services in reverse order, as iblutil's ``Services`` does it."""
+
+LONGEST = 65507  # bytes: the most that one IPv4 UDP datagram carries
+MS = 10**6  # ns
+PROMPT = 20 * MS  # within which behind its echo a service that had nothing else to do answers
+COPIES_FOR = 2000 * MS  # a copy comes no later than this behind the message
+HOLD = 600 * MS  # a service waits 1 s for a confirmation: this leaves the network and a busy computer the rest
+OWED_FOR = 30_000 * MS  # a command that was given up may still be answered
+SURPLUS_FOR = 1000 * MS  # more answers to a command that left twice may come, beside as long as the first one took
+LATE = 100 * MS  # by which a timer may ring late
+GRACE = 250 * MS  # what a service is given when this computer stood still
+
+
+@dataclass
+class Timing:
+    """How patient we are with one service.
+
+    Attributes
+    ----------
+    echo_timeout : float
+        How long it has for its echo, s.
+    timeout : float or None
+        For its reply, s; None: whatever the command says.
+    reply_gap : float
+        Pause between what it last said and the next command, s. iblrig's camera session, held up for up to 30 ms after
+        15 % of its answers, lost 5 % of the commands with 5 ms, 1 of 600 with 20 ms, none with 50 and 100 ms.
+    repeat : frozenset of int
+        Events that may be sent once more.
+    resend_at : float
+        When, if no echo comes, as a part of `echo_timeout`.
+    again_after : float
+        When, if it was echoed and nothing follows, s; half of `timeout` at most.
+    resend_gap : float
+        Pause behind the answer to what left twice, s: the second answer must not cross the next command.
+    interrupt_gap : float
+        The least that even an interrupt leaves a service that has just spoken, s: it listens again 0.2 ms later.
+    head_start : float
+        What an interrupt leaves an echoed command to be answered, s.
+    patience : float
+        How long an interrupt waits for the echo of a command before it, in `echo_timeout`.
+    unread_for : float
+        How long a command without an echo may lie unread and still be carried out, in `echo_timeout`.
+    max_message_size : int
+        Echoes are cut to so many bytes (``EchoProtocol.max_message_size``, iblutil 1.18); 0: they are not.
+    """
+
+    echo_timeout: float = 1.0
+    timeout: float | None = None
+    reply_gap: float = 0.1
+    repeat: frozenset[int] = REPEATABLE
+    resend_at: float = 0.75
+    again_after: float = 2.5
+    resend_gap: float = 0.05
+    interrupt_gap: float = 0.002
+    head_start: float = 0.002
+    patience: float = 3.0
+    unread_for: float = 10.0
+    max_message_size: int = 0
+
+
+# --- states ----------------------------------------------------------------------------------------------------------
+
+
+class Stage(Enum):
+    """Where an errand stands."""
+
+    WAITING = 'waiting'
+    SENT = 'sent'
+    ECHOED = 'echoed'
+    ENDED = 'ended'
+
+
+class Fact(Enum):
+    """What happens to an errand."""
+
+    LEFT = 'its datagram left'
+    ECHO = 'its echo came'
+    ANSWER = 'its answer came'
+    END = 'it was given up'
+
+
+STAGES: Mapping[tuple[Stage, Fact], Stage] = {
+    (Stage.WAITING, Fact.LEFT): Stage.SENT,
+    (Stage.WAITING, Fact.END): Stage.ENDED,
+    (Stage.SENT, Fact.ECHO): Stage.ECHOED,
+    (Stage.SENT, Fact.ANSWER): Stage.ENDED,
+    (Stage.SENT, Fact.END): Stage.ENDED,
+    (Stage.ECHOED, Fact.ANSWER): Stage.ENDED,
+    (Stage.ECHOED, Fact.END): Stage.ENDED,
+}
+
+
+class Channel(Enum):
+    """Where the socket of a line stands."""
+
+    CLOSED = 'closed'
+    OPENING = 'opening'
+    OPEN = 'open'
+    STALE = 'open, but the address has to be looked up again'
+
+
+class Turn(Enum):
+    """What happens to the socket of a line."""
+
+    NEED = 'something is to be sent'
+    OPENED = 'it was opened'
+    FAILED = 'it could not be opened'
+    LOST = 'it was closed'
+    DOUBT = 'nobody was reached'
+
+
+CHANNELS: Mapping[tuple[Channel, Turn], Channel] = {
+    (Channel.CLOSED, Turn.NEED): Channel.OPENING,
+    (Channel.STALE, Turn.NEED): Channel.OPENING,
+    (Channel.CLOSED, Turn.OPENED): Channel.OPEN,
+    (Channel.OPENING, Turn.OPENED): Channel.OPEN,
+    (Channel.STALE, Turn.OPENED): Channel.OPEN,
+    (Channel.OPENING, Turn.FAILED): Channel.CLOSED,
+    (Channel.OPEN, Turn.LOST): Channel.CLOSED,
+    (Channel.STALE, Turn.LOST): Channel.CLOSED,
+    (Channel.OPEN, Turn.DOUBT): Channel.STALE,
+}
+"""Mapping: what is not listed changes nothing."""
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def read(datagram: bytes) -> tuple[int, list[Any]] | None:
+    """Return event number and data of a message, None if it is not one.
+
+    Never raises, whatever the bytes are: a stray datagram must not stop an experiment.
+
+    Examples
+    --------
+    >>> read(b'[32, 10]')
+    (32, [10])
+    >>> read(b'[3, 1]') is None
+    True
+    """
+    try:
+        message = json.loads(datagram.decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, list) or not message or type(message[0]) is not int:
+        return None
+    event, *data = message
+    if event == ERROR:
+        return (ERROR, data) if len(data) == 2 else None
+    return (event, data) if event in EVENTS else None
+
+
+def is_echo(datagram: bytes) -> bool:
+    """Tell whether a datagram can only be the echo of a command: no service ends its messages with a space."""
+    return datagram[-1:] == b' '
+
+
+def accepts(event: int, reply: int) -> bool:
+    """Tell whether a message of event `reply` answers a command of `event`."""
+    return reply == event or (event == CLEANUP and reply == INTERRUPT)
+
+
+def subject(event: int, data: Sequence[Any]) -> int | None:
+    """Return the event that a message is about: of an error the one that failed, None if it does not say."""
+    about = data[1] if event == ERROR else event
+    return about if type(about) is int else None
+
+
+def reference(event: int, data: Sequence[Any]) -> str | None:
+    """Return the experiment's reference that a command or an answer names, None if it names none.
+
+    Examples
+    --------
+    >>> reference(START, ['2026-01-01_1_subject', None]), reference(INIT, [{'exp_ref': 'x'}]), reference(INIT, [None])
+    ('2026-01-01_1_subject', 'x', None)
+    """
+    if event == START and data and isinstance(data[0], str):
+        return data[0]
+    for part in data:
+        if isinstance(part, Mapping) and isinstance(part.get('exp_ref'), str):
+            return str(part['exp_ref'])
+    return None
+
+
+def reported_status(event: int, data: Sequence[Any]) -> int:
+    """Return the status that a reply reports, -1 if it reports none.
+
+    EXPSTATUS and EXPINFO begin with it; of the others it is the ``status`` in the reply's map, or, as iblrig's camera
+    answers EXPINIT, a number in front of the map.
+    """
+    known = STATUSES.values()
+    maps = [part for part in data if isinstance(part, Mapping)]
+    candidates = [part.get('status') for part in maps]
+    if data and (event in (STATUS, INFO) or (maps and data[0] is not maps[0])):
+        candidates.insert(0, data[0])
+    return next((value for value in candidates if type(value) is int and value in known), NO_STATUS)
+
+
+_RUNNING = STATUSES['RUNNING']
+_FITTING: Mapping[int, frozenset[int]] = {
+    INIT: frozenset((STATUSES['INITIALIZED'],)),
+    START: frozenset((_RUNNING,)),
+    **dict.fromkeys((END, INTERRUPT, CLEANUP), frozenset(STATUSES.values()) - {_RUNNING}),
+}
+
+
+def status_name(status: int) -> str:
+    """Return a status as people know it, e.g. ``RUNNING (20)``."""
+    return next((f'{name} ({number})' for name, number in STATUSES.items() if number == status), str(status))
+
+
+def contradicts(event: int, status: int) -> bool:
+    """Tell whether a reported status is at odds with a command that was answered without an error.
+
+    Examples
+    --------
+    >>> contradicts(END, 20), contradicts(START, 20), contradicts(START, -1), contradicts(STATUS, 30)
+    (True, False, False, False)
+    """
+    return status != NO_STATUS and event in _FITTING and status not in _FITTING[event]

@@ -1,0 +1,13 @@
+"""The worker: joins a segment's programs and the remote services.
+
+==============  =====================================================================
+`worker`        `Worker`: takes what programs command, answers what each service did
+`housekeeping`  what it does besides: events, heartbeats, lost clients
+`watch`         when something of that is due: decisions only
+`health`        what is known of a service: values only
+==============  =====================================================================
+"""
+
+from bridge.worker.worker import Worker
+
+__all__ = ['Worker']

@@ -1,0 +1,369 @@
+"""The worker: takes commands from the segment, has a carrier carry them out, and writes back what each service did.
+
+Two threads meet here. The one that calls `Worker.run` takes batches, decodes and refuses; the carrier's asks `accept`
+directly before a command's first datagram and, when its outcomes are there, writes the response. Neither waits for the
+other.
+
+A command is answered exactly once, whatever happens to it: each path below ends in `_answer`. What the worker does
+besides, health, events, heartbeats and lost clients, is in `housekeeping`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from bridge import discretion
+from bridge.carrier import Command
+from bridge.config import ClientLost, ServiceConfig
+from bridge.errors import BridgeError, error_for
+from bridge.journal import Journal
+from bridge.numbers import CODES, LOCAL, MESSAGE_NAMES
+from bridge.outcome import NOT_SENT, Outcome, status_of, to_entry
+from bridge.segment import ports
+from bridge.segment.library import error_text
+from bridge.segment.payload import Refused, choose_services, decode_arguments
+from bridge.segment.response import command_id, pack_response, response_body, shown_request
+from bridge.segment.served import Segment, Taken
+from bridge.worker.housekeeping import Housekeeping
+from bridge.worker.watch import Watch
+
+if TYPE_CHECKING:
+    from bridge.services.carrier import UdpCarrier
+
+log = logging.getLogger(__name__)
+
+_LOOK = 5.0  # s: how often the loop comes up by itself to note health; what is due earlier shortens it
+_SOON = 0.1  # s: how long that can be put off while commands come
+_GRACE = 2.0  # s: what a clean stop leaves to services beyond their time, and to clients to fetch their answers
+
+
+class NotAccepted(Exception):
+    """The segment did not give a command to us: it is too old, aborted, cancelled, or no longer ours."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(error_text(code))
+        self.code = code
+
+
+class Worker:
+    """Serves one segment until it is stopped.
+
+    Parameters
+    ----------
+    segment : str
+        Name of the segment, e.g. ``rig0``; made if there is none, adopted if its worker is gone.
+    services : sequence of ServiceConfig, or mapping of str to str
+        The rig's services, in order; a mapping gives name and URI.
+    timeout : float
+        How long a service may take to reply to one command if its configuration does not say, s.
+    heartbeat : float
+        Ask EXPSTATUS of a service that said nothing for this long and has no heartbeat of its own, s; 0: never.
+    on_client_lost : iterable of ClientLost
+        What to send when a client dies without closing.
+    notify : bool
+        Send EXPCLEANUP to all services when `run` ends.
+    journal : Journal, optional
+        Where commands, outcomes and events are written down; closed by its owner.
+    segment_options : dict, optional
+        Sizes of a new segment, see `bridge.segment.served.Segment`.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The segment's file.
+
+    Raises
+    ------
+    bridge.errors.WorkerBusy
+        Another worker serves the segment; the sentence names it.
+    """
+
+    def __init__(
+        self,
+        segment: str,
+        services: Sequence[ServiceConfig] | Mapping[str, str] = (),
+        *,
+        timeout: float = 10.0,
+        heartbeat: float = 0.0,
+        on_client_lost: Iterable[ClientLost] = (),
+        notify: bool = False,
+        journal: Journal | None = None,
+        segment_options: Mapping[str, int] | None = None,
+    ) -> None:
+        if isinstance(services, Mapping):
+            services = [ServiceConfig(name, uri) for name, uri in services.items()]
+        self._services = {service.name: service for service in services}
+        self._optional = {service.name for service in services if service.optional}
+        self._watch = Watch(self._services, heartbeat, on_client_lost)
+        self._timeout, self._notify, self._journal = timeout, notify, journal
+        self._stopping, self._hurry = threading.Event(), threading.Event()
+        self._failure: BaseException | None = None
+        self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
+        self._held: deque[tuple[Taken, int, bytes]] = deque()
+        self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
+        self._house = Housekeeping(self._segment, self._watch, journal, self._fail)
+        try:
+            self._carrier = self._open_services()
+            self._segment.publish_services(self._services)
+        except BaseException:
+            self._segment.close()
+            raise
+        self.path: Path = self._segment.path
+        if self._segment.replaced:
+            log.warning('the segment was made anew: %s', self._segment.replaced)
+
+    def _open_services(self) -> UdpCarrier:
+        from bridge.services.carrier import UdpCarrier  # imports iblutil, which takes a second
+
+        services = self._services.values()
+        known = ports.load(self._segment.path)
+        carrier = UdpCarrier(
+            {service.name: service.uri for service in services},
+            {service.name: service.timing(self._timeout) for service in services},
+            {service.name: service.after for service in services if service.after},
+            {name: port for name, port in known.items() if name in self._services},
+        )
+        carrier.on_event = self._house.heard
+        carrier.on_opened = lambda: ports.save(self._segment.path, carrier.ports)
+        carrier.start()
+        ports.save(self._segment.path, carrier.ports)
+        return carrier
+
+    # --- the loop ---
+
+    def run(self) -> None:
+        """Serve until `stop`. What is queued then is answered.
+
+        Raises
+        ------
+        bridge.errors.Superseded
+            Another worker has taken over the segment.
+        """
+        self._pass(0.0)
+        if self._segment.epoch > 1:
+            self._house.tell('WORKER_RESTARTED')  # after the first pass, which finds the clients
+        ticked, put_off = 0.0, False
+        while not self._stopping.is_set():
+            took = self._pass(self._watch.pause(time.perf_counter_ns(), _SOON if put_off else _LOOK))
+            # After a command the network thread needs the interpreter; what is not urgent gets it a little later.
+            put_off = bool(took) and time.monotonic() < ticked + _SOON
+            if not (put_off or self._failure):
+                self._house.tick(self._carrier)
+                ticked = time.monotonic()
+        self._finish()
+        if self._failure:
+            raise self._failure
+
+    def _pass(self, timeout: float) -> int:
+        try:
+            _, batch = self._segment.take(timeout)
+        except BridgeError as error:
+            self._fail(error)
+            return 0
+        for taken in batch:
+            self._begin(taken)
+        for _ in range(len(self._held)):
+            self._place(*self._held.popleft())
+        return len(batch)
+
+    def stop(self) -> None:
+        """Ask `run` to end when what is under way has been answered; asked again: at once.
+
+        From any thread or signal handler.
+        """
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+        self._segment.ring()
+
+    def _finish(self) -> None:
+        """Answer everything: what is under way is answered by its services in their time, the rest is aborted."""
+        self._carrier.begin_nothing()
+        self._wait_for(lambda: self._under_way or self._house.under_way, self._longest())
+        if self._notify and not self._failure and not self._hurry.is_set():
+            self._house.send('EXPCLEANUP', self._carrier, timeout=_GRACE)
+            self._wait_for(lambda: self._house.under_way, _GRACE)
+        self._carrier.close()  # ends what is still under way, as aborted
+        until = time.monotonic() + _GRACE
+        while not self._failure and time.monotonic() < until and (self._pass(0.02) or self._held):
+            pass
+        if self._held:
+            log.warning('%d responses could not be delivered: their clients do not read', len(self._held))
+
+    def _longest(self) -> float:
+        """Return how long a service may take to answer, s."""
+        timings = [service.timing(self._timeout) for service in self._services.values() if not service.unsupported]
+        return max((timing.timeout or self._timeout for timing in timings), default=0.0) + _GRACE
+
+    def _wait_for(self, busy: Callable[[], object], patience: float) -> None:
+        """Go on passing what comes, which is refused but for interrupts, while something is under way."""
+        until = time.monotonic() + patience
+        while busy() and not self._failure and not self._hurry.is_set() and time.monotonic() < until:
+            self._pass(0.05)
+
+    def close(self, *, remove: bool = False) -> None:
+        """Close the services' sockets and let go of the segment. Harmless twice.
+
+        Parameters
+        ----------
+        remove : bool
+            Delete the segment's file, and tell the clients that it is gone.
+        """
+        self._carrier.close()
+        if remove and self.path:
+            ports.forget(self.path)
+        self._segment.close(remove=remove)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing may be dispatched any more."""
+        self._failure = self._failure or error
+        self.stop()
+
+    # --- a command's way ---
+
+    def _begin(self, taken: Taken) -> None:
+        taken.name = MESSAGE_NAMES.get(taken.message) or str(taken.message)
+        try:
+            try:
+                if taken.is_orphan:
+                    raise Refused(CODES['IBLB_E_OUTCOME_UNKNOWN'], error_text(CODES['IBLB_E_OUTCOME_UNKNOWN']))
+                name, taken.args = decode_arguments(taken.message, taken.arguments, taken.is_json, taken.payload_bytes)
+            finally:
+                self._write_command(taken)
+            chosen = choose_services(taken.services, list(self._services))
+            if name in LOCAL or not chosen:
+                self._gate(taken)
+                self._answer(taken, 0, '', self._local_entries(name, chosen))
+                return
+            if self._stopping.is_set() and name != 'EXPINTERRUPT':
+                raise Refused(CODES['IBLB_E_ABORTED'], 'The worker was stopped before the command was sent.')
+            gate = partial(self._gate, taken)
+            command = Command(name, taken.args, names=tuple(chosen), gate=gate, deadline=taken.deadline)
+            command.last = name == 'EXPINTERRUPT'
+            future = self._carrier.submit(command)
+        except Refused as refusal:
+            self._answer(taken, refusal.code, str(refusal))
+        except Exception as error:
+            self._not_carried_out(taken, error)
+        else:
+            self._under_way[taken] = future
+            future.add_done_callback(lambda done: self._done(taken, done))
+
+    def _gate(self, taken: Taken) -> None:
+        """Make a command ours, directly before its first datagram; NotAccepted if it must not be sent."""
+        if code := self._segment.accept(taken):
+            raise NotAccepted(code)
+        taken.accepted = time.perf_counter_ns()
+        taken.wall = datetime.now().astimezone()
+
+    def _done(self, taken: Taken, future: Future[dict[str, Outcome]]) -> None:
+        """In the network thread, mostly: the outcomes are there."""
+        try:
+            outcomes = list(future.result().values())
+            code, error = status_of(outcomes, self._optional)
+            self._house.learn(outcomes, taken.name, taken.args[0] if taken.args else None)
+            self._answer(taken, code, error, [to_entry(outcome, taken.name) for outcome in outcomes])
+        except Exception as error:
+            self._not_carried_out(taken, error)
+        finally:
+            self._under_way.pop(taken, None)
+
+    def _not_carried_out(self, taken: Taken, error: Exception) -> None:
+        """Answer a command that was not given to us, or at which we failed ourselves."""
+        if isinstance(error, NotAccepted):
+            self._not_accepted(taken, error.code)
+            return
+        trace = None if discretion.is_secret(taken.name) else error
+        log.error('%s failed: %s', taken.name, discretion.error(taken.name, error), exc_info=trace)
+        self._answer(taken, CODES['IBLB_E_INTERNAL'], f'The worker failed: {type(error).__name__}: {error}.')
+
+    def _not_accepted(self, taken: Taken, code: int) -> None:
+        if code in (CODES['IBLB_E_SUPERSEDED'], CODES['IBLB_E_SEGMENT']):
+            self._fail(error_for(code))
+        elif code == CODES['IBLB_E_CANCELLED']:
+            self._write_outcome(taken, self._body(taken, code, error_text(code)))
+        else:
+            self._answer(taken, code, error_text(code))
+
+    def _local_entries(self, name: str, chosen: Sequence[str]) -> list[dict[str, Any]]:
+        if name != 'SERVICES':
+            return []
+        now = time.perf_counter_ns()
+        return [
+            {
+                **to_entry(Outcome(service, ok=True, state=NOT_SENT, status=self._watch.health[service].status), name),
+                'data': {
+                    'name': service,
+                    'uri': self._services[service].uri,
+                    **self._watch.health[service].describe(now),
+                },
+            }
+            for service in chosen
+        ]
+
+    # --- the answer ---
+
+    def _answer(self, taken: Taken, code: int, error: str, services: list[dict[str, Any]] | None = None) -> None:
+        if code:
+            level = logging.ERROR if code < 0 else logging.WARNING
+            log.log(level, '%s %s: %d %s', self._key(taken), taken.name, code, discretion.error(taken.name, error))
+        body = self._body(taken, code, error, services)
+        self._write_outcome(taken, body)
+        self._place(taken, *pack_response(body, self._segment.largest_response))
+
+    def _body(
+        self, taken: Taken, code: int, error: str, services: list[dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
+        return response_body(
+            request=shown_request(taken.request),
+            command_id=self._key(taken),
+            message=taken.name,
+            code=code,
+            error=error,
+            services=services or [],
+            sent=taken.stamp,
+            accepted=taken.accepted,
+            finished=time.perf_counter_ns(),
+            wall=taken.wall,
+        )
+
+    def _key(self, taken: Taken) -> str:
+        return command_id(self._segment.id, taken.slot, taken.request)
+
+    def _place(self, taken: Taken, code: int, packed: bytes) -> None:
+        try:
+            if not self._segment.respond(taken, code, packed):
+                self._held.append((taken, code, packed))
+        except BridgeError as error:
+            self._fail(error)
+
+    # --- the journal ---
+
+    def _write_command(self, taken: Taken) -> None:
+        if self._journal:
+            key, services = self._key(taken), taken.services
+            self._journal.write(
+                'command', command_id=key, message=taken.name, services=services, args=taken.args, sent=taken.stamp
+            )
+
+    def _write_outcome(self, taken: Taken, body: dict[str, Any]) -> None:
+        if self._journal:
+            self._journal.write('outcome' if taken.wants_response else 'notification', **body)
