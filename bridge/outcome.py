@@ -227,7 +227,7 @@ def failure(outcomes: Iterable[Outcome]) -> Exception | None:
 def to_entry(outcome: Outcome, message: str) -> dict[str, Any]:
     """Return an outcome of a message as an element of the response's ``services``: every key, always of one type."""
     data = reply_data(message, outcome.reply)
-    if outcome.reply and _reply_of(message, data) != outcome.reply:
+    if outcome.reply and not _is_usual(message, outcome.reply):
         data['reply'] = outcome.reply  # more, or less, than the usual keys say
     if outcome.event and outcome.event != MESSAGES[message]:
         data['event'] = outcome.event
@@ -290,6 +290,17 @@ def data_reply(message: str, data: Mapping[str, Any]) -> list[Any]:
     ([20, {}], ['ref', None])
     """
     return _reply_of(message, data) or []
+
+
+def _is_usual(message: str, reply: Sequence[Any]) -> bool:
+    """Tell whether `reply_data` says all of a reply."""
+    if message in _FIRST_KEYS:
+        return len(reply) == _FIRST_KEYS[message]
+    several = message in ('EXPSTART', 'ALYX')
+    return len(reply) > 1 if several and isinstance(reply[0], list) else several or len(reply) == 1
+
+
+_FIRST_KEYS = {'EXPINFO': 2, 'EXPSTATUS': 1}
 
 
 def _reply_of(message: str, data: Mapping[str, Any]) -> list[Any] | None:

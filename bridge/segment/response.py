@@ -66,6 +66,12 @@ def _as_float(value: int) -> float | None:
         return None
 
 
+def _sayable_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    if not (entry['data'] or entry['error']):
+        return entry
+    return {**entry, 'error': sayable(entry['error']), 'data': sayable(entry['data'])}
+
+
 def response_body(
     *,
     request: int,
@@ -104,7 +110,7 @@ def response_body(
         'message': message,
         'code': code,
         'error': sayable(error),
-        'services': [{**entry, 'error': sayable(entry['error']), 'data': sayable(entry['data'])} for entry in services],
+        'services': [_sayable_entry(entry) for entry in services],
         'sent': sent,
         'accepted': accepted,
         'finished': finished,

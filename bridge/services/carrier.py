@@ -231,7 +231,9 @@ class UdpCarrier(ThreadedCarrier):
 
     def _errand(self, plan: _Plan, name: str, event: int) -> Errand:
         command, timing = plan.command, self.links[name].line.timing
-        timeout = next(value for value in (command.timeout, timing.timeout, self.timeout()) if value is not None)
+        timeout = command.timeout if command.timeout is not None else timing.timeout
+        if timeout is None:
+            timeout = self.timeout()
         deadline = command.deadline * 1e9
         return Errand(
             name, event, plan.text, plan.order, timeout, deadline, plan.wants_reply, command.once, command=plan

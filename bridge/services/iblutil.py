@@ -46,6 +46,8 @@ METHODS = {
 
 _BY_NAME = {message.name: message for message in net.base.ExpMessage}
 _STOCK = {method: getattr(net.app.Services, method) for method in METHODS.values()}
+_MOST = 65536  # bytes that are read at once
+AT_ONCE = 8  # datagrams of one service that are taken in one turn of the loop
 _IP_RECVERR = 11  # linux/in.h: report refusals on a socket that is not connected, too
 
 log = logging.getLogger(__name__)
@@ -143,8 +145,6 @@ class Socket(asyncio.DatagramProtocol):
         self.peer = (com.hostname, com.port)
         self.port = 0
         self._socket: socket.socket | None = None
-        self._in_sendto = False
-        self._error: Exception | None = None
 
     async def open(self, port: int) -> None:
         """Bind to a port, or, if somebody else has it, to any, and take the communicator over."""
@@ -180,32 +180,50 @@ class Socket(asyncio.DatagramProtocol):
 
     def send(self, payload: bytes) -> OSError | None:
         """Hand a datagram to the socket; return why it did not leave, or None."""
-        for _ in range(2):
-            self._error, self._in_sendto = None, True
-            try:
-                self.com._transport.sendto(payload, self.peer)
-            finally:
-                self._in_sendto = False
-            # A refusal of an *earlier* datagram is reported here, once, instead of sending this one.
-            if not isinstance(self._error, ConnectionRefusedError):
-                break
+        assert self._socket is not None
+        try:
+            self._socket.sendto(payload, self.peer)
+        except (BlockingIOError, InterruptedError):
+            self.com._transport.sendto(payload, self.peer)  # when there is room
+        except ConnectionRefusedError:  # of an *earlier* datagram: reported here, once, instead of sending this one
             self._forget_errors()
-        return self._error if self._error is None or isinstance(self._error, OSError) else OSError(str(self._error))
+            return self._once_more(payload)
+        except OSError as exc:
+            return exc
+        return None
+
+    def _once_more(self, payload: bytes) -> OSError | None:
+        assert self._socket is not None
+        try:
+            self._socket.sendto(payload, self.peer)
+        except OSError as exc:
+            return exc
+        return None
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Take a datagram from the transport."""
+        assert self._socket is not None
         size = self.com.max_message_size
         self.link.line.cut = size if size <= rules.LONGEST else 0
-        if addr[:2] == self.peer:
-            self.link.received(data)
-        else:
-            self.link.line.stranger(data, f'{addr[0]}:{addr[1]}')
+        # An answer follows its echo closely: what is there by now is taken without another turn of the loop.
+        for _ in range(AT_ONCE):
+            if addr == self.peer:
+                self.link.take(data)
+            else:
+                self.link.line.stranger(data, f'{addr[0]}:{addr[1]}')
+            if not self.link.line.flying or not self.is_open:
+                break
+            try:
+                data, addr = self._socket.recvfrom(_MOST)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as exc:
+                self.error_received(exc)
+                break
+        self.link.run()
 
     def error_received(self, exc: Exception) -> None:
         """Take an error of the network, or of sending."""
-        if self._in_sendto:
-            self._error = exc
-            return
         self._forget_errors()
         if not self.com.on_error_received.done():
             self.com.on_error_received.set_result(exc)

@@ -104,6 +104,11 @@ class Errand:
     reason: Reason = Reason.NONE
     error: str = ''
 
+    @property
+    def look_at(self) -> int:
+        """int: when something is to be done about it, ns."""
+        return self.again_at if self.again_at and self.again_at < self.due else self.due
+
     def outcome(self) -> Outcome:
         """Return what is known of it as a plain value."""
         return Outcome(
@@ -376,13 +381,18 @@ class Line:
 
     def wake_at(self) -> int | None:
         """Return when `next` may have something to do although nothing happens, ns; None for never."""
+        if not (self.urgent or self.waiting or self._held):  # as nearly always
+            if not self.flying:
+                return None
+            if len(self.flying) == 1:
+                return self.flying[0].look_at
         return min(self._times(), default=None)
 
     def _times(self) -> Iterator[int]:
         if self._held is not None:
             yield self._held.until
         for errand in self.flying:
-            yield min(errand.due, errand.again_at or errand.due)
+            yield errand.look_at
         free = self._held is None and self.channel is not Channel.OPENING
         if self.urgent:
             if free:
@@ -396,6 +406,8 @@ class Line:
 
     def _proceed(self, now: int) -> None:
         """Do what the time brings; one step is enough, `next` comes again."""
+        if not (self.urgent or self.waiting or self.flying or self._held):
+            return
         if self._held is not None and now >= self._held.until:
             self._release(now)
         for errand in tuple(self.flying):
@@ -468,13 +480,13 @@ class Line:
 
     def _look(self, errand: Errand, now: int) -> None:
         """Send an errand again, or give it up, if its time has come."""
-        at = min(errand.due, errand.again_at or errand.due)
+        at = errand.look_at
         if now < at:
             return
         if now - at > rules.LATE:  # rule 8
             errand.due = max(errand.due, now + rules.GRACE)
             errand.again_at = errand.again_at and now + rules.GRACE
-        elif errand.again_at and errand.again_at <= errand.due:
+        elif errand.again_at == at:
             errand.last_sent, errand.again_at = now, 0
             errand.tries += 1
             self._out.append(Noted(logging.DEBUG, f'{self.name}: event {errand.event} is sent again ({errand.tries})'))
@@ -639,9 +651,9 @@ class Line:
 
     def _is_surplus(self, event: int, now: int, *, peek: bool = False) -> bool:
         """Tell whether a message is one more answer to a command that left more than once, and so no news."""
-        left, until = self._surplus.get(event, (0, 0))
-        if not left:
+        if event not in self._surplus:
             return False
+        left, until = self._surplus[event]
         if not peek:
             if left > 1:
                 self._surplus[event] = left - 1, until

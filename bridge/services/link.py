@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from bridge.outcome import Reason
-from bridge.services.line import Ended, Errand, Heard, Line, Noted, Open, Send
+from bridge.services.line import Action, Ended, Errand, Heard, Line, Noted, Open, Send
 from bridge.services.rules import INTERRUPT
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ class Link:
         self.shut: Callable[[], None] = lambda: None
         self._host, self._opener = host, opener
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0
         self._opening: asyncio.Task[None] | None = None
         self._running = False
 
@@ -102,10 +103,12 @@ class Link:
 
     # --- what the socket reports ---
 
-    def received(self, datagram: bytes) -> None:
-        """Take a datagram of the service; nothing that it sends may raise from here."""
-        self.line.received(datagram, time.perf_counter_ns())
-        self.run()
+    def take(self, datagram: bytes) -> None:
+        """Take a datagram of the service; `run` is to be called behind the last of those that are there."""
+        try:
+            self.line.received(datagram, time.perf_counter_ns())
+        except Exception:
+            log.exception('%s: a datagram of %d bytes could not be handled', self.name, len(datagram))
 
     def refused(self, error: OSError) -> None:
         """Take an error of the network that came by itself."""
@@ -127,7 +130,7 @@ class Link:
         self._running = True
         try:
             while (action := self.line.next(max(time.perf_counter_ns(), since))) is not None:
-                if isinstance(action, Send):
+                if type(action) is Send:
                     if self._guarded(action):
                         # The interrupt's datagrams to the other services leave before the aborts are told.
                         asyncio.get_running_loop().call_soon(self.run)
@@ -140,13 +143,13 @@ class Link:
             self._running = False
         self._set_timer()
 
-    def _tell(self, action: Ended | Heard | Noted) -> None:
+    def _tell(self, action: Action) -> None:
         try:
-            if isinstance(action, Ended):
+            if type(action) is Ended:
                 self._host.ended(action.errand)
-            elif isinstance(action, Heard):
+            elif type(action) is Heard:
                 self._host.heard(self, action)
-            else:
+            elif isinstance(action, Noted):
                 log.log(action.level, '%s', action.text)
         except Exception:
             log.exception('%s: what was told could not be taken', self.name)
@@ -206,15 +209,14 @@ class Link:
         at = self.line.wake_at()
         if at is None or self.closed:
             return
-        # One that rings earlier than needed is left alone: it looks, and is set anew.
-        loop = asyncio.get_running_loop()
-        when = loop.time() + max(at - time.perf_counter_ns(), 0) / 1e9
         if self._timer is not None:
-            if self._timer.when() <= when:
-                return
+            if self._rings_at <= at:
+                return  # one that rings earlier than needed is left alone: it looks, and is set anew
             self._timer.cancel()
+        loop = asyncio.get_running_loop()
         # It may ring up to one tick of the clock early (15 ms on Windows), and must not look in vain until then.
-        self._timer = loop.call_at(when, self._ring, at)
+        self._timer = loop.call_later(max(at - time.perf_counter_ns(), 0) / 1e9, self._ring, at)
+        self._rings_at = at
 
     def _ring(self, at: int) -> None:
         self._timer = None

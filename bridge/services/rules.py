@@ -118,6 +118,8 @@ class Timing:
 class Stage(Enum):
     """Where an errand stands."""
 
+    __hash__ = object.__hash__  # Enum's own is slow
+
     WAITING = 'waiting'
     SENT = 'sent'
     ECHOED = 'echoed'
@@ -126,6 +128,8 @@ class Stage(Enum):
 
 class Fact(Enum):
     """What happens to an errand."""
+
+    __hash__ = object.__hash__
 
     LEFT = 'its datagram left'
     ECHO = 'its echo came'
@@ -236,18 +240,23 @@ def reference(event: int, data: Sequence[Any]) -> str | None:
     return None
 
 
+_SAYING = frozenset((STATUS, INFO))
+_KNOWN = frozenset(STATUSES.values())
+
+
 def reported_status(event: int, data: Sequence[Any]) -> int:
     """Return the status that a reply reports, -1 if it reports none.
 
     EXPSTATUS and EXPINFO begin with it; of the others it is the ``status`` in the reply's map, or, as iblrig's camera
     answers EXPINIT, a number in front of the map.
     """
-    known = STATUSES.values()
-    maps = [part for part in data if isinstance(part, Mapping)]
+    maps = [part for part in data if isinstance(part, dict)]
+    if not (maps or event in _SAYING):
+        return NO_STATUS
     candidates = [part.get('status') for part in maps]
-    if data and (event in (STATUS, INFO) or (maps and data[0] is not maps[0])):
+    if data and (event in _SAYING or data[0] is not maps[0]):
         candidates.insert(0, data[0])
-    return next((value for value in candidates if type(value) is int and value in known), NO_STATUS)
+    return next((value for value in candidates if type(value) is int and value in _KNOWN), NO_STATUS)
 
 
 _RUNNING = STATUSES['RUNNING']
