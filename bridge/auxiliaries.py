@@ -136,6 +136,7 @@ class Auxiliaries:
         if isinstance(carrier, UdpCarrier):
             carrier.on_opened = self._gather_services
             carrier.timeout = self._timeout
+            carrier.logger = lambda: self._logger
         self._loop = carrier.thread.loop
         self._thread = carrier.thread.thread
         carrier.start(self.listen)
@@ -299,6 +300,7 @@ class Auxiliaries:
             error = RuntimeError(f'{command.message} has no result after {patience:.3g} s {what}')
             if withdrawn:
                 self._results.record(pushed.key, error)
+                self.response_received.notify_all()
         raise error
 
     def clear_message_queue(self) -> int:
@@ -338,7 +340,9 @@ class Auxiliaries:
             command = self._command('EXPCLEANUP', (), {}, self._carrier.names)
             command.last = True
             self._dispatch(command)
-            await asyncio.wait({asyncio.wrap_future(command.future)}, timeout=self._timeout() + 1)
+            waits: set[asyncio.Future[Any]] = {asyncio.wrap_future(command.future)}
+            waits.add(asyncio.wrap_future(self._carrier.hurried))
+            await asyncio.wait(waits, timeout=self._timeout() + 1, return_when=asyncio.FIRST_COMPLETED)
         self._cleaned = True
         shut: Future[None] = Future()
 

@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -137,6 +137,31 @@ class Carrier(Protocol):
         """Begin nothing new, give what is under way `patience` (s) to be answered, and end; again: at once."""
 
 
+def check_order(names: Iterable[str], after: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValueError if a service comes after one that there is not, or after itself by way of others.
+
+    Parameters
+    ----------
+    names : iterable of str
+        The services.
+    after : mapping of str to sequence of str
+        Which services a service comes after.
+    """
+    left = {name: set(after.get(name, ())) for name in names}
+    for name, before in after.items():
+        if isinstance(before, str):
+            raise ValueError(f'{name}: after: {before!a} is text; write a list of services')
+        if unknown := [one for one in (name, *before) if one not in left]:
+            raise ValueError(f'{name}: after: there is no service {unknown[0]!a}; take it out')
+    while free := [name for name, before in left.items() if not before]:
+        for name in free:
+            del left[name]
+        for others in left.values():
+            others.difference_update(free)
+    if left:
+        raise ValueError(f'after: {", ".join(left)} wait for each other; take one of them out')
+
+
 class LoopThread:
     """A thread with an event loop.
 
@@ -218,6 +243,8 @@ class ThreadedCarrier(ABC):
         Where `serve`, or what `start` was given instead, runs.
     created : threading.Event
         Set when it is open.
+    hurried : concurrent.futures.Future
+        Resolved when all is to end at once.
     services : object
         What stands for iblutil's ``Services``, if it is not that itself.
     """
@@ -233,6 +260,7 @@ class ThreadedCarrier(ABC):
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()  # a command has ended, or there is less patience
         self._until = math.inf  # time.monotonic: what is under way has until then
+        self.hurried: Future[None] = Future()  # resolved when nobody wants to wait any more
 
     # What the two do differently
 
@@ -329,6 +357,8 @@ class ThreadedCarrier(ABC):
         """
         if self._closed:
             patience = 0.0
+            if not self.hurried.done():
+                self.hurried.set_result(None)
         self._closing = self._closed = True
         self.thread.ring(self._begin_stop, patience)
         self.thread.join(patience + 1.0)

@@ -49,6 +49,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bridge import carrier
 from bridge.addresses import EXAMPLE, RESERVED, STREAM_SCHEMES, ConfigError, check_name, kind_of, parse_uri
 from bridge.numbers import LOCAL, MESSAGE_NAMES, MESSAGES
 from bridge.services.rules import LONGEST as LONGEST_MESSAGE
@@ -255,7 +256,8 @@ def load_rig(path: str | Path) -> RigConfig:
     ConfigError
         If the file can't be read, is not YAML or says something that can't be used.
     """
-    return parse_rig(_read_yaml(_read_file(path, 'cameras: 192.168.0.8'), str(path)), str(path))
+    line = 'cameras: 192.168.0.8'
+    return parse_rig(_read_yaml(_read_file(path, line), str(path), line), str(path))
 
 
 def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
@@ -274,7 +276,8 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
         The file can't be used, or names a service that there is not.
     """
     where = str(path)
-    data = _read_yaml(_read_file(path, 'cameras: {timeout: 30}'), where)
+    line = 'cameras: {timeout: 30}'
+    data = _read_yaml(_read_file(path, line), where, line)
     services = dict(rig.services)
     for name, value in data.items():
         if name == RESERVED:
@@ -283,27 +286,21 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
             known = ', '.join(services) or 'none'
             raise ConfigError(f'{where}: there is no service {str(name)!a}; there are: {known}.')
         services[name] = replace(services[name], **_settings(value, f'{where}: {name}', ()))
-    heartbeat, losses = rig.heartbeat, rig.on_client_lost
-    if RESERVED in data:
-        own = parse_rig({RESERVED: data[RESERVED]}, where)
-        heartbeat, losses = own.heartbeat or heartbeat, own.on_client_lost or losses
+    heartbeat, losses, given = rig.heartbeat, rig.on_client_lost, data.get(RESERVED) or {}
+    own = parse_rig({RESERVED: given}, where)
+    if 'heartbeat' in given:
+        heartbeat = own.heartbeat
+    if 'on_client_lost' in given:
+        losses = own.on_client_lost
     return RigConfig(services, heartbeat, losses)
 
 
 def check_order(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:
     """Raise ConfigError if a service comes after one that there is not, or after itself by way of others."""
-    for service in services.values():
-        for before in service.after:
-            if before not in services:
-                raise ConfigError(f'{where}: {service.name}: after: there is no service {before!a}; take it out.')
-    left = {name: set(service.after) for name, service in services.items()}
-    while free := [name for name, before in left.items() if not before]:
-        for name in free:
-            del left[name]
-        for others in left.values():
-            others.difference_update(free)
-    if left:
-        raise ConfigError(f'{where}: after: {", ".join(left)} wait for each other; take one of them out.')
+    try:
+        carrier.check_order(services, {service.name: service.after for service in services.values()})
+    except ValueError as e:
+        raise ConfigError(f'{where}: {e}.') from e
 
 
 def load_services(path: str | Path) -> dict[str, ServiceConfig]:
@@ -319,7 +316,7 @@ def _read_file(path: str | Path, line: str) -> bytes:
         raise ConfigError(f'{path}: {reason}; give the path of a YAML file with lines such as "{line}".') from e
 
 
-def _read_yaml(text: bytes, where: str) -> dict[Any, Any]:
+def _read_yaml(text: bytes, where: str, example: str) -> dict[Any, Any]:
     """Return the mapping that a YAML document holds, {} for an empty one."""
     import yaml
 
@@ -336,18 +333,16 @@ def _read_yaml(text: bytes, where: str) -> dict[Any, Any]:
     try:
         data = yaml.load(text, Loader)  # noqa: S506 (a SafeLoader)
     except RecursionError as e:
-        raise ConfigError(f'{where}: nested too deeply; write one line "name: address" per service.') from e
+        raise ConfigError(f'{where}: nested too deeply; write lines such as "{example}".') from e
     except (yaml.YAMLError, ValueError) as e:
         if isinstance(e, ConfigError):
             raise
         reason = ' '.join(str(e).split())
-        raise ConfigError(f'{where}: not valid YAML ({reason}); write one line "name: address" per service.') from e
+        raise ConfigError(f'{where}: not valid YAML ({reason}); write lines such as "{example}".') from e
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ConfigError(
-            f'{where}: holds {kind_of(data)} instead of a mapping; write one line "name: address" per service.'
-        )
+        raise ConfigError(f'{where}: holds {kind_of(data)} instead of a mapping; write lines such as "{example}".')
     return data
 
 

@@ -181,11 +181,13 @@ class Results:
 
     def drain(self) -> None:
         """Publish what has finished; the caller holds `received`."""
+        published = bool(self._finished)
         while self._finished:
             pushed = self._finished.popleft()
             self.record(pushed.key, pushed.result)
             pushed.published = True
-        self.received.notify_all()
+        if published:
+            self.received.notify_all()
 
     def record(self, key: float, result: Any) -> None:
         """Write a result down and take its command out of the queue; the caller holds `received`."""

@@ -70,7 +70,10 @@ def test_a_service_can_be_made_optional(load):
     [
         ('cameras: 127.0.0.1\ncameras: 127.0.0.2\n', ['cameras', 'twice', 'line 2']),
         ('cameras: {uri: 127.0.0.1, uri: 127.0.0.2}\n', ['uri', 'twice']),
-        ('cameras: {uri: 127.0.0.1, port: 5}\n', ['cameras', "'port'", 'uri, optional, timeout', 'after and max_message_size']),
+        (
+            'cameras: {uri: 127.0.0.1, port: 5}\n',
+            ['cameras', "'port'", 'uri, optional, timeout', 'after and max_message_size'],
+        ),
         ('cameras: {optional: true}\n', ['cameras', 'uri', 'missing']),
         ('cameras: {uri: 127.0.0.1, optional: "yes"}\n', ['cameras', 'optional', 'true or false']),
         ('cameras:\n', ['cameras', 'no address']),

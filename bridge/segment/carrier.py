@@ -28,6 +28,7 @@ Callback = Callable[..., object]
 TIMEOUT = 10.0  # s, for all services' replies, as iblrig has it
 _GRACE = 2.0  # s that a response may take on top of that
 _SLICE = 0.5  # s: how often a waiting thread looks whether we were closed or a worker lives again
+_REVERSED = ('EXPEND', 'EXPINTERRUPT', 'EXPCLEANUP')  # as iblutil's ``Services`` does it
 _SAID_BY_SERVICES = tuple(name for name in MESSAGES if name not in LOCAL)
 
 
@@ -46,21 +47,21 @@ class RemoteService:
         self.name = name
         self.max_message_size = 65535
         self._is_connected = is_connected
-        self._callbacks: dict[int, list[Callback]] = {}
+        self._callbacks: dict[int, list[tuple[Callback, bool]]] = {}
 
     @property
     def is_connected(self) -> bool:
         """bool: there is a worker."""
         return self._is_connected()
 
-    def assign_callback(self, event: Any, callback: Callback) -> None:
-        """Have a function called with data and address of each message of an event that the service sends."""
-        self._callbacks.setdefault(_number(event), []).append(callback)
+    def assign_callback(self, event: Any, callback: Callback, return_service: bool = False) -> None:
+        """Have a function called with data and address (and service, if so wanted) at each message of an event."""
+        self._callbacks.setdefault(_number(event), []).append((callback, return_service))
 
     def clear_callbacks(self, event: Any, callback: Callback | None = None) -> int:
         """Forget the callbacks of an event, or one of them; return how many."""
         before = self._callbacks.get(_number(event), [])
-        kept = [] if callback is None else [one for one in before if one is not callback]
+        kept = [] if callback is None else [one for one in before if one[0] != callback]
         self._callbacks[_number(event)] = kept
         return len(before) - len(kept)
 
@@ -69,9 +70,9 @@ class RemoteService:
 
     def tell(self, event: int, data: list[Any]) -> None:
         """Call the callbacks of an event."""
-        for callback in tuple(self._callbacks.get(event, ())):
+        for callback, return_service in tuple(self._callbacks.get(event, ())):
             try:
-                callback(data, (self.name, 0))
+                callback(data, (self.name, 0), *([self] if return_service else []))
             except Exception:
                 log.exception('a callback of %s failed', self.name)
 
@@ -103,8 +104,7 @@ class RemoteServices(UserDict[str, RemoteService]):
     def assign_callback(self, event: Any, callback: Callback, return_service: bool = False) -> None:
         """Have a function called with data and address (and service, if so wanted) at each message of an event."""
         for service in self.values():
-            told = (lambda data, addr, its=service: callback(data, addr, its)) if return_service else callback
-            service.assign_callback(event, told)
+            service.assign_callback(event, callback, return_service)
 
     def clear_callbacks(self, event: Any, callback: Callback | None = None) -> dict[str, int]:
         """Forget the callbacks of an event, or one of them, of all services; return how many by name."""
@@ -120,6 +120,7 @@ class _UnderWay:
     def __init__(self, command: Command) -> None:
         self.command = command
         self.request: int | None = None
+        self.part: Command | None = None  # of one that goes from service to service
         self.withdrawn = False
 
 
@@ -223,6 +224,9 @@ class SegmentCarrier(ThreadedCarrier):
             command.resolve({})
             return command.future
         plan = self._plans[command] = _UnderWay(command)
+        if not command.concurrent and len(command.names) > 1:
+            threading.Thread(target=self._one_by_one, args=(plan,), name='one-by-one', daemon=True).start()
+            return command.future
         try:
             if command.gate is not None:
                 command.gate()
@@ -277,8 +281,31 @@ class SegmentCarrier(ThreadedCarrier):
                 command.forgiven = body['code'] >= 0
                 self._resolve(plan, outcomes)
 
+    def _one_by_one(self, plan: _UnderWay) -> None:
+        """Send a command to one service after the other, each when the one before it has its outcome; in a thread."""
+        command, outcomes = plan.command, []
+        for name in command.names[::-1] if command.message in _REVERSED else command.names:
+            if plan.withdrawn or self._closing or command.future.cancelled():
+                reason = Reason.CLOSED if self._closing else Reason.WITHDRAWN
+                outcomes.append(Outcome(name, reason=reason, error='not sent: it was taken back'))
+                continue
+            gate = command.gate if not outcomes else None
+            plan.part = Command(command.message, command.args, command.kwargs, (name,), gate, command.timeout)
+            try:
+                outcomes += self.submit(plan.part).result().values()
+            except BaseException as exc:
+                self._resolve(plan, [], exc)
+                return
+            command.forgiven |= plan.part.forgiven
+        found = {outcome.name: outcome for outcome in outcomes}
+        self._resolve(plan, [found[name] for name in command.names])
+
     def _take_back(self, plan: _UnderWay, reason: Reason, error: str) -> bool:
         """Take a command back from the worker; True if nothing of it was sent."""
+        if plan.part is not None:
+            plan.withdrawn = True
+            part = self._plans.get(plan.part)
+            return part is not None and self._take_back(part, reason, error)
         if plan.request is None or self._ended.is_set():
             return False
         plan.withdrawn = True

@@ -16,12 +16,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from typing import Any
 
-from bridge.carrier import CLOSED, Command, Outcomes, ThreadedCarrier
+from bridge.carrier import CLOSED, Command, Outcomes, ThreadedCarrier, check_order
 from bridge.outcome import Aborted, Reason
 from bridge.services import rules
 from bridge.services.iblutil import Opener, encode, net
@@ -38,6 +39,7 @@ OPENERS = {'udp': Opener}
 """dict: what opens the socket of a line, by the scheme of its address."""
 
 _FORWARD = frozenset((rules.INIT, rules.START))
+_STAGED = frozenset((rules.INIT, rules.START, rules.END))
 
 
 class _Plan:
@@ -66,6 +68,11 @@ class UdpCarrier(ThreadedCarrier):
     ports : dict of str to int, optional
         The local port that each service knows us by; filled in as they are opened.
 
+    Raises
+    ------
+    ValueError
+        The order cannot be kept.
+
     Attributes
     ----------
     names : tuple of str
@@ -78,6 +85,8 @@ class UdpCarrier(ThreadedCarrier):
         Returns how long a service has for its reply if nothing else says, s.
     communicators : dict of str to object
         iblutil's, by name.
+    logger : callable
+        Returns the logger where it is told that a service cannot be reached, or says something by itself.
     on_opened : callable
         Called in the network thread when there is a new communicator.
     """
@@ -89,6 +98,7 @@ class UdpCarrier(ThreadedCarrier):
         after: Mapping[str, Sequence[str]] | None = None,
         ports: dict[str, int] | None = None,
     ) -> None:
+        check_order(addresses, after or {})
         super().__init__('auxiliaries')
         self.names = tuple(addresses)
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
@@ -97,7 +107,8 @@ class UdpCarrier(ThreadedCarrier):
         self.timeout: Callable[[], float] = lambda: TIMEOUT
         self.communicators: dict[str, Any] = {}
         self.ports = {} if ports is None else ports
-        self._after = after or {}
+        self._after = {name: tuple(before) for name, before in (after or {}).items()}
+        self.logger: Callable[[], logging.Logger] = lambda: log
         self._opener = Opener(self.thread.ring, RESOLVE_TIMEOUT, self.ports, self._opened)
         self.links = {
             name: Link(Line(name, uri, (timings or {}).get(name, self.timing)), self, self._opener)
@@ -113,7 +124,7 @@ class UdpCarrier(ThreadedCarrier):
         faults = await asyncio.gather(*map(self._opener, self.links.values()), return_exceptions=True)
         for link, fault in zip(self.links.values(), faults, strict=True):
             if fault is not None:
-                log.error('%s can not be reached for now: %s', link.name, fault)
+                self.logger().error('%s can not be reached for now: %s', link.name, fault)
             elif link.send is not None:
                 link.line.opened()
 
@@ -215,12 +226,11 @@ class UdpCarrier(ThreadedCarrier):
         if self._closing and not command.last:
             self._end(plan, Reason.CLOSED, f'aborted: {CLOSED}')
             return
-        self._stage(plan, names, event)
-        if event == rules.INTERRUPT:
-            self._abort_staged(plan)
-        for name in names:
-            if name not in plan.behind:
-                self._enqueue(plan.errands[name])
+        self._stage(plan, event)
+        if event in (rules.END, rules.CLEANUP) and not plan.behind:
+            self._align(plan)
+        for errand in tuple(plan.errands.values()):
+            self._enqueue(errand)
 
     def _enqueue(self, errand: Errand) -> None:
         try:
@@ -239,23 +249,58 @@ class UdpCarrier(ThreadedCarrier):
             name, event, plan.text, plan.order, timeout, deadline, plan.wants_reply, command.once, command=plan
         )
 
-    def _stage(self, plan: _Plan, names: Sequence[str], event: int) -> None:
-        """Note which errands wait for which others."""
-        if not plan.command.concurrent:
+    def _stage(self, plan: _Plan, event: int) -> None:
+        """Note which errands wait for which others. They keep their places in the lines meanwhile."""
+        if plan.command.concurrent:
+            if self._after and event in _STAGED:
+                plan.behind = self._edges(plan, event)
+        else:
+            names = self._in_stages(tuple(plan.errands), event)
             plan.behind = {name: {before} for before, name in itertools.pairwise(names)}
-        elif self._after and event in (*_FORWARD, rules.END):
-            for name in names:
-                for before in self._after.get(name, ()):
-                    if before in plan.errands:
-                        first, then = (before, name) if event in _FORWARD else (name, before)
-                        plan.behind.setdefault(then, set()).add(first)
+        for name in plan.behind:
+            plan.errands[name].blocked = True
 
-    def _abort_staged(self, interrupt: _Plan) -> None:
-        """End what is not even in a line yet, as an interrupt overtakes it."""
-        for plan in tuple(self._plans.values()):
-            if plan.order < interrupt.order:
-                for name in set(plan.behind).intersection(interrupt.errands):
-                    self._withdraw_errand(plan.errands[name], Reason.ABORTED, 'aborted by EXPINTERRUPT')
+    def _edges(self, plan: _Plan, event: int) -> dict[str, set[str]]:
+        """Return for whom each errand waits by the configured order."""
+        edges: dict[str, set[str]] = {}
+        for name in plan.errands:
+            for before in self._after.get(name, ()):
+                if before in plan.errands:
+                    first, then = (name, before) if event == rules.END else (before, name)
+                    edges.setdefault(then, set()).add(first)
+        return edges
+
+    def _in_stages(self, names: Sequence[str], event: int) -> list[str]:
+        """Return names so that each comes after those that it is to come after."""
+        if not (self._after and event in _STAGED):
+            return list(names)
+        ordered: list[str] = []
+
+        def add(name: str) -> None:
+            for before in self._after.get(name, ()):
+                if before in names and before not in ordered:
+                    add(before)
+            if name not in ordered:
+                ordered.append(name)
+
+        for name in names if event != rules.END else reversed(names):
+            add(name)
+        return ordered if event != rules.END else ordered[::-1]
+
+    def _align(self, plan: _Plan) -> None:
+        """Let what goes in reverse order keep that order at services of which only the pause is waited for."""
+        pauses = {name: self.links[name].line.pauses_until() for name in plan.errands}
+        left = max(pauses.values()) - time.perf_counter_ns()
+        if left > 0:
+            aligned = [plan.errands[name] for name, until in pauses.items() if until]
+            for errand in aligned:
+                errand.blocked = True
+            self.thread.loop.call_later(left / 1e9, self._release, aligned)
+
+    def _release(self, errands: Sequence[Errand]) -> None:
+        for errand in errands:
+            errand.blocked = False
+            self.links[errand.name].run()
 
     def permit(self, errand: Errand) -> bool:
         """Decide, directly before a datagram, whether it may leave."""
@@ -291,18 +336,29 @@ class UdpCarrier(ThreadedCarrier):
             self._resolve(plan)
 
     def _advance(self, plan: _Plan, ended: Errand) -> None:
-        """Send what waited for this errand; a start only if it went well."""
+        """Release what waited for this errand; a start only if it went well, nothing if it was given up."""
         plan.behind.pop(ended.name, None)
+        if ended.reason in (Reason.CLOSED, Reason.WITHDRAWN):
+            staged, plan.behind = list(plan.behind), {}
+            for name in staged:
+                self._withdraw_errand(plan.errands[name], ended.reason, ended.error)
+            return
         went_well = not ended.reason or ended.reason is Reason.STATUS
-        for name in [name for name, before in plan.behind.items() if ended.name in before]:
-            if not went_well and plan.command.concurrent and ended.event in _FORWARD:
-                error = f'not sent: {ended.name}, which it comes after, did not do it'
-                self._withdraw_errand(plan.errands[name], Reason.AFTER, error)
+        for name, before in tuple(plan.behind.items()):
+            if ended.name not in before:
                 continue
-            plan.behind[name].discard(ended.name)
-            if not plan.behind[name]:
-                del plan.behind[name]
-                self._enqueue(plan.errands[name])
+            if not went_well and ended.event in _FORWARD and ended.name in self._needed_by(plan, name):
+                plan.behind.pop(name, None)
+                aborted = ended.reason is Reason.ABORTED
+                error = ended.error if aborted else f'not sent: {ended.name}, which it comes after, did not do it'
+                self._withdraw_errand(plan.errands[name], Reason.ABORTED if aborted else Reason.AFTER, error)
+                continue
+            before.discard(ended.name)
+            if not before and plan.behind.pop(name, None) is not None:
+                self._release([plan.errands[name]])
+
+    def _needed_by(self, plan: _Plan, name: str) -> set[str]:
+        return {before for before in self._after.get(name, ()) if before in plan.errands}
 
     def heard(self, link: Link, message: Heard) -> None:
         """Pass a message on: to callbacks registered at the stock communicator, and to `on_event`."""

@@ -88,12 +88,7 @@ def encode(message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[b
     service = net.base.Service
     kwargs = {name: value for name, value in kwargs.items() if name != 'concurrent'}
     if message == 'ALYX':
-        if not args or args[0] is None or isinstance(args[0], str):
-            url, token = (*args, None, None)[:2]
-            parts = (_BY_NAME[message], url, token or {})
-        else:
-            parts = service.alyx(None, *args, **kwargs)
-        return json.dumps(parts).encode(), not all(parts)
+        return _encode_alyx(*args, **kwargs)
     if message in ('EXPEND', 'EXPINTERRUPT'):
         kwargs['immediately'] = message == 'EXPINTERRUPT'
     try:
@@ -103,6 +98,17 @@ def encode(message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[b
     except TypeError as exc:
         raise TypeError(f'the arguments do not fit {message}: {exc}') from exc
     return json.dumps(parts).encode(), True
+
+
+def _encode_alyx(alyx: Any = None, token: Any = None) -> tuple[bytes, bool]:
+    """Build an ALYX message from an Alyx object, or from a base URL and a token."""
+    if alyx is None or isinstance(alyx, str):
+        parts = (_BY_NAME['ALYX'], alyx, token or {})
+    elif token is not None:
+        raise TypeError('the arguments do not fit ALYX: an Alyx object has its own token')
+    else:
+        parts = net.base.Service.alyx(None, alyx)
+    return json.dumps(parts).encode(), not all(parts)
 
 
 def arguments(message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
@@ -121,7 +127,7 @@ def replaced(services: Any, message: str, args: Sequence[Any], kwargs: dict[str,
         return None
     if message in ('EXPEND', 'EXPINTERRUPT'):
         kwargs = {**kwargs, 'immediately': message == 'EXPINTERRUPT'}
-    elif message == 'ALYX' and not args:
+    elif message == 'ALYX' and not args and 'alyx' not in kwargs:
         args = (None,)
     return lambda: method(*args, **kwargs)
 

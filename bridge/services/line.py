@@ -74,6 +74,8 @@ class Errand:
         Whether an echo is not enough; whether it may never be sent a second time.
     command : object
         Whose errand it is; for the carrier.
+    blocked : bool
+        It keeps its place, and all behind it waiting, until it is released.
     sent, echoed, answered : int
         ns; 0 for never.
     """
@@ -87,6 +89,7 @@ class Errand:
     wants_reply: bool = True
     once: bool = False
     command: Any = field(default=None, repr=False)
+    blocked: bool = False
     stage: Stage = Stage.WAITING
     payload: bytes = field(default=b'', repr=False)
     tries: int = 0
@@ -388,6 +391,11 @@ class Line:
                 return self.flying[0].look_at
         return min(self._times(), default=None)
 
+    def pauses_until(self) -> int:
+        """Return when a command could leave if only the pause is waited for, ns; 0 if something else is as well."""
+        busy = self.flying or self.waiting or self.urgent or self.unread or self._held
+        return 0 if busy or self.channel is not Channel.OPEN else self._next_at()
+
     def _times(self) -> Iterator[int]:
         if self._held is not None:
             yield self._held.until
@@ -401,7 +409,7 @@ class Line:
             deadline = self.waiting[0].deadline
             if deadline < math.inf:  # told a moment later: whoever waits as long may take it back at that time
                 yield int(deadline) + rules.LATE
-            if free and not self.flying and (at := self._next_at()) < deadline:
+            if free and not self.flying and not self.waiting[0].blocked and (at := self._next_at()) < deadline:
                 yield at
 
     def _proceed(self, now: int) -> None:
@@ -423,8 +431,11 @@ class Line:
         if self.urgent:
             if now >= self._urgent_at():
                 self._start(self.urgent, now)
-        elif self.waiting and not self.flying and self._next_at() <= now < self.waiting[0].deadline:
+        elif self.waiting and not self.flying and self._may_leave(self.waiting[0], now):
             self._start(self.waiting, now)
+
+    def _may_leave(self, errand: Errand, now: int) -> bool:
+        return not errand.blocked and self._next_at() <= now < errand.deadline
 
     def _start(self, queue: deque[Errand], now: int) -> None:
         if self.channel is not Channel.OPEN:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import discretion
 from bridge.carrier import Command
-from bridge.config import ClientLost, ServiceConfig
+from bridge.config import ClientLost, ServiceConfig, check_order
 from bridge.errors import BridgeError, error_for
 from bridge.journal import Journal
 from bridge.numbers import CODES, LOCAL, MESSAGE_NAMES
@@ -86,6 +86,8 @@ class Worker:
     ------
     bridge.errors.WorkerBusy
         Another worker serves the segment; the sentence names it.
+    ConfigError
+        The order of the services cannot be kept.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Worker:
         if isinstance(services, Mapping):
             services = [ServiceConfig(name, uri) for name, uri in services.items()]
         self._services = {service.name: service for service in services}
+        check_order(self._services)
         self._optional = {service.name for service in services if service.optional}
         self._watch = Watch(self._services, heartbeat, on_client_lost)
         self._timeout, self._notify, self._journal = timeout, notify, journal

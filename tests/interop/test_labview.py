@@ -489,7 +489,7 @@ def test_a_hundred_aborted_runs_leave_no_slot_no_handle_and_no_answer_behind(dia
             else:  # sent, and the VI is aborted in the wait
                 sent = {**mine, 'services': '', 'message': 32, 'args_json': '', 'ttl_ms': 0}
                 left.append({**mine, 'request': nodes['iblb_send'](**sent)['request']})
-                waits.append(nodes['iblb_wait'].start(**left[-1], timeout_ms=200, capacity=65536))
+                waits.append(nodes['iblb_wait'].start(**left[-1], timeout_ms=2000, capacity=65536))
     alone = eventually(lambda: len(slots := doctor.inspect('rig0').slots) == 1 and slots[0])
     assert (alone.client, alone.alive) == ('labview', True)
     others = doctor.inspect('rig0').size - 2  # but this one, and the one kept for the tools
