@@ -217,9 +217,13 @@ def test_a_payload_is_not_shown():
         (2, ['a', None], [{'event': 2, 'text': b'[2, "b", null]', 'echoed': 2}], [{'event': 2, 'echoed': 1}], None),
         (1, [{'exp_ref': 'b'}], [{'text': b'[1, {"exp_ref": "b"}]', 'echoed': 2}], [{'echoed': 1}], 0),
         (1, [None], [{'echoed': 2}], [{'text': b'[1, "b"]', 'echoed': 1}, {'echoed': 1}], None),
-        (16, [None], [{'event': 8}, {'event': 16}], [], 1),
-        (16, [None], [{'event': 8}], [], 0),
-        (16, [None], [{'event': 16}, {'event': 16}], [], 0),
+        (16, [None], [{'event': 8, 'echoed': 2}, {'event': 16, 'echoed': 2}], [], 1),
+        (16, [None], [{'event': 8, 'echoed': 2}], [], 0),
+        (16, [None], [{'event': 8}], [], None),
+        (16, [None], [{'event': 16, 'echoed': 2}, {'event': 16, 'echoed': 2}], [], 0),
+        (16, [None], [{'event': 16}], [], None),
+        (1, [None], [{'echoed': 2}], [{'echoed': 1, 'reason': Reason.NO_REPLY}], 0),
+        (1, [None], [{'echoed': 2}], [{'echoed': 1, 'reason': Reason.ABORTED}], None),
         (128, ['u', {}], [{'event': 128, 'wants_reply': False}], [], None),
         (128, ['u', {}], [{'event': 128, 'echoed': 2}], [{'event': 128, 'wants_reply': False, 'echoed': 1}], 0),
         (ERROR, ['Error: x', 128], [{'event': 128, 'wants_reply': False}], [], 0),
@@ -232,8 +236,8 @@ def test_a_payload_is_not_shown():
 )
 def test_a_message_answers_the_command_it_fits(event, data, flying, owed, found):
     line = Line('a', 'udp://a', Timing())
-    line.flying = [errand(**{'sent': 1, **values}) for values in flying]
-    line._owed = [(30 * S, errand(**{'sent': 1, **values})) for values in owed]
+    line.flying = [errand(**{'sent': 1, 'read': values.get('echoed', 0), **values}) for values in flying]
+    line._owed = [(30 * S, errand(**{'sent': 1, 'read': values.get('echoed', 0), **values})) for values in owed]
     expected = None if found is None else line.flying[found]
     assert line._answered_by(event, data, 100 * MS) is expected
 
@@ -266,8 +270,8 @@ def only_echo(world: World) -> Stock:
         (silent, STATUS, [0, 750], Reason.NO_ECHO, 1000),
         (silent, INTERRUPT, [0, 750], Reason.NO_ECHO, 1000),
         (only_echo, INIT, [0], Reason.NO_REPLY, 10_000),
-        (only_echo, STATUS, [0, 2500], Reason.NO_REPLY, 10_000),
-        (only_echo, INTERRUPT, [0, 2500], Reason.NO_REPLY, 10_000),
+        (only_echo, STATUS, [0, 4000], Reason.NO_REPLY, 10_000),
+        (only_echo, INTERRUPT, [0, 4000], Reason.NO_REPLY, 10_000),
     ],
 )
 def test_when_a_command_is_repeated_and_given_up(service, event, sent_at, reason, ends_at):

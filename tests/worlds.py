@@ -151,6 +151,12 @@ class Service:
         What its callbacks got, padding and all.
     read_at_close : bytes or None
         What closed it; b'' if no confirmation came.
+    overlapped : bool
+        It said something while it waited for a confirmation: iblutil forgets the first one then, and closes.
+    confirmed : set of object
+        Tokens of what it said that were confirmed.
+    life : int
+        How often it was restarted.
     """
 
     world: World
@@ -164,6 +170,9 @@ class Service:
     dead: bool = False
     read_at_close: bytes | None = None
     stalled_until: int = 0
+    overlapped: bool = False
+    confirmed: set[object] = field(default_factory=set)
+    life: int = 0
 
     # --- its computer ---
 
@@ -181,6 +190,7 @@ class Service:
 
     def restart(self) -> None:
         """End and begin anew: what lay in its socket is gone."""
+        self.life += 1
         self.buffer.clear()
         self.pending, self.closed, self.dead, self.read_at_close = None, False, False, None
         self._begin()
@@ -193,8 +203,9 @@ class Service:
 
     def _read(self) -> None:
         def read() -> None:
-            while self.buffer and not self.closed:
+            if self.buffer and not self.closed:  # one in a turn of its loop, as asyncio does it
                 self._take(self.buffer.pop(0))
+                self.world.at(self.world.now, lambda: self._when_free(read))
 
         self._when_free(read)
 
@@ -204,14 +215,15 @@ class Service:
         if self.pending is not None:
             if datagram == self.pending:
                 self.pending = None
+                self.confirmed.add(self._token)
                 self._confirmed()
             else:
                 self.read_at_close, self.closed = datagram, True
             return
-        self.echoed.append(datagram)
-        self.world.back(datagram)
         event, *data = json.loads(datagram)
         if event:
+            self.echoed.append(datagram)
+            self.world.back(datagram)
             self._hear(datagram, event, data)
 
     def say(self, message: list[Any]) -> None:
@@ -219,12 +231,19 @@ class Service:
         if self.closed:
             return
         text = json.dumps(message).encode()
+        self.overlapped |= self.pending is not None
+        token = self._token = object()  # a second one overwrites the first, which then is never confirmed
         self.pending = text
         self.world.back(text)
-        at = self.world.now
+        at, life = self.world.now, self.life
 
         def look() -> None:
-            if self.pending is text and not self.closed and self.world.now - at >= ECHO_WAIT:
+            if (
+                token not in self.confirmed
+                and life == self.life
+                and not self.closed
+                and self.world.now - at >= ECHO_WAIT
+            ):
                 if text in self.buffer:  # it was stalled itself
                     return
                 self.read_at_close, self.closed = b'', True
@@ -277,7 +296,7 @@ class SideBySide(Service):
         self.world.at(self.world.now + self.work(datagram), lambda: self._when_free(done))
 
     def _next(self) -> None:
-        if self.ready and self.pending is None and not self.closed:
+        if self.ready and not self.closed:
             self.reply(*self.ready.pop(0))
 
     def _confirmed(self) -> None:

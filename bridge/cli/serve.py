@@ -123,8 +123,7 @@ def run(args: argparse.Namespace) -> int:
             print(f'READY {args.segment} {worker.path}', flush=True)
             if args.until_eof:
                 on_stdin_end(lambda: stop('the end of standard input'))
-            if not stopped_by:
-                worker.run()
+            worker.run()  # if it was stopped by now, it ends in an orderly way
         finally:
             worker.close(remove=args.remove)
     except BridgeError as e:

@@ -147,6 +147,7 @@ class Segment:
         self._descriptors = ffi.new('struct iblbw_command[]', BATCH)
         self._capacity = max(_PAYLOAD_BYTES, int(lib.iblbw_largest_command(worker)))
         self._payload = ffi.new('unsigned char[]', self._capacity)
+        self._ring = lib.iblbw_ring  # looked up now: that takes a lock, which a signal handler must not wait for
         self._closing = threading.RLock()  # a signal handler may ring while its own thread closes
 
     def publish_services(self, names: Iterable[str]) -> None:
@@ -258,7 +259,7 @@ class Segment:
         """Make `take` return soon. From any thread or signal handler."""
         with self._closing:
             if self._worker is not None:
-                lib.iblbw_ring(self._worker)
+                self._ring(self._worker)
 
     def close(self, *, remove: bool = False) -> None:
         """Let go of the segment; `remove`: tell the clients that it is gone, and remove its file. Harmless twice."""

@@ -187,6 +187,9 @@ class Socket(asyncio.DatagramProtocol):
     def send(self, payload: bytes) -> OSError | None:
         """Hand a datagram to the socket; return why it did not leave, or None."""
         assert self._socket is not None
+        if self.com._transport.get_write_buffer_size():
+            self.com._transport.sendto(payload, self.peer)  # behind what waits for room
+            return None
         try:
             self._socket.sendto(payload, self.peer)
         except (BlockingIOError, InterruptedError):
@@ -202,6 +205,8 @@ class Socket(asyncio.DatagramProtocol):
         assert self._socket is not None
         try:
             self._socket.sendto(payload, self.peer)
+        except (BlockingIOError, InterruptedError):
+            self.com._transport.sendto(payload, self.peer)
         except OSError as exc:
             return exc
         return None
@@ -212,13 +217,13 @@ class Socket(asyncio.DatagramProtocol):
         size = self.com.max_message_size
         self.link.line.cut = size if size <= rules.LONGEST else 0
         # An answer follows its echo closely: what is there by now is taken without another turn of the loop.
-        for _ in range(AT_ONCE):
+        for turn in range(AT_ONCE):
             if addr == self.peer:
                 self.link.take(data)
             else:
                 self.link.line.stranger(data, f'{addr[0]}:{addr[1]}')
-            if not self.link.line.flying or not self.is_open:
-                break
+            if turn == AT_ONCE - 1 or not self.link.line.flying or not self.is_open:
+                break  # what is read has to be taken
             try:
                 data, addr = self._socket.recvfrom(_MOST)
             except (BlockingIOError, InterruptedError):

@@ -97,8 +97,10 @@ class Errand:
     sent: int = 0
     echoed: int = 0
     answered: int = 0
+    read: int = 0  # ns: when its echo came, be it too late for its outcome; 0: never
     again_at: int = 0  # ns: when it is sent once more; 0: not
     due: int = 0  # ns: when it is given up
+    graces: int = 0  # times that a late timer looked again
     doubted: int = 0  # ns: when an answer came that may have been an earlier one's; 0: none did
     stranger: str = ''  # the other address that echoed it
     reply: list[Any] | None = field(default=None, repr=False)
@@ -270,8 +272,11 @@ class Line:
         self._surplus: dict[int, tuple[int, int]] = {}
         self._spoke = 0  # ns: when the service last said something, or we last confirmed it
         self._answered = 0  # ns: when it last answered
+        self._talks: set[int] = set()  # events that it has said by itself
         self._pause = 0.0  # s: the longer pause behind what left twice
         self._pressing = 0  # ns: until when the first interrupt waits for a service that goes on speaking
+        self._oldest = math.inf  # ns: the earliest deadline of what waits
+        self._now = 0
         self._starting: Errand | None = None
         self._out: deque[Action] = deque()
 
@@ -280,12 +285,14 @@ class Line:
     def submit(self, errand: Errand) -> None:
         """Carry out a command after those before it."""
         self.waiting.append(errand)
+        self._oldest = min(self._oldest, errand.deadline)
 
     def interrupt(self, errand: Errand, now: int) -> None:
         """Send a command before everything else, and end everything older than it when it has left."""
         if not self.urgent:
             self._press(now)
         self.urgent.append(errand)
+        self._oldest = min(self._oldest, errand.deadline)
 
     def withdraw(self, errand: Errand, reason: Reason, error: str, now: int) -> None:
         """End an errand wherever it stands."""
@@ -320,9 +327,11 @@ class Line:
         reason = Reason.REFUSED if nobody else Reason.NETWORK
         text = f'{self.uri} refused the command: no service listens there' if nobody else str(error)
         self._turn(Turn.DOUBT)
-        self.unread = [errand for errand in self.unread if errand.echoed]
+        self.unread = [errand for errand in self.unread if errand.read]
         for errand in [errand for errand in self.flying if not errand.echoed]:
-            self._end(errand, reason, text, now)
+            self._end(errand, reason, text, now, arrived=False)
+        if nobody:  # whoever was there is gone, with all that he may have said
+            self._owed, self._said, self._said_bytes, self._surplus = [], {}, 0, {}
 
     def received(self, datagram: bytes, now: int) -> None:
         """Take a datagram of the service, whatever it is."""
@@ -340,7 +349,7 @@ class Line:
     def stranger(self, datagram: bytes, address: str) -> None:
         """Take a datagram from another address: only of interest if it is an echo of ours."""
         errand = self.stamps.find(datagram, self.cut)
-        if errand is not None and not errand.echoed:
+        if errand is not None and not errand.read:
             errand.stranger = address
 
     # --- what became of a Send ---
@@ -351,9 +360,9 @@ class Line:
         self._move(errand, Fact.LEFT)
         errand.sent = errand.last_sent = now
         errand.tries = 1
-        errand.due = now + int(min(errand.timeout, self.timing.echo_timeout) * 1e9)
+        errand.due = now + _ns(min(errand.timeout, self.timing.echo_timeout))
         if self._repeats(errand):
-            errand.again_at = now + int(self.timing.resend_at * self.timing.echo_timeout * 1e9)
+            errand.again_at = now + _ns(self.timing.resend_at * self.timing.echo_timeout)
         self.flying.append(errand)
         if errand.event == INTERRUPT:
             self._press(now)
@@ -378,6 +387,7 @@ class Line:
 
     def next(self, now: int) -> Action | None:
         """Return what is to be done next, None for nothing."""
+        self._now = now
         if not self._out and self._starting is None:
             self._proceed(now)
         return self._out.popleft() if self._out else None
@@ -402,15 +412,15 @@ class Line:
         for errand in self.flying:
             yield errand.look_at
         free = self._held is None and self.channel is not Channel.OPENING
+        if self._oldest < math.inf:  # told a moment later: whoever waits as long may take it back at that time
+            yield int(self._oldest) + rules.LATE
         if self.urgent:
-            if free:
+            if free and self.urgent[0].deadline > self._now:
                 yield self._urgent_at()
         elif self.waiting:
-            deadline = self.waiting[0].deadline
-            if deadline < math.inf:  # told a moment later: whoever waits as long may take it back at that time
-                yield int(deadline) + rules.LATE
-            if free and not self.flying and not self.waiting[0].blocked and (at := self._next_at()) < deadline:
-                yield at
+            first = self.waiting[0]
+            if free and not self.flying and not first.blocked and first.deadline > self._now:
+                yield self._next_at()
 
     def _proceed(self, now: int) -> None:
         """Do what the time brings; one step is enough, `next` comes again."""
@@ -422,14 +432,15 @@ class Line:
             self._look(errand, now)
         if self.unread:
             self.unread = [errand for errand in self.unread if now < self._unread_until(errand)]
-        while self.urgent and self.urgent[0].stage is Stage.ENDED:
-            self.urgent.popleft()
-        while self.waiting and (self.waiting[0].stage is Stage.ENDED or self.waiting[0].deadline + rules.LATE <= now):
-            self._expire(self.waiting.popleft(), now)
+        if self._oldest + rules.LATE <= now:
+            self._expire(now)
+        for queue in (self.urgent, self.waiting):
+            while queue and queue[0].stage is Stage.ENDED:
+                queue.popleft()
         if self._out or self._held is not None:
             return
         if self.urgent:
-            if now >= self._urgent_at():
+            if self._urgent_at() <= now < self.urgent[0].deadline:
                 self._start(self.urgent, now)
         elif self.waiting and not self.flying and self._may_leave(self.waiting[0], now):
             self._start(self.waiting, now)
@@ -452,37 +463,43 @@ class Line:
         self._starting = errand
         self._out.append(Send(errand.payload, errand))
 
-    def _expire(self, errand: Errand, now: int) -> None:
+    def _expire(self, now: int) -> None:
+        """End what has become too old to be sent."""
+        reason, error = (
+            Reason.EXPIRED,
+            'not sent: it waited behind earlier commands to this service for longer than it may',
+        )
         if self.unread and not self.flying:
+            reason = Reason.UNREAD
             error = 'not sent: it has not read an earlier command yet, and closes when it reads two at once'
-            self._end(errand, Reason.UNREAD, error, now)
-        else:
-            error = 'not sent: it waited behind earlier commands to this service for longer than it may'
-            self._end(errand, Reason.EXPIRED, error, now)
+        left = [errand for errand in (*self.urgent, *self.waiting) if errand.stage is Stage.WAITING]
+        for errand in left:
+            if errand.deadline + rules.LATE <= now:
+                self._end(errand, reason, error, now)
+        self._oldest = min((errand.deadline for errand in left if errand.stage is Stage.WAITING), default=math.inf)
 
     def _next_at(self) -> int:
         """Return when the next command may leave (rule 5), ns."""
-        at = self._spoke + int(max(self.timing.reply_gap, self._pause) * 1e9)
+        at = self._spoke + _ns(max(self.timing.reply_gap, self._pause))
         return max(at, *map(self._unread_until, self.unread)) if self.unread else at
 
     def _urgent_at(self) -> int:
         """Return when the next interrupt may leave (rule 6), ns."""
-        gap = int(min(self.timing.interrupt_gap, self.timing.reply_gap) * 1e9)
-        at = min(self._spoke + gap, self._pressing)
+        at = min(self._spoke + _ns(min(self.timing.interrupt_gap, self.timing.reply_gap)), self._pressing)
         for errand in itertools.chain(self.flying, self.unread):
-            if errand.echoed:
-                at = max(at, errand.echoed + int(self.timing.head_start * 1e9))
+            if errand.read:
+                at = max(at, errand.read + _ns(self.timing.head_start))
             else:
-                at = max(at, errand.last_sent + int(self.timing.patience * self.timing.echo_timeout * 1e9))
+                at = max(at, errand.sent + _ns(self.timing.patience * self.timing.echo_timeout))
         return at
 
     def _unread_until(self, errand: Errand) -> int:
         """Return until when a command that was given up keeps the next one waiting, ns."""
-        return errand.last_sent + int(self.timing.unread_for * self.timing.echo_timeout * 1e9)
+        return errand.last_sent + _ns(self.timing.unread_for * self.timing.echo_timeout)
 
     def _press(self, now: int) -> None:
         """From now on an interrupt waits no more than some ms for a service that goes on speaking."""
-        self._pressing = now + int(self.timing.interrupt_gap * 8e9)
+        self._pressing = now + 8 * _ns(self.timing.interrupt_gap)
 
     def _repeats(self, errand: Errand) -> bool:
         return errand.event in self.timing.repeat and not errand.once
@@ -494,9 +511,12 @@ class Line:
         at = errand.look_at
         if now < at:
             return
-        if now - at > rules.LATE:  # rule 8
+        if now - at > rules.LATE and errand.graces < rules.GRACES:  # rule 8
+            errand.graces += 1
             errand.due = max(errand.due, now + rules.GRACE)
             errand.again_at = errand.again_at and now + rules.GRACE
+        elif errand.again_at == at and self._held is not None:
+            errand.again_at = self._held.until + 1
         elif errand.again_at == at:
             errand.last_sent, errand.again_at = now, 0
             errand.tries += 1
@@ -533,21 +553,22 @@ class Line:
 
     def _echo(self, errand: Errand, now: int) -> None:
         """Take an echo: the service has read this command, and all that were sent before it, or they were lost."""
-        if errand.echoed:
+        if errand.read:
             return
         self._spoke = max(self._spoke, now)
-        errand.echoed = now
+        errand.read = now
         # Behind a late echo the answer comes: until then the next command waits.
         self.unread = [one for one in self.unread if one.sent > errand.sent or (one is errand and one.wants_reply)]
         if errand.stage is not Stage.SENT:
             return
         self._move(errand, Fact.ECHO)
-        errand.due = errand.sent + int(errand.timeout * 1e9)
+        errand.echoed = now
+        errand.due = errand.sent + _ns(errand.timeout)
         errand.again_at = 0
         if not errand.wants_reply:
             self._end(errand, Reason.NONE, '', now)
         elif self._repeats(errand) and errand.tries == 1:
-            errand.again_at = now + int(min(self.timing.again_after, errand.timeout / 2) * 1e9)
+            errand.again_at = now + _ns(min(self.timing.again_after, errand.timeout / 2))
         held = self._held
         overtaken = held is not None and now - held.since <= rules.PROMPT  # by its answer
         if overtaken and held is not None and self._answered_by(held.event, held.data, now) is errand:
@@ -568,7 +589,11 @@ class Line:
                 self._release(now)
             self._held = None  # a service that waits for a confirmation says nothing else
         said = self._said.get(datagram)
-        if said is None or self._is_surplus(event, now, peek=True):
+        unproved = event == INTERRUPT and any(one.event == INTERRUPT and not one.echoed for one in self.flying)
+        if said is None and unproved and self._held is None:
+            self._hold(event, data, datagram, now)  # its own, or our answer: the echo will tell
+            return
+        if said is None or self._is_surplus(event, now, peek=True) or (event == ERROR and self._held is not None):
             self._take(event, data, datagram, now)
             return
         expected = self._answered_by(event, data, now)
@@ -582,8 +607,10 @@ class Line:
 
     def _may_be_meant(self, said: _Said, event: int, data: list[Any], now: int) -> bool:
         """Tell whether a message that was there before, and answers nothing, may be more than a copy."""
-        if event in rules.REPEATABLE and (self.flying or not said.answered):
-            return True  # what services say by themselves; with a command under way its answer will tell
+        if event in rules.REPEATABLE and (not said.answered or event in self._talks):
+            return True  # what this service says by itself
+        if event == INTERRUPT and self.flying:
+            return True  # the answer to what is under way will tell
         second = not said.answered and now - self._answered <= rules.PROMPT  # one that answers everything twice
         return second or self._owes(event, data, now)
 
@@ -595,12 +622,18 @@ class Line:
         held, self._held = self._held, None
         assert held is not None
         self._press(now)
+        if now - held.since > rules.GIVEN_UP:
+            return  # this computer stood still: nobody waits for a confirmation any more
         errand = self._answered_by(held.event, held.data, held.since)
-        if errand is None or errand.echoed or held.event in (ERROR, rules.STATUS, rules.INFO):
+        if errand is None or held.event in (ERROR, rules.STATUS, rules.INFO) or self._is_plausible(errand, held):
             self._take(held.event, held.data, held.datagram, now)
         elif held.event in rules.REPEATABLE:
             errand.doubted = held.since
-            self._confirm(held.event, held.datagram, now, answered=True)
+            self._confirm(held.event, held.datagram, now, _Said(now, True))
+
+    def _is_plausible(self, errand: Errand, held: _Held) -> bool:
+        """Tell whether what was held may be the answer to a command, by when it came."""
+        return bool(errand.echoed) or held.since - errand.sent <= rules.PROMPT  # then its echo was lost
 
     def _take(self, event: int, data: list[Any], datagram: bytes, now: int) -> None:
         """Take a message that is meant."""
@@ -618,21 +651,24 @@ class Line:
             self._was_busy(now)
         else:
             news, answered = not self._is_surplus(event, now), False
-        self._confirm(event, datagram, now, answered=answered)
+            self._talks.add(event)
+        if errand is not None and errand.event != event != ERROR and now - errand.echoed > rules.PROMPT:
+            news = True  # an EXPCLEANUP was answered by an EXPINTERRUPT, or the service has something to say
+        self._confirm(event, datagram, now, _Said(now, answered))
         self._out.append(Heard(event, data, datagram, not news))
 
-    def _confirm(self, event: int, datagram: bytes, now: int, *, answered: bool) -> None:
+    def _confirm(self, event: int, datagram: bytes, now: int, said: _Said) -> None:
         self._spoke = now
         if event != ERROR:  # iblutil never confirms errors
             self._out.append(Send(datagram))
         if self._said.pop(datagram, None) is None:
             self._said_bytes += len(datagram)
-        self._said[datagram] = _Said(now, answered)
+        self._said[datagram] = said
 
     def _answer(self, errand: Errand, event: int, data: list[Any], now: int) -> None:
         """End a command with what the service says of it."""
         self._answered = now
-        errand.echoed = errand.echoed or now
+        errand.echoed = errand.read = errand.echoed or now
         self.unread = [one for one in self.unread if one.sent > errand.sent]
         if event == ERROR:
             self._end(errand, Reason.CALLBACK_FAILED, f'its callback failed with {data[0]}', now)
@@ -645,7 +681,8 @@ class Line:
             self._pause = self.timing.resend_gap
             more, (left, until) = errand.tries - 1, self._surplus.get(event, (0, 0))
             more += left if now < until else 0
-            self._surplus[event] = more, max(until, now + more * (now - errand.sent) + rules.SURPLUS_FOR)
+            later = errand.last_sent - errand.sent if errand.echoed < errand.last_sent else now - errand.echoed
+            self._surplus[event] = more, max(until, now + more * (later + rules.SURPLUS_FOR))
         self._move(errand, Fact.ANSWER)
         if rules.contradicts(errand.event, errand.status):
             errand.reason = Reason.STATUS
@@ -658,7 +695,7 @@ class Line:
         """Repeat what else is under way: the service was busy with what it has answered now (rule 7)."""
         for errand in self.flying:
             if self._repeats(errand):
-                errand.again_at = now + int(max(self.timing.resend_gap, self.timing.reply_gap) * 1e9)
+                errand.again_at = now + _ns(max(self.timing.resend_gap, self.timing.reply_gap))
 
     def _is_surplus(self, event: int, now: int, *, peek: bool = False) -> bool:
         """Tell whether a message is one more answer to a command that left more than once, and so no news."""
@@ -692,11 +729,12 @@ class Line:
     def _is_its(self, errand: Errand, event: int, about: int, data: list[Any], now: int) -> bool:
         """Tell whether an answer is that to a command under way, and not to an earlier one."""
         earlier = self._owing(event, about, now)
-        if not errand.echoed and (earlier or self._is_surplus(event, now, peek=True)):
+        if not errand.echoed and (earlier or event == INTERRUPT or self._is_surplus(event, now, peek=True)):
             return False
-        if not earlier:
+        at_rest = not any(old.read and errand.echoed - old.read <= rules.PROMPT for old in earlier)
+        if not earlier or (at_rest and now - errand.echoed <= rules.PROMPT):
             return True
-        if now - errand.echoed <= rules.PROMPT or not any(old.echoed and old.text != errand.text for old in earlier):
+        if not any(old.read and (old.text != errand.text or old.reason is Reason.ABORTED) for old in earlier):
             return True
         named = rules.reference(event, data)
         return named is not None and named == _asked(errand) and all(named != _asked(old) for old in earlier)
@@ -737,7 +775,7 @@ class Line:
 
     # --- the end of an errand ---
 
-    def _end(self, errand: Errand, reason: Reason, error: str, now: int) -> None:
+    def _end(self, errand: Errand, reason: Reason, error: str, now: int, *, arrived: bool = True) -> None:
         if errand.stage is Stage.ENDED:
             return
         self._move(errand, Fact.END)
@@ -745,10 +783,10 @@ class Line:
         if errand in self.flying:
             self.flying.remove(errand)
             self._press(now)
-            if errand.sent and reason not in (Reason.REFUSED, Reason.NETWORK, Reason.CALLBACK_FAILED):
+            if arrived and reason is not Reason.CALLBACK_FAILED:
                 # What left twice may be answered twice.
                 self._owed = [*self._owed, *[(now + rules.OWED_FOR, errand)] * errand.tries][-OWED_MOST:]
-                if not errand.echoed:
+                if not errand.read:
                     self.unread.append(errand)
                     self._turn(Turn.DOUBT)
         self._out.append(Ended(errand))
@@ -758,6 +796,10 @@ class Line:
 
     def _turn(self, turn: Turn) -> None:
         self.channel = CHANNELS.get((self.channel, turn), self.channel)
+
+
+def _ns(seconds: float) -> int:
+    return int(min(seconds, 1e9) * 1e9)
 
 
 def _asked(errand: Errand) -> str | None:

@@ -158,7 +158,7 @@ class Link:
         """Send; whatever is raised ends the errand, so that none is left without its outcome."""
         try:
             return self._send(action)
-        except Exception as exc:
+        except BaseException as exc:
             if (errand := action.errand) is not None:
                 log.exception('%s: event %d', self.name, errand.event)
                 self.line.withdraw(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}', time.perf_counter_ns())

@@ -11,15 +11,17 @@ for good, and so it does if none comes for a second. A confirmation that nobody 
 2. **Copies.** A message that is byte-equal to one of the last two seconds may be a copy that the network made, or be
    meant, and then the service waits for its confirmation. A wrong confirmation cannot be taken back, a late one is
    free. So, if an answer is expected, it is taken at once when it comes right behind the echo (a service at rest), and
-   else held until a second one comes or the time that the service would wait is nearly up. If none is expected, it is a
-   copy when the earlier one was an answer; when the service said the earlier one by itself, it is held, and confirmed
-   unless the service says something else meanwhile.
+   else held until a second one comes or the time that the service would wait is nearly up; what then answers a command
+   that was not even echoed is a copy. If no answer is expected, a
+   message of a kind that this service says by itself (EXPSTATUS, EXPINFO, EXPINTERRUPT) is held, and confirmed unless
+   the service says something else meanwhile; any other is a copy. While something is held, nothing is sent.
 3. **Proof.** A reply with the event of the command, or an error that names it, proves that the command arrived, echo or
    not. Only EXPCLEANUP may be answered by another event (camera services answer it with EXPINTERRUPT).
 4. **Whose answer.** A command that was given up, or overtaken, may still be answered, for half a minute. Of two
    commands with the same event an answer is the later one's only if that was echoed and the answer names its
-   experiment, or comes right behind its echo, or both asked the same. Better to say of a command that its answer is in
-   doubt than that it was carried out.
+   experiment, or comes right behind its echo, or both asked the same and the time of the earlier one was up. Better to
+   say of a command that its answer is in doubt than that it was carried out. An EXPINTERRUPT is what services say by
+   themselves, too: it answers ours only if that was echoed.
 5. **One at a time.** The next command leaves when the one before was answered or given up and a pause has passed since
    the service last spoke: a session with one loop listens again only when it has come round. Behind a command that was
    given up without an echo, and may lie unread, the next one waits; a service that reads both answers the first, reads
@@ -60,9 +62,11 @@ PROMPT = 20 * MS  # within which behind its echo a service that had nothing else
 COPIES_FOR = 2000 * MS  # a copy comes no later than this behind the message
 HOLD = 600 * MS  # a service waits 1 s for a confirmation: this leaves the network and a busy computer the rest
 OWED_FOR = 30_000 * MS  # a command that was given up may still be answered
-SURPLUS_FOR = 1000 * MS  # more answers to a command that left twice may come, beside as long as the first one took
+SURPLUS_FOR = 250 * MS  # the second answer to a command that left twice comes no later than this behind its time
 LATE = 100 * MS  # by which a timer may ring late
 GRACE = 250 * MS  # what a service is given when this computer stood still
+GRACES = 4  # times for one command: a computer that is always late must not wait for ever
+GIVEN_UP = 1000 * MS  # a service waits no longer for a confirmation
 
 
 @dataclass
@@ -83,7 +87,8 @@ class Timing:
     resend_at : float
         When, if no echo comes, as a part of `echo_timeout`.
     again_after : float
-        When, if it was echoed and nothing follows, s; half of `timeout` at most.
+        When, if it was echoed and nothing follows, s; half of `timeout` at most. A stock service whose callback blocks
+        its loop for longer finds the second one instead of the confirmation of its answer, and closes.
     resend_gap : float
         Pause behind the answer to what left twice, s: the second answer must not cross the next command.
     interrupt_gap : float
@@ -103,7 +108,7 @@ class Timing:
     reply_gap: float = 0.1
     repeat: frozenset[int] = REPEATABLE
     resend_at: float = 0.75
-    again_after: float = 2.5
+    again_after: float = 4.0
     resend_gap: float = 0.05
     interrupt_gap: float = 0.002
     head_start: float = 0.002

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from bridge.carrier import Carrier
 
 log = logging.getLogger(__name__)
+
+_EARLY_MOST = 100  # events that are kept until the clients are found
 
 
 class Housekeeping:
@@ -56,6 +59,8 @@ class Housekeeping:
     ) -> None:
         self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
         self._numbers = itertools.count(1)
+        self._early: list[tuple[int, dict[str, Any]]] | None = []  # events until the clients are found
+        self._telling = threading.Lock()
         self.under_way: set[Future[dict[str, Outcome]]] = set()
 
     # In the network thread
@@ -102,8 +107,23 @@ class Housekeeping:
         )
         if self._journal:
             self._journal.write('event', **body)
+        with self._telling:
+            if self._early is not None and event != 'WORKER_RESTARTED':
+                self._early.append((EVENTS[event], body))
+                del self._early[:-_EARLY_MOST]
+                return
+        self._publish(EVENTS[event], body)
+
+    def tell_all(self) -> None:
+        """Tell the events from before the clients were found, and from now on each at once."""
+        with self._telling:
+            early, self._early = self._early or [], None
+        for number, body in early:
+            self._publish(number, body)
+
+    def _publish(self, number: int, body: dict[str, Any]) -> None:
         try:
-            self._segment.publish_event(EVENTS[event], body)
+            self._segment.publish_event(number, body)
         except BridgeError as error:
             self._fail(error)
 

@@ -11,7 +11,6 @@ besides, health, events, heartbeats and lost clients, is in `housekeeping`.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -109,7 +108,7 @@ class Worker:
         self._optional = {service.name for service in services if service.optional}
         self._watch = Watch(self._services, heartbeat, on_client_lost)
         self._timeout, self._notify, self._journal = timeout, notify, journal
-        self._stopping, self._hurry = threading.Event(), threading.Event()
+        self._stopping = self._hurry = False  # plain: a signal handler sets them, and must not wait for a lock
         self._failure: BaseException | None = None
         self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
         self._held: deque[tuple[Taken, int, bytes]] = deque()
@@ -155,8 +154,9 @@ class Worker:
         self._pass(0.0)
         if self._segment.epoch > 1:
             self._house.tell('WORKER_RESTARTED')  # after the first pass, which finds the clients
+        self._house.tell_all()
         ticked, put_off = 0.0, False
-        while not self._stopping.is_set():
+        while not self._stopping:
             took = self._pass(self._watch.pause(time.perf_counter_ns(), _SOON if put_off else _LOOK))
             # After a command the network thread needs the interpreter; what is not urgent gets it a little later.
             put_off = bool(took) and time.monotonic() < ticked + _SOON
@@ -184,18 +184,17 @@ class Worker:
 
         From any thread or signal handler.
         """
-        if self._stopping.is_set():
-            self._hurry.set()
-        self._stopping.set()
+        self._hurry = self._stopping
+        self._stopping = True
         self._segment.ring()
 
     def _finish(self) -> None:
         """Answer everything: what is under way is answered by its services in their time, the rest is aborted."""
         self._carrier.begin_nothing()
         self._wait_for(lambda: self._under_way or self._house.under_way, self._longest())
-        if self._notify and not self._failure and not self._hurry.is_set():
-            self._house.send('EXPCLEANUP', self._carrier, timeout=_GRACE)
-            self._wait_for(lambda: self._house.under_way, _GRACE)
+        if self._notify and not self._failure and not self._hurry:
+            self._house.send('EXPCLEANUP', self._carrier)
+            self._wait_for(lambda: self._house.under_way, self._longest())
         self._carrier.close()  # ends what is still under way, as aborted
         until = time.monotonic() + _GRACE
         while not self._failure and time.monotonic() < until and (self._pass(0.02) or self._held):
@@ -211,7 +210,7 @@ class Worker:
     def _wait_for(self, busy: Callable[[], object], patience: float) -> None:
         """Go on passing what comes, which is refused but for interrupts, while something is under way."""
         until = time.monotonic() + patience
-        while busy() and not self._failure and not self._hurry.is_set() and time.monotonic() < until:
+        while busy() and not self._failure and not self._hurry and time.monotonic() < until:
             self._pass(0.05)
 
     def close(self, *, remove: bool = False) -> None:
@@ -256,7 +255,7 @@ class Worker:
                 self._gate(taken)
                 self._answer(taken, 0, '', self._local_entries(name, chosen))
                 return
-            if self._stopping.is_set() and name != 'EXPINTERRUPT':
+            if self._stopping and name != 'EXPINTERRUPT':
                 raise Refused(CODES['IBLB_E_ABORTED'], 'The worker was stopped before the command was sent.')
             gate = partial(self._gate, taken)
             command = Command(name, taken.args, names=tuple(chosen), gate=gate, deadline=taken.deadline)

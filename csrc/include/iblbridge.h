@@ -52,7 +52,8 @@
  *         state  text   "not_sent" | "unreachable" (sent, no echo) | "echoed" (received, no reply) | "answered"
  *         reason text   "" if ok, else why, as one word for programs: see the list of reasons below
  *         error  text   a sentence for people: why it is not ok, or what of an ok one was left out (IBLB_W_SHORTENED); else ""
- *         data   object EXPINFO {status, info}, EXPSTATUS {status}, other messages {value}; {} if there is none
+ *         data   object EXPINFO {status, info}, EXPSTATUS {status}, other messages {value}; {} if there is none. What these keys cannot
+ *                       say is told beside them: reply (all that the service said, as array), event (the number, if it was another)
  *                       (value: what the service itself replied, EXPSTART for example [exp_ref, {...}] at a camera of iblrig)
  *         status int    what the service says it does, if its reply says it, else -1: IBLB_STATUS_RUNNING, ...
  *         sent, echoed, answered   int   ns, 0 for never
