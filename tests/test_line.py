@@ -502,3 +502,257 @@ def test_the_address_is_looked_up_again_when_nobody_was_reached():
     assert world.line.channel is Channel.OPEN
     world.run_until(lambda: world.ended)
     assert world.line.channel is Channel.STALE
+
+
+# --- promises about the order of things ---
+
+
+def test_an_answer_is_told_before_it_is_confirmed():
+    line = Line('a', 'udp://a', Timing())
+    line.opened()
+    command = errand()
+    line.submit(command)
+    line.next(S + 1)
+    line.left(command, S)
+    line.received(command.payload, S + 2)
+    line.received(b'[1, null]', S + 3)
+    actions = [line.next(S + 4), line.next(S + 4)]
+    assert [type(action).__name__ for action in actions] == ['Ended', 'Send']
+    assert actions[1].payload == b'[1, null]' and actions[1].errand is None
+
+
+def test_an_interrupt_ends_what_is_older_when_it_has_left_and_nothing_younger():
+    world = World(only_echo)
+    older, waiting = world.submit(INIT), world.submit(START)
+    world.run(MS)
+    interrupt, younger = world.submit(INTERRUPT), world.submit(END)
+    assert not older.reason and not waiting.reason, 'it has not left yet'
+    world.run(20 * MS)
+    assert interrupt.sent and (older.reason, waiting.reason) == (Reason.ABORTED, Reason.ABORTED)
+    assert not younger.reason and older.outcome().state == 'echoed' and waiting.outcome().state == 'not_sent'
+
+
+def test_permission_is_asked_directly_before_the_datagram_and_a_refusal_leaves_no_trace():
+    line = Line('a', 'udp://a', Timing())
+    line.opened()
+    denied, following = errand(), errand()
+    line.submit(denied)
+    line.submit(following)
+    assert line.next(S + 1).errand is denied
+    assert line.next(S + 1) is None, 'nothing else before it is known what became of that'
+    line.withdraw(denied, Reason.WITHDRAWN, 'taken back', S + 1)
+    line.denied(denied)
+    assert denied.payload not in line.stamps.commands
+    assert [type(line.next(S + 1)).__name__ for _ in range(2)] == ['Ended', 'Send']
+
+
+@pytest.mark.parametrize('queue', ['waiting', 'urgent'])
+def test_what_is_too_old_is_not_sent_and_told_so_without_looking_in_vain(queue):
+    # Once the line asked to be woken up at a time that was over, for a tenth of a second.
+    world = World(only_echo)
+    world.submit(INIT, timeout=1.5)
+    world.run(950 * MS)
+    if queue == 'urgent':
+        world.service.stall(10 * S)
+        world.submit(INTERRUPT)
+        world.run(MS)
+    late = world.submit(INTERRUPT if queue == 'urgent' else INIT, ttl=0.5)
+    world.run_until(lambda: late.reason)
+    assert (late.reason, late.sent) in ((Reason.EXPIRED, 0), (Reason.UNREAD, 0))
+    assert world.now - late.deadline <= rules.LATE + MS
+
+
+def test_what_waits_further_back_is_told_in_its_time_too():
+    world = World(only_echo)
+    world.submit(INIT)
+    world.submit(START, ttl=60)
+    impatient = world.submit(END, ttl=0.5)
+    world.run(700 * MS)
+    assert impatient.reason is Reason.EXPIRED
+
+
+def test_a_repeat_waits_while_something_is_held():
+    # Once two interrupts closed a healthy service: the repeat of the second met the answer that was held.
+    from worlds import SideBySide
+
+    world = World(lambda world: SideBySide(world, work=lambda datagram: 30 * MS))
+    for _ in range(2):
+        world.submit(INTERRUPT, 'the same')
+    world.run_until(lambda: len(world.ended) == 2)
+    world.run(2 * S)
+    assert not world.service.closed and all(one.outcome().ok for one in world.ended)
+
+
+def test_what_a_service_says_by_itself_does_not_answer_an_interrupt_that_it_never_got():
+    world = World(silent)
+    interrupt = world.submit(INTERRUPT)
+    world.run(MS)
+    world.back(b'[16, "a camera died"]')
+    world.run_until(lambda: interrupt.reason)
+    assert interrupt.reason is Reason.NO_ECHO
+    assert [(heard.event, heard.answer) for heard in world.told] == [(INTERRUPT, False)]
+
+
+def test_a_camera_that_dies_during_a_cleanup_is_heard():
+    world = World(only_echo)
+    cleanup = world.submit(CLEANUP)
+    world.run(S)
+    world.back(b'[16, "a camera died"]')
+    world.run(MS)
+    assert cleanup.outcome().ok, 'cameras answer so'
+    assert [(heard.event, heard.answer) for heard in world.told] == [(INTERRUPT, False)]
+
+
+def test_a_late_echo_does_not_change_what_was_told():
+    world = World(Stock)
+    world.service.stall(1500 * MS)
+    start = world.submit(START)
+    world.run_until(lambda: start.reason)
+    told = start.outcome()
+    world.run(2 * S)
+    assert start.read and start.outcome() == told
+
+
+def test_a_service_that_announces_its_status_goes_on_after_a_query():
+    # Once what it said was taken for a copy of its answer, not confirmed, and it closed.
+    world = World(lambda world: OneLoop(world, answer=lambda event, data: [20]))
+    for _ in range(5):
+        world.service.say([STATUS, 20])
+        world.run(700 * MS)
+        world.submit(STATUS, 0)
+        world.run(600 * MS)
+    assert not world.service.closed and all(one.outcome().ok for one in world.ended)
+
+
+def test_a_socket_that_was_closed_ends_what_is_under_way_and_is_opened_again():
+    world = World(only_echo)
+    first, second = world.submit(INIT), world.submit(START)
+    world.run(MS)
+    world.line.lost(world.now)
+    world.turn()
+    assert first.reason is Reason.NETWORK and not second.reason
+    world.run_until(lambda: second.sent)
+
+
+def test_what_waits_for_a_socket_that_cannot_be_had_is_not_sent():
+    line = Line('a', 'udp://a', Timing())
+    commands = [errand(), errand(event=INTERRUPT)]
+    line.submit(commands[0])
+    line.interrupt(commands[1], S)
+    assert type(line.next(S + 1)).__name__ == 'Open' and line.next(S + 1) is None
+    line.not_opened(Reason.ADDRESS, 'no such host', S + 2)
+    assert [one.reason for one in commands] == [Reason.ADDRESS, Reason.ADDRESS]
+    assert line.channel is Channel.CLOSED
+
+
+def test_a_command_that_waits_for_its_stage_keeps_its_place():
+    world = World(Stock)
+    world.line.opened()
+    staged = errand(event=START, text=b'[2, "staged", null]', blocked=True)
+    world.line.submit(staged)
+    world.sent.append(staged)
+    behind = world.submit(END)
+    world.run(S)
+    assert not staged.sent and not behind.sent
+    staged.blocked = False
+    world.turn()
+    world.run_until(lambda: behind.answered)
+    assert staged.sent < behind.sent
+
+
+def test_no_time_out_is_too_long():
+    world = World(only_echo)
+    world.submit(INIT, timeout=float('inf'))
+    world.run(S)
+    assert world.line.wake_at() > world.now
+
+
+def test_a_message_that_may_be_a_copy_is_held_for_its_second_and_nothing_is_sent_meanwhile():
+    # A copy of the first answer comes while the service works on the second command; its own answer comes later.
+    from worlds import SideBySide
+
+    def fate(way: str, datagram: bytes) -> list[int]:
+        answers = world.out[datagram] if way == 'out' else 0
+        first = way == 'in' and not rules.is_echo(datagram) and not world.ended and not answers
+        return [HOP, 250 * MS] if first else [HOP]
+
+    world = World(lambda world: SideBySide(world, work=lambda datagram: 200 * MS), fate=fate)
+    first, second, third = (world.submit(INIT) for _ in range(3))
+    world.run_until(lambda: first.answered)
+    world.run(260 * MS)
+    assert world.line._held is not None and not second.answered, 'the copy is there'
+    world.run_until(lambda: second.answered)
+    assert second.answered - second.echoed >= 200 * MS and not third.sent
+    world.run_until(lambda: third.answered)
+    assert world.service.heard == [one.payload for one in world.sent] and not world.service.closed
+
+
+def test_what_is_held_is_confirmed_before_the_service_gives_up():
+    world = World(Stock)
+    for _ in range(2):
+        world.service.say([INTERRUPT, 'a camera died'])
+        world.run(MS)
+    assert world.line._held is not None
+    interrupt = world.submit(INTERRUPT)
+    world.run(500 * MS)
+    assert not interrupt.sent, 'the service may be waiting for a confirmation'
+    world.run(300 * MS)
+    assert interrupt.outcome().ok and not world.service.closed
+
+
+def test_an_event_soon_behind_a_repeated_interrupt_is_no_second_answer():
+    # Once "camera died" half a second after the answer to a repeated interrupt was swallowed.
+    lost = []
+
+    def fate(way: str, datagram: bytes) -> list[int]:
+        if way == 'out' and not lost:
+            lost.append(datagram)
+            return []
+        return [HOP]
+
+    world = World(Stock, fate=fate)
+    interrupt = world.submit(INTERRUPT)
+    world.run_until(lambda: interrupt.answered)
+    assert interrupt.tries == 2
+    world.run(500 * MS)
+    world.service.say([INTERRUPT, 'a camera died'])
+    world.run(5 * MS)
+    assert [heard.data for heard in world.told if not heard.answer] == [['a camera died']]
+
+
+def test_an_interrupt_that_a_service_says_in_the_words_of_its_last_answer_is_heard_while_it_starts():
+    world = World(only_echo)
+    cleanup = world.submit(CLEANUP)
+    world.run(MS)
+    world.back(b'[16, "stopped"]')
+    world.run_until(lambda: cleanup.answered)
+    world.submit(START)
+    world.run(150 * MS)
+    world.back(b'[16, "stopped"]')
+    world.run(S)
+    assert [heard.event for heard in world.told if not heard.answer] == [INTERRUPT]
+
+
+def test_a_service_that_was_gone_owes_nothing_any_more():
+    # Once the first answer of its successor was in doubt for ten seconds.
+    world = World(only_echo)
+    world.submit(INIT, 'one', timeout=0.3)
+    world.run_until(lambda: world.ended)
+    world.line.refused(ConnectionRefusedError(), world.now)
+    following = world.submit(INIT, 'two')
+    world.run_until(lambda: following.echoed)
+    world.run(100 * MS)
+    world.back(b'[1, null]')
+    world.run(MS)
+    assert following.outcome().ok
+
+
+def test_after_a_standstill_nothing_is_confirmed_that_nobody_waits_for():
+    world = World(Stock)
+    for _ in range(2):
+        world.service.say([INTERRUPT, 'a camera died'])
+        world.run(MS)
+    sent = world.out[b'[16, "a camera died"]']
+    world.now += 3 * S
+    world.turn()
+    assert world.out[b'[16, "a camera died"]'] == sent

@@ -185,9 +185,9 @@ def _settings(histories: int) -> settings:
 ON_DEMAND = int(os.environ.get('HISTORIES', '100000'))
 
 TestHistories = Histories.TestCase
-TestHistories.settings = _settings(int(os.environ.get("QUICK", "3000")))
+TestHistories.settings = _settings(int(os.environ.get('QUICK', '3000')))
 TestRoughPaths = RoughPaths.TestCase
-TestRoughPaths.settings = _settings(int(os.environ.get("QUICK", "3000")))
+TestRoughPaths.settings = _settings(int(os.environ.get('QUICK', '3000')))
 
 
 @pytest.mark.long
