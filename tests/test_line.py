@@ -14,7 +14,8 @@ from worlds import HOP, MS, OneLoop, Stock, World
 from bridge.outcome import Reason
 from bridge.services import line as line_module
 from bridge.services import rules
-from bridge.services.line import REMEMBERED, REMEMBERED_BYTES, Errand, Line, Stamps
+from bridge.services.errand import REMEMBERED, REMEMBERED_BYTES, Errand, Stamps
+from bridge.services.line import Line
 from bridge.services.rules import (
     CHANNELS,
     CLEANUP,

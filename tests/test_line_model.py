@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from worlds import HOP, MS, OneLoop, SideBySide, Stock, World
 
 from bridge.outcome import ANSWERED, NOT_SENT, Reason
-from bridge.services.line import Errand
+from bridge.services.errand import Errand
 from bridge.services.rules import INFO, INTERRUPT, PROMPT, REPEATABLE, STATUS, Timing
 
 COMMANDS = (64, 1, 2, 4, 8, 32)

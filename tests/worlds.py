@@ -21,7 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.services.line import Ended, Errand, Heard, Line, Noted, Open, Send
+from bridge.services.errand import Errand
+from bridge.services.line import Ended, Heard, Line, Noted, Open, Send
 from bridge.services.rules import CLEANUP, INTERRUPT, Timing
 
 MS = 10**6

@@ -2,7 +2,8 @@
 
 ==========  ==================================================================================
 `rules`     the rules of the exchange: functions of values, tables, how patient to be
-`line`      one service as a machine without socket, loop or clock, that follows them
+`errand`    a command at one service, and the stamps that tell echoes apart
+`line`      one service as a machine without socket, loop or clock, that follows the rules
 `link`      the socket and the timer of a line
 `iblutil`   all that iblutil is asked for; what opens a socket
 `carrier`   commands over the network: one errand per service, and one result, once

@@ -25,8 +25,9 @@ from typing import Any
 from bridge.carrier import CLOSED, Command, Outcomes, ThreadedCarrier, check_order
 from bridge.outcome import Aborted, Reason
 from bridge.services import rules
+from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
-from bridge.services.line import Errand, Heard, Line
+from bridge.services.line import Heard, Line
 from bridge.services.link import Link
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 

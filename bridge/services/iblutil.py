@@ -27,7 +27,7 @@ from iblutil.io import net
 
 from bridge.outcome import Reason
 from bridge.services import rules
-from bridge.services.line import Errand
+from bridge.services.errand import Errand
 from bridge.services.link import Link, Unreachable
 
 __all__ = ['METHODS', 'Opener', 'arguments', 'encode', 'net', 'replaced', 'silent_client', 'validate']

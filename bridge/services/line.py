@@ -32,13 +32,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.outcome import NO_STATUS, Outcome, Reason, state
+from bridge.outcome import Reason
 from bridge.services import rules
+from bridge.services.errand import REMEMBERED, Errand, Stamps
 from bridge.services.rules import (
     CHANNELS,
     ERROR,
     INTERRUPT,
-    LONGEST,
     STAGES,
     Channel,
     Fact,
@@ -48,87 +48,7 @@ from bridge.services.rules import (
 )
 
 OWED_MOST = 32  # errands that may still be answered
-REMEMBERED = 128  # commands whose echo may still come; also the most trailing spaces
-REMEMBERED_BYTES = 1 << 20
 SAID_MOST, SAID_BYTES = 256, 1 << 20  # messages of the service that are remembered for copies
-
-
-@dataclass(eq=False, slots=True)
-class Errand:
-    """One command at one service.
-
-    Its text is kept out of the representation, because what is printed gets logged, and an ALYX command carries a
-    token.
-
-    Attributes
-    ----------
-    name, event, text
-        Of the service, the message's number, and the message as it goes over the wire, without padding.
-    order : int
-        Position among all commands; an interrupt ends those with a lower one.
-    timeout : float
-        How long the service has for its reply, s.
-    deadline : float
-        When it is too old to be sent, ns.
-    wants_reply, once : bool
-        Whether an echo is not enough; whether it may never be sent a second time.
-    command : object
-        Whose errand it is; for the carrier.
-    blocked : bool
-        It keeps its place, and all behind it waiting, until it is released.
-    sent, echoed, answered : int
-        ns; 0 for never.
-    """
-
-    name: str
-    event: int
-    text: bytes = field(repr=False)
-    order: int = 0
-    timeout: float = 10.0
-    deadline: float = math.inf
-    wants_reply: bool = True
-    once: bool = False
-    command: Any = field(default=None, repr=False)
-    blocked: bool = False
-    stage: Stage = Stage.WAITING
-    payload: bytes = field(default=b'', repr=False)
-    tries: int = 0
-    last_sent: int = 0
-    sent: int = 0
-    echoed: int = 0
-    answered: int = 0
-    read: int = 0  # ns: when its echo came, be it too late for its outcome; 0: never
-    again_at: int = 0  # ns: when it is sent once more; 0: not
-    due: int = 0  # ns: when it is given up
-    graces: int = 0  # times that a late timer looked again
-    doubted: int = 0  # ns: when an answer came that may have been an earlier one's; 0: none did
-    stranger: str = ''  # the other address that echoed it
-    reply: list[Any] | None = field(default=None, repr=False)
-    reply_event: int = 0
-    status: int = NO_STATUS
-    reason: Reason = Reason.NONE
-    error: str = ''
-
-    @property
-    def look_at(self) -> int:
-        """int: when something is to be done about it, ns."""
-        return self.again_at if self.again_at and self.again_at < self.due else self.due
-
-    def outcome(self) -> Outcome:
-        """Return what is known of it as a plain value."""
-        return Outcome(
-            self.name,
-            ok=self.stage is Stage.ENDED and self.reason is Reason.NONE,
-            state=state(self.sent, self.echoed, self.answered),
-            reason=self.reason,
-            error=self.error,
-            reply=self.reply,
-            event=self.reply_event,
-            status=self.status,
-            sent=self.sent,
-            echoed=self.echoed,
-            answered=self.answered,
-        )
 
 
 @dataclass(slots=True)
@@ -193,50 +113,6 @@ class _Held:
     data: list[Any]
     since: int
     until: int
-
-
-class Stamps:
-    """The commands sent to one service of which an echo may still come, by their bytes."""
-
-    def __init__(self, turn: int = 0) -> None:
-        self.commands: dict[bytes, Errand] = {}
-        self.bytes = 0
-        self._turn = turn
-
-    def stamp(self, errand: Errand) -> None:
-        """Give a command its payload, with a number of trailing spaces that no other one has, and remember it.
-
-        Raises
-        ------
-        ValueError
-            It does not fit into one datagram.
-        """
-        room = LONGEST - len(errand.text)
-        if room < 0:
-            raise ValueError(f'the message has {len(errand.text)} bytes, a datagram carries {LONGEST}: send less data')
-        for _ in range(REMEMBERED + 1):
-            self._turn = self._turn % REMEMBERED + 1
-            payload = errand.text + b' ' * min(self._turn, room)
-            if payload not in self.commands:
-                break
-        self.bytes += len(payload) - len(payload) * (payload in self.commands)
-        self.commands[payload] = errand
-        errand.payload = payload
-        while len(self.commands) >= REMEMBERED or (self.bytes > REMEMBERED_BYTES and len(self.commands) > 1):
-            self.forget(next(iter(self.commands)))
-
-    def forget(self, payload: bytes) -> None:
-        """Take back a stamp: the command did not leave."""
-        if self.commands.pop(payload, None) is not None:
-            self.bytes -= len(payload)
-
-    def find(self, datagram: bytes, cut: int) -> Errand | None:
-        """Return the command that a datagram is the echo of, if need be the first `cut` bytes of it."""
-        errand = self.commands.get(datagram)
-        if errand is None and cut and len(datagram) == cut:
-            found = [one for payload, one in self.commands.items() if len(payload) > cut and payload[:cut] == datagram]
-            errand = next((one for one in found if not one.echoed), found[-1] if found else None)
-        return errand
 
 
 class Line:
@@ -737,7 +613,7 @@ class Line:
         if not any(old.read and (old.text != errand.text or old.reason is Reason.ABORTED) for old in earlier):
             return True
         named = rules.reference(event, data)
-        return named is not None and named == _asked(errand) and all(named != _asked(old) for old in earlier)
+        return named is not None and named == errand.reference() and all(named != old.reference() for old in earlier)
 
     def _owing(self, event: int, about: int, now: int) -> list[Errand]:
         """Return the commands given up that a message about an event may still answer, the oldest first."""
@@ -800,9 +676,3 @@ class Line:
 
 def _ns(seconds: float) -> int:
     return int(min(seconds, 1e9) * 1e9)
-
-
-def _asked(errand: Errand) -> str | None:
-    """Return the experiment's reference that a command names."""
-    message = rules.read(errand.text)
-    return None if message is None else rules.reference(*message)

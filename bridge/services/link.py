@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from bridge.outcome import Reason
-from bridge.services.line import Action, Ended, Errand, Heard, Line, Noted, Open, Send
+from bridge.services.errand import Errand
+from bridge.services.line import Action, Ended, Heard, Line, Noted, Open, Send
 from bridge.services.rules import INTERRUPT
 
 log = logging.getLogger(__name__)
