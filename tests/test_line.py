@@ -740,6 +740,7 @@ def test_a_service_that_was_gone_owes_nothing_any_more():
     world.submit(INIT, 'one', timeout=0.3)
     world.run_until(lambda: world.ended)
     world.line.refused(ConnectionRefusedError(), world.now)
+    world.run(3 * S)
     following = world.submit(INIT, 'two')
     world.run_until(lambda: following.echoed)
     world.run(100 * MS)

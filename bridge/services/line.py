@@ -206,8 +206,9 @@ class Line:
         self.unread = [errand for errand in self.unread if errand.read]
         for errand in [errand for errand in self.flying if not errand.echoed]:
             self._end(errand, reason, text, now, arrived=False)
-        if nobody:  # whoever was there is gone, with all that he may have said
-            self._owed, self._said, self._said_bytes, self._surplus = [], {}, 0, {}
+        if nobody:  # whoever was there is gone; only what he has said may still be on its way
+            self._owed = [(min(until, now + rules.COPIES_FOR), old) for until, old in self._owed]
+            self._surplus.clear()
 
     def received(self, datagram: bytes, now: int) -> None:
         """Take a datagram of the service, whatever it is."""
