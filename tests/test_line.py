@@ -758,3 +758,13 @@ def test_after_a_standstill_nothing_is_confirmed_that_nobody_waits_for():
     world.now += 3 * S
     world.turn()
     assert world.out[b'[16, "a camera died"]'] == sent
+
+
+def test_the_answer_of_a_cleanup_that_an_interrupt_overtook_is_not_the_interrupts():
+    world = World(lambda world: OneLoop(world, work=lambda datagram: 30 * MS))
+    world.submit(CLEANUP)
+    interrupt = world.submit(INTERRUPT)
+    world.run(MS)
+    world.service.stall(30 * MS)
+    world.run_until(lambda: len(world.ended) == 2)
+    assert interrupt.outcome().ok and interrupt.payload in world.service.heard

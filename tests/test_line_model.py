@@ -126,6 +126,7 @@ class Histories(RuleBasedStateMachine):
         if outcome.state == ANSWERED and outcome.ok and errand.event not in (STATUS, INFO):
             excused = any(abs(at - errand.echoed) <= PROMPT for at in self.copies)
             excused |= self.spoke and errand.event == INTERRUPT  # it was about to interrupt by itself
+            excused |= bool(self.doubled)  # a doubled confirmation is a command, which it answers
             # Interrupts on their way at once share their answers.
             same = [old.payload for old in world.sent if old is errand or old.event == errand.event == INTERRUPT]
             assert excused or not set(same).isdisjoint(service.heard), f'{outcome} and the service never heard it'

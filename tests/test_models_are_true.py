@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -86,17 +87,20 @@ class Real:
         await self.com.confirmed_send(CONFIRM[event], addr=addr)
 
     async def _round(self) -> None:
-        every = ExpMessage.EXPINIT | ExpMessage.EXPSTART | ExpMessage.EXPEND | ExpMessage.EXPSTATUS
+        # Message by message: from Python 3.12 on iblutil does not say which of several came.
+        every = (ExpMessage.EXPINIT, ExpMessage.EXPSTART, ExpMessage.EXPEND, ExpMessage.EXPSTATUS)
         while True:
             future = asyncio.get_running_loop().create_future()
 
-            def take(data: list[Any], addr: tuple[str, int], event: Any, future: Any = future) -> None:
+            def take(message: Any, data: list[Any], addr: tuple[str, int], future: Any = future) -> None:
                 if not future.done():
-                    future.set_result((data, addr, event))
+                    future.set_result((data, addr, message))
 
-            self.com.assign_callback(every, take)
+            for message in every:
+                self.com.assign_callback(message, partial(take, message))
             data, addr, event = await future
-            self.com.clear_callbacks(every, take)
+            for message in every:
+                self.com.clear_callbacks(message)
             self.heard.append(json.dumps([int(event), *data]).encode())
             await self._answer(int(event), addr)
 

@@ -608,7 +608,11 @@ class Line:
         earlier = self._owing(event, about, now)
         if not errand.echoed and (earlier or event == INTERRUPT or self._is_surplus(event, now, peek=True)):
             return False
-        at_rest = not any(old.read and errand.echoed - old.read <= rules.PROMPT for old in earlier)
+        at_rest = not any(
+            (old.read and errand.echoed - old.read <= rules.PROMPT)
+            or (about == INTERRUPT and old.reason is Reason.ABORTED)  # an EXPCLEANUP that ours has overtaken
+            for old in earlier
+        )
         if not earlier or (at_rest and now - errand.echoed <= rules.PROMPT):
             return True
         if not any(old.read and (old.text != errand.text or old.reason is Reason.ABORTED) for old in earlier):
