@@ -249,7 +249,7 @@ class Auxiliaries:
         message : str, int or iblutil.io.net.base.ExpMessage
             One message, e.g. 'EXPSTART'.
         *args, **kwargs
-            As of the `Services` method for that message; see `submit`.
+            As of the `Services` method for that message (EXPINFO and EXPSTATUS need a status); see `submit`.
         wait : bool
             Wait for the replies.
 
@@ -259,7 +259,8 @@ class Auxiliaries:
             Without `wait`, the command's key in ``_queued`` and later in ``_log``.
         dict or Exception
             With `wait`, the data of the replies by service name (None for an ALYX token, which has no reply), or, if
-            one service did not do it, the exception that says which and why.
+            one service did not do it, the exception that says which and why. A reply whose status contradicts the
+            command is a reply: a warning is logged.
 
         Raises
         ------
@@ -321,8 +322,9 @@ class Auxiliaries:
     def close(self) -> None:
         """Stop, and wait for the network thread to end.
 
-        Nothing new is sent; what is under way has `close_timeout` to be answered, then it is resolved as aborted, and
-        the sockets are closed. Called again, it ends at once. May be called from a signal handler.
+        Nothing new is sent, be it pushed already: wait for what has to arrive. What is under way has `close_timeout` to
+        be answered, then it is resolved as aborted, and the sockets are closed. Called again, it ends at once. May be
+        called from a signal handler.
         """
         self._carrier.close(seconds(self.close_timeout, 5.0))
         if not self.stop_event.is_set():

@@ -768,3 +768,35 @@ def test_the_answer_of_a_cleanup_that_an_interrupt_overtook_is_not_the_interrupt
     world.service.stall(30 * MS)
     world.run_until(lambda: len(world.ended) == 2)
     assert interrupt.outcome().ok and interrupt.payload in world.service.heard
+
+
+def test_one_that_echoes_nothing_twice_in_a_row_is_taken_for_dead_and_holds_nobody_up():
+    world = World(silent)
+    took = []
+    for number in range(5):
+        began = world.now
+        world.submit(INIT, ttl=60)
+        world.run_until(lambda number=number: len(world.ended) == number + 1)
+        took.append((world.now - began) // S)
+    assert took == [1, 10, 1, 1, 1]
+    world.line.received(b'[16, "back again"]', world.now)
+    world.turn()
+    world.submit(START)
+    world.run(2 * S)
+    behind = world.submit(END)
+    world.run(2 * S)
+    assert not behind.sent, 'one that was heard again may be held up again'
+
+
+def test_the_second_answer_to_a_repeated_interrupt_does_not_answer_a_cleanup():
+    from worlds import SideBySide
+
+    world = World(lambda world: SideBySide(world, work=lambda datagram: 2 * S))
+    world.submit(INIT)
+    world.run(500 * MS)
+    interrupt = world.submit(INTERRUPT)
+    world.run_until(lambda: interrupt.answered)
+    assert interrupt.tries == 2 and world.line.awaits_more(world.now)
+    cleanup = world.submit(CLEANUP)
+    world.run_until(lambda: cleanup.reason or cleanup.answered)
+    assert not cleanup.answered or cleanup.answered - cleanup.echoed >= 2 * S - MS

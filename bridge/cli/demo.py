@@ -247,7 +247,8 @@ def introduce(console: Console, rig: Rig, tool: Path, args: argparse.Namespace) 
     for what, where in lines:
         console.print(f'  {what:<{WIDTHS[0]}}{where}')
     if fail:
-        console.print('\n  The worker waits some 1 to 2 s for a silent service before it says so.', style='dim')
+        about = 'The worker gives a silent service 1 s, and once, with the next command, 10 s to come to itself.'
+        console.print(f'\n  {about}', style='dim')
     console.print()
 
 

@@ -138,6 +138,11 @@ class UdpCarrier(ThreadedCarrier):
     def _is_busy(self) -> bool:
         return bool(self._plans)
 
+    def awaits_more(self) -> bool:
+        """Tell whether a service may still answer what left twice, and closes if nobody confirms that."""
+        now = time.perf_counter_ns()
+        return any(link.line.awaits_more(now) for link in self.links.values())
+
     def shut(self) -> None:
         """End everything; in the network thread."""
         self._closing = True

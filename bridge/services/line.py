@@ -48,6 +48,7 @@ from bridge.services.rules import (
 )
 
 OWED_MOST = 32  # errands that may still be answered
+DEAD_AFTER = 2  # commands in a row without an echo, of which the second waited for that of the first
 SAID_MOST, SAID_BYTES = 256, 1 << 20  # messages of the service that are remembered for copies
 
 
@@ -151,6 +152,7 @@ class Line:
         self._talks: set[int] = set()  # events that it has said by itself
         self._pause = 0.0  # s: the longer pause behind what left twice
         self._pressing = 0  # ns: until when the first interrupt waits for a service that goes on speaking
+        self._missed = 0  # commands in a row without an echo: behind the second one it is taken for dead
         self._oldest = math.inf  # ns: the earliest deadline of what waits
         self._now = 0
         self._starting: Errand | None = None
@@ -278,6 +280,10 @@ class Line:
                 return self.flying[0].look_at
         return min(self._times(), default=None)
 
+    def awaits_more(self, now: int) -> bool:
+        """Tell whether one more answer to a command that left twice may come."""
+        return any(now < until for left, until in tuple(self._surplus.values()))
+
     def pauses_until(self) -> int:
         """Return when a command could leave if only the pause is waited for, ns; 0 if something else is as well."""
         busy = self.flying or self.waiting or self.urgent or self.unread or self._held
@@ -358,7 +364,9 @@ class Line:
     def _next_at(self) -> int:
         """Return when the next command may leave (rule 5), ns."""
         at = self._spoke + _ns(max(self.timing.reply_gap, self._pause))
-        return max(at, *map(self._unread_until, self.unread)) if self.unread else at
+        if self.unread and self._missed < DEAD_AFTER:
+            at = max(at, *map(self._unread_until, self.unread))
+        return at
 
     def _urgent_at(self) -> int:
         """Return when the next interrupt may leave (rule 6), ns."""
@@ -366,7 +374,7 @@ class Line:
         for errand in itertools.chain(self.flying, self.unread):
             if errand.read:
                 at = max(at, errand.read + _ns(self.timing.head_start))
-            else:
+            elif self._missed < DEAD_AFTER:
                 at = max(at, errand.sent + _ns(self.timing.patience * self.timing.echo_timeout))
         return at
 
@@ -433,7 +441,7 @@ class Line:
         if errand.read:
             return
         self._spoke = max(self._spoke, now)
-        errand.read = now
+        errand.read, self._missed = now, 0
         # Behind a late echo the answer comes: until then the next command waits.
         self.unread = [one for one in self.unread if one.sent > errand.sent or (one is errand and one.wants_reply)]
         if errand.stage is not Stage.SENT:
@@ -535,7 +543,7 @@ class Line:
         self._out.append(Heard(event, data, datagram, not news))
 
     def _confirm(self, event: int, datagram: bytes, now: int, said: _Said) -> None:
-        self._spoke = now
+        self._spoke, self._missed = now, 0
         if event != ERROR:  # iblutil never confirms errors
             self._out.append(Send(datagram))
         if self._said.pop(datagram, None) is None:
@@ -558,7 +566,7 @@ class Line:
             self._pause = self.timing.resend_gap
             more, (left, until) = errand.tries - 1, self._surplus.get(event, (0, 0))
             more += left if now < until else 0
-            later = errand.last_sent - errand.sent if errand.echoed < errand.last_sent else now - errand.echoed
+            later = now - (errand.sent if errand.echoed < errand.last_sent else errand.echoed)
             self._surplus[event] = more, max(until, now + more * (later + rules.SURPLUS_FOR))
         self._move(errand, Fact.ANSWER)
         if rules.contradicts(errand.event, errand.status):
@@ -606,7 +614,10 @@ class Line:
     def _is_its(self, errand: Errand, event: int, about: int, data: list[Any], now: int) -> bool:
         """Tell whether an answer is that to a command under way, and not to an earlier one."""
         earlier = self._owing(event, about, now)
-        if not errand.echoed and (earlier or event == INTERRUPT or self._is_surplus(event, now, peek=True)):
+        surplus = self._is_surplus(about, now, peek=True)
+        if surplus and (errand.event != about or now - errand.echoed > rules.PROMPT):
+            return False
+        if not errand.echoed and (earlier or event == INTERRUPT or surplus):
             return False
         at_rest = not any(
             (old.read and errand.echoed - old.read <= rules.PROMPT)
@@ -668,6 +679,7 @@ class Line:
                 # What left twice may be answered twice.
                 self._owed = [*self._owed, *[(now + rules.OWED_FOR, errand)] * errand.tries][-OWED_MOST:]
                 if not errand.read:
+                    self._missed += reason in (Reason.NO_ECHO, Reason.OTHER_ADDRESS)
                     self.unread.append(errand)
                     self._turn(Turn.DOUBT)
         self._out.append(Ended(errand))

@@ -10,7 +10,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from bridge.config import ClientLost
 from bridge.errors import BridgeError
 from bridge.journal import Journal
 from bridge.numbers import EVENTS, MESSAGE_NAMES
-from bridge.outcome import Outcome, to_entry
+from bridge.outcome import Outcome, status_of, to_entry
 from bridge.segment.response import event_body, response_body
 from bridge.segment.served import Segment
 from bridge.worker.watch import Watch
@@ -47,6 +47,8 @@ class Housekeeping:
         Where events and commands of our own are written down.
     fail : callable
         Called with the exception that says that this worker has to stop.
+    optional : collection of str
+        Services whose failure is only a warning.
 
     Attributes
     ----------
@@ -55,8 +57,14 @@ class Housekeeping:
     """
 
     def __init__(
-        self, segment: Segment, watch: Watch, journal: Journal | None, fail: Callable[[BaseException], None]
+        self,
+        segment: Segment,
+        watch: Watch,
+        journal: Journal | None,
+        fail: Callable[[BaseException], None],
+        optional: Collection[str] = (),
     ) -> None:
+        self._optional = optional
         self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
         self._numbers = itertools.count(1)
         self._early: list[tuple[int, dict[str, Any]]] | None = []  # events until the clients are found
@@ -171,13 +179,15 @@ class Housekeeping:
         def done(future: Future[dict[str, Outcome]]) -> None:
             outcomes = [] if future.exception() else list(future.result().values())
             self.learn(outcomes, message)
-            failed = '; '.join(f'{outcome.name}: {outcome.error}' for outcome in outcomes if not outcome.ok)
+            code, failed = status_of(outcomes, self._optional)
+            if code < 0:
+                log.error('%s to all services: %d %s', message, code, failed)
             if self._journal:
                 body = response_body(
                     request=0,
                     command_id=key,
                     message=message,
-                    code=0,
+                    code=code,
                     error=failed,
                     services=[to_entry(outcome, message) for outcome in outcomes],
                     sent=sent,

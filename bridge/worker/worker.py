@@ -113,7 +113,7 @@ class Worker:
         self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
         self._held: deque[tuple[Taken, int, bytes]] = deque()
         self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
-        self._house = Housekeeping(self._segment, self._watch, journal, self._fail)
+        self._house = Housekeeping(self._segment, self._watch, journal, self._fail, self._optional)
         try:
             self._carrier = self._open_services()
             self._segment.publish_services(self._services)
@@ -191,7 +191,7 @@ class Worker:
     def _finish(self) -> None:
         """Answer everything: what is under way is answered by its services in their time, the rest is aborted."""
         self._carrier.begin_nothing()
-        self._wait_for(lambda: self._under_way or self._house.under_way, self._longest())
+        self._wait_for(lambda: self._under_way or self._house.under_way or self._carrier.awaits_more(), self._longest())
         if self._notify and not self._failure and not self._hurry:
             self._house.send('EXPCLEANUP', self._carrier)
             self._wait_for(lambda: self._house.under_way, self._longest())
