@@ -8,7 +8,8 @@
 - Errands of a command leave all at once, or in stages: ``concurrent=False``, or `after` (a service gets EXPINIT and
   EXPSTART when those it comes after have answered, and EXPEND before them). What ends something goes in reverse order,
   as iblutil's ``Services`` does it.
-- The address's scheme chooses what opens the socket (`OPENERS`): today there is iblutil's alone.
+- The address's scheme chooses the kind of link (`KINDS`): today there is iblutil's alone. What a link has to be:
+  `bridge.services.link.ServiceLink`.
 """
 
 from __future__ import annotations
@@ -28,16 +29,13 @@ from bridge.services import rules
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
 from bridge.services.line import Heard, Line
-from bridge.services.link import Link
+from bridge.services.link import Link, ServiceLink
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 10.0  # s, for all services' replies, as iblrig has it
 RESOLVE_TIMEOUT = 1.0  # s, for a host name
-
-OPENERS = {'udp': Opener}
-"""dict: what opens the socket of a line, by the scheme of its address."""
 
 _FORWARD = frozenset((rules.INIT, rules.START))
 _STAGED = frozenset((rules.INIT, rules.START, rules.END))
@@ -110,10 +108,9 @@ class UdpCarrier(ThreadedCarrier):
         self.ports = {} if ports is None else ports
         self._after = {name: tuple(before) for name, before in (after or {}).items()}
         self.logger: Callable[[], logging.Logger] = lambda: log
-        self._opener = Opener(self.thread.ring, RESOLVE_TIMEOUT, self.ports, self._opened)
-        self.links = {
-            name: Link(Line(name, uri, (timings or {}).get(name, self.timing)), self, self._opener)
-            for name, uri in addresses.items()
+        self.opener = Opener(self.thread.ring, RESOLVE_TIMEOUT, self.ports, self._opened)
+        self.links: dict[str, ServiceLink] = {
+            name: _kind(uri)(self, name, uri, (timings or {}).get(name, self.timing)) for name, uri in addresses.items()
         }
         self._order = itertools.count(1)
         self._plans: dict[Command, _Plan] = {}
@@ -122,12 +119,10 @@ class UdpCarrier(ThreadedCarrier):
 
     async def open(self) -> None:
         """Open all communicators."""
-        faults = await asyncio.gather(*map(self._opener, self.links.values()), return_exceptions=True)
+        faults = await asyncio.gather(*(link.open() for link in self.links.values()), return_exceptions=True)
         for link, fault in zip(self.links.values(), faults, strict=True):
             if fault is not None:
                 self.logger().error('%s can not be reached for now: %s', link.name, fault)
-            elif link.send is not None:
-                link.line.opened()
 
     def _end_unsent(self) -> None:
         for plan in tuple(self._plans.values()):
@@ -140,8 +135,7 @@ class UdpCarrier(ThreadedCarrier):
 
     def awaits_more(self) -> bool:
         """Tell whether a service may still answer what left twice, and closes if nobody confirms that."""
-        now = time.perf_counter_ns()
-        return any(link.line.awaits_more(now) for link in self.links.values())
+        return any(link.awaits_more() for link in self.links.values())
 
     def shut(self) -> None:
         """End everything; in the network thread."""
@@ -246,7 +240,7 @@ class UdpCarrier(ThreadedCarrier):
             self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
 
     def _errand(self, plan: _Plan, name: str, event: int) -> Errand:
-        command, timing = plan.command, self.links[name].line.timing
+        command, timing = plan.command, self.links[name].timing
         timeout = command.timeout if command.timeout is not None else timing.timeout
         if timeout is None:
             timeout = self.timeout()
@@ -295,7 +289,7 @@ class UdpCarrier(ThreadedCarrier):
 
     def _align(self, plan: _Plan) -> None:
         """Let what goes in reverse order keep that order at services of which only the pause is waited for."""
-        pauses = {name: self.links[name].line.pauses_until() for name in plan.errands}
+        pauses = {name: self.links[name].pauses_until() for name in plan.errands}
         left = max(pauses.values()) - time.perf_counter_ns()
         if left > 0:
             aligned = [plan.errands[name] for name, until in pauses.items() if until]
@@ -366,21 +360,19 @@ class UdpCarrier(ThreadedCarrier):
     def _needed_by(self, plan: _Plan, name: str) -> set[str]:
         return {before for before in self._after.get(name, ()) if before in plan.errands}
 
-    def heard(self, link: Link, message: Heard) -> None:
+    def heard(self, name: str, message: Heard) -> None:
         """Pass a message on: to callbacks registered at the stock communicator, and to `on_event`."""
-        com = self.communicators.get(link.name)
+        com = self.communicators.get(name)
         if com is not None and any(com._callbacks.get(message.event, ())):
             net.base.Communicator._receive(com, message.datagram, (com.hostname, com.port))
         if message.answer:
             return
-        log.log(
-            logging.INFO if message.event else logging.WARNING, '%s sent event %d unasked', link.name, message.event
-        )
+        log.log(logging.INFO if message.event else logging.WARNING, '%s sent event %d unasked', name, message.event)
         if self.on_event is not None:
-            self.on_event(link.name, message.event, message.data)
+            self.on_event(name, message.event, message.data)
 
-    def _opened(self, link: Link, com: Any) -> None:
-        self.communicators[link.name] = com
+    def _opened(self, name: str, com: Any) -> None:
+        self.communicators[name] = com
         if self.created.is_set():
             self.on_opened()
 
@@ -413,3 +405,16 @@ class UdpCarrier(ThreadedCarrier):
         outcomes = {name: plan.errands[name].outcome() for name in plan.command.names} if error is None else {}
         plan.command.resolve(outcomes, error)
         self._changed.set()
+
+
+def _over_udp(carrier: UdpCarrier, name: str, uri: str, timing: Timing) -> ServiceLink:
+    return Link(Line(name, uri, timing), carrier, carrier.opener)
+
+
+KINDS: dict[str, Callable[[UdpCarrier, str, str, Timing], ServiceLink]] = {'udp': _over_udp}
+"""dict: what makes the link to a service, by the scheme of its address."""
+
+
+def _kind(uri: str) -> Callable[[UdpCarrier, str, str, Timing], ServiceLink]:
+    scheme = str(uri).partition('://')[0].lower() if '://' in str(uri) else 'udp'
+    return KINDS.get(scheme, _over_udp)  # which says of an unknown one that it is not supported

@@ -71,6 +71,15 @@ class Errand:
     error: str = ''
 
     @property
+    def has_ended(self) -> bool:
+        """bool: it has its outcome."""
+        return self.stage is Stage.ENDED
+
+    def finish(self) -> None:
+        """Give it its outcome as it stands; for links that have no line."""
+        self.stage = Stage.ENDED
+
+    @property
     def look_at(self) -> int:
         """int: when something is to be done about it, ns."""
         return self.again_at if self.again_at and self.again_at < self.due else self.due

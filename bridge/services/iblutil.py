@@ -172,7 +172,7 @@ class Socket(asyncio.DatagramProtocol):
         self.port = int(sock.getsockname()[1])
         self.com._transport, self.com._socket = transport, transport.get_extra_info('socket')
         self.com.confirmed_send = self._confirmed_send
-        self.link.send, self.link.shut = self.send, self.com.close
+        self.link.send, self.link.close_socket = self.send, self.com.close
 
     @property
     def is_open(self) -> bool:
@@ -279,11 +279,11 @@ class Opener:
     ports : mapping of str to int
         The local port that each service knows us by; read and written.
     opened : callable
-        Called with a link that has got a new communicator.
+        Called with the name of a service and its new communicator.
     """
 
     def __init__(
-        self, ring: Callable[..., object], patience: float, ports: dict[str, int], opened: Callable[[Link, Any], None]
+        self, ring: Callable[..., object], patience: float, ports: dict[str, int], opened: Callable[[str, Any], None]
     ) -> None:
         self._ring, self._patience, self._ports, self._opened = ring, patience, ports, opened
         self._sockets: dict[str, Socket] = {}
@@ -327,14 +327,14 @@ class Opener:
         before = self._sockets.get(link.name)
         com = await silent_client(address, link.name)
         if not isinstance(com, net.app.EchoProtocol):
-            self._opened(link, com)
+            self._opened(link.name, com)
             return
         limit = link.line.timing.max_message_size
         com.max_message_size = before.com.max_message_size if before else limit or com.max_message_size
         made = Socket(link, com)
         await made.open(self._ports.get(link.name, 0))
         self._sockets[link.name], self._ports[link.name] = made, made.port
-        self._opened(link, com)
+        self._opened(link.name, com)
 
     async def _resolve(self, uri: str) -> str:
         """Look a host name up in a thread of its own; a silent name server must not stop the loop."""

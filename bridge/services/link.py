@@ -15,7 +15,7 @@ from typing import Protocol
 from bridge.outcome import Reason
 from bridge.services.errand import Errand
 from bridge.services.line import Action, Ended, Heard, Line, Noted, Open, Send
-from bridge.services.rules import INTERRUPT
+from bridge.services.rules import INTERRUPT, Timing
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,50 @@ class Host(Protocol):
     def ended(self, errand: Errand) -> None:
         """Take the outcome of an errand."""
 
-    def heard(self, link: Link, message: Heard) -> None:
+    def heard(self, name: str, message: Heard) -> None:
         """Take a message of the service; what it raises is logged."""
+
+
+class ServiceLink(Protocol):
+    """What a carrier needs of the link to one service, of whatever kind; in the network thread.
+
+    A kind of its own, say a recorder that is commanded over HTTP, is one more module with a class that has this, and an
+    entry in `bridge.services.carrier.KINDS`. Of each errand that it is given it tells `Host.ended` once, asks
+    `Host.permit` directly before anything leaves, and sets the errand's stamps, reason and error.
+    """
+
+    name: str
+
+    @property
+    def timing(self) -> Timing:
+        """Timing: how patient to be with it."""
+
+    async def open(self) -> None:
+        """Make ready to carry commands; what it raises is logged, and tried again when there is one."""
+
+    def enqueue(self, errand: Errand) -> None:
+        """Carry out a command after those before it, an interrupt before all others."""
+
+    def run(self) -> None:
+        """Go on: an errand is not blocked any more."""
+
+    def withdraw(self, errand: Errand, reason: Reason, error: str) -> None:
+        """End an errand wherever it stands."""
+
+    def withdraw_all(self, reason: Reason, error: str) -> None:
+        """End all errands."""
+
+    def pauses_until(self) -> int:
+        """Return when a command could leave if only a pause is waited for, ns; 0 if something else is as well."""
+
+    def awaits_more(self) -> bool:
+        """Tell whether something is still to come that nobody waits for, and the service needs confirmed."""
+
+    def shut(self) -> None:
+        """Close the connection; the next command opens it again."""
+
+    def close(self) -> None:
+        """Close it for good; what is pending has to be ended before."""
 
 
 class Link:
@@ -58,7 +100,7 @@ class Link:
     ----------
     send : callable or None
         Hands a datagram to the socket; returns the OSError that came of it, or None. Set by the opener.
-    shut : callable
+    close_socket : callable
         Closes the socket. Set by the opener.
     """
 
@@ -66,7 +108,7 @@ class Link:
         self.line, self.name = line, line.name
         self.closed = False
         self.send: Callable[[bytes], OSError | None] | None = None
-        self.shut: Callable[[], None] = lambda: None
+        self.close_socket: Callable[[], None] = lambda: None
         self._host, self._opener = host, opener
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = 0
@@ -74,6 +116,25 @@ class Link:
         self._running = False
 
     # --- what the carrier wants ---
+
+    @property
+    def timing(self) -> Timing:
+        """Timing: how patient to be with it."""
+        return self.line.timing
+
+    async def open(self) -> None:
+        """See to it that there is a socket; raises what the opener does."""
+        await self._opener(self)
+        if self.send is not None:
+            self.line.opened()
+
+    def pauses_until(self) -> int:
+        """Return when a command could leave if only the pause is waited for, ns; 0 if something else is as well."""
+        return self.line.pauses_until()
+
+    def awaits_more(self) -> bool:
+        """Tell whether one more answer to a command that left twice may come, which the service needs confirmed."""
+        return self.line.awaits_more(time.perf_counter_ns())
 
     def enqueue(self, errand: Errand) -> None:
         """Carry out a command after those before it, an interrupt before all others."""
@@ -92,6 +153,10 @@ class Link:
         """End all errands, or those that have not left."""
         self.line.withdraw_all(reason, error, time.perf_counter_ns(), unsent=unsent)
         self.run()
+
+    def shut(self) -> None:
+        """Close the socket; the next command opens it again."""
+        self.close_socket()
 
     def close(self) -> None:
         """Close the socket and forget the timer; what is pending has to be ended before."""
@@ -149,7 +214,7 @@ class Link:
             if type(action) is Ended:
                 self._host.ended(action.errand)
             elif type(action) is Heard:
-                self._host.heard(self, action)
+                self._host.heard(self.name, action)
             elif isinstance(action, Noted):
                 log.log(action.level, '%s', action.text)
         except Exception:
