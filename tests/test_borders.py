@@ -13,11 +13,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 BRIDGE = ROOT / 'bridge'
 MODULES = sorted(BRIDGE.rglob('*.py'))
-ADAPTERS = {'bridge/auxiliaries.py', 'bridge/services/iblutil.py'}
+ADAPTERS = {'bridge/services/iblutil.py'}
 HEAVY = ('_cffi_backend', 'cffi', 'iblutil', 'numpy')
 LIGHT = (
-    'numbers', 'outcome', 'outcomes', 'config', 'addresses', 'discretion', 'journal', 'native', 'segment', 'services',
-    'services.rules',
+    'numbers', 'outcome', 'config', 'addresses', 'carrier', 'discretion', 'journal', 'native', 'results', 'segment',
+    'services', 'services.rules', 'services.errand', 'services.line', 'services.link',
 )  # fmt: skip
 
 
