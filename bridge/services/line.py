@@ -348,13 +348,12 @@ class Line:
 
     def _expire(self, now: int) -> None:
         """End what has become too old to be sent."""
-        reason, error = (
-            Reason.EXPIRED,
-            'not sent: it waited behind earlier commands to this service for longer than it may',
-        )
         if self.unread and not self.flying:
             reason = Reason.UNREAD
             error = 'not sent: it has not read an earlier command yet, and closes when it reads two at once'
+        else:
+            reason = Reason.EXPIRED
+            error = 'not sent: it waited behind earlier commands to this service for longer than it may'
         left = [errand for errand in (*self.urgent, *self.waiting) if errand.stage is Stage.WAITING]
         for errand in left:
             if errand.deadline + rules.LATE <= now:
@@ -419,19 +418,14 @@ class Line:
         after = f'{(now - errand.sent) / 1e9:.3g} s'
         if errand.doubted:
             when = f'{(errand.doubted - errand.sent) / 1e9:.3g} s'
-            text = (
-                f'received the command but did not reply within {after}; what it said after {when} may be its reply to '
-            )
-            self._end(errand, Reason.DOUBTFUL, text + 'an earlier one', now)
+            text = f'received the command but did not reply within {after}; what it said after {when} '
+            self._end(errand, Reason.DOUBTFUL, text + 'may be its reply to an earlier one', now)
         elif errand.echoed:
             self._end(errand, Reason.NO_REPLY, f'received the command but did not reply within {after}', now)
         elif errand.stranger:
-            text = (
-                f'no echo from {self.uri} within {after}, but {errand.stranger} has echoed it: is that another address '
-            )
-            self._end(
-                errand, Reason.OTHER_ADDRESS, text + 'of the same computer? Configure the one it answers from', now
-            )
+            text = f'no echo from {self.uri} within {after}, but {errand.stranger} has echoed it: '
+            advice = 'is that another address of the same computer? Configure the one it answers from'
+            self._end(errand, Reason.OTHER_ADDRESS, text + advice, now)
         else:
             text = f'no echo from {self.uri} within {after}: is the service running?'
             self._end(errand, Reason.NO_ECHO, text, now)
