@@ -24,10 +24,10 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from bridge import discretion
-from bridge.carrier import Command, Outcomes, ThreadedCarrier
+from bridge.carrier import TIMEOUT, Command, Outcomes, ThreadedCarrier
 from bridge.outcome import ANSWERED, Aborted, Outcome, failure, replies
 from bridge.results import UNSET, Pushed, Results, Signal, StopEvent, seconds
-from bridge.services.carrier import TIMEOUT, UdpCarrier
+from bridge.services.carrier import UdpCarrier
 from bridge.services.iblutil import METHODS, arguments, net, replaced, validate
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 

@@ -24,8 +24,11 @@ log = logging.getLogger(__name__)
 
 Outcomes = dict[str, Outcome]
 
+TIMEOUT = 10.0  # s, for all services' replies, as iblrig has it
 CREATE_TIMEOUT = 3.0  # s, that `ThreadedCarrier.start` waits at most
 CLOSED = 'the network thread was closed'
+REVERSED = frozenset(('EXPEND', 'EXPINTERRUPT', 'EXPCLEANUP'))
+"""frozenset of str: what goes to the services in reverse order, as iblutil's ``Services`` does it."""
 
 
 @dataclass(eq=False)
@@ -89,9 +92,13 @@ class Command:
                 return False
         return not self.future.cancelled()
 
+    def unsent(self, reason: Reason, error: str) -> Outcomes:
+        """Return the outcomes of a command that was not sent to anybody."""
+        return {name: Outcome(name, reason=reason, error=error) for name in self.names}
+
     def end(self, reason: Reason, error: str) -> None:
         """Resolve it as not sent to anybody."""
-        self.resolve({name: Outcome(name, reason=reason, error=error) for name in self.names})
+        self.resolve(self.unsent(reason, error))
 
     def misfit(self, fault: Exception) -> None:
         """Resolve it as one whose arguments do not fit its message."""

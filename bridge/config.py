@@ -51,9 +51,9 @@ from typing import Any
 
 from bridge import carrier
 from bridge.addresses import EXAMPLE, RESERVED, STREAM_SCHEMES, ConfigError, check_name, kind_of, parse_uri
-from bridge.numbers import LOCAL, MESSAGE_NAMES, MESSAGES
+from bridge.numbers import MESSAGE_NAMES, MESSAGES
 from bridge.services.rules import LONGEST as LONGEST_MESSAGE
-from bridge.services.rules import REPEATABLE, Timing
+from bridge.services.rules import MESSAGE_NUMBERS, REPEATABLE, Timing
 
 __all__ = [
     'ClientLost',
@@ -402,7 +402,7 @@ def _seconds(value: Any, where: str, least: float = 0.0) -> float:
 
 def _messages(value: Any, where: str) -> tuple[str, ...]:
     """Return a list of messages' names."""
-    known = [name for name in MESSAGES if name not in LOCAL]
+    known = list(MESSAGE_NUMBERS)
     names = ', '.join(known)
     if not isinstance(value, list):
         raise ConfigError(f'{where}: is {kind_of(value)} instead of a list; write [] or some of [{names}].')

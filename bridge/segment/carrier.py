@@ -10,11 +10,11 @@ import logging
 import threading
 import time
 from collections import UserDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from bridge.carrier import CLOSED, Command, Outcomes, ThreadedCarrier
+from bridge.carrier import CLOSED, REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier
 from bridge.errors import BridgeError, NoWorker, OutcomeUnknown
 from bridge.numbers import EVENTS, LOCAL, MESSAGES
 from bridge.outcome import Outcome, Reason, data_reply, from_entry
@@ -25,10 +25,8 @@ log = logging.getLogger(__name__)
 Encode = Callable[[str, Sequence[Any], dict[str, Any]], list[Any]]
 Callback = Callable[..., object]
 
-TIMEOUT = 10.0  # s, for all services' replies, as iblrig has it
 _GRACE = 2.0  # s that a response may take on top of that
 _SLICE = 0.5  # s: how often a waiting thread looks whether we were closed or a worker lives again
-_REVERSED = ('EXPEND', 'EXPINTERRUPT', 'EXPCLEANUP')  # as iblutil's ``Services`` does it
 _SAID_BY_SERVICES = tuple(name for name in MESSAGES if name not in LOCAL)
 
 
@@ -194,9 +192,7 @@ class SegmentCarrier(ThreadedCarrier):
         self._ended.set()
         self._client.close()
         for plan in tuple(self._plans.values()):
-            self._resolve(
-                plan, [Outcome(n, reason=Reason.CLOSED, error=f'aborted: {CLOSED}') for n in plan.command.names]
-            )
+            self._resolve(plan, plan.command.unsent(Reason.CLOSED, f'aborted: {CLOSED}').values())
 
     def close_sockets(self) -> None:
         """Do nothing: the communicators are the worker's."""
@@ -284,7 +280,7 @@ class SegmentCarrier(ThreadedCarrier):
     def _one_by_one(self, plan: _UnderWay) -> None:
         """Send a command to one service after the other, each when the one before it has its outcome; in a thread."""
         command, outcomes = plan.command, []
-        for name in command.names[::-1] if command.message in _REVERSED else command.names:
+        for name in command.names[::-1] if command.message in REVERSED else command.names:
             if plan.withdrawn or self._closing or command.future.cancelled():
                 reason = Reason.CLOSED if self._closing else Reason.WITHDRAWN
                 outcomes.append(Outcome(name, reason=reason, error='not sent: it was taken back'))
@@ -314,11 +310,11 @@ class SegmentCarrier(ThreadedCarrier):
         except BridgeError:  # answered meanwhile
             return False
         if unsent:
-            return self._resolve(plan, [Outcome(name, reason=reason, error=error) for name in plan.command.names])
+            return self._resolve(plan, plan.command.unsent(reason, error).values())
         plan.withdrawn = False
         return False
 
-    def _resolve(self, plan: _UnderWay, outcomes: list[Outcome], error: BaseException | None = None) -> bool:
+    def _resolve(self, plan: _UnderWay, outcomes: Collection[Outcome], error: BaseException | None = None) -> bool:
         """Hand the result to whoever waits; once, whoever comes first."""
         if self._plans.pop(plan.command, None) is None:
             return False

@@ -3,7 +3,7 @@
     submit ──► Command ──► begin: one Errand per service ──► Link, Line ──► ended ──► resolve: Command.future
     caller's thread        network thread
 
-- A command is resolved exactly once, by whoever takes it out of ``pending``; what is left there when the thread ends,
+- A command is resolved exactly once, by whoever takes it out of ``_plans``; what is left there when the thread ends,
   however it ends, is resolved too. So nobody waits for ever.
 - Errands of a command leave all at once, or in stages: ``concurrent=False``, or `after` (a service gets EXPINIT and
   EXPSTART when those it comes after have answered, and EXPEND before them). What ends something goes in reverse order,
@@ -23,7 +23,7 @@ from concurrent import futures
 from concurrent.futures import Future
 from typing import Any
 
-from bridge.carrier import CLOSED, Command, Outcomes, ThreadedCarrier, check_order
+from bridge.carrier import CLOSED, REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
 from bridge.outcome import Aborted, Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
@@ -34,7 +34,6 @@ from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = 10.0  # s, for all services' replies, as iblrig has it
 RESOLVE_TIMEOUT = 1.0  # s, for a host name
 
 _FORWARD = frozenset((rules.INIT, rules.START))
@@ -85,7 +84,7 @@ class UdpCarrier(ThreadedCarrier):
     communicators : dict of str to object
         iblutil's, by name.
     logger : callable
-        Returns the logger where it is told that a service cannot be reached, or says something by itself.
+        Returns the logger where it is told that a service cannot be reached.
     on_opened : callable
         Called in the network thread when there is a new communicator.
     """
@@ -215,12 +214,8 @@ class UdpCarrier(ThreadedCarrier):
         command = plan.command
         if command not in self._plans:
             return
-        event = MESSAGE_NUMBERS[command.message]
-        names = command.names[::-1] if event in rules.REVERSED else command.names
-        for name in names:
-            plan.errands[name] = self._errand(plan, name, event)
-        plan.left = len(names)
-        if not names:
+        event = self._divide(plan)
+        if not plan.errands:
             self._resolve(plan)
             return
         if self._closing and not command.last:
@@ -231,6 +226,15 @@ class UdpCarrier(ThreadedCarrier):
             self._align(plan)
         for errand in tuple(plan.errands.values()):
             self._enqueue(errand)
+
+    def _divide(self, plan: _Plan) -> int:
+        """Make the errands of a command, in the order in which they are to leave; return its event."""
+        command = plan.command
+        event = MESSAGE_NUMBERS[command.message]
+        names = command.names[::-1] if command.message in REVERSED else command.names
+        plan.errands = {name: self._errand(plan, name, event) for name in names}
+        plan.left = len(names)
+        return event
 
     def _enqueue(self, errand: Errand) -> None:
         try:
@@ -347,7 +351,7 @@ class UdpCarrier(ThreadedCarrier):
         for name, before in tuple(plan.behind.items()):
             if ended.name not in before:
                 continue
-            if not went_well and ended.event in _FORWARD and ended.name in self._needed_by(plan, name):
+            if not went_well and ended.event in _FORWARD and ended.name in self._after.get(name, ()):
                 plan.behind.pop(name, None)
                 aborted = ended.reason is Reason.ABORTED
                 error = ended.error if aborted else f'not sent: {ended.name}, which it comes after, did not do it'
@@ -356,9 +360,6 @@ class UdpCarrier(ThreadedCarrier):
             before.discard(ended.name)
             if not before and plan.behind.pop(name, None) is not None:
                 self._release([plan.errands[name]])
-
-    def _needed_by(self, plan: _Plan, name: str) -> set[str]:
-        return {before for before in self._after.get(name, ()) if before in plan.errands}
 
     def heard(self, name: str, message: Heard) -> None:
         """Pass a message on: to callbacks registered at the stock communicator, and to `on_event`."""
@@ -384,19 +385,15 @@ class UdpCarrier(ThreadedCarrier):
     def _end(self, plan: _Plan, reason: Reason, error: str) -> None:
         """End a command with one error for all services that have no outcome yet."""
         if not plan.errands:
-            event = MESSAGE_NUMBERS[plan.command.message]
-            plan.errands = {name: self._errand(plan, name, event) for name in plan.command.names}
-            plan.left = len(plan.errands)
-        plan.dropped = True
-        for errand in plan.errands.values():
-            self._withdraw_errand(errand, reason, error)
+            self._divide(plan)
+        self._drop(plan, reason, error)
         self._resolve(plan)
 
-    def _drop(self, plan: _Plan) -> None:
+    def _drop(self, plan: _Plan, reason: Reason = Reason.WITHDRAWN, error: str = 'withdrawn') -> None:
         """Take a command out of the lines; it is resolved elsewhere."""
         plan.dropped = True
         for errand in plan.errands.values():
-            self._withdraw_errand(errand, Reason.WITHDRAWN, 'withdrawn')
+            self._withdraw_errand(errand, reason, error)
 
     def _resolve(self, plan: _Plan, error: BaseException | None = None) -> None:
         """Hand the result to whoever waits for it; once, whoever comes first."""

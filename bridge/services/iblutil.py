@@ -190,26 +190,20 @@ class Socket(asyncio.DatagramProtocol):
         if self.com._transport.get_write_buffer_size():
             self.com._transport.sendto(payload, self.peer)  # behind what waits for room
             return None
-        try:
-            self._socket.sendto(payload, self.peer)
-        except (BlockingIOError, InterruptedError):
-            self.com._transport.sendto(payload, self.peer)  # when there is room
-        except ConnectionRefusedError:  # of an *earlier* datagram: reported here, once, instead of sending this one
-            self._forget_errors()
-            return self._once_more(payload)
-        except OSError as exc:
-            return exc
-        return None
-
-    def _once_more(self, payload: bytes) -> OSError | None:
-        assert self._socket is not None
-        try:
-            self._socket.sendto(payload, self.peer)
-        except (BlockingIOError, InterruptedError):
-            self.com._transport.sendto(payload, self.peer)
-        except OSError as exc:
-            return exc
-        return None
+        error: OSError | None = None
+        for _ in range(2):
+            try:
+                self._socket.sendto(payload, self.peer)
+                return None
+            except (BlockingIOError, InterruptedError):
+                self.com._transport.sendto(payload, self.peer)  # when there is room
+                return None
+            except ConnectionRefusedError as exc:  # of an *earlier* datagram: told here, once, instead of sending
+                self._forget_errors()
+                error = exc
+            except OSError as exc:
+                return exc
+        return error
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Take a datagram from the transport."""

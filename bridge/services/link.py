@@ -93,8 +93,8 @@ class Link:
     host : Host
         Is asked for permission, and told what becomes of errands.
     opener : callable
-        Coroutine function that sees to it that there is a socket for this link, and calls `connect`; raises
-        `Unreachable`, or any other exception.
+        Coroutine function that sees to it that there is a socket for this link, and sets `send` and
+        `close_socket`; raises `Unreachable`, or any other exception.
 
     Attributes
     ----------
@@ -149,9 +149,9 @@ class Link:
         self.line.withdraw(errand, reason, error, time.perf_counter_ns())
         self.run()
 
-    def withdraw_all(self, reason: Reason, error: str, *, unsent: bool = False) -> None:
-        """End all errands, or those that have not left."""
-        self.line.withdraw_all(reason, error, time.perf_counter_ns(), unsent=unsent)
+    def withdraw_all(self, reason: Reason, error: str) -> None:
+        """End all errands."""
+        self.line.withdraw_all(reason, error, time.perf_counter_ns())
         self.run()
 
     def shut(self) -> None:
@@ -257,10 +257,9 @@ class Link:
     async def _open(self) -> None:
         now = time.perf_counter_ns
         try:
-            await self._opener(self)
+            await self.open()
             if self.send is None:
                 raise Unreachable(Reason.NETWORK, f'{self.name}: the communicator could not be opened')
-            self.line.opened()
         except Unreachable as exc:
             self.line.not_opened(exc.reason, str(exc), now())
         except Exception as exc:

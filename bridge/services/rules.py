@@ -55,8 +55,6 @@ INIT, START, END, CLEANUP, INTERRUPT, STATUS, INFO, ALYX = (
     for name in ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT', 'EXPSTATUS', 'EXPINFO', 'ALYX')
 )
 REPEATABLE = frozenset((STATUS, INFO, INTERRUPT))
-REVERSED = frozenset((END, INTERRUPT, CLEANUP))
-"""frozenset of int: what goes to the services in reverse order, as iblutil's ``Services`` does it."""
 
 LONGEST = 65507  # bytes: the most that one IPv4 UDP datagram carries
 MS = 10**6  # ns
