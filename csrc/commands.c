@@ -32,11 +32,17 @@ static int check_message(int message, struct problem *problem) {
                        message);
 }
 
+/* Of a text, at most as many as any may have. */
+static size_t text_bytes(const char *text) {
+    const char *end = memchr(text, '\0', TEXT_BYTES);
+    return end ? (size_t)(end - text) : TEXT_BYTES;
+}
+
 static int check_json(const char *text, struct arguments *arguments, struct problem *problem) {
     *arguments = (struct arguments){NULL, 0, 0};
     if (text_is_none(text))
         return IBLB_OK;
-    size_t bytes = strnlen(text, TEXT_BYTES), where;
+    size_t bytes = text_bytes(text), where;
     if (bytes == TEXT_BYTES)
         return problem_set(problem, IBLB_E_TOO_LARGE, "The arguments are longer than %u bytes.", TEXT_BYTES);
     where = utf8_check(text, bytes);
@@ -115,7 +121,7 @@ static const char *trim(const char *from, const char **to) {
 
 static int check_services(struct handle *handle, const char *services, struct problem *problem) {
     char known[PROBLEM_BYTES / 2];
-    size_t bytes = strnlen(services, TEXT_BYTES), valid = utf8_check(services, bytes);
+    size_t bytes = text_bytes(services), valid = utf8_check(services, bytes);
     if (valid != bytes)
         return problem_set(problem, IBLB_E_UTF8, "The services' names are not valid UTF-8 at offset %zu.", valid);
     for (const char *name = services; name <= services + bytes;) {
@@ -203,7 +209,7 @@ static int write_command(struct handle *handle, const char *services, int messag
         inbox_open(&handle->inbox, number, space.position);
     ring_publish(ring, &space);
     handle->command_tail = space.next;
-    int woken = bell_ring(&handle->segment.header->worker_bell, handle->segment.mechanism);
+    int woken = bell_ring(&handle->segment.header->worker_bell, &handle->segment.waits);
     if (handle_worker_alive(handle, woken))
         return IBLB_OK;
     if (handle_abandoned(handle, 0)) {
@@ -431,7 +437,7 @@ static int take_back(int number, int request, int even_if_accepted) {
         if (code == IBLB_OK || even_if_accepted) {
             inbox_free(entry);
             os_cond_broadcast(&handle->changed);
-            bell_wake(&handle->slot.header->client_bell, handle->segment.mechanism); /* our own thread may be parked, waiting for it */
+            bell_wake(&handle->slot.header->client_bell, &handle->segment.waits); /* our own thread may be parked, waiting for it */
         }
     }
     if (code != IBLB_OK)

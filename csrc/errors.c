@@ -66,6 +66,12 @@ int problem_standard(struct problem *problem, int code) {
     return problem_set(problem, code, "%s %s", known->meaning, known->remedy);
 }
 
+int problem_no_segment(struct problem *problem, const char *path, const char *name) {
+    return problem_set(problem, IBLB_E_NO_SEGMENT,
+                       "There is no segment at %s. Start the worker, with the same IBLBRIDGE_DIR if that is set: %s --segment %s.", path,
+                       "iblbridge serve", name);
+}
+
 int copy_text(const char *from, char *text, int capacity) {
     if (!text || capacity <= 0)
         return IBLB_E_BUFFER;

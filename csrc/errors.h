@@ -12,13 +12,18 @@ struct problem {
 };
 
 /* Sets both and returns the code, so that `return problem_set(...)` reads as what it is. */
-#if defined(__GNUC__)
+#if defined(__MINGW32__)
+__attribute__((format(gnu_printf, 3, 4))) /* built with __USE_MINGW_ANSI_STDIO */
+#elif defined(__GNUC__)
 __attribute__((format(printf, 3, 4)))
 #endif
 int problem_set(struct problem *problem, int code, const char *format, ...);
 
 /* The same with the code's own text from codes.def. */
 int problem_standard(struct problem *problem, int code);
+
+/* IBLB_E_NO_SEGMENT, with where it was looked for and what to do. */
+int problem_no_segment(struct problem *problem, const char *path, const char *name);
 
 /* Copies `text` with its NUL; IBLB_E_BUFFER (cut at a whole character) if it does not fit. */
 int copy_text(const char *from, char *text, int capacity);

@@ -53,6 +53,14 @@ void handles_let_forks(void) {
 
 /* --- the table --- */
 
+static void close_all(void) {
+    for (int place = 0; place < MAX_HANDLES; place++) {
+        struct handle *handle = table[place];
+        if (handle && !handle->forked)
+            handle_close(handle->number);
+    }
+}
+
 int handle_add(struct handle *handle, struct problem *problem) {
     os_mutex_lock(&table_mutex);
     int place = 0;
@@ -63,6 +71,7 @@ int handle_add(struct handle *handle, struct problem *problem) {
         handle->number = number_of(place);
         handle->references = 1;
         table[place] = handle;
+        os_at_unload(close_all);
     }
     os_mutex_unlock(&table_mutex);
     return place < MAX_HANDLES ? IBLB_OK : problem_standard(problem, IBLB_E_HANDLES);
@@ -114,8 +123,8 @@ static void leave(struct handle *handle) {
     os_unlock(segment->locks, slot_guard(handle->slot_index));
     os_close(segment->locks);
     segment->locks = OS_NO_FILE;
-    bell_ring(&segment->header->worker_bell, segment->mechanism);
-    bell_wake(&handle->slot.header->client_bell, segment->mechanism);
+    bell_ring(&segment->header->worker_bell, &segment->waits);
+    bell_wake(&handle->slot.header->client_bell, &segment->waits);
     os_cond_broadcast(&handle->changed);
     os_mutex_unlock(&handle->mutex);
 }
@@ -151,12 +160,4 @@ void handle_close_same(const char *segment_name, const char *client) {
     os_mutex_unlock(&table_mutex);
     if (number)
         handle_close(number);
-}
-
-OS_DESTRUCTOR static void close_all(void) {
-    for (int place = 0; place < MAX_HANDLES; place++) {
-        struct handle *handle = table[place];
-        if (handle && !handle->forked)
-            handle_close(handle->number);
-    }
 }

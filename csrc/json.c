@@ -13,6 +13,7 @@
  */
 #include "json.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -288,7 +289,7 @@ static const char *next_token(input *in, token *t) {
         return short_of_bytes;
     if (in->strict && (t->kind == BIN || t->kind == EXT))
         return "binary data or an extension, which JSON does not have";
-    if (in->strict && t->kind == FLOAT && !isfinite(t->real))
+    if (in->strict && t->kind == FLOAT && !(fabs(t->real) <= DBL_MAX))
         return "NaN or infinity, which JSON does not have";
     const size_t valid = t->kind == STR ? utf8_check((const char *)t->body, body) : body;
     in->at += 1 + width + valid;
@@ -394,7 +395,7 @@ static void put_scalar(output *out, const token *t) {
         put_unsigned(out, t->number);
     else if (t->kind == INT)
         put(out, '-'), put_unsigned(out, 0 - t->number);
-    else if (t->kind == FLOAT && isfinite(t->real))
+    else if (t->kind == FLOAT && fabs(t->real) <= DBL_MAX)
         put_double(out, t->real);
     else if (t->kind == STR)
         put_str(out, t->body, (size_t)t->number);

@@ -1,7 +1,7 @@
 /* os.h: everything we ask of the operating system: files that are mapped, byte-range locks, waiting, clocks, threads.
  *
- * One file per system implements it (os_linux.c). No other file includes a system header. Functions that fail fill in a `struct problem`
- * whose sentence names the path and the system's own reason.
+ * os_windows.c implements it, and os_posix.c with os_linux.c or os_macos.c. No other file includes a system header or asks which system it
+ * is. Functions that fail fill in a `struct problem` whose sentence names the path and the system's own reason. Text, paths included, is UTF-8.
  */
 #ifndef IBLB_OS_H
 #define IBLB_OS_H
@@ -16,10 +16,17 @@
 
 /* --- threads of this process --- */
 
+#ifdef _WIN32
+typedef struct {
+    void *word;
+} os_mutex, os_cond; /* SRWLOCK, CONDITION_VARIABLE */
+#define OS_MUTEX_INIT {NULL}
+#else
 #include <pthread.h>
 typedef pthread_mutex_t os_mutex;
 typedef pthread_cond_t os_cond;
 #define OS_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
+#endif
 
 void os_mutex_init(os_mutex *mutex);
 void os_mutex_destroy(os_mutex *mutex);
@@ -30,12 +37,16 @@ void os_cond_destroy(os_cond *cond);
 void os_cond_broadcast(os_cond *cond);
 void os_cond_wait(os_cond *cond, os_mutex *mutex, int64_t timeout_ns);
 
-/* Registers what runs around fork(): `child` in the child before anything else of ours. Once a process. */
+/* Registers what runs around fork(), where there is such a thing: `child` in the child before anything else of ours. Once a process. */
 void os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void));
+
+/* Registers what runs when the library is unloaded from a process that goes on. (At the end of a process it runs too on POSIX systems; on
+ * Windows it does not: the other threads are dead by then, with whatever they had locked.) One function; a later one takes its place. */
+void os_at_unload(void (*function)(void));
 
 /* --- clocks, ns --- */
 
-uint64_t os_clock_ns(void);  /* CLOCK_MONOTONIC: stands still while the PC sleeps */
+uint64_t os_clock_ns(void);  /* CLOCK_MONOTONIC, QueryPerformanceCounter: never goes back; whether it runs while the PC sleeps differs */
 uint64_t os_wall_ns(void);   /* since 1970 */
 uint64_t os_asleep_ns(void); /* how long the PC has slept since it was booted */
 void os_sleep_ns(uint64_t time);
@@ -49,8 +60,11 @@ void os_boot_id(char id[40]); /* the same until the next boot; zero-padded */
 
 /* --- the segment's file --- */
 
-typedef int os_file; /* OS_NO_FILE: none */
-#define OS_NO_FILE (-1)
+typedef intptr_t os_file; /* OS_NO_FILE: none */
+#define OS_NO_FILE ((os_file)-1)
+
+/* The last part of a path. */
+const char *os_file_name(const char *path);
 
 /* The directory of all segments: IBLBRIDGE_DIR, or one of this user's own. IBLB_E_NAME if it is too long. */
 int os_directory(char directory[PATH_BYTES], struct problem *problem);
@@ -64,8 +78,9 @@ int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct 
 
 int os_open(const char *path, os_file *file, struct problem *problem);                   /* IBLB_E_NO_SEGMENT, _PERMISSION, _SYSTEM */
 int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *problem); /* a new file, its space allocated: _MEMORY */
-int os_publish(const char *temporary, const char *path); /* links; 1 done, 0 there is one already or `temporary` is gone, -1 failed */
-void os_unlink(const char *path);
+/* Gives a file its name if no other has it. 1 done, 0 there is one already or `temporary` is gone, -1 failed; `temporary` is gone then. */
+int os_publish(const char *temporary, const char *path);
+void os_unlink(const char *path); /* the name is free at once, also while somebody has the file open */
 void os_close(os_file file);
 uint64_t os_size(os_file file);
 int os_read(os_file file, uint64_t offset, void *to, size_t bytes);          /* all of them: 0, else -1 */
@@ -76,26 +91,34 @@ void *os_map(os_file file, size_t bytes); /* shared, not inherited by a child; N
 void os_unmap(void *memory, size_t bytes);
 
 /* If the mapped file is cut short, the next access of a page that is gone kills the process. Not here: zeroes of our own take the mapping's
- * place and *gone becomes 1. Up to 16 mappings; 0, or -1 if there are more. Other faults go on to whoever handled them before. */
+ * place and *gone becomes 1. Up to 16 mappings; 0, or -1 if there are more. Other faults go on to whoever handled them before. (Windows
+ * lets nobody cut a mapped file short.) */
 int os_guard(void *memory, size_t bytes, shared_u32 *gone);
 void os_unguard(void *memory);
 
-/* Locks of one byte, held by the kernel for this open file and dropped when it is closed or the process dies. */
+/* Locks of one byte, held by the kernel for this open file and dropped when it is closed or the process dies. Of a byte that this open file
+ * holds itself neither os_lock nor os_locked may be asked. After a death "held" may be said a little too long; "not held" is always true. */
 int os_lock(os_file file, uint64_t offset); /* 1 taken, 0 held by somebody, -1 failed */
 void os_unlock(os_file file, uint64_t offset);
-int os_locked(os_file file, uint64_t offset); /* 1 if somebody else holds it */
+int os_locked(os_file file, uint64_t offset); /* 1 if somebody holds it */
 
 /* --- waiting --- */
 
-/* Sleeps while *word is `expected`, at most `timeout_ns`. 1: woken or changed, 0: time is up, -1: a signal came. */
-int os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism);
-void os_wake(shared_u32 *word, uint32_t mechanism);
-uint32_t os_wait_mechanism(void); /* enum wait_mechanism for a new segment; IBLBRIDGE_WAIT=poll */
+/* How the processes of one segment wake each other. */
+struct os_waits {
+    uint32_t mechanism;      /* enum wait_mechanism */
+    uint64_t id;             /* the segment's: with a word's place in it the name of the word's event */
+    const char *memory;      /* where the segment is mapped here */
+    struct os_event *events; /* that were opened, on Windows */
+};
 
-#if defined(__GNUC__)
-#define OS_DESTRUCTOR __attribute__((destructor))
-#else
-#define OS_DESTRUCTOR
-#endif
+uint32_t os_wait_mechanism(void); /* enum wait_mechanism for a new segment; IBLBRIDGE_WAIT=poll */
+void os_waits_open(struct os_waits *waits, uint32_t mechanism, uint64_t id, const void *memory);
+void os_waits_close(struct os_waits *waits);
+
+/* Sleeps while *word is `expected`, at most `timeout_ns`. 1: woken or changed, 0: time is up, -1: a signal came. What cannot be had from the
+ * system is polled for. */
+int os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits);
+void os_wake(shared_u32 *word, const struct os_waits *waits);
 
 #endif

@@ -79,7 +79,7 @@ size_t remains_half_made(const char *file) {
 static void remove_one(const char *file, void *context) {
     struct problem problem;
     char path[PATH_BYTES];
-    const char *segment = context, *name = strrchr(segment, '/') + 1;
+    const char *segment = context, *name = os_file_name(segment);
     size_t length = remains_half_made(file);
     if (length == 0 || length != strlen(name) || strncmp(file + 1, name, length) != 0)
         return;
@@ -90,6 +90,6 @@ static void remove_one(const char *file, void *context) {
 void remains_remove(const char *path) {
     char directory[PATH_BYTES], segment[PATH_BYTES];
     snprintf(segment, sizeof segment, "%s", path);
-    snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(segment, '/') - segment), segment);
+    snprintf(directory, sizeof directory, "%.*s", (int)(os_file_name(segment) - segment), segment);
     os_for_each_file(directory, remove_one, segment);
 }

@@ -75,7 +75,7 @@ int segment_judge(os_file file, const char *path, struct segment_header *header,
                            "Use the library of the worker's iblbridge package.");
     struct segment_sizes sizes = {header->slots, header->command_bytes, header->response_bytes, header->event_bytes};
     if (header->lock_base != LOCK_BASE || !sizes_fit(&sizes) || header->segment_bytes != total_bytes(&sizes) ||
-        bytes < header->segment_bytes || (header->wait_mechanism != WAIT_FUTEX && header->wait_mechanism != WAIT_POLL))
+        bytes < header->segment_bytes || header->wait_mechanism < WAIT_FUTEX || header->wait_mechanism > WAIT_ADDRESS)
         return problem_set(problem, IBLB_E_SEGMENT,
                            "The segment %s is damaged: its header and its size (%" PRIu64 " bytes) do not agree. %s", path, bytes,
                            "Restart the worker to replace it.");
@@ -97,10 +97,10 @@ static int map(struct segment *segment, const struct segment_header *header, str
     segment->sizes = (struct segment_sizes){header->slots, header->command_bytes, header->response_bytes, header->event_bytes};
     segment->bytes = total_bytes(&segment->sizes);
     segment->id = header->segment_id;
-    segment->mechanism = header->wait_mechanism;
     segment->header = os_map(segment->file, (size_t)segment->bytes);
     if (!segment->header)
         return problem_set(problem, IBLB_E_MEMORY, "The segment %s (%" PRIu64 " bytes) cannot be mapped.", segment->path, segment->bytes);
+    os_waits_open(&segment->waits, header->wait_mechanism, segment->id, segment->header);
     return IBLB_OK;
 }
 
@@ -148,7 +148,7 @@ static int worker_busy(const struct segment *segment, struct problem *problem) {
 
 static int make(struct segment *segment, const struct segment_sizes *sizes, struct problem *problem) {
     char temporary[PATH_BYTES];
-    const char *name = strrchr(segment->path, '/') + 1;
+    const char *name = os_file_name(segment->path);
     snprintf(temporary, sizeof temporary, "%.*s.%s.%016" PRIx64, (int)(name - segment->path), segment->path, name, os_random());
     struct segment_header header = {.layout_version = LAYOUT_VERSION,
                                     .state = SEGMENT_READY,
@@ -219,8 +219,10 @@ static int adopt(struct segment *segment, char replaced[PROBLEM_BYTES], struct p
 }
 
 static void let_go(struct segment *segment) {
-    if (segment->header)
+    if (segment->header) {
+        os_waits_close(&segment->waits);
         os_unmap(segment->header, (size_t)segment->bytes);
+    }
     if (segment->locks != OS_NO_FILE)
         os_unlock(segment->locks, worker_lock()); /* at once, also if a child that is being forked still has our descriptor */
     os_close(segment->locks);
@@ -280,23 +282,23 @@ uint32_t bell_arm(struct bell *bell) {
     return sequence;
 }
 
-int bell_park(struct bell *bell, uint32_t sequence, uint64_t timeout_ns, uint32_t mechanism) {
-    return os_park(&bell->sequence, sequence, timeout_ns, mechanism);
+int bell_park(struct bell *bell, uint32_t sequence, uint64_t timeout_ns, const struct os_waits *waits) {
+    return os_park(&bell->sequence, sequence, timeout_ns, waits);
 }
 
 void bell_disarm(struct bell *bell) {
     store32_relaxed(&bell->parked, 0);
 }
 
-void bell_wake(struct bell *bell, uint32_t mechanism) {
+void bell_wake(struct bell *bell, const struct os_waits *waits) {
     add32(&bell->sequence, 1);
-    os_wake(&bell->sequence, mechanism);
+    os_wake(&bell->sequence, waits);
 }
 
-int bell_ring(struct bell *bell, uint32_t mechanism) {
+int bell_ring(struct bell *bell, const struct os_waits *waits) {
     fence_seq_cst(); /* what was stored before is visible before we look whether anybody sleeps; pairs with the fence in bell_arm */
     if (!load32_relaxed(&bell->parked))
         return 0;
-    bell_wake(bell, mechanism);
+    bell_wake(bell, waits);
     return 1;
 }

@@ -24,7 +24,7 @@ struct segment {
     struct segment_header *header;
     uint64_t bytes;
     uint64_t id;
-    uint32_t mechanism; /* enum wait_mechanism */
+    struct os_waits waits;
     struct segment_sizes sizes;
     char path[PATH_BYTES];
 };
@@ -73,9 +73,9 @@ struct service_entry *segment_services(const struct segment *segment);
 #define PARK_NS UINT64_C(100000000)
 
 uint32_t bell_arm(struct bell *bell);
-int bell_park(struct bell *bell, uint32_t sequence, uint64_t timeout_ns, uint32_t mechanism); /* as os_park */
+int bell_park(struct bell *bell, uint32_t sequence, uint64_t timeout_ns, const struct os_waits *waits); /* as os_park */
 void bell_disarm(struct bell *bell);
-int bell_ring(struct bell *bell, uint32_t mechanism);  /* 1 if its owner was parked */
-void bell_wake(struct bell *bell, uint32_t mechanism); /* without looking: from within the same process */
+int bell_ring(struct bell *bell, const struct os_waits *waits);  /* 1 if its owner was parked */
+void bell_wake(struct bell *bell, const struct os_waits *waits); /* without looking: from within the same process */
 
 #endif

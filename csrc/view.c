@@ -13,7 +13,7 @@ void view_quarantine(struct view *view, const struct segment *segment) {
     view->phase = PHASE_QUARANTINED;
     view->next_known = 0;
     store32_release(&view->slot.header->state, SLOT_QUARANTINED);
-    bell_wake(&view->slot.header->client_bell, segment->mechanism);
+    bell_wake(&view->slot.header->client_bell, &segment->waits);
 }
 
 /* A new claim, or one that an earlier worker left to us: from the shared head on, which only workers write. */
@@ -244,7 +244,7 @@ int view_publish_event(struct view *view, const struct segment *segment, int mes
     shared_write(space.record + sizeof record, body, bytes);
     ring_publish(&view->slot.event, &space);
     view->event_tail = space.next;
-    bell_ring(&header->client_bell, segment->mechanism);
+    bell_ring(&header->client_bell, &segment->waits);
     return 1;
 }
 

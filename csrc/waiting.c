@@ -47,7 +47,7 @@ int handle_drain(struct handle *handle, struct problem *problem) {
         fence_seq_cst(); /* room is made before we look whether the worker waits for it; pairs with the one in iblbw_respond */
         if (load32_relaxed(&handle->slot.header->response_wanted)) {
             store32_release(&handle->slot.header->response_wanted, 0);
-            bell_ring(&handle->segment.header->worker_bell, handle->segment.mechanism);
+            bell_ring(&handle->segment.header->worker_bell, &handle->segment.waits);
         }
     }
     return code;
@@ -78,7 +78,7 @@ static void sleep_until_change(struct handle *handle, enum wait_kind kind, uint6
     int for_others = kind == FOR_RESPONSE && handle->event_waiters && event_came(handle);
     if (!for_others && !response_came(handle) && !(kind == FOR_EVENT && event_came(handle))) {
         os_mutex_unlock(&handle->mutex);
-        bell_park(bell, sequence, left, handle->segment.mechanism);
+        bell_park(bell, sequence, left, &handle->segment.waits);
         os_mutex_lock(&handle->mutex);
     }
     if (!handle->closed) /* the slot may have a new owner already, whose flag this is */

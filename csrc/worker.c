@@ -429,7 +429,7 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
             return batch.count;
         uint32_t sequence = bell_arm(bell);
         if (!has_news(worker) && !load32_acquire(&worker->rung))
-            last = bell_park(bell, sequence, until - now < SWEEP_NS ? until - now : SWEEP_NS, segment->mechanism) != 0;
+            last = bell_park(bell, sequence, until - now < SWEEP_NS ? until - now : SWEEP_NS, &segment->waits) != 0;
         bell_disarm(bell);
         if (load32_acquire(&worker->rung)) {
             store32_release(&worker->rung, 0);
@@ -483,7 +483,7 @@ IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name
 IBLB_API void iblbw_ring(struct iblbw_worker *worker) {
     store32_release(&worker->rung, 1);
     if (!worker->forked)
-        bell_wake(&worker->segment.header->worker_bell, worker->segment.mechanism);
+        bell_wake(&worker->segment.header->worker_bell, &worker->segment.waits);
 }
 
 /* --- accept, respond --- */
@@ -573,7 +573,7 @@ static int answer(struct iblbw_worker *worker, struct view *view, const struct i
     if (view->owned)
         view_sweep(view, &worker->segment);
     else
-        bell_ring(&view->slot.header->client_bell, worker->segment.mechanism);
+        bell_ring(&view->slot.header->client_bell, &worker->segment.waits);
     return IBLB_OK;
 }
 

@@ -23,7 +23,8 @@ CSRC = TESTS.parent / 'csrc'
 CI = bool(os.environ.get('CI'))
 COMPILER = os.environ.get('CC') or shutil.which('cc') or shutil.which('gcc') or shutil.which('clang')
 
-LIBRARY = re.search(r'add_library\(iblbridge SHARED([^)]*)\)', (CSRC / 'CMakeLists.txt').read_text())[1].split()  # type: ignore[index]
+LIBRARY = [name for sources in ('sources', 'os_Linux')  # type: ignore[index]
+           for name in re.search(rf'set\({sources}([^)]*)\)', (CSRC / 'CMakeLists.txt').read_text())[1].split()]
 COMMON = ['-std=c11', '-g', '-pthread', '-D_POSIX_C_SOURCE=200809L', '-Wall', '-Wextra', '-Werror', f'-I{CSRC}']
 VARIANTS = {
     'plain': ['-O2'],

@@ -23,9 +23,9 @@ static int handle, request, other, other_request, result, sent_result;
 static long lost_wakeups;
 static int (*work_is_there)(void);
 
-int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism);
-int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism) {
-    (void)timeout_ns, (void)mechanism;
+int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits);
+int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits) {
+    (void)timeout_ns, (void)waits;
     void (*later)(void) = intruder;
     int changed;
     intruder = NULL; /* the kernel compares and sleeps in one step */

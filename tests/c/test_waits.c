@@ -21,10 +21,10 @@ static int work_is_there(shared_u32 *word) {
     return load64_acquire(&slot->command.tail) != load64_acquire(&slot->command.head);
 }
 
-int __real_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism);
-int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism);
-int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism) {
-    int woken = __real_os_park(word, expected, timeout_ns, mechanism);
+int __real_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits);
+int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits);
+int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits) {
+    int woken = __real_os_park(word, expected, timeout_ns, waits);
     if (role == NOBODY)
         return woken;
     parks++;
@@ -440,9 +440,11 @@ static void *answer_each(void *unused) {
 static void ping_pong(const char *mechanism, long count) {
     pthread_t thread;
     setenv("IBLBRIDGE_WAIT", mechanism, 1);
+    uint32_t wanted = os_wait_mechanism();
     start();
     unsetenv("IBLBRIDGE_WAIT");
-    CHECK_SAME(eye.header->wait_mechanism, strcmp(mechanism, "poll") == 0 ? WAIT_POLL : WAIT_FUTEX);
+    CHECK_SAME(eye.header->wait_mechanism, wanted);
+    CHECK_SAME(wanted == WAIT_POLL, strcmp(mechanism, "poll") == 0);
     parks = bounds_reached = lost_wakeups = 0;
     server_stops = 0;
     CHECK(pthread_create(&thread, NULL, answer_each, NULL) == 0);
@@ -488,20 +490,25 @@ static void a_workers_take_ends_when_it_is_rung(void) {
 
 static void a_bell_wakes_only_who_sleeps_and_a_ring_before_the_park_is_not_lost(void) {
     static struct bell bell;
-    CHECK_SAME(bell_ring(&bell, WAIT_FUTEX), 0);
+    struct os_waits waits, polling;
+    os_waits_open(&waits, os_wait_mechanism(), os_random(), &bell);
+    os_waits_open(&polling, WAIT_POLL, os_random(), &bell);
+    CHECK_SAME(bell_ring(&bell, &waits), 0);
     CHECK_SAME(load32_relaxed(&bell.sequence), 0);
     uint32_t sequence = bell_arm(&bell);
-    CHECK_SAME(bell_ring(&bell, WAIT_FUTEX), 1);
-    CHECK_SAME(bell_park(&bell, sequence, PARK_NS, WAIT_FUTEX), 1);
+    CHECK_SAME(bell_ring(&bell, &waits), 1);
+    CHECK_SAME(bell_park(&bell, sequence, PARK_NS, &waits), 1);
     CHECK_SAME(load32_relaxed(&bell.parked), 1); /* only the sleeper clears it */
     bell_disarm(&bell);
-    CHECK_SAME(bell_ring(&bell, WAIT_FUTEX), 0);
+    CHECK_SAME(bell_ring(&bell, &waits), 0);
     sequence = bell_arm(&bell);
     uint64_t began = os_clock_ns();
-    CHECK_SAME(bell_park(&bell, sequence, PARK_NS, WAIT_FUTEX), 0);
-    CHECK_SAME(bell_park(&bell, sequence, PARK_NS, WAIT_POLL), 0);
+    CHECK_SAME(bell_park(&bell, sequence, PARK_NS, &waits), 0);
+    CHECK_SAME(bell_park(&bell, sequence, PARK_NS, &polling), 0);
     CHECK(os_clock_ns() - began >= 2 * PARK_NS);
     bell_disarm(&bell);
+    os_waits_close(&waits);
+    os_waits_close(&polling);
 }
 
 static const struct test tests[] = {

@@ -128,17 +128,17 @@ void __wrap_os_close(os_file file) {
     iblb_fault_point("os_close");
 }
 
-void __real_os_wake(shared_u32 *word, uint32_t mechanism);
-void __wrap_os_wake(shared_u32 *word, uint32_t mechanism);
-void __wrap_os_wake(shared_u32 *word, uint32_t mechanism) {
-    __real_os_wake(SHADOW_REAL(word), mechanism);
+void __real_os_wake(shared_u32 *word, const struct os_waits *waits);
+void __wrap_os_wake(shared_u32 *word, const struct os_waits *waits);
+void __wrap_os_wake(shared_u32 *word, const struct os_waits *waits) {
+    __real_os_wake(SHADOW_REAL(word), waits);
     iblb_fault_point("os_wake");
 }
 
-int __real_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism);
-int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism);
-int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism) {
-    int result = __real_os_park(SHADOW_REAL(word), expected, timeout_ns, mechanism);
+int __real_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits);
+int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits);
+int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits) {
+    int result = __real_os_park(SHADOW_REAL(word), expected, timeout_ns, waits);
     iblb_fault_point("os_park");
     return result;
 }

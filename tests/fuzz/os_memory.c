@@ -19,7 +19,7 @@ struct file {
 };
 
 struct lock {
-    int fd; /* 0: none */
+    os_file fd; /* 0: none */
     const struct file *file;
     uint64_t offset;
 };
@@ -160,6 +160,10 @@ void os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void))
     (void)child;
 }
 
+void os_at_unload(void (*function)(void)) {
+    (void)function;
+}
+
 /* --- clocks --- */
 
 uint64_t os_clock_ns(void) {
@@ -245,6 +249,11 @@ int os_publish(const char *temporary, const char *path) {
     return 1;
 }
 
+const char *os_file_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 void os_unlink(const char *path) {
     struct file *file = find(path);
     if (file)
@@ -315,7 +324,7 @@ void os_unguard(void *memory) {
 
 /* --- locks --- */
 
-static int holder(const struct file *file, uint64_t offset) {
+static os_file holder(const struct file *file, uint64_t offset) {
     for (int i = 0; i < lock_count; i++)
         if (locks[i].fd && locks[i].file == file && locks[i].offset == offset)
             return locks[i].fd;
@@ -325,11 +334,11 @@ static int holder(const struct file *file, uint64_t offset) {
 int os_lock(os_file file, uint64_t offset) {
     if (fails(&memory_faults.lock))
         return -1;
-    int by = holder(opened(file), offset);
-    if ((by && by != file) || fails(&memory_faults.held))
+    os_file by = holder(opened(file), offset);
+    if (by == file)
+        broken("it takes a lock that it has");
+    if (by || fails(&memory_faults.held))
         return 0;
-    if (by)
-        return 1;
     int place = 0;
     while (place < lock_count && locks[place].fd)
         place++;
@@ -348,23 +357,31 @@ void os_unlock(os_file file, uint64_t offset) {
 }
 
 int os_locked(os_file file, uint64_t offset) {
-    int by = holder(opened(file), offset);
-    return by && by != file;
+    os_file by = holder(opened(file), offset);
+    if (by == file)
+        broken("it asks for a lock of its own");
+    return by != 0;
 }
 
 /* --- waiting --- */
 
-int os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, uint32_t mechanism) {
-    (void)mechanism;
+int os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits) {
+    (void)waits;
     if (load32_acquire(word) != expected)
         return 1;
     memory_clock += timeout_ns;
     return 0;
 }
-void os_wake(shared_u32 *word, uint32_t mechanism) {
+void os_wake(shared_u32 *word, const struct os_waits *waits) {
     (void)word;
-    (void)mechanism;
+    (void)waits;
 }
 uint32_t os_wait_mechanism(void) {
     return WAIT_FUTEX;
+}
+void os_waits_open(struct os_waits *waits, uint32_t mechanism, uint64_t id, const void *memory) {
+    *waits = (struct os_waits){mechanism, id, memory, NULL};
+}
+void os_waits_close(struct os_waits *waits) {
+    (void)waits;
 }

@@ -5,7 +5,7 @@
  * if the word still has the value that the caller read, and is woken by every wake that follows. Nothing times out here: whoever relied on
  * a park's bound (100 ms, 250 ms) would sleep for ever, which the search reports as an invalid end state.
  *
- *     inline arm, disarm, ring   bell_arm(), bell_disarm(), bell_ring() and bell_wake() in segment.c; park: os_park() in os_linux.c
+ *     inline arm, disarm, ring   bell_arm(), bell_disarm(), bell_ring() and bell_wake() in segment.c; park: os_park() in the os_*.c
  *     proctype sleeper           iblbw_take(), and as well iblb_wait() with sleep_until_change(): look, arm, look again, park, disarm
  *     proctype waker             write_command() of two clients; as well answer() with its bell_ring(): store the tail, ring
  *

@@ -1,0 +1,354 @@
+/* os_posix.c: what Linux and macOS have in common: files, open-file-description locks, threads. */
+#define _GNU_SOURCE
+#define _DARWIN_C_SOURCE /* macOS: more than POSIX */
+#define _FILE_OFFSET_BITS 64
+#include "os_posix.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "include/iblbridge.h"
+#include "layout.h"
+
+#ifndef MAP_POPULATE
+#define MAP_POPULATE 0
+#endif
+
+/* --- threads --- */
+
+void os_mutex_init(os_mutex *mutex) {
+    pthread_mutex_init(mutex, NULL);
+}
+void os_mutex_destroy(os_mutex *mutex) {
+    pthread_mutex_destroy(mutex);
+}
+void os_mutex_lock(os_mutex *mutex) {
+    pthread_mutex_lock(mutex);
+}
+void os_mutex_unlock(os_mutex *mutex) {
+    pthread_mutex_unlock(mutex);
+}
+
+void os_cond_destroy(os_cond *cond) {
+    pthread_cond_destroy(cond);
+}
+void os_cond_broadcast(os_cond *cond) {
+    pthread_cond_broadcast(cond);
+}
+
+void os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void)) {
+    pthread_atfork(before, parent, child);
+}
+
+static void (*at_unload)(void);
+
+void os_at_unload(void (*function)(void)) {
+    at_unload = function;
+}
+
+__attribute__((destructor)) static void unload(void) {
+    if (at_unload)
+        at_unload();
+}
+
+/* --- clocks --- */
+
+struct timespec posix_timespec(uint64_t ns) {
+    return (struct timespec){.tv_sec = (time_t)(ns / NS), .tv_nsec = (long)(ns % NS)};
+}
+
+uint64_t posix_clock_ns(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * NS + (uint64_t)now.tv_nsec;
+}
+
+uint64_t os_wall_ns(void) {
+    return posix_clock_ns(CLOCK_REALTIME);
+}
+void os_sleep_ns(uint64_t time) {
+    struct timespec span = posix_timespec(time);
+    nanosleep(&span, NULL);
+}
+
+uint32_t os_pid(void) {
+    return (uint32_t)getpid();
+}
+
+/* --- files --- */
+
+const char *os_file_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* A directory of our own, that nobody else can write to; one given in IBLBRIDGE_DIR may be shared with a group. */
+static int check_directory(const char *path, int given, struct problem *problem) {
+    struct stat status;
+    if (lstat(path, &status) != 0) {
+        if (errno == ENOENT)
+            return problem_set(problem, IBLB_E_NO_SEGMENT, "There is no directory %s.", path);
+        return problem_set(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be read: %s.", path, strerror(errno));
+    }
+    if (!S_ISDIR(status.st_mode))
+        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Remove it or set IBLBRIDGE_DIR.",
+                           path);
+    if (given) {
+        if (status.st_mode & S_IWOTH)
+            return problem_set(problem, IBLB_E_PERMISSION, "Everybody can write to IBLBRIDGE_DIR=%s. Run: chmod o-w on it.", path);
+        if (posix_is_remote(path))
+            return problem_set(problem, IBLB_E_PERMISSION, "IBLBRIDGE_DIR=%s is on a network file system; use a local one.", path);
+    } else if (status.st_uid != getuid() || (status.st_mode & 077)) {
+        return problem_set(problem, IBLB_E_PERMISSION,
+                           "%s must belong to user %u with mode 0700, and has user %u and mode %04o. Remove it or set IBLBRIDGE_DIR.", path,
+                           (unsigned)getuid(), (unsigned)status.st_uid, (unsigned)(status.st_mode & 07777));
+    }
+    return IBLB_OK;
+}
+
+int os_directory(char directory[PATH_BYTES], struct problem *problem) {
+    const char *given = getenv("IBLBRIDGE_DIR");
+    int length;
+    if (given && *given)
+        length = snprintf(directory, PATH_BYTES, "%s", given);
+    else
+        length = posix_default_directory(directory, PATH_BYTES);
+    if (length < 0 || length > PATH_BYTES - 128)
+        return problem_set(problem, IBLB_E_NAME, "IBLBRIDGE_DIR is longer than %d bytes.", PATH_BYTES - 128);
+    return IBLB_OK;
+}
+
+void os_for_each_file(const char *directory, void (*visit)(const char *file, void *context), void *context) {
+    DIR *entries = opendir(directory);
+    if (!entries)
+        return;
+    for (struct dirent *entry = readdir(entries); entry; entry = readdir(entries))
+        visit(entry->d_name, context);
+    closedir(entries);
+}
+
+int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct problem *problem) {
+    const char *given = getenv("IBLBRIDGE_DIR");
+    char directory[PATH_BYTES];
+    if (os_directory(directory, problem) != IBLB_OK)
+        return problem->code;
+    snprintf(path, PATH_BYTES, "%.*s/%.*s", PATH_BYTES - 128, directory, 120, name);
+    if (create && mkdir(directory, 0700) != 0 && errno != EEXIST)
+        return problem_set(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be made: %s.", directory, strerror(errno));
+    int code = check_directory(directory, given && *given, problem);
+    if (code == IBLB_E_NO_SEGMENT)
+        return problem_no_segment(problem, path, os_file_name(path));
+    return code;
+}
+
+int os_open(const char *path, os_file *file, struct problem *problem) {
+    int opened = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    *file = opened;
+    if (opened < 0) {
+        int code = errno == ENOENT ? IBLB_E_NO_SEGMENT : errno == EACCES || errno == ELOOP ? IBLB_E_PERMISSION : IBLB_E_SYSTEM;
+        if (code == IBLB_E_NO_SEGMENT)
+            return problem_no_segment(problem, path, os_file_name(path));
+        return problem_set(problem, code, "%s cannot be opened: %s.", path, strerror(errno));
+    }
+    struct stat status;
+    if (fstat(opened, &status) != 0 || !S_ISREG(status.st_mode) || (status.st_mode & S_IWOTH)) {
+        os_close(*file);
+        *file = OS_NO_FILE;
+        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a plain file, or everybody can write to it. Remove it.", path);
+    }
+    return IBLB_OK;
+}
+
+int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *problem) {
+    char directory[PATH_BYTES];
+    struct stat status;
+    snprintf(directory, sizeof directory, "%.*s", (int)(os_file_name(path) - path), path);
+    mode_t group = stat(directory, &status) == 0 ? status.st_mode & 060 : 0;
+    int made = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    *file = made;
+    if (made < 0)
+        return problem_set(problem, errno == EACCES ? IBLB_E_PERMISSION : IBLB_E_SYSTEM, "%s cannot be made: %s.", path, strerror(errno));
+    /* Allocated now: a page that is missing later would be a SIGBUS in whoever touches it. */
+    int failed = fchmod(made, 0600 | group) != 0 ? errno : posix_allocate(made, bytes);
+    if (failed) {
+        unlink(path);
+        os_close(*file);
+        *file = OS_NO_FILE;
+        return problem_set(problem, IBLB_E_MEMORY, "There is no room for %llu bytes at %s: %s.", (unsigned long long)bytes, path,
+                           strerror(failed));
+    }
+    return IBLB_OK;
+}
+
+int os_publish(const char *temporary, const char *path) {
+    int done = link(temporary, path) == 0 ? 1 : errno == EEXIST || errno == ENOENT ? 0 : -1;
+    unlink(temporary);
+    return done;
+}
+
+void os_unlink(const char *path) {
+    unlink(path);
+}
+void os_close(os_file file) {
+    if (file != OS_NO_FILE)
+        close((int)file);
+}
+
+uint64_t os_size(os_file file) {
+    struct stat status;
+    return fstat((int)file, &status) == 0 && status.st_size > 0 ? (uint64_t)status.st_size : 0;
+}
+
+int os_read(os_file file, uint64_t offset, void *to, size_t bytes) {
+    return pread((int)file, to, bytes, (off_t)offset) == (ssize_t)bytes ? 0 : -1;
+}
+int os_write(os_file file, uint64_t offset, const void *from, size_t bytes) {
+    return pwrite((int)file, from, bytes, (off_t)offset) == (ssize_t)bytes ? 0 : -1;
+}
+
+static int same_status(const struct stat *one, const struct stat *other) {
+    return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
+}
+
+int os_same_file(os_file file, const char *path) {
+    struct stat open_status, path_status;
+    return fstat((int)file, &open_status) == 0 && lstat(path, &path_status) == 0 && same_status(&open_status, &path_status);
+}
+
+int os_same_open(os_file one, os_file other) {
+    struct stat one_status, other_status;
+    return fstat((int)one, &one_status) == 0 && fstat((int)other, &other_status) == 0 && same_status(&one_status, &other_status);
+}
+
+void *os_map(os_file file, size_t bytes) {
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, (int)file, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    posix_keep_from_child(memory, bytes);
+    return memory;
+}
+
+void os_unmap(void *memory, size_t bytes) {
+    munmap(memory, bytes);
+}
+
+/* --- mappings whose file is cut short --- */
+
+#define MAX_GUARDS 16
+
+static struct guard {
+    shared_u64 memory; /* 0: free. Private memory, but the handler reads it while others write */
+    size_t bytes;
+    shared_u32 *gone;
+} guards[MAX_GUARDS];
+static os_mutex guard_mutex = OS_MUTEX_INIT;
+static struct sigaction handled_before;
+
+/* Runs wherever the fault happened: nothing but loads, stores and system calls. */
+static void on_bus_error(int number, siginfo_t *info, void *context) {
+    int from_kernel = info->si_code > 0; /* only then si_addr is one */
+    uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
+    for (int i = 0; i < MAX_GUARDS && from_kernel; i++) {
+        uint64_t memory = load64_acquire(&guards[i].memory);
+        if (!memory || address - memory >= guards[i].bytes)
+            continue;
+        store32_release(guards[i].gone, 1); /* first: who reads a zero must find out why */
+        if (mmap((void *)(uintptr_t)memory, guards[i].bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+            MAP_FAILED)
+            return;
+    }
+    if (handled_before.sa_flags & SA_SIGINFO) {
+        handled_before.sa_sigaction(number, info, context);
+    } else if (handled_before.sa_handler == SIG_DFL || (from_kernel && handled_before.sa_handler == SIG_IGN)) {
+        struct sigaction die = {.sa_handler = SIG_DFL};
+        sigaction(number, &die, NULL);
+        raise(number); /* comes when we return */
+    } else if (handled_before.sa_handler != SIG_IGN) {
+        handled_before.sa_handler(number);
+    }
+}
+
+int os_guard(void *memory, size_t bytes, shared_u32 *gone) {
+    static int installed;
+    int found = -1;
+    os_mutex_lock(&guard_mutex);
+    if (!installed) {
+        struct sigaction ours = {.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+        ours.sa_sigaction = on_bus_error;
+        sigaction(SIGBUS, NULL, &handled_before);
+        installed = sigaction(SIGBUS, &ours, NULL) == 0;
+    }
+    for (int i = 0; i < MAX_GUARDS && found < 0 && installed; i++)
+        if (!load64_relaxed(&guards[i].memory)) {
+            guards[i].bytes = bytes;
+            guards[i].gone = gone;
+            store64_release(&guards[i].memory, (uint64_t)(uintptr_t)memory);
+            found = 0;
+        }
+    os_mutex_unlock(&guard_mutex);
+    return found;
+}
+
+void os_unguard(void *memory) {
+    os_mutex_lock(&guard_mutex);
+    for (int i = 0; i < MAX_GUARDS; i++)
+        if (load64_relaxed(&guards[i].memory) == (uint64_t)(uintptr_t)memory)
+            store64_release(&guards[i].memory, 0);
+    os_mutex_unlock(&guard_mutex);
+}
+
+/* --- locks --- */
+
+static struct flock lock_range(short type, uint64_t offset) {
+    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)offset, .l_len = 1};
+}
+
+int os_lock(os_file file, uint64_t offset) {
+    struct flock range = lock_range(F_WRLCK, offset);
+    if (fcntl((int)file, F_OFD_SETLK, &range) == 0)
+        return 1;
+    return errno == EAGAIN || errno == EACCES ? 0 : -1;
+}
+
+void os_unlock(os_file file, uint64_t offset) {
+    struct flock range = lock_range(F_UNLCK, offset);
+    fcntl((int)file, F_OFD_SETLK, &range);
+}
+
+int os_locked(os_file file, uint64_t offset) {
+    struct flock range = lock_range(F_WRLCK, offset);
+    return fcntl((int)file, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+}
+
+/* --- waiting --- */
+
+int posix_poll(shared_u32 *word, uint32_t expected, uint64_t timeout_ns) {
+    const uint64_t step = NS / 1000;
+    for (uint64_t until = os_clock_ns() + timeout_ns; load32_acquire(word) == expected;) {
+        uint64_t now = os_clock_ns();
+        if (now >= until)
+            return 0;
+        os_sleep_ns(until - now < step ? until - now : step);
+    }
+    return 1;
+}
+
+void os_waits_open(struct os_waits *waits, uint32_t mechanism, uint64_t id, const void *memory) {
+    *waits = (struct os_waits){.mechanism = mechanism, .id = id, .memory = memory};
+}
+void os_waits_close(struct os_waits *waits) {
+    *waits = (struct os_waits){0};
+}
+
+uint32_t os_wait_mechanism(void) {
+    const char *wanted = getenv("IBLBRIDGE_WAIT");
+    return wanted && strcmp(wanted, "poll") == 0 ? WAIT_POLL : posix_wait_mechanism();
+}

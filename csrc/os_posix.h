@@ -1,0 +1,26 @@
+/* os_posix.h: what os_posix.c asks of os_linux.c or os_macos.c. */
+#ifndef IBLB_OS_POSIX_H
+#define IBLB_OS_POSIX_H
+
+#include <time.h>
+
+#include "os.h"
+
+#define NS 1000000000ull
+
+struct timespec posix_timespec(uint64_t ns);
+uint64_t posix_clock_ns(clockid_t clock);
+
+/* Where this user's segments are if IBLBRIDGE_DIR does not say so; as snprintf. */
+int posix_default_directory(char *text, size_t capacity);
+
+int posix_is_remote(const char *path);                  /* 1 on a network file system */
+int posix_allocate(int file, uint64_t bytes);           /* room for all of the file; 0 or an errno */
+void posix_keep_from_child(void *memory, size_t bytes); /* a child does not inherit this mapping */
+
+uint32_t posix_wait_mechanism(void); /* the system's best */
+
+/* Waits as os_park does, by looking. */
+int posix_poll(shared_u32 *word, uint32_t expected, uint64_t timeout_ns);
+
+#endif
