@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -35,10 +36,18 @@ PREFIX: Path = _find_prefix()
 """pathlib.Path: holds ``include``, ``lib`` (with ``pkgconfig`` and ``cmake``), ``bin``, ``share``."""
 
 TOOLS: Path = PREFIX / 'bin'
-LIBRARY: Path = PREFIX / 'lib' / 'libiblbridge.so'
+_BITS = struct.calcsize('P') * 8
+LIBRARY: Path = {
+    'win32': TOOLS / f'iblbridge_{_BITS}.dll',
+    'darwin': PREFIX / 'lib' / 'libiblbridge.dylib',
+}.get(sys.platform, PREFIX / 'lib' / 'libiblbridge.so')
+IBLB: Path = TOOLS / ('iblb.exe' if sys.platform == 'win32' else 'iblb')
 
 
 def iblb() -> None:
-    """Become the C tool ``iblb``: the command of that name. The program itself is in `TOOLS`, and starts faster."""
-    program = str(TOOLS / 'iblb')
-    os.execv(program, ['iblb', *sys.argv[1:]])
+    """Become the C tool ``iblb``: the command of that name. The program itself is `IBLB`, and starts faster."""
+    if sys.platform == 'win32':  # execv would end this process, and the shell go on, before the tool has ended
+        import subprocess
+
+        raise SystemExit(subprocess.call([str(IBLB), *sys.argv[1:]]))
+    os.execv(str(IBLB), ['iblb', *sys.argv[1:]])

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from sources import library
 from test_layout import skip_without_32_bit
 
 from bridge.segment.client import Client
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted(str(path) for path in (ROOT / 'csrc').glob('*.c') if path.name not in ('os_windows.c', 'os_macos.c'))
+SOURCES = [str(path) for path in library()]
 
 PROGRAM = r"""
 #include "iblbridge.h"

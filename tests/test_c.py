@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from sources import library
 
 TESTS = Path(__file__).resolve().parent
 CSRC = TESTS.parent / 'csrc'
 CI = bool(os.environ.get('CI'))
 COMPILER = os.environ.get('CC') or shutil.which('cc') or shutil.which('gcc') or shutil.which('clang')
 
-LIBRARY = [name for sources in ('sources', 'os_Linux')  # type: ignore[index]
-           for name in re.search(rf'set\({sources}([^)]*)\)', (CSRC / 'CMakeLists.txt').read_text())[1].split()]
+LIBRARY = [path.name for path in library()]
 COMMON = ['-std=c11', '-g', '-pthread', '-D_POSIX_C_SOURCE=200809L', '-Wall', '-Wextra', '-Werror', f'-I{CSRC}']
 VARIANTS = {
     'plain': ['-O2'],

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge import cli
-from bridge.cli import exit_status, main
+from bridge.cli import console, exit_status, main
 from bridge.cli.send import milliseconds, parse_argument
 
 HEAVY = ('iblutil', 'numba', 'pandas', 'scipy', 'pyarrow')
@@ -231,7 +230,7 @@ def test_a_stop_signal_is_handed_to_the_callback():
     names = []
     old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        cli.on_stop_signals(names.append)
+        console.on_stop_signals(names.append)
         for number in old:
             signal.raise_signal(number)
     finally:
@@ -242,7 +241,8 @@ def test_a_stop_signal_is_handed_to_the_callback():
 
 def test_the_end_of_standard_input_is_noticed():
     code = (
-        'import threading; from bridge.cli import on_stdin_end; done = threading.Event(); on_stdin_end(done.set); '
+        'import threading; from bridge.cli.console import on_stdin_end; done = threading.Event(); '
+        'on_stdin_end(done.set); '
         'raise SystemExit(not done.wait(10))'
     )
     with subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE) as process:

@@ -293,11 +293,11 @@ def test_a_part_that_can_not_start_is_shown_with_what_it_said(demo):
 
 
 def test_a_rig_that_stays_serves_another_program_until_ctrl_c(demo):
-    from bridge.native import TOOLS
+    from bridge.native import IBLB
 
     run = demo('--stay', '--segment', 'rig0')
     run.read_until('The rig is up')
-    words = [TOOLS / 'iblb', 'call', 'rig0', 'EXPINIT']
+    words = [IBLB, 'call', 'rig0', 'EXPINIT']
     environment = {**os.environ, 'IBLBRIDGE_DIR': str(run.directory)}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.native import LIBRARY, TOOLS
+from bridge.native import IBLB, LIBRARY
 from bridge.numbers import CODE_NAMES, CODES, EXIT_MEANINGS, EXIT_STATUSES, EXITS, REASONS
 from bridge.segment.library import error_text
 
@@ -239,7 +239,7 @@ def test_every_code_has_an_exit_status_and_warnings_are_no_failure() -> None:
 def test_the_shell_client_takes_its_exit_statuses_from_the_table(tmp_path: Path) -> None:
     def iblb(*words: str) -> subprocess.CompletedProcess[str]:
         environment = {'IBLBRIDGE_DIR': str(tmp_path)}
-        command = [str(TOOLS / 'iblb'), *words]
+        command = [str(IBLB), *words]
         return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
 
     told = iblb('help')

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from peers import eventually, free_port
 
-from bridge.native import PREFIX, TOOLS
+from bridge.native import IBLB, PREFIX
 
 EXAMPLE = Path(__file__).resolve().parents[1] / 'examples' / 'c' / 'experiment.c'
 
@@ -133,7 +133,7 @@ def test_the_shell_client_tells_success_and_failure_by_its_exit_status(services,
     worker = serve_from_file(tmp_path, f'cameras: {cameras}\nephys: {ephys}\n')
 
     def iblb(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([TOOLS / 'iblb', *words], capture_output=True, text=True, check=False, timeout=30)
+        return subprocess.run([IBLB, *words], capture_output=True, text=True, check=False, timeout=30)
 
     try:
         fine = iblb('call', 'rig0', 'EXPSTART', '["2026-01-01_1_subject"]')
@@ -179,9 +179,7 @@ def test_what_was_queued_before_a_worker_came_is_carried_out(services, tmp_path)
     cameras, _ = services
     first = serve_from_file(tmp_path, f'cameras: {cameras}\n')
     first.end()
-    call = subprocess.Popen(
-        [TOOLS / 'iblb', 'notify', 'rig0', 'EXPINIT', '--open', '0'], stderr=subprocess.PIPE, text=True
-    )
+    call = subprocess.Popen([IBLB, 'notify', 'rig0', 'EXPINIT', '--open', '0'], stderr=subprocess.PIPE, text=True)
     assert 'waits for one' in call.communicate(timeout=20)[1]
     assert call.returncode == 0
     second = serve_from_file(tmp_path, f'cameras: {cameras}\n')

@@ -15,7 +15,7 @@ from sessions import Session
 import bridge
 from bridge.config import ServiceConfig
 from bridge.errors import ServiceFailure
-from bridge.native import TOOLS
+from bridge.native import IBLB
 from bridge.numbers import CODES
 
 REF = '2026-01-01_1_subject'
@@ -182,7 +182,7 @@ def test_the_health_of_a_service_follows_what_it_reports(serve) -> None:
 def test_the_shell_client_exits_with_0_and_prints_the_warning(serve) -> None:
     with reports(RUNNING) as server:
         serve('rig', {'cameras': server.uri})
-        command = [TOOLS / 'iblb', 'call', 'rig', 'EXPEND']
+        command = [IBLB, 'call', 'rig', 'EXPEND']
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
     body = json.loads(done.stdout)

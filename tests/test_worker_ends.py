@@ -266,7 +266,7 @@ def test_a_signal_right_behind_ready_ends_it_as_any_other(monkeypatch) -> None:
         def flush(self) -> None:
             pass
 
-    monkeypatch.setattr('bridge.cli.on_stop_signals', stops.append)
+    monkeypatch.setattr('bridge.cli.console.on_stop_signals', stops.append)
     monkeypatch.setattr('gc.freeze', lambda: None)
     with ScriptedPeer(echo_and_reply) as peer:
         monkeypatch.setattr(sys, 'stdout', Output())

@@ -20,12 +20,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from types import FrameType
+from collections.abc import Sequence
 
 from bridge.numbers import EXIT_STATUSES, EXITS
 
@@ -73,39 +69,6 @@ def exit_status(code: int) -> int:
         See the table above; a code that there is not is misuse if it is negative.
     """
     return EXIT_STATUSES.get(code, EXITS['MISUSE'] if code < 0 else EXITS['FINE'])
-
-
-def on_stop_signals(callback: Callable[[str], None]) -> None:
-    """Have `callback` called with the signal's name at SIGINT, SIGTERM and, where there are such, SIGHUP and SIGBREAK.
-
-    The callback runs in the main thread between two byte codes, so it should only set a flag.
-    """
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        callback(signal.Signals(number).name)
-
-    for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK'):
-        number = getattr(signal, name, None)
-        if number is None or (name == 'SIGHUP' and signal.getsignal(number) is signal.SIG_IGN):  # nohup
-            continue
-        signal.signal(number, handle)
-
-
-def on_stdin_end(callback: Callable[[], None]) -> None:
-    """Have `callback` called, in a thread of its own, when standard input ends.
-
-    A parent that holds the other end of the pipe thereby stops its children in an orderly way on every system, even
-    when it is killed.
-    """
-
-    def watch() -> None:
-        # Not through sys.stdin: a daemon thread that holds its lock when the interpreter ends is a fatal error.
-        with suppress(OSError):
-            while os.read(0, 4096):
-                pass
-        callback()
-
-    threading.Thread(target=watch, name='stdin', daemon=True).start()
 
 
 def _parser() -> argparse.ArgumentParser:

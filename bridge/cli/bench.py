@@ -34,7 +34,7 @@ from typing import Any
 BLOCK = 25  # commands in a row before the next way has its turn
 
 PYTHON_RESPONDER = """
-import selectors, socket, sys
+import os, selectors, socket, sys, threading
 selector = selectors.DefaultSelector()
 for _ in range(int(sys.argv[1])):
     one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -42,12 +42,10 @@ for _ in range(int(sys.argv[1])):
     print(one.getsockname()[1], end=' ')
     selector.register(one, selectors.EVENT_READ)
 print(flush=True)
-selector.register(sys.stdin, selectors.EVENT_READ)
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
 answered = set()
 while True:
     for key, _ in selector.select():
-        if key.fileobj is sys.stdin:
-            raise SystemExit
         datagram, address = key.fileobj.recvfrom(65536)
         where = key.fd, address
         if where in answered:

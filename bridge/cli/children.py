@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 STARTS = 3  # tries; another program may take a port between its choice and its use
 START_TIMEOUT = 30.0  # s
@@ -72,6 +73,9 @@ class Child:
         self.output: deque[str] = deque(maxlen=100)
         self.ready: list[str] = []
         # A session of its own: Ctrl-C in a terminal reaches only us, and we end our children in order.
+        apart: dict[str, Any] = {'start_new_session': True}
+        if sys.platform == 'win32':
+            apart = {'creationflags': subprocess.CREATE_NEW_PROCESS_GROUP}
         self.process = subprocess.Popen(
             [sys.executable, '-c', RUN, str(Path(str(bridge.__file__)).parents[1]), *arguments, '--until-eof'],
             stdin=subprocess.PIPE,
@@ -79,7 +83,7 @@ class Child:
             stderr=subprocess.STDOUT,
             text=True,
             errors='replace',
-            start_new_session=True,
+            **apart,
         )
         self._reader = threading.Thread(target=self._read, name=name, daemon=True)
         self._reader.start()

@@ -150,11 +150,11 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bridge import native
-    from bridge.cli import on_stop_signals
     from bridge.cli.children import DemoError, Halt, Interrupted, Rig
+    from bridge.cli.console import on_stop_signals
 
     console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
-    tool = native.TOOLS / ('iblb.exe' if os.name == 'nt' else 'iblb')
+    tool = native.IBLB
     halt = Halt()
     on_stop_signals(halt.set)
     rig = Rig(
@@ -172,7 +172,7 @@ def run(args: argparse.Namespace) -> int:
             records = experiment(console, tool, args.segment, halt)
     except Interrupted as e:
         console.print(f'\nStopped by {e}. {" ".join(left) or "All processes are gone, and so is the segment."}')
-        return 128 + signal.Signals[str(e)].value
+        return 128 + getattr(signal, str(e), 0)
     except DemoError as e:
         console.print(f'The demo has ended: {e}', style='bold red')
         return 3

@@ -66,18 +66,14 @@ def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; 2 if the configuration is wrong, 3 if the segment can't be had."""
     from bridge.config import ConfigError
 
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if args.verbose else logging.INFO,
-        format='%(asctime)s %(levelname)-7s %(message)s',
-    )
     try:
         rig = _configured(args)
     except ConfigError as e:
         print(f'iblbridge serve: {e}', file=sys.stderr)
         return 2
 
-    from bridge.cli import exit_status, on_stdin_end, on_stop_signals
+    from bridge.cli import exit_status
+    from bridge.cli.console import go_on_when_clicked, log_to_stderr, on_stdin_end, on_stop_signals
     from bridge.errors import BridgeError
     from bridge.journal import Journal
     from bridge.worker import Worker
@@ -99,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         )
         return 2
     on_stop_signals(stop)
+    go_on_when_clicked()
+    log_to_stderr(logging.DEBUG if args.verbose else logging.INFO)
     try:
         worker = Worker(
             args.segment,

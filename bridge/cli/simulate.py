@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; 3 if the address can't be had."""
     import asyncio
 
-    from bridge.cli import on_stdin_end, on_stop_signals
+    from bridge.cli.console import go_on_when_clicked, on_stdin_end, on_stop_signals
     from bridge.services.simulate import Behaviour, Simulator
 
     host, port = args.bind or (LOOPBACK, 11001 if args.port is None else args.port)
@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
                 loop.call_soon_threadsafe(simulator.stop)
 
         on_stop_signals(stop)
+        go_on_when_clicked()
         if args.until_eof:
             on_stdin_end(stop)
         await simulator.run()

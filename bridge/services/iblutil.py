@@ -198,7 +198,7 @@ class Socket(asyncio.DatagramProtocol):
             except (BlockingIOError, InterruptedError):
                 self.com._transport.sendto(payload, self.peer)  # when there is room
                 return None
-            except ConnectionRefusedError as exc:  # of an *earlier* datagram: told here, once, instead of sending
+            except rules.NOBODY_LISTENS as exc:  # of an *earlier* datagram: told here, once, instead of sending
                 self._forget_errors()
                 error = exc
             except OSError as exc:

@@ -201,7 +201,7 @@ class Line:
 
     def refused(self, error: OSError, now: int) -> None:
         """Take it that the network reports datagrams which did not arrive."""
-        nobody = isinstance(error, ConnectionRefusedError)
+        nobody = isinstance(error, rules.NOBODY_LISTENS)
         reason = Reason.REFUSED if nobody else Reason.NETWORK
         text = f'{self.uri} refused the command: no service listens there' if nobody else str(error)
         self._turn(Turn.DOUBT)

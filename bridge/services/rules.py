@@ -54,6 +54,8 @@ INIT, START, END, CLEANUP, INTERRUPT, STATUS, INFO, ALYX = (
     MESSAGE_NUMBERS[name]
     for name in ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT', 'EXPSTATUS', 'EXPINFO', 'ALYX')
 )
+# Of a datagram to a port where nobody listens: Linux and macOS raise the first, Windows the second (10054).
+NOBODY_LISTENS = (ConnectionRefusedError, ConnectionResetError)
 REPEATABLE = frozenset((STATUS, INFO, INTERRUPT))
 
 LONGEST = 65507  # bytes: the most that one IPv4 UDP datagram carries

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sources import library
+
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / 'csrc'
 WRAPPED = ('os_lock', 'os_unlock', 'os_publish', 'os_create', 'os_close', 'os_wake', 'os_park')
@@ -56,7 +58,7 @@ def build(folder: Path, sources: Path = CSRC, *, more: Iterable[str] = ()) -> Pa
     command = [
         compiler() or 'cc', '-std=c11', '-O1', '-g', '-pthread',
         '-D_POSIX_C_SOURCE=200809L', '-D_DEFAULT_SOURCE', '-DIBLB_FAULT', f'-I{sources}', f'-I{HERE}',
-        str(HERE / 'actor.c'), str(HERE / 'fault.c'), *map(str, sorted(sources.glob('*.c'))),
+        str(HERE / 'actor.c'), str(HERE / 'fault.c'), *map(str, library(csrc=sources)),
         f'-Wl,{",".join(f"--wrap={name}" for name in WRAPPED)}', *more, '-o', str(program),
     ]  # fmt: skip
     subprocess.run(command, check=True)

@@ -1,0 +1,176 @@
+"""What a console can do to a program that has to go on: signals, a window that is closed or clicked, unread output.
+
+`on_stop_signals` and `on_stdin_end` ask for an orderly end; `LogThread` writes the log so that no reader can hold the
+program up; `go_on_when_clicked` keeps a click into a Windows console from doing so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+MOST_LINES = 10_000  # of the log that wait for their reader
+LAST_WORDS = 1.0  # s that the rest of the log has at the end
+_PEEK_EVERY = 0.1  # s
+_PIPE = 3  # GetFileType
+_CONSOLE_ENDS = {2: 'CTRL_CLOSE_EVENT', 5: 'CTRL_LOGOFF_EVENT', 6: 'CTRL_SHUTDOWN_EVENT'}
+_QUICK_EDIT, _EXTENDED_FLAGS = 0x40, 0x80
+_kept: list[Any] = []  # what Windows calls must not be collected
+
+
+def on_stop_signals(callback: Callable[[str], None]) -> None:
+    """Have `callback` called with the reason's name when the program is to end.
+
+    The reasons are SIGINT, SIGTERM and, where there are such, SIGHUP and SIGBREAK; on Windows also that the console's
+    window is closed, or the user logs off: there are 5 s then. The callback runs in the main thread between two byte
+    codes, or in a thread of its own, so it should only set a flag.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        callback(signal.Signals(number).name)
+
+    for name in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGBREAK'):
+        number = getattr(signal, name, None)
+        if number is None or (name == 'SIGHUP' and signal.getsignal(number) is signal.SIG_IGN):  # nohup
+            continue
+        signal.signal(number, handle)
+    if sys.platform == 'win32':
+        _on_console_end(callback)
+
+
+def on_stdin_end(callback: Callable[[], None]) -> None:
+    """Have `callback` called, in a thread of its own, when standard input ends.
+
+    A parent that holds the other end of the pipe thereby stops its children in an orderly way on every system, even
+    when it is killed.
+    """
+
+    def watch() -> None:
+        # Not through sys.stdin: a daemon thread that holds its lock when the interpreter ends is a fatal error.
+        with suppress(OSError):
+            if sys.platform == 'win32':
+                _wait_for_pipe_end()
+            else:
+                while os.read(0, 4096):
+                    pass
+        callback()
+
+    threading.Thread(target=watch, name='stdin', daemon=True).start()
+
+
+def go_on_when_clicked() -> None:
+    """Keep a click into the console's window from stopping what writes to it (Windows' QuickEdit), until the end."""
+    if sys.platform != 'win32':
+        return
+    import atexit
+    import ctypes
+
+    kernel, mode = ctypes.windll.kernel32, ctypes.c_ulong()
+    handle = ctypes.c_void_p(kernel.GetStdHandle(-10))
+    if kernel.GetConsoleMode(handle, ctypes.byref(mode)):
+        kernel.SetConsoleMode(handle, mode.value & ~_QUICK_EDIT | _EXTENDED_FLAGS)
+        atexit.register(kernel.SetConsoleMode, handle, mode.value | _EXTENDED_FLAGS)
+
+
+class LogThread(logging.Handler):
+    """Writes the log to standard error in a thread of its own: a reader that has stopped holds nobody up.
+
+    At most `MOST_LINES` wait; what finds no room is counted, and the next line that does says so.
+
+    Parameters
+    ----------
+    descriptor : int
+        Where to; duplicated.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.lost = 0
+        self._lines: queue.Queue[str | None] = queue.Queue(MOST_LINES)
+        # Without Python's buffers, whose locks a thread that is stuck would take along to the end of the interpreter.
+        self._stream = open(os.dup(descriptor), 'wb', buffering=0)  # noqa: SIM115
+        self._thread = threading.Thread(target=self._write, name='log', daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record; never waits."""
+        try:
+            if self.lost:
+                self._lines.put_nowait(f'{self.lost} lines of this log found no reader and are lost')
+                self.lost = 0
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self.lost += 1
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write what waits, for `LAST_WORDS` at most."""
+        super().close()
+        until = time.monotonic() + LAST_WORDS
+        with suppress(queue.Full):
+            self._lines.put(None, timeout=LAST_WORDS)
+        self._thread.join(max(until - time.monotonic(), 0.0))
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            rest = f'{line}\n'.encode(errors='backslashreplace')
+            with suppress(OSError):  # its reader is gone: the next line may have another
+                while rest:
+                    rest = rest[self._stream.write(rest) or 0 :]
+
+
+def log_to_stderr(level: int) -> None:
+    """Log as `logging.basicConfig` does, but through a `LogThread` where standard error is a file of the system."""
+    if logging.getLogger().handlers:
+        return
+    handler: logging.Handler = logging.StreamHandler()
+    with suppress(AttributeError, OSError, ValueError):
+        handler = LogThread(sys.stderr.fileno())
+    logging.basicConfig(level=level, handlers=[handler], format='%(asctime)s %(levelname)-7s %(message)s')
+
+
+def _on_console_end(callback: Callable[[str], None]) -> None:
+    """Windows ends the process when this handler returns, or after 5 s: the main thread is to be faster."""
+    import ctypes
+
+    @ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_ulong)  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
+    def handle(event: int) -> int:
+        if event not in _CONSOLE_ENDS:
+            return 0
+        callback(_CONSOLE_ENDS[event])
+        time.sleep(60)
+        return 1
+
+    _kept.append(handle)
+    ctypes.windll.kernel32.SetConsoleCtrlHandler(handle, 1)  # type: ignore[attr-defined,unused-ignore]
+
+
+def _wait_for_pipe_end() -> None:
+    """Return when standard input, if it is a pipe, has no other end any more; never if it is a console.
+
+    A thread that blocks in a read of it would hold up every other that asks for it: to import numpy does.
+    """
+    import ctypes
+    import msvcrt
+
+    kernel, there = ctypes.windll.kernel32, ctypes.c_ulong()  # type: ignore[attr-defined,unused-ignore]
+    handle = ctypes.c_void_p(msvcrt.get_osfhandle(0))  # type: ignore[attr-defined,unused-ignore]
+    if kernel.GetFileType(handle) != _PIPE:
+        while os.isatty(0):
+            time.sleep(3600)
+        return
+    while kernel.PeekNamedPipe(handle, None, 0, None, ctypes.byref(there), None):
+        if there.value:
+            os.read(0, there.value)
+        else:
+            time.sleep(_PEEK_EVERY)
