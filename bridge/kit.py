@@ -1,21 +1,26 @@
 """Kits: for each kind of program one folder with all that it needs, ready to be copied to the rig PC.
 
 A kit is the folder of that language in ``examples`` (client, example, and the guide ``README.md``), the C header, and
-the library under the name that this kind of program looks for. `KITS` is the whole table; what is copied is what the
-tests run.
+the libraries under the names that this kind of program looks for: those that are installed, which are the system's own
+and, if MinGW was there at the build, the two of Windows. So a kit that was written anywhere works on a Windows rig.
+`KITS` is the whole table; what is copied is what the tests run.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from bridge.native import HEADER, LIBRARY, PREFIX
+from bridge.native import HEADER, PREFIX
 
 BITS = struct.calcsize('P') * 8
+WINDOWS = ('iblbridge_64.dll', 'iblbridge_32.dll')
+LIBRARIES = ('lib/libiblbridge.so', 'lib/libiblbridge.dylib', *(f'bin/{name}' for name in WINDOWS))
+"""tuple of str: where the libraries lie in an installation, each if it was built."""
 
 
 class Kit(NamedTuple):
@@ -28,12 +33,16 @@ class Kit(NamedTuple):
     parts : tuple of (str, str)
         Files or folders of ``examples``, and where they go in the kit.
     library : str
-        Where the library goes; ``{library}`` is its name on this system, ``{bits}`` 32 or 64, ``{suffix}`` as in ".so".
+        Where a library goes; ``{library}`` is its name where it is installed, ``{bits}`` 32 or 64, ``{suffix}`` as in
+        ".so".
+    linked : bool
+        Whether programs are linked to it: then there are the import libraries of Windows, too.
     """
 
     title: str
     parts: tuple[tuple[str, str], ...]
     library: str = '{library}'
+    linked: bool = False
 
 
 KITS: Mapping[str, Kit] = {
@@ -42,8 +51,8 @@ KITS: Mapping[str, Kit] = {
         (('bonsai', '.'), *((f'csharp/{name}', f'Extensions/{name}') for name in ('Native.cs', 'BridgeClient.cs'))),
         'Extensions/{library}',
     ),
-    'c': Kit('C', (('c', '.'),)),
-    'cpp': Kit('C++', (('cpp', '.'),)),
+    'c': Kit('C', (('c', '.'),), linked=True),
+    'cpp': Kit('C++', (('cpp', '.'),), linked=True),
     'csharp': Kit('C#, .NET and mono', (('csharp', '.'),)),
     'java': Kit('Java', (('java', '.'),)),
     'julia': Kit('Julia (untested)', (('julia', '.'),)),
@@ -62,23 +71,56 @@ def examples() -> Path:
     return PREFIX / 'share' / 'iblbridge' / 'examples'
 
 
-def contents(name: str) -> dict[str, Path]:
+def libraries(name: str, prefix: Path = PREFIX) -> dict[str, Path]:
+    """Return the libraries of a kit: path in the kit to where it is copied from.
+
+    Parameters
+    ----------
+    name : str
+        A key of `KITS`.
+    prefix : Path
+        The installation they are taken from.
+    """
+    kit = KITS[name]
+    files = {}
+    for library in filter(Path.exists, (prefix / file for file in LIBRARIES)):
+        of_windows = re.fullmatch(r'iblbridge_(\d+)\.dll', library.name)
+        bits = of_windows[1] if of_windows else BITS
+        files[kit.library.format(library=library.name, bits=bits, suffix=library.suffix)] = library
+        if kit.linked and of_windows:
+            stub = prefix / 'lib' / f'{library.stem}.lib'
+            files[stub.name] = stub
+    return files
+
+
+def missing(prefix: Path = PREFIX) -> list[str]:
+    """Return the libraries that every kit should hold and that an installation does not have.
+
+    Parameters
+    ----------
+    prefix : Path
+        The installation.
+    """
+    return [name for name in WINDOWS if not (prefix / 'bin' / name).exists()]
+
+
+def contents(name: str, prefix: Path = PREFIX) -> dict[str, Path]:
     """Return the files of a kit: path in the kit, with slashes, to where it is copied from.
 
     Parameters
     ----------
     name : str
         A key of `KITS`.
+    prefix : Path
+        The installation that header and libraries are taken from.
     """
-    kit = KITS[name]
     files = {}
-    for source, target in kit.parts:
+    for source, target in KITS[name].parts:
         place = examples() / source
         for file in _files(place):
             files[(Path(target) / file.relative_to(place)).as_posix()] = file
-    files[HEADER] = PREFIX / 'include' / HEADER
-    files[kit.library.format(library=LIBRARY.name, bits=BITS, suffix=LIBRARY.suffix)] = LIBRARY
-    return dict(sorted(files.items()))
+    files[HEADER] = prefix / 'include' / HEADER
+    return dict(sorted({**files, **libraries(name, prefix)}.items()))
 
 
 def write(name: str, directory: Path, force: bool = False) -> list[str]:
@@ -107,13 +149,22 @@ def write(name: str, directory: Path, force: bool = False) -> list[str]:
             if place.exists() and place.read_bytes() != source.read_bytes():
                 raise FileExistsError(17, 'is there already and differs; use --force to overwrite it', str(place))
     for target, source in files.items():
-        place = directory / target
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # Beside it and renamed: a program that runs with the old library keeps it.
-        fresh = place.with_name(f'{place.name}.new')
-        shutil.copyfile(source, fresh)
-        fresh.replace(place)
+        _copy(source, directory / target)
     return list(files)
+
+
+def _copy(source: Path, place: Path) -> None:
+    """Copy a file, beside its place and then renamed: a program that runs with the old library keeps it."""
+    if place.exists() and place.read_bytes() == source.read_bytes():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    fresh = place.with_name(f'{place.name}.new')
+    shutil.copyfile(source, fresh)
+    try:
+        fresh.replace(place)
+    except PermissionError as e:  # Windows does not replace what is loaded
+        fresh.unlink()
+        raise PermissionError(e.errno, 'is in use; end the programs that have loaded it', str(place)) from e
 
 
 def _files(place: Path) -> Iterator[Path]:

@@ -1,7 +1,8 @@
 /* os.h: everything we ask of the operating system: files that are mapped, byte-range locks, waiting, clocks, threads.
  *
  * os_windows.c implements it, and os_posix.c with os_linux.c or os_macos.c. No other file includes a system header or asks which system it
- * is. Functions that fail fill in a `struct problem` whose sentence names the path and the system's own reason. Text, paths included, is UTF-8.
+ * is. Functions that fail fill in a `struct problem` whose sentence names the path and the system's own reason. Text, paths included, is
+ * UTF-8.
  */
 #ifndef IBLB_OS_H
 #define IBLB_OS_H
@@ -61,7 +62,7 @@ void os_boot_id(char id[40]); /* the same until the next boot; zero-padded */
 /* --- the segment's file --- */
 
 typedef intptr_t os_file; /* OS_NO_FILE: none */
-#define OS_NO_FILE ((os_file)-1)
+#define OS_NO_FILE ((os_file) - 1)
 
 /* The last part of a path. */
 const char *os_file_name(const char *path);
@@ -97,7 +98,8 @@ int os_guard(void *memory, size_t bytes, shared_u32 *gone);
 void os_unguard(void *memory);
 
 /* Locks of one byte, held by the kernel for this open file and dropped when it is closed or the process dies. Of a byte that this open file
- * holds itself neither os_lock nor os_locked may be asked. After a death "held" may be said a little too long; "not held" is always true. */
+ * holds itself neither os_lock nor os_locked may be asked. After a death "held" may be said a little too long; "not held" is always true.
+ */
 int os_lock(os_file file, uint64_t offset); /* 1 taken, 0 held by somebody, -1 failed */
 void os_unlock(os_file file, uint64_t offset);
 int os_locked(os_file file, uint64_t offset); /* 1 if somebody holds it */
@@ -116,8 +118,8 @@ uint32_t os_wait_mechanism(void); /* enum wait_mechanism for a new segment; IBLB
 void os_waits_open(struct os_waits *waits, uint32_t mechanism, uint64_t id, const void *memory);
 void os_waits_close(struct os_waits *waits);
 
-/* Sleeps while *word is `expected`, at most `timeout_ns`. 1: woken or changed, 0: time is up, -1: a signal came. What cannot be had from the
- * system is polled for. */
+/* Sleeps while *word is `expected`, at most `timeout_ns`. 1: woken or changed, 0: time is up, -1: a signal came. What cannot be had from
+ * the system is polled for. */
 int os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits);
 void os_wake(shared_u32 *word, const struct os_waits *waits);
 

@@ -10,12 +10,29 @@
 
 static const struct segment_sizes default_sizes = {DEFAULT_SLOTS, DEFAULT_COMMAND_BYTES, DEFAULT_RESPONSE_BYTES, DEFAULT_EVENT_BYTES};
 
+/* The names of Windows' devices, in any case and with anything behind a dot: a folder cannot hold a file of that name. */
+static int is_device(const char *name) {
+    static const char *const devices[] = {"con", "prn", "aux", "nul", "com?", "lpt?"};
+    size_t length = strcspn(name, ".");
+    for (size_t i = 0; i < sizeof devices / sizeof devices[0]; i++) {
+        size_t same = 0;
+        while (same < length &&
+               ((name[same] | 0x20) == devices[i][same] || (devices[i][same] == '?' && name[same] >= '0' && name[same] <= '9')))
+            same++;
+        if (same == length && !devices[i][same])
+            return 1;
+    }
+    return 0;
+}
+
 int segment_check_name(const char *name, struct problem *problem) {
     size_t length = strlen(name);
     if (length == 0 || length >= NAME_BYTES || name[0] == '.')
         return problem_set(problem, IBLB_E_NAME,
                            "A segment's name has 1 to %u characters and does not begin with a dot, and \"%.80s\" is not so.",
                            NAME_BYTES - 1, name);
+    if (name[length - 1] == '.' || is_device(name))
+        return problem_set(problem, IBLB_E_NAME, "Windows keeps the name \"%s\" for itself; call the segment rig0, for example.", name);
     for (size_t i = 0; i < length; i++) {
         char c = name[i];
         if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-'))

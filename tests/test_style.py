@@ -23,9 +23,11 @@ C_FILES = sorted(
         ['ruff', 'check', 'bridge', 'tests', 'csrc'],
         ['ruff', 'format', '--check', 'bridge', 'tests', 'csrc'],
         ['mypy'],
+        ['mypy', '--platform', 'win32'],
+        ['mypy', '--platform', 'darwin'],
         ['clang-format', '--dry-run', '--Werror', *C_FILES],
     ],
-    ids=lambda command: ' '.join(command[:2]),
+    ids=lambda command: ' '.join(command[:3]),
 )
 def test_the_tool_has_nothing_to_say(command, tmp_path):
     program = Path(sys.executable).with_name(command[0])

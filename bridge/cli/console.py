@@ -16,15 +16,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any
 
 MOST_LINES = 10_000  # of the log that wait for their reader
 LAST_WORDS = 1.0  # s that the rest of the log has at the end
-_PEEK_EVERY = 0.1  # s
-_PIPE = 3  # GetFileType
-_CONSOLE_ENDS = {2: 'CTRL_CLOSE_EVENT', 5: 'CTRL_LOGOFF_EVENT', 6: 'CTRL_SHUTDOWN_EVENT'}
-_QUICK_EDIT, _EXTENDED_FLAGS = 0x40, 0x80
-_kept: list[Any] = []  # what Windows calls must not be collected
 
 
 def on_stop_signals(callback: Callable[[str], None]) -> None:
@@ -44,7 +38,9 @@ def on_stop_signals(callback: Callable[[str], None]) -> None:
             continue
         signal.signal(number, handle)
     if sys.platform == 'win32':
-        _on_console_end(callback)
+        from bridge.cli.windows import on_console_end
+
+        on_console_end(callback)
 
 
 def on_stdin_end(callback: Callable[[], None]) -> None:
@@ -58,7 +54,9 @@ def on_stdin_end(callback: Callable[[], None]) -> None:
         # Not through sys.stdin: a daemon thread that holds its lock when the interpreter ends is a fatal error.
         with suppress(OSError):
             if sys.platform == 'win32':
-                _wait_for_pipe_end()
+                from bridge.cli.windows import wait_for_stdin_end
+
+                wait_for_stdin_end()
             else:
                 while os.read(0, 4096):
                     pass
@@ -69,16 +67,10 @@ def on_stdin_end(callback: Callable[[], None]) -> None:
 
 def go_on_when_clicked() -> None:
     """Keep a click into the console's window from stopping what writes to it (Windows' QuickEdit), until the end."""
-    if sys.platform != 'win32':
-        return
-    import atexit
-    import ctypes
+    if sys.platform == 'win32':
+        from bridge.cli.windows import turn_quick_edit_off
 
-    kernel, mode = ctypes.windll.kernel32, ctypes.c_ulong()
-    handle = ctypes.c_void_p(kernel.GetStdHandle(-10))
-    if kernel.GetConsoleMode(handle, ctypes.byref(mode)):
-        kernel.SetConsoleMode(handle, mode.value & ~_QUICK_EDIT | _EXTENDED_FLAGS)
-        atexit.register(kernel.SetConsoleMode, handle, mode.value | _EXTENDED_FLAGS)
+        turn_quick_edit_off()
 
 
 class LogThread(logging.Handler):
@@ -137,40 +129,3 @@ def log_to_stderr(level: int) -> None:
     with suppress(AttributeError, OSError, ValueError):
         handler = LogThread(sys.stderr.fileno())
     logging.basicConfig(level=level, handlers=[handler], format='%(asctime)s %(levelname)-7s %(message)s')
-
-
-def _on_console_end(callback: Callable[[str], None]) -> None:
-    """Windows ends the process when this handler returns, or after 5 s: the main thread is to be faster."""
-    import ctypes
-
-    @ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_ulong)  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
-    def handle(event: int) -> int:
-        if event not in _CONSOLE_ENDS:
-            return 0
-        callback(_CONSOLE_ENDS[event])
-        time.sleep(60)
-        return 1
-
-    _kept.append(handle)
-    ctypes.windll.kernel32.SetConsoleCtrlHandler(handle, 1)  # type: ignore[attr-defined,unused-ignore]
-
-
-def _wait_for_pipe_end() -> None:
-    """Return when standard input, if it is a pipe, has no other end any more; never if it is a console.
-
-    A thread that blocks in a read of it would hold up every other that asks for it: to import numpy does.
-    """
-    import ctypes
-    import msvcrt
-
-    kernel, there = ctypes.windll.kernel32, ctypes.c_ulong()  # type: ignore[attr-defined,unused-ignore]
-    handle = ctypes.c_void_p(msvcrt.get_osfhandle(0))  # type: ignore[attr-defined,unused-ignore]
-    if kernel.GetFileType(handle) != _PIPE:
-        while os.isatty(0):
-            time.sleep(3600)
-        return
-    while kernel.PeekNamedPipe(handle, None, 0, None, ctypes.byref(there), None):
-        if there.value:
-            os.read(0, there.value)
-        else:
-            time.sleep(_PEEK_EVERY)

@@ -15,8 +15,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'kit',
         help='write a folder with library, client, example and guide for Bonsai, LabVIEW, MATLAB, ...',
-        description='Write a folder with the library, the header, the client code, an example that runs, and a guide '
-        'for one kind of program. Copy it to where that program runs, and begin with its README.md.',
+        description='Write a folder with the library (that of this system, and those of Windows), the header, the '
+        'client code, an example that runs, and a guide for one kind of program. Copy it to where that program runs, '
+        'and begin with its README.md.',
     )
     parser.add_argument('directory', type=Path, metavar='DIR', help='where to; made if it is not there')
     which = parser.add_mutually_exclusive_group(required=True)
@@ -29,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the kit; 2 if it can't be written."""
-    from bridge.kit import write
+    from bridge.kit import missing, write
 
     try:
         files = write(args.kit, args.directory, args.force)
@@ -38,5 +39,11 @@ def run(args: argparse.Namespace) -> int:
         return 2
     for file in files:
         print(args.directory / file)
+    if lacking := missing():
+        print(
+            f'{" and ".join(lacking)} not in this kit, for iblbridge was built here without MinGW: it is no kit for '
+            'all of Windows. Install a released wheel of iblbridge, or MinGW (Debian: apt install '
+            'gcc-mingw-w64-x86-64 gcc-mingw-w64-i686) and iblbridge again; then write the kit once more.'
+        )
     print(f'Begin with {args.directory / "README.md"}')
     return 0

@@ -1,0 +1,67 @@
+"""What the command line asks of Windows itself, which has no other word for it than its own functions."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import msvcrt
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+assert sys.platform == 'win32'
+
+_PEEK_EVERY = 0.1  # s
+_BROKEN_PIPE = 109  # the other end is closed
+_STDIN = -10
+_QUICK_EDIT, _EXTENDED_FLAGS = 0x40, 0x80
+_CONSOLE_ENDS = {2: 'CTRL_CLOSE_EVENT', 5: 'CTRL_LOGOFF_EVENT', 6: 'CTRL_SHUTDOWN_EVENT'}
+
+_kernel = ctypes.WinDLL('kernel32', use_last_error=True)
+_kept: list[Any] = []  # what Windows calls must not be collected
+
+
+def on_console_end(callback: Callable[[str], None]) -> None:
+    """Have `callback` called when the console's window is closed, or the user logs off.
+
+    Windows ends the process when its handler returns, or after 5 s: the main thread is to be faster.
+    """
+
+    def handle(event: int) -> int:
+        if event not in _CONSOLE_ENDS:
+            return 0
+        callback(_CONSOLE_ENDS[event])
+        time.sleep(60)
+        return 1
+
+    _kept.append(ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_ulong)(handle))
+    _kernel.SetConsoleCtrlHandler(_kept[-1], 1)
+
+
+def wait_for_stdin_end() -> None:
+    """Return when standard input, if it is a pipe or a file, has ended; never if it is a console.
+
+    A thread that blocks in a read of it would hold up every other that asks for it: to import numpy does. So a pipe is
+    looked into; where that is not possible (a file; under Wine a pipe of the system below), it is read.
+    """
+    handle, there = ctypes.c_void_p(msvcrt.get_osfhandle(0)), ctypes.c_ulong()
+    while os.isatty(0):
+        time.sleep(3600)
+    while _kernel.PeekNamedPipe(handle, None, 0, None, ctypes.byref(there), None):
+        if there.value:
+            os.read(0, there.value)
+        else:
+            time.sleep(_PEEK_EVERY)
+    if ctypes.get_last_error() != _BROKEN_PIPE:
+        while os.read(0, 4096):
+            pass
+
+
+def turn_quick_edit_off() -> None:
+    """Keep a click into the console's window from stopping whoever writes to it; until the end of this process."""
+    handle, mode = ctypes.c_void_p(_kernel.GetStdHandle(_STDIN)), ctypes.c_ulong()
+    if _kernel.GetConsoleMode(handle, ctypes.byref(mode)):
+        _kernel.SetConsoleMode(handle, mode.value & ~_QUICK_EDIT | _EXTENDED_FLAGS)
+        atexit.register(_kernel.SetConsoleMode, handle, mode.value | _EXTENDED_FLAGS)
