@@ -73,6 +73,12 @@ def go_on_when_clicked() -> None:
         turn_quick_edit_off()
 
 
+def say(line: str) -> None:
+    """Print a line in one piece: without a buffer, print() writes its end apart, and the log may come in between."""
+    sys.stdout.write(f'{line}\n')
+    sys.stdout.flush()
+
+
 class LogThread(logging.Handler):
     """Writes the log to standard error in a thread of its own: a reader that has stopped holds nobody up.
 

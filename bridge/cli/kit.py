@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
         print(args.directory / file)
     if lacking := missing():
         print(
-            f'{" and ".join(lacking)} not in this kit, for iblbridge was built here without MinGW: it is no kit for '
-            'all of Windows. Install a released wheel of iblbridge, or MinGW (Debian: apt install '
-            'gcc-mingw-w64-x86-64 gcc-mingw-w64-i686) and iblbridge again; then write the kit once more.'
+            f'Not in this kit: {" and ".join(lacking)}, for programs on Windows. iblbridge was built without MinGW '
+            'here: install a released wheel of it, or MinGW (Debian: apt install gcc-mingw-w64-x86-64 '
+            'gcc-mingw-w64-i686) and iblbridge again, and write the kit once more.'
         )
     print(f'Begin with {args.directory / "README.md"}')
     return 0

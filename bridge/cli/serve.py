@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
 
     from bridge.cli import exit_status
-    from bridge.cli.console import go_on_when_clicked, log_to_stderr, on_stdin_end, on_stop_signals
+    from bridge.cli.console import go_on_when_clicked, log_to_stderr, on_stdin_end, on_stop_signals, say
     from bridge.errors import BridgeError
     from bridge.journal import Journal
     from bridge.worker import Worker
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
                 )
             # What is loaded by now stays. To look through it takes the collector some 5 ms, in the middle of a command.
             gc.freeze()
-            print(f'READY {args.segment} {worker.path}', flush=True)
+            say(f'READY {args.segment} {worker.path}')
             if args.until_eof:
                 on_stdin_end(lambda: stop('the end of standard input'))
             worker.run()  # if it was stopped by now, it ends in an orderly way

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; 3 if the address can't be had."""
     import asyncio
 
-    from bridge.cli.console import go_on_when_clicked, on_stdin_end, on_stop_signals
+    from bridge.cli.console import go_on_when_clicked, on_stdin_end, on_stop_signals, say
     from bridge.services.simulate import Behaviour, Simulator
 
     host, port = args.bind or (LOOPBACK, 11001 if args.port is None else args.port)
@@ -78,12 +78,9 @@ def run(args: argparse.Namespace) -> int:
         args.dies_after,
     )
 
-    def announce(line: str) -> None:
-        print(line, flush=True)
-
     async def serve() -> None:
         loop = asyncio.get_running_loop()
-        simulator = Simulator(behaviour, host, port, announce, args.verbose)
+        simulator = Simulator(behaviour, host, port, say, args.verbose)
 
         def stop(*reason: str) -> None:
             with suppress(RuntimeError):  # the loop is closed already
