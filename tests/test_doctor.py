@@ -32,7 +32,9 @@ def files(directory: Path) -> set[str]:
 def doctor_says(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict]:
     capsys.readouterr()
     status = main(['doctor', '--json', *options])
-    return status, json.loads(capsys.readouterr().out)
+    said = json.loads(capsys.readouterr().out)
+    assert set(said.pop('surroundings')) == {'library', 'twins', 'program', 'firewall', 'sleep'}
+    return status, said
 
 
 def test_nothing_at_all_is_healthy(capsys, monkeypatch, tmp_path):

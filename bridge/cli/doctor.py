@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,14 +18,18 @@ def add_parser(subparsers: Any) -> None:
     """Describe the subcommand."""
     parser = subparsers.add_parser(
         'doctor',
-        help='list the segments, who holds them and what is stale; remove what nobody owns',
-        description='List the segments of this user, their workers, their clients, and what is stale or damaged.',
-        epilog='Exit status: 0 all is well, 1 something is stale or damaged, 2 misuse.',
+        help='list the segments, who holds them and what is stale; what is around them; remove what nobody owns',
+        description='List the segments of this user, their workers, their clients, and what is stale or damaged; '
+        'which libraries programs find, and on Windows what the firewall and the power settings do.',
+        epilog='Exit status: 0 all is well, 1 something is to be done, 2 misuse.',
     )
     parser.add_argument(
         '--clean',
         action='store_true',
         help='remove the segments that nobody holds; what a worker or client holds, if only stopped, is left',
+    )
+    parser.add_argument(
+        '--program', metavar='FILE', help='a program that is to use the library: what would it load, do the bits fit?'
     )
     parser.add_argument('--json', action='store_true', help='print one JSON object')
     parser.set_defaults(run=run)
@@ -32,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, clean if told so, look again, show; 1 if something is (still) wrong."""
+    from bridge.cli import surroundings
     from bridge.errors import BridgeError, Misuse
     from bridge.segment import inspection
 
@@ -50,12 +56,23 @@ def run(args: argparse.Namespace) -> int:
             print(f'iblbridge doctor: {e.text}', file=sys.stderr)
             return 1
         reports, ignored = [], []
-    healthy = not any(report.findings for report in reports)
+    around = surroundings.look(args.program)
+    wrong, notes = surroundings.advice(around)
+    healthy = not wrong and not any(report.findings for report in reports)
     result = {'directory': inspection.directory_name(), 'healthy': healthy, 'removed': removed, 'left': left}
     if args.json:
-        print(json.dumps({**result, 'ignored': ignored, 'segments': [as_json(report) for report in reports]}))
+        print(
+            json.dumps(
+                {
+                    **result,
+                    'surroundings': around,
+                    'ignored': ignored,
+                    'segments': [as_json(report) for report in reports],
+                }
+            )
+        )
     else:
-        show(result, reports, ignored)
+        show(result, reports, ignored, wrong, notes)
     return 0 if healthy else 1
 
 
@@ -85,7 +102,9 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def show(result: dict[str, Any], reports: list[Report], ignored: list[str]) -> None:
+def show(
+    result: dict[str, Any], reports: list[Report], ignored: list[str], wrong: Sequence[str], notes: Sequence[str]
+) -> None:
     """Print for people."""
     from rich.console import Console
 
@@ -104,6 +123,10 @@ def show(result: dict[str, Any], reports: list[Report], ignored: list[str]) -> N
             console.print(f'  ! {finding}', soft_wrap=True)
     if ignored:
         console.print(f'not looked at: {", ".join(map(repr, ignored))}', soft_wrap=True)
+    for note in notes:
+        console.print(note, soft_wrap=True)
+    for finding in wrong:
+        console.print(f'  ! {finding}', soft_wrap=True)
     what = 'all is well' if result['healthy'] else 'something is to be done, see the lines with "!"'
     console.print(
         f'{result["directory"]}: {len(reports) or "no"} segment{"s"[len(reports) == 1 :]}; {what}', soft_wrap=True

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import msvcrt
 import os
 import sys
 import time
+import winreg
 from collections.abc import Callable
 from typing import Any
 
@@ -65,3 +67,14 @@ def turn_quick_edit_off() -> None:
     if _kernel.GetConsoleMode(handle, ctypes.byref(mode)):
         _kernel.SetConsoleMode(handle, mode.value & ~_QUICK_EDIT | _EXTENDED_FLAGS)
         atexit.register(_kernel.SetConsoleMode, handle, mode.value | _EXTENDED_FLAGS)
+
+
+def firewall_entries() -> dict[str, str]:
+    """Return the rules of Windows' firewall as the registry holds them; {} if they cannot be read."""
+    place = r'SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy\FirewallRules'
+    found: dict[str, str] = {}
+    with contextlib.suppress(OSError), winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
+        for i in range(winreg.QueryInfoKey(key)[1]):
+            name, text, _ = winreg.EnumValue(key, i)
+            found[name] = str(text)
+    return found

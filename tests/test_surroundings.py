@@ -1,0 +1,126 @@
+"""What ``iblbridge doctor`` sees around the segments: libraries and their bits, the firewall, sleep."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge import native
+from bridge.cli import main, surroundings
+
+PYTHON = r'C:\Program Files\Python311\python.exe'
+TCP = (
+    r'v2.30|Action=Allow|Active=TRUE|Dir=In|Protocol=6|Profile=Private|'
+    r'App=%PROGRAMFILES%\Python311\python.exe|Name=Python|'
+)
+ENTRIES = {
+    'TCP Query User{1}': TCP.replace('%PROGRAMFILES%', r'C:\Program Files'),
+    'UDP Query User{2}': TCP.replace('%PROGRAMFILES%', r'c:\program files').replace('=6|', '=17|Profile=Domain|'),
+    'off': TCP.replace('%PROGRAMFILES%', r'C:\Program Files').replace('TRUE', 'FALSE'),
+    'out': TCP.replace('%PROGRAMFILES%', r'C:\Program Files').replace('Dir=In', 'Dir=Out'),
+    'other': TCP.replace('python.exe', 'pythonw.exe').replace('%PROGRAMFILES%', r'C:\Program Files'),
+    'nonsense': 'v2.30|||=|x',
+}
+POWERCFG = """
+GUID du mode de gestion : 381b4222-f694-41f0-9685-ff5bb260df2e  (Utilisation normale)
+    Paramètre minimal possible : 0x00000000
+    Paramètre maximal possible : 0xffffffff
+  Index actuel du paramètre de courant alternatif : 0x00000708
+  Index actuel du paramètre de courant continu : 0x00000000
+"""
+
+
+def executable(place: Path, machine: int) -> Path:
+    """A file that begins as a program of Windows does."""
+    head = b'MZ'.ljust(60, b'\0') + struct.pack('<I', 128)
+    place.write_bytes(head.ljust(128, b'\0') + b'PE\0\0' + struct.pack('<H', machine) + bytes(100))
+    return place
+
+
+@pytest.mark.parametrize(('machine', 'bits'), [(0x14C, 32), (0x8664, 64), (0xAA64, 64), (0x1C0, 0)])
+def test_the_bits_of_a_windows_program_are_read_from_its_head(tmp_path, machine, bits):
+    assert surroundings.bits_of(executable(tmp_path / 'LabVIEW.exe', machine)) == bits
+
+
+@pytest.mark.parametrize(
+    'content', [b'', b'MZ', b'MZ' + bytes(62), b'MZ' + b'\xff' * 62, b'\x7fELF', b'#!/bin/sh\n' * 20]
+)
+def test_what_is_no_program_has_no_bits(tmp_path, content):
+    (tmp_path / 'x').write_bytes(content)
+    assert surroundings.bits_of(tmp_path / 'x') == 0
+    assert surroundings.bits_of(tmp_path / 'missing') == 0
+    assert surroundings.bits_of(tmp_path) == 0
+
+
+def test_the_own_library_has_the_bits_of_this_python():
+    own = surroundings.look()['library']
+    assert own == {'path': str(native.LIBRARY), 'bits': struct.calcsize('P') * 8, 'same': True}
+
+
+def test_libraries_are_found_in_the_order_of_the_folders_and_told_from_the_own_one(tmp_path):
+    first, second = tmp_path / 'a', tmp_path / 'b'
+    first.mkdir()
+    second.mkdir()
+    executable(first / 'IBLBRIDGE_32.DLL', 0x14C)
+    shutil.copy(native.LIBRARY, second / 'libiblbridge.so')
+    for name in ('notiblbridge.dll', 'iblbridge_64.dll.bak', 'iblbridge.lib'):
+        (second / name).write_bytes(b'')
+    found = surroundings.libraries([tmp_path / 'missing', first, second, first], [native.LIBRARY])
+    bits = struct.calcsize('P') * 8
+    assert found == [(str(first / 'IBLBRIDGE_32.DLL'), 32, False), (str(second / 'libiblbridge.so'), bits, True)]
+
+
+def test_the_firewalls_rules_of_a_program_are_those_that_are_active_and_for_what_comes_in():
+    rules = surroundings.firewall_rules(ENTRIES, PYTHON)
+    assert rules == [('Python', True, 'TCP', 'Private'), ('Python', True, 'UDP', 'Domain, Private')]
+    assert surroundings.firewall_rules(ENTRIES, r'C:\other.exe') == []
+
+
+def test_a_blocking_rule_is_wrong_a_missing_one_a_note():
+    def said(*entries: str):
+        rules = [rule._asdict() for rule in surroundings.firewall_rules(dict(enumerate(entries)), PYTHON)]
+        wrong, notes = surroundings.advice({**surroundings.look(), 'twins': [], 'firewall': rules})
+        return wrong, notes[1:]
+
+    udp = ENTRIES['UDP Query User{2}']
+    assert said(udp) == ([], [f'firewall: UDP comes in to {sys.executable} (Domain, Private)'])
+    wrong, notes = said(udp, udp.replace('Allow', 'Block').replace('Name=Python', 'Name=python.exe'))
+    assert not notes and len(wrong) == 1 and 'blocks' in wrong[0] and '"python.exe"' in wrong[0]
+    assert said(ENTRIES['TCP Query User{1}'])[0] == []
+    assert 'no rule' in said()[1][0]
+
+
+def test_when_the_pc_sleeps_is_read_in_any_language_and_on_mains_it_is_wrong():
+    assert surroundings.sleep_after(POWERCFG) == (1800, 0)
+    assert surroundings.sleep_after('powercfg is not recognised') is None
+    wrong, notes = surroundings.advice({**surroundings.look(), 'twins': [], 'firewall': None, 'sleep': (1800, 90)})
+    assert notes[1:] == ['sleep: after 30 min on mains, after 1.5 min on battery']
+    assert wrong == [
+        'This PC sleeps after 30 min on mains, and a session with it. Run: powercfg /change standby-timeout-ac 0'
+    ]
+    assert surroundings.advice({**surroundings.look(), 'twins': [], 'firewall': None, 'sleep': (0, 0)})[0] == []
+
+
+def test_doctor_says_what_a_program_would_load(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('IBLBRIDGE_DIR', str(tmp_path / 'segments'))
+    monkeypatch.chdir(tmp_path)
+    program = executable(tmp_path / 'LabVIEW.exe', 0x14C)
+    executable(tmp_path / 'iblbridge_64.dll', 0x8664)
+    assert main(['doctor', '--program', str(program)]) == 1
+    said = capsys.readouterr().out
+    assert f'! It finds no library of 32 bits, but {tmp_path / "iblbridge_64.dll"}.' in said
+    assert f'! Programs find another library first: {tmp_path / "iblbridge_64.dll"} (64 bits).' in said
+    (tmp_path / 'iblbridge_64.dll').unlink()
+    beside = tmp_path / 'vi'
+    beside.mkdir()
+    program = executable(beside / 'LabVIEW.exe', 0x14C)
+    executable(beside / 'iblbridge_32.dll', 0x14C)
+    assert main(['doctor', '--program', str(program)]) == 0
+    said = capsys.readouterr().out
+    assert f'program: {program}, 32 bits\nit would load {beside / "iblbridge_32.dll"}\n' in said
+    assert main(['doctor', '--program', str(tmp_path / 'missing.exe')]) == 1
+    assert 'missing.exe is no program, or cannot be read.' in capsys.readouterr().out
