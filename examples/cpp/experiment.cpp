@@ -20,14 +20,19 @@ static const milliseconds QUESTION(100);    /* for a question that is not worth 
 static const milliseconds EXPERIMENT(1000); /* how long the animal works */
 static const milliseconds LOOK(200);        /* in one wait: so the program can be stopped in between */
 
+/* Of which experiment; a service tells of itself what it likes to. */
+static std::string reference(const iblbridge::Json &info) {
+    return info["exp_ref"].text().empty() ? "no experiment" : info["exp_ref"].text();
+}
+
 /* What each service did, or what it said of itself. */
 static void print(const Response &response) {
     for (const iblbridge::Service &service : response.services) {
         std::cout << "  " << service.name << ": ";
         if (!service.error.empty())
             std::cout << service.state << ", " << service.error << std::endl;
-        else if (response.message == "EXPINFO")
-            std::cout << "status " << service.data["status"].integer() << ", " << service.data["info"]["exp_ref"].text() << std::endl;
+        else if (response.message == "EXPINFO" && service.status >= 0)
+            std::cout << "status " << service.status << ", " << reference(service.data["info"]) << std::endl;
         else
             std::cout << service.state << std::endl;
     }

@@ -8,6 +8,7 @@
 using System;
 using System.Collections.Generic;
 using System.Diagnostics;
+using System.IO;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
@@ -28,7 +29,14 @@ static class Experiment
             Console.Error.WriteLine("usage: Experiment SEGMENT [YYYY-MM-DD_N_SUBJECT [CLIENT]]");
             return 2;
         }
-        Console.OutputEncoding = new UTF8Encoding(false);
+        try
+        {
+            Console.OutputEncoding = new UTF8Encoding(false);
+        }
+        catch (IOException)
+        {
+            // Windows has no console for this program: it was started by another, or as a service.
+        }
         try
         {
             client = new BridgeClient(arguments[0], arguments.Length > 2 ? arguments[2] : "experiment");
@@ -139,15 +147,20 @@ static class Experiment
             string words = service.State;
             if (!service.Ok)
                 words += ", " + service.Error;
-            else if (response.Message == "EXPINFO")
-                words = "status " + service.Data["status"] + ", " + Info(service)["exp_ref"];
+            else if (response.Message == "EXPINFO" && service.Status >= 0)
+                words = "status " + service.Status + ", " + Reference(service);
             Console.WriteLine("  {0}: {1}", service.Name, words);
         }
     }
 
-    // A service answers EXPINFO with what it likes to tell of itself.
-    static IDictionary<string, object> Info(ServiceOutcome service)
+    // Of which experiment; a service answers EXPINFO with what it likes to tell of itself.
+    static string Reference(ServiceOutcome service)
     {
-        return (IDictionary<string, object>)service.Data["info"];
+        object info, reference;
+        service.Data.TryGetValue("info", out info);
+        var told = info as IDictionary<string, object>;
+        return told != null && told.TryGetValue("exp_ref", out reference) && reference != null
+            ? reference.ToString()
+            : "no experiment";
     }
 }

@@ -117,9 +117,15 @@ public class Experiment {
             String words = service.state;
             if (!service.error.isEmpty())
                 words += ", " + service.error;
-            else if (response.message.equals("EXPINFO"))
-                words = "status " + service.data.get("status") + ", " + ((Map<?, ?>) service.data.get("info")).get("exp_ref");
+            else if (response.message.equals("EXPINFO") && service.status >= 0)
+                words = "status " + service.status + ", " + reference(service.data.get("info"));
             System.out.println("  " + service.name + ": " + words);
         }
+    }
+
+    /** Of which experiment; a service tells of itself what it likes to. */
+    private static Object reference(Object info) {
+        Object reference = info instanceof Map ? ((Map<?, ?>) info).get("exp_ref") : null;
+        return reference == null ? "no experiment" : reference;
     }
 }

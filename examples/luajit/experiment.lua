@@ -28,8 +28,9 @@ local function show(response)
     for _, service in ipairs(response.services) do
         if service.error ~= '' then
             say('  %s: %s, %s', service.name, service.state, service.error)
-        elseif service.data.info then
-            say('  %s: status %d, %s', service.name, service.data.status, service.data.info.exp_ref)
+        elseif response.message == 'EXPINFO' and service.status >= 0 then
+            local info = type(service.data.info) == 'table' and service.data.info or {}
+            say('  %s: status %d, %s', service.name, service.status, tostring(info.exp_ref or 'no experiment'))
         else
             say('  %s: %s', service.name, service.state)
         end

@@ -90,8 +90,8 @@ function services(response)
     for service = response.services
         if ~isempty(service.error)
             say('  %s: %s, %s\n', service.name, service.state, service.error);
-        elseif isfield(service.data, 'info')
-            say('  %s: status %d, %s\n', service.name, service.data.status, service.data.info.exp_ref);
+        elseif strcmp(response.message, 'EXPINFO') && service.status >= 0
+            say('  %s: status %d, %s\n', service.name, service.status, reference(service.data));
         else
             say('  %s: %s\n', service.name, service.state);
         end
@@ -106,4 +106,12 @@ end
 function say(varargin)
     fprintf(varargin{:});
     if exist('OCTAVE_VERSION', 'builtin'), fflush(1); end % MATLAB does this by itself
+end
+
+function text = reference(data)
+    % Of which experiment; a service tells of itself what it likes to.
+    text = 'no experiment';
+    if isfield(data, 'info') && isfield(data.info, 'exp_ref') && ischar(data.info.exp_ref)
+        text = data.info.exp_ref;
+    end
 end

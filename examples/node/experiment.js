@@ -14,10 +14,10 @@ const EXPERIMENT_MS = 1000; // how long the animal works
 
 /** What each service did, or what it said of itself. */
 function print({ message, services }) {
-    for (const { name, state, error, data } of services) {
+    for (const { name, state, status, error, data } of services) {
         let words = state;
         if (error) words += `, ${error}`;
-        else if (message === 'EXPINFO') words = `status ${data.status}, ${data.info.exp_ref}`;
+        else if (message === 'EXPINFO' && status >= 0) words = `status ${status}, ${data.info?.exp_ref ?? 'no experiment'}`;
         console.log(`  ${name}: ${words}`);
     }
 }

@@ -1,0 +1,7 @@
+"""These tests need Wine and what goes with it; ``.ci/windows`` sets it up and runs them. Elsewhere they are left out."""
+
+from __future__ import annotations
+
+import os
+
+collect_ignore_glob = [] if os.environ.get('WINE') else ['*']
