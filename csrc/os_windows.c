@@ -25,6 +25,7 @@
 #define LOCK_PATIENCE_NS (500 * MS) /* for those who only look, and may be stopped in the middle */
 #define FILE_PATIENCE_NS (500 * MS) /* for a virus scanner that has a new file open */
 #define WIDE_PATH (PATH_BYTES + 8)
+#define REMOVED ".removed-" /* what the names of files begin with that are as good as deleted */
 #define SHARE_ALL (FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
 
 /* --- text --- */
@@ -305,11 +306,12 @@ static int is_synchronised(const wchar_t *path) {
 }
 
 static int is_remote(const wchar_t *path) {
-    const wchar_t root[] = {path[0], L':', L'\\', L'\0'};
-    return path[0] == L'\\' || GetDriveTypeW(root) == DRIVE_REMOTE;
+    const wchar_t *drive = wcsncmp(path, L"\\\\?\\", 4) == 0 ? path + 4 : path; /* of a long one */
+    const wchar_t root[] = {drive[0], L':', L'\\', L'\0'};
+    return drive[0] == L'\\' || GetDriveTypeW(root) == DRIVE_REMOTE;
 }
 
-/* May others than the user and the administrators write to it? */
+/* May others than the user and the administrators write to it, or to the files in it? */
 static int others_may_write(const wchar_t *path) {
     static const WELL_KNOWN_SID_TYPE others[] = {WinWorldSid,     WinAuthenticatedUserSid, WinBuiltinUsersSid, WinBuiltinGuestsSid,
                                                  WinAnonymousSid, WinInteractiveSid,       WinNetworkSid};
@@ -324,8 +326,7 @@ static int others_may_write(const wchar_t *path) {
         found = 1; /* no list at all: everybody may do everything */
     for (DWORD i = 0; list && i < list->AceCount; i++) {
         ACCESS_ALLOWED_ACE *entry;
-        if (!GetAce(list, i, (void **)&entry) || entry->Header.AceType != ACCESS_ALLOWED_ACE_TYPE || !(entry->Mask & writing) ||
-            (entry->Header.AceFlags & INHERIT_ONLY_ACE))
+        if (!GetAce(list, i, (void **)&entry) || entry->Header.AceType != ACCESS_ALLOWED_ACE_TYPE || !(entry->Mask & writing))
             continue;
         for (size_t j = 0; j < sizeof others / sizeof others[0]; j++)
             found |= IsWellKnownSid(&entry->SidStart, others[j]);
@@ -357,11 +358,24 @@ static int check_directory(const char *path, struct problem *problem) {
     return IBLB_OK;
 }
 
+/* Is this program one of the Microsoft Store's, such as its Python? What those write under AppData and in the registry nobody else sees. */
+static int is_packaged(void) {
+    union {
+        FARPROC found;
+        LONG(WINAPI *call)(UINT32 *, wchar_t *);
+    } package_name = {GetProcAddress(GetModuleHandleW(L"kernel32.dll"), "GetCurrentPackageFullName")};
+    UINT32 length = 0;
+    return package_name.found && package_name.call(&length, NULL) == ERROR_INSUFFICIENT_BUFFER;
+}
+
 int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct problem *problem) {
     char directory[PATH_BYTES];
     wchar_t wide[WIDE_PATH];
     if (os_directory(directory, problem) != IBLB_OK)
         return problem->code;
+    if (is_packaged())
+        return problem_set(problem, IBLB_E_PERMISSION, "This program comes from the Microsoft Store: others do not see what it writes. %s",
+                           "Use one that was installed otherwise, such as the Python of python.org.");
     size_t length = strlen(directory);
     snprintf(path, PATH_BYTES, "%.*s%s%.*s", PATH_BYTES - 128, directory, os_file_name(directory) == directory + length ? "" : "\\", 120,
              name);
@@ -486,13 +500,30 @@ int os_publish(const char *temporary, const char *path) {
     }
 }
 
-/* The name of a deleted file lives as long as anybody has it open or mapped; so it is given another one first. */
+/* Deletes what could not be deleted when its turn came, as somebody had it mapped. */
+static void sweep(const char *file, void *context) {
+    char path[PATH_BYTES];
+    wchar_t wide[WIDE_PATH];
+    const char *beside = context;
+    if (strncmp(file, REMOVED, strlen(REMOVED)) != 0)
+        return;
+    snprintf(path, sizeof path, "%.*s%.*s", (int)(os_file_name(beside) - beside), beside, 100, file);
+    DeleteFileW(system_path(path, wide));
+}
+
+/* The name of a deleted file lives as long as anybody has it open, and a mapped one cannot be deleted. So it is given another name first.
+ */
 void os_unlink(const char *path) {
     wchar_t from[WIDE_PATH], to[WIDE_PATH];
-    char away[PATH_BYTES];
-    snprintf(away, sizeof away, "%.*s.removed.%016" PRIx64, (int)(os_file_name(path) - path), path, os_random());
-    const wchar_t *name = system_path(path, from), *other = system_path(away, to);
-    DeleteFileW(MoveFileExW(name, other, 0) ? other : name);
+    char away[PATH_BYTES], beside[PATH_BYTES];
+    snprintf(beside, sizeof beside, "%s", path);
+    snprintf(away, sizeof away, "%.*s%s%016" PRIx64, (int)(os_file_name(path) - path), path, REMOVED, os_random());
+    if (MoveFileExW(system_path(path, from), system_path(away, to), 0)) {
+        snprintf(away, sizeof away, "%.*s", (int)(os_file_name(path) - path), path);
+        os_for_each_file(away, sweep, beside);
+    } else {
+        DeleteFileW(system_path(path, from));
+    }
 }
 
 void os_close(os_file file) {

@@ -235,16 +235,20 @@ static int adopt(struct segment *segment, char replaced[PROBLEM_BYTES], struct p
     return IBLB_E_STALE;
 }
 
+static void unmap(struct segment *segment) {
+    if (!segment->header)
+        return;
+    os_waits_close(&segment->waits);
+    os_unmap(segment->header, (size_t)segment->bytes);
+    segment->header = NULL;
+}
+
 static void let_go(struct segment *segment) {
-    if (segment->header) {
-        os_waits_close(&segment->waits);
-        os_unmap(segment->header, (size_t)segment->bytes);
-    }
+    unmap(segment);
     if (segment->locks != OS_NO_FILE)
         os_unlock(segment->locks, worker_lock()); /* at once, also if a child that is being forked still has our descriptor */
     os_close(segment->locks);
     os_close(segment->file);
-    segment->header = NULL;
     segment->locks = segment->file = OS_NO_FILE;
 }
 
@@ -287,6 +291,7 @@ int segment_serve(struct segment *segment, const char *name, const struct segmen
 void segment_close(struct segment *segment, int remove) {
     if (remove && segment->header && os_same_file(segment->locks, segment->path)) {
         store32_release(&segment->header->state, SEGMENT_REPLACED);
+        unmap(segment); /* Windows deletes no file that is mapped */
         os_unlink(segment->path);
     }
     let_go(segment);

@@ -19,6 +19,7 @@ from bridge.segment.library import ffi, last_error, lib, text_of
 
 _MOST_SLOTS = 64
 _SERVICES_BYTES = 16 << 10
+_REMOVED = '.removed-'  # os_windows.c: as good as deleted, but somebody has it mapped
 _SLOT_STATES = {0: 'free', 1: 'claimed', 2: 'quarantined'}
 
 
@@ -204,7 +205,7 @@ def survey() -> tuple[list[Report], list[str]]:
     reports, ignored = [], []
     for path in sorted(directory().iterdir()):
         name = path.name
-        if ports.is_place(path):
+        if ports.is_place(path) or name.startswith(_REMOVED):
             continue
         if not name.isascii() or not lib.iblbw_kind(name.encode()) or path.is_symlink() or not path.is_file():
             ignored.append(name)
