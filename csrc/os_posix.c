@@ -21,6 +21,10 @@
 #ifndef MAP_POPULATE
 #define MAP_POPULATE 0
 #endif
+#if defined __APPLE__ && !defined F_OFD_SETLK /* xnu's bsd/sys/fcntl.h has them; the headers of older SDKs hide them */
+#define F_OFD_SETLK 90
+#define F_OFD_GETLK 92
+#endif
 
 /* --- threads --- */
 
@@ -254,7 +258,7 @@ static struct sigaction handled_before;
 
 /* Runs wherever the fault happened: nothing but loads, stores and system calls. */
 static void on_bus_error(int number, siginfo_t *info, void *context) {
-    int from_kernel = info->si_code > 0; /* only then si_addr is one */
+    int from_kernel = info->si_code > 0 && info->si_code != SI_USER; /* only then si_addr is one; SI_USER is positive on macOS */
     uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
     for (int i = 0; i < MAX_GUARDS && from_kernel; i++) {
         uint64_t memory = load64_acquire(&guards[i].memory);

@@ -281,9 +281,31 @@ def test_atomics_stand_in_one_header() -> None:
     assert [path.name for path in sources() if atomic.search(path.read_text())] == ['atomics.h']
 
 
+OF_A_SYSTEM = r'os(_\w+)?\.[ch]|iblb_windows\.c'
+
+
 def test_system_headers_stand_in_the_files_of_the_systems() -> None:
-    of_c11 = {'assert', 'ctype', 'inttypes', 'limits', 'locale', 'math', 'stdalign', 'stdarg', 'stdatomic', 'stddef'}
+    of_c11 = {
+        'assert',
+        'ctype',
+        'float',
+        'inttypes',
+        'limits',
+        'locale',
+        'math',
+        'stdalign',
+        'stdarg',
+        'stdatomic',
+        'stddef',
+    }
     of_c11 |= {'stdint', 'stdio', 'stdlib', 'string'}
     for path in sources():
         included = set(re.findall(r'#\s*include <([\w/]+)\.h>', path.read_text()))
-        assert included <= of_c11 or re.fullmatch(r'os(_\w+)?\.[ch]', path.name), path.name
+        assert included <= of_c11 or re.fullmatch(OF_A_SYSTEM, path.name), path.name
+
+
+def test_no_file_but_those_of_the_systems_asks_which_system_it_is() -> None:
+    names = r'_WIN32|_WIN64|__linux__|__APPLE__|__unix__|WIN32'
+    for path in sources():
+        asks = re.findall(rf'^\s*#\s*(?:el)?if.*\b(?:{names})\b', path.read_text(), re.MULTILINE)
+        assert not asks or re.fullmatch(OF_A_SYSTEM, path.name), path.name

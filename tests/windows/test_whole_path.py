@@ -1,4 +1,4 @@
-"""The whole path on Windows, run by Wine: programs of other languages, the worker in Windows Python, iblutil's services.
+"""The whole path on Windows, run by Wine: programs in C and C#, the worker in Windows Python, iblutil's services.
 
 What is installed is the wheel; what the programs are built from are the kits that it writes.
 """
