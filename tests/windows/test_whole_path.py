@@ -222,6 +222,23 @@ def test_a_service_that_is_gone_is_told_and_the_other_served(rig):
     assert status == 1 and states == {'cameras': 'answered', 'ephys': 'unreachable'}, err
 
 
+@pytest.mark.parametrize('seed', [1, 2])
+def test_who_scribbles_in_its_own_slot_harms_itself_alone(rig, seed):
+    cameras = rig.service('cameras')
+    worker = rig.serve(cameras=cameras)
+    words = windows(Path(__file__).with_name('scribbler.py')), 'rig', windows(rig.folder / 'rig'), seed, 3
+    guilty = rig.start(*command('WINE_PYTHON'), *words)
+    guilty.line('READY')
+    pings = 0
+    while guilty.process.poll() is None:
+        status, out, err = rig.iblb('ping', 'rig')
+        assert status == 0, err
+        pings += 1
+    assert guilty.end() == 0 and int(guilty.said['out'][-1]) > 1000 and pings > 5
+    assert rig.iblb('call', 'rig', 'EXPINIT')[0] == 0
+    assert worker.process.poll() is None and cameras.names == ['EXPINIT']
+
+
 def test_ctrl_c_ends_the_worker_in_order_and_removes_what_it_was_told_to(rig):
     import signal
 
