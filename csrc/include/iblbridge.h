@@ -28,7 +28,8 @@
  *   capacity > 0; `capacity` and `needed` count bytes with the NUL.
  * - Times are milliseconds for waiting and nanoseconds of `iblb_clock_ns` in responses. timeout_ms 0 looks once; negative is an error.
  *   A wait ends at most 100 ms after its time.
- * - Environment: IBLBRIDGE_DIR overrides the segment's directory (Linux: /dev/shm/iblbridge-<uid>); never a network file system.
+ * - Environment: IBLBRIDGE_DIR overrides the segment's directory (Linux: /dev/shm/iblbridge-<uid>; Windows: %LOCALAPPDATA%\iblbridge;
+ *   macOS: iblbridge in the user's cache directory); never a network file system, nor OneDrive.
  *
  * MESSAGES, AND THEIR ARGUMENTS (a JSON array in this order; those in brackets may be left out)
  *
