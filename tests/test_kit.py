@@ -3,31 +3,96 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from pathlib import Path
 
 import pytest
 
 from bridge import kit
 from bridge.cli import main
-from bridge.native import LIBRARY, PREFIX
+from bridge.native import HEADER, LIBRARY, PREFIX
 
 ROOT = Path(__file__).resolve().parents[1]
+WINDOWS = [f'{place}/iblbridge_{bits}.{end}' for bits in (64, 32) for place, end in (('bin', 'dll'), ('lib', 'lib'))]
+OWN = {'linux': ['lib/libiblbridge.so'], 'macos': ['lib/libiblbridge.dylib'], 'windows': []}
+
+
+def installation(place: Path, *files: str) -> Path:
+    """Return an installation that has these libraries, each with its own path in it."""
+    for file in (f'include/{HEADER}', *files):
+        (place / file).parent.mkdir(parents=True, exist_ok=True)
+        (place / file).write_text(file)
+    return place
+
+
+def names(files: dict[str, Path]) -> set[str]:
+    """Return the libraries among the files of a kit, and what belongs to them."""
+    return {file for file in files if re.search(r'\.(?:so|dylib|dll|lib)$', file)}
 
 
 @pytest.mark.parametrize('name', kit.KITS)
-def test_a_kit_holds_guide_header_and_library_and_nothing_else_but_its_examples(name, tmp_path):
+def test_a_kit_holds_guide_header_and_libraries_and_nothing_else_but_its_examples(name, tmp_path):
     files = kit.write(name, tmp_path / 'kit')
     assert sorted(p.relative_to(tmp_path / 'kit').as_posix() for p in (tmp_path / 'kit').rglob('*') if p.is_file()) == (
         sorted(files)
     )
     assert {'README.md', 'iblbridge.h'} <= set(files)
-    library = next(file for file in files if file.endswith(LIBRARY.suffix))
+    (library,) = (place for place, source in kit.libraries(name).items() if source == LIBRARY)
     assert ctypes.CDLL(str(tmp_path / 'kit' / library)).iblb_version() > 0
     assert (tmp_path / 'kit' / 'iblbridge.h').read_bytes() == (ROOT / 'csrc/include/iblbridge.h').read_bytes()
 
 
+# -- the libraries of all systems
+
+
+@pytest.mark.parametrize('system', OWN)
+@pytest.mark.parametrize('name', kit.KITS)
+def test_a_kit_written_anywhere_holds_the_own_library_and_those_of_windows(name, system, tmp_path):
+    prefix = installation(tmp_path, *OWN[system], *WINDOWS)
+    files = kit.contents(name, prefix)
+    wanted = {Path(file).name for file in OWN[system]} | {'iblbridge_64.dll', 'iblbridge_32.dll'}
+    if name == 'labview':
+        wanted = {re.sub(r'^libiblbridge\b', f'iblbridge_{kit.BITS}', file) for file in wanted}
+    if name in ('c', 'cpp'):
+        wanted |= {'iblbridge_64.lib', 'iblbridge_32.lib'}
+    folder = 'Extensions/' if name == 'bonsai' else ''
+    assert names(files) == {folder + file for file in wanted}
+    for place in names(files):  # each is what its name says
+        said = files[place].read_text()
+        assert Path(place).suffix == Path(said).suffix
+        assert place.endswith('.so') or place.endswith('.dylib') or Path(said).name == Path(place).name
+    assert files[HEADER] == prefix / 'include' / HEADER
+
+
 def test_labview_finds_the_library_by_the_name_it_expects():
     assert f'iblbridge_{kit.BITS}{LIBRARY.suffix}' in kit.contents('labview')
+
+
+@pytest.mark.parametrize(
+    ('there', 'lacking'),
+    [
+        (WINDOWS, []),
+        ([file for file in WINDOWS if '64' in file], ['iblbridge_32.dll']),
+        ([], ['iblbridge_64.dll', 'iblbridge_32.dll']),
+    ],
+)
+def test_what_was_not_built_is_not_in_the_kit_and_is_told(there, lacking, tmp_path, monkeypatch, capsys):
+    prefix = installation(tmp_path / 'installed', 'lib/libiblbridge.so', *there)
+    for name in kit.KITS:
+        assert not {Path(file).name for file in kit.contents(name, prefix)} & set(lacking)
+    assert kit.missing(prefix) == lacking
+    monkeypatch.setattr(kit.missing, '__defaults__', (prefix,))
+    assert main(['kit', str(tmp_path / 'kit'), '--c']) == 0
+    *_, told, last = capsys.readouterr().out.splitlines()
+    assert last.startswith('Begin with ')
+    if lacking:
+        assert told.startswith(f'Not in this kit: {" and ".join(lacking)}, for programs on Windows. ')
+        assert 'install a released wheel of it, or MinGW' in told
+    else:
+        assert 'Not in this kit' not in told
+
+
+# -- the examples
 
 
 def test_the_installed_examples_are_those_of_the_source_tree(monkeypatch):
@@ -40,6 +105,9 @@ def test_the_installed_examples_are_those_of_the_source_tree(monkeypatch):
     assert texts(installed) == texts(ROOT / 'examples')
     monkeypatch.setattr(kit, '__file__', str(installed / 'bridge' / 'kit.py'))
     assert kit.examples() == installed
+
+
+# -- the command
 
 
 def test_the_command_writes_a_kit_and_names_its_guide(tmp_path, capsys):
@@ -57,6 +125,34 @@ def test_what_a_user_has_changed_is_overwritten_only_if_asked(tmp_path, capsys):
     assert mine.read_text() == 'mine'
     assert main(['kit', str(tmp_path), '--c', '--force']) == 0
     assert mine.read_text() != 'mine'
+
+
+def test_what_is_the_same_is_left_alone(tmp_path, monkeypatch):
+    """A program has the library loaded, and Windows replaces no such file."""
+    kit.write('labview', tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, 'Access is denied')
+
+    monkeypatch.setattr(Path, 'replace', refuse)
+    assert kit.write('labview', tmp_path)
+
+
+def test_a_library_that_windows_does_not_replace_is_a_sentence_and_nothing_is_left_beside_it(
+    tmp_path, monkeypatch, capsys
+):
+    kit.write('labview', tmp_path)
+    before = sorted(tmp_path.iterdir())
+    mine = tmp_path / 'iblbridge.h'
+    mine.write_text('loaded')
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, 'Access is denied')
+
+    monkeypatch.setattr(Path, 'replace', refuse)
+    assert main(['kit', str(tmp_path), '--labview', '--force']) == 2
+    assert capsys.readouterr().err == f'iblbridge kit: {mine}: is in use; end the programs that have loaded it\n'
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_folder_that_can_not_be_written_is_a_sentence(tmp_path, capsys):

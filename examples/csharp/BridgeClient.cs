@@ -634,6 +634,15 @@ namespace IblBridge
 
         static bool OnWindows { get { return Environment.OSVersion.Platform == PlatformID.Win32NT; } }
 
+        // As in the names of runtimes: .NET calls macOS a Unix, too.
+        static string OperatingSystem
+        {
+            get
+            {
+                return OnWindows ? "win" : Directory.Exists("/System/Library/CoreServices") ? "osx" : "linux";
+            }
+        }
+
         static Native Find()
         {
             Loader loader = SystemLoader();
@@ -644,7 +653,7 @@ namespace IblBridge
                 IntPtr library = there ? loader.Open(path) : IntPtr.Zero;
                 if (library != IntPtr.Zero)
                     return new Native((name, type) => Function(loader.Symbol(library, name), path, name, type));
-                tried.Append("\n  " + path + ": " + (there ? loader.Error() : "is not there"));
+                tried.Append("\n  " + path + ": " + (there ? loader.Error().Replace("%1", "it") : "is not there"));
             }
             throw new DllNotFoundException("No iblbridge library for " + IntPtr.Size * 8 + "-bit programs was found. " +
                 "Set IBLBRIDGE_LIBRARY to its absolute path, or copy it to one of the places tried:" + tried);
@@ -656,21 +665,47 @@ namespace IblBridge
             string told = Environment.GetEnvironmentVariable("IBLBRIDGE_LIBRARY");
             if (!string.IsNullOrEmpty(told))
                 return new[] { told };
-            string file = OnWindows ? "iblbridge.dll" : "libiblbridge.so";
-            string machine = IntPtr.Size == 8 ? "x64" : "x86";
-            string runtime = Path.Combine("runtimes", (OnWindows ? "win-" : "linux-") + machine, "native");
+            string system = OperatingSystem;
+            int bits = IntPtr.Size * 8;
             string code = typeof(Library).Assembly.Location; // "" if it was loaded from memory
             string here = code == "" ? null : Path.GetDirectoryName(code);
             string program = AppDomain.CurrentDomain.BaseDirectory, workflow = Environment.CurrentDirectory;
             var folders = new[] { here, program, workflow, Path.Combine(workflow, "Extensions") }
                 .Where(folder => !string.IsNullOrEmpty(folder)).ToList();
-            var places = (from folder in folders
-                          from more in new[] { "", machine, runtime }
-                          select Path.Combine(folder, more)).ToList();
+            var places = (from folder in folders from file in Beside(system, bits) select Path.Combine(folder, file))
+                .ToList();
             if (Path.GetFileName(Path.GetDirectoryName(here)) == "lib") // a package: it lies in lib/<framework>
-                places.AddRange(new[] { runtime, Path.Combine("build", "native", "bin", machine) }
-                    .Select(folder => Path.Combine(here, "..", "..", folder)));
-            return places.Select(folder => Path.Combine(folder, file));
+                places.AddRange(InPackage(system, bits).Select(file => Path.Combine(here, "..", "..", file)));
+            return places;
+        }
+
+        // Where it may lie in a folder: as in a kit, as NuGet copies it beside a program, and by the bits of programs.
+        internal static string[] Beside(string system, int bits)
+        {
+            string file = FileName(system);
+            string kit = system == "win" ? "iblbridge_" + bits + ".dll" : file;
+            return new[] { kit, file, Path.Combine(Machine(bits), file), Runtime(system, bits) }.Distinct().ToArray();
+        }
+
+        internal static string[] InPackage(string system, int bits)
+        {
+            string bin = Path.Combine("build", "native", "bin", Machine(bits), FileName(system));
+            return new[] { Runtime(system, bits), bin };
+        }
+
+        static string Runtime(string system, int bits)
+        {
+            return Path.Combine("runtimes", system + "-" + Machine(bits), "native", FileName(system));
+        }
+
+        static string Machine(int bits)
+        {
+            return bits == 64 ? "x64" : "x86";
+        }
+
+        static string FileName(string system)
+        {
+            return system == "win" ? "iblbridge.dll" : "libiblbridge" + (system == "osx" ? ".dylib" : ".so");
         }
 
         // Windows, or one of the two libraries that hold dlopen on other systems.

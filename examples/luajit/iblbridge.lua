@@ -86,8 +86,11 @@ for name, code in pairs(bridge.codes) do names[code] = name end
 -- The library: what IBLBRIDGE_LIBRARY names, if it is set, else the one beside this file.
 
 local function load_library()
-    local file = ffi.os == 'Windows' and 'iblbridge.dll' or 'libiblbridge.so'
+    local bits = ffi.abi('64bit') and 64 or 32
+    local names = { Windows = ('iblbridge_%d.dll'):format(bits), OSX = 'libiblbridge.dylib' }
+    local file = names[ffi.os] or 'libiblbridge.so'
     local folder = debug.getinfo(1, 'S').source:match('^@(.*[/\\])') or './'
+    if ffi.os == 'Windows' then folder = folder:gsub('/', '\\') end -- LoadLibrary wants them
     local given = os.getenv('IBLBRIDGE_LIBRARY') or ''
     local place = given ~= '' and given or folder .. file
     local opened, problem = io.open(place, 'rb')
@@ -98,14 +101,15 @@ local function load_library()
     if not problem then
         local fine, library = pcall(ffi.load, place)
         if fine then return library end
-        problem = library
+        problem = library:gsub('[%.%s]+$', '') -- Windows ends it with a line
     end
     problem = problem:find(place, 1, true) and problem or place .. ': ' .. problem
     local advice = 'Copy %s there, or set IBLBRIDGE_LIBRARY (not set) to its absolute path.'
     if given ~= '' then
         advice = 'IBLBRIDGE_LIBRARY names it: set that to the absolute path of %s, or copy the file to %s and unset it.'
     end
-    error(('The library of iblbridge cannot be loaded: %s. ' .. advice):format(problem, file, folder), 0)
+    local told = 'The library of iblbridge for %d-bit programs cannot be loaded: %s. '
+    error((told .. advice):format(bits, problem, file, folder), 0)
 end
 
 local C = load_library()

@@ -448,8 +448,10 @@ function varargout = invoke(name, varargin)
         if by_mex
             iblbridge_mex(found, 'iblb_version');
         elseif is_octave() && ~exist('calllib', 'file')
-            error('iblbridge:library', 'iblbridge_mex is not compiled. In %s: mkoctfile --mex iblbridge_mex.c -ldl', ...
-                folder());
+            more = ' -ldl';
+            if ispc, more = ''; end
+            error('iblbridge:library', 'iblbridge_mex is not compiled. In %s: mkoctfile --mex iblbridge_mex.c%s', ...
+                folder(), more);
         end
         library = found;
     end
@@ -464,7 +466,11 @@ function varargout = through_calllib(library, name, inputs)
     % The same with MATLAB's loadlibrary. A pointer is given by value, and calllib returns what all of them
     % point at in the end, those that only go in too.
     if ~libisloaded('iblbridge')
-        loadlibrary(library, fullfile(folder(), 'iblbridge.h'), 'alias', 'iblbridge');
+        try
+            loadlibrary(library, fullfile(folder(), 'iblbridge.h'), 'alias', 'iblbridge');
+        catch err
+            refuse_library(sprintf('%s: %s', library, err.message));
+        end
     end
     signature = iblbridge.signatures.(name);
     values = cell(1, numel(signature));
@@ -497,12 +503,13 @@ end
 function place = find_library()
     % The path of the shared library: what IBLBRIDGE_LIBRARY names, if it is set, else the one beside this file.
     name = 'libiblbridge.so';
-    if ispc, name = 'libiblbridge.dll'; end
+    if ispc, name = sprintf('iblbridge_%d.dll', bits()); end
+    if ismac, name = 'libiblbridge.dylib'; end
     given = getenv('IBLBRIDGE_LIBRARY');
     place = given;
     if isempty(given), place = fullfile(folder(), name); end
     kind = exist(place, 'file');
-    if kind == 2, return; end
+    if any(kind == [2, 3]), return; end % a DLL was a MEX file once
     what = 'is not there';
     if kind == 7, what = 'is a folder'; end
     advice = sprintf('Copy %s there, or set IBLBRIDGE_LIBRARY (not set) to its absolute path.', name);
@@ -510,7 +517,16 @@ function place = find_library()
         advice = sprintf(['IBLBRIDGE_LIBRARY names it: set that to the absolute path of %s, or copy the file to ', ...
             '%s and unset it.'], name, folder());
     end
-    error('iblbridge:library', 'The library of iblbridge cannot be loaded: %s %s. %s', place, what, advice);
+    refuse_library(sprintf('%s %s. %s', place, what, advice));
+end
+
+function refuse_library(why)
+    error('iblbridge:library', 'The library of iblbridge for %d-bit programs cannot be loaded: %s', bits(), why);
+end
+
+function count = bits()
+    count = 32;
+    if any(strfind(computer('arch'), '64')), count = 64; end
 end
 
 function place = folder()

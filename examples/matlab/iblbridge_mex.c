@@ -9,9 +9,13 @@
  *
  * A function's signature has a letter for each parameter: t text and i int go in; T text, I int and D double come out.
  */
-#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
 
 #include "mex.h"
 
@@ -98,19 +102,52 @@ static int number_of(const mxArray *array, const char *what) {
     return (int)number;
 }
 
+#ifdef _WIN32
+static void *opened(const char *path) {
+    wchar_t wide[4096];
+    return MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 4096) ? (void *)LoadLibraryW(wide) : NULL;
+}
+
+static void *symbol(void *library, const char *name) {
+    return (void *)(size_t)GetProcAddress((HMODULE)library, name);
+}
+
+static const char *trouble(const char *what) {
+    static char text[4200];
+    const DWORD error = GetLastError();
+    snprintf(text, sizeof text, "%s: error %lu of Windows%s", what, (unsigned long)error,
+             error == ERROR_BAD_EXE_FORMAT ? ", it is no library for these bits" : "");
+    return text;
+}
+#else
+static void *opened(const char *path) {
+    return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+}
+
+static void *symbol(void *library, const char *name) {
+    return dlsym(library, name);
+}
+
+static const char *trouble(const char *what) {
+    (void)what; /* dlerror names it */
+    return dlerror();
+}
+#endif
+
 /* The address of a function in the library at `path`. Never unloaded: another thread of it may be at work. */
 static void *address_of(const char *path, const char *name) {
     static void *library;
     static char loaded[4096];
     if (!library || strcmp(path, loaded)) {
-        library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        library = opened(path);
         if (!library)
-            mexErrMsgIdAndTxt(FAILURE, "The library of iblbridge cannot be loaded: %s", dlerror());
+            mexErrMsgIdAndTxt(FAILURE, "The library of iblbridge for %d-bit programs cannot be loaded: %s", 8 * (int)sizeof library,
+                              trouble(path));
         snprintf(loaded, sizeof loaded, "%s", path);
     }
-    void *address = dlsym(library, name);
+    void *address = symbol(library, name);
     if (!address)
-        mexErrMsgIdAndTxt(FAILURE, "%s", dlerror());
+        mexErrMsgIdAndTxt(FAILURE, "%s", trouble(name));
     return address;
 }
 

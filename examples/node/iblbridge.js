@@ -556,7 +556,8 @@ function required(name) {
 
 /** The library that IBLBRIDGE_LIBRARY names, and none else; without it, that beside this file. */
 function load() {
-    const name = { win32: 'iblbridge.dll', darwin: 'libiblbridge.dylib' }[process.platform] ?? 'libiblbridge.so';
+    const bits = ['ia32', 'arm'].includes(process.arch) ? 32 : 64;
+    const name = { win32: `iblbridge_${bits}.dll`, darwin: 'libiblbridge.dylib' }[process.platform] ?? 'libiblbridge.so';
     const place = process.env.IBLBRIDGE_LIBRARY || path.join(__dirname, name);
     try {
         if (!path.isAbsolute(place)) throw new Error('this is not an absolute path');
@@ -564,7 +565,7 @@ function load() {
         const library = koffi.load(place);
         return Object.fromEntries(PROTOTYPES.map((text) => [text.match(/\w+(?=\()/)[0], library.func(text)]));
     } catch (error) {
-        const told = 'The library of iblbridge was not loaded. Set IBLBRIDGE_LIBRARY to its absolute path. Tried:';
+        const told = `The library of iblbridge for ${bits}-bit programs was not loaded. Set IBLBRIDGE_LIBRARY to its absolute path. Tried:`;
         throw new Error(`${told}\n  ${place}: ${error.message}`);
     }
 }

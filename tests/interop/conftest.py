@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from guides import commands, run
+from guides import commands, require, run
 
 from bridge import kit
 from bridge.cli.children import Halt, Rig
@@ -34,6 +34,19 @@ def kit_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return built[name]
 
     return make
+
+
+@pytest.fixture(scope='session')
+def csharp_names(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, int], list[str]]:
+    """Where the C# client looks: ("beside" or "package", "linux", "osx" or "win", bits) to paths in a folder."""
+    require('mcs', 'mono')
+    place = tmp_path_factory.mktemp('csharp-names')
+    checks = Path(__file__).with_name('csharp') / 'Checks.cs'
+    sources = [kit.examples() / 'csharp' / name for name in ('BridgeClient.cs', 'Native.cs')]
+    done = run(['mcs', '-out:Checks.exe', checks, *sources], place)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in run(['mono', 'Checks.exe', 'NamesOfTheLibrary'], place).stdout.splitlines()]
+    return {(line[0], line[1], int(line[2])): line[3:] for line in lines}
 
 
 @pytest.fixture

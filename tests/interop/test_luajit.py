@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from peers import eventually
 from processes import kill
 
+from bridge import kit
 from bridge.cli.children import Child
 from bridge.segment import inspection as doctor
 
@@ -229,7 +230,8 @@ def test_the_library_is_the_one_that_is_named_and_else_the_one_beside_it(lua, tm
         for wrong in ('/nowhere.so', str(tmp_path), str(lua.place / 'iblbridge.h')):  # beside it is a good one
             patch.setenv('IBLBRIDGE_LIBRARY', wrong)
             said = lua.fails(code)
-            assert said.startswith(f'luajit: The library of iblbridge cannot be loaded: {wrong}: '), said
+            begin = f'luajit: The library of iblbridge for {kit.BITS}-bit programs cannot be loaded: {wrong}: '
+            assert said.startswith(begin), said
             assert 'IBLBRIDGE_LIBRARY names it: set that to' in said and 'copy the file to ./ and unset it.' in said
 
 

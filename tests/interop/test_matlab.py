@@ -198,7 +198,8 @@ def test_the_library_is_the_one_that_is_named_and_else_the_one_beside_it(bare, t
     good = through('mex').place / 'libiblbridge.so'
     for wrong, what in (('/nowhere.so', 'is not there'), (bare.place, 'is a folder')):  # beside it is a good one
         said = bare.fails(code.format(wrong))[1]
-        assert said.startswith(f'error: The library of iblbridge cannot be loaded: {wrong} {what}. ')
+        begin = f'error: The library of iblbridge for {kit.BITS}-bit programs cannot be loaded: {wrong} {what}. '
+        assert said.startswith(begin)
         assert 'IBLBRIDGE_LIBRARY names it: set that to the absolute path' in said
         assert f'copy the file to {bare.place} and unset it.' in said
     header = bare.place / 'iblbridge.h'
@@ -206,7 +207,8 @@ def test_the_library_is_the_one_that_is_named_and_else_the_one_beside_it(bare, t
         f"setenv('IBLBRIDGE_LIBRARY', '{header}'); try, iblbridge.version(), catch err, disp(err.message); end; "
         + code.format(good)
     )
-    assert 'The library of iblbridge cannot be loaded' in said[0] and said[1:] == ['100']
+    assert f'The library of iblbridge for {kit.BITS}-bit programs cannot be loaded: ' in said[0]
+    assert str(header) in said[0] and said[1:] == ['100']
     bare.place.joinpath('libiblbridge.so').unlink()
     said = bare.fails("iblbridge('rig0')")[1]
     assert f'{bare.place / "libiblbridge.so"} is not there. Copy libiblbridge.so there, or set' in said

@@ -3,6 +3,7 @@ package iblbridge;
 import com.sun.jna.Library;
 import com.sun.jna.Memory;
 import com.sun.jna.Native;
+import com.sun.jna.Platform;
 import com.sun.jna.Pointer;
 import com.sun.jna.ptr.DoubleByReference;
 import com.sun.jna.ptr.IntByReference;
@@ -559,7 +560,8 @@ public final class IblBridge implements AutoCloseable {
                 tried.append("\n  ").append(place).append(": ").append(error.getMessage());
             }
         }
-        throw new UnsatisfiedLinkError("The library of iblbridge was not loaded. Set IBLBRIDGE_LIBRARY to its absolute path. Tried:" + tried);
+        throw new UnsatisfiedLinkError("The library of iblbridge for " + bits() + "-bit programs was not loaded. "
+                + "Set IBLBRIDGE_LIBRARY to its absolute path. Tried:" + tried);
     }
 
     /* In the folder that the package's folder, or the jar, lies in; and in the package's folder. */
@@ -570,8 +572,12 @@ public final class IblBridge implements AutoCloseable {
             folder = classes.isDirectory() ? classes : classes.getParentFile();
         } catch (URISyntaxException | RuntimeException unknown) { /* loaded from elsewhere than a file */
         }
-        String file = System.mapLibraryName("iblbridge");
+        String file = Platform.isWindows() ? "iblbridge_" + bits() + ".dll" : Platform.isMac() ? "libiblbridge.dylib" : "libiblbridge.so";
         return Arrays.asList(new File(folder, file), new File(new File(folder, "iblbridge"), file));
+    }
+
+    private static int bits() {
+        return Platform.is64Bit() ? 64 : 32;
     }
 
     /** A negative status. Its message is the sentence with the code behind it. */

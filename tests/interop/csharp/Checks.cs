@@ -498,4 +498,14 @@ static class Checks
     {
         Console.WriteLine(BridgeClient.ErrorText(Status.E_PARTIAL));
     }
+
+    static void NamesOfTheLibrary()
+    {
+        foreach (string system in new[] { "linux", "osx", "win" })
+            foreach (int bits in new[] { 32, 64 })
+            {
+                Console.WriteLine("beside {0} {1} {2}", system, bits, string.Join(" ", Library.Beside(system, bits)));
+                Console.WriteLine("package {0} {1} {2}", system, bits, string.Join(" ", Library.InPackage(system, bits)));
+            }
+    }
 }
