@@ -371,11 +371,24 @@ def test_what_waits_behind_an_unread_command_is_told_so_when_its_time_is_up():
     assert world.now - began < 10 * S, 'a service that comes back is used again'
 
 
-def test_a_refusal_leaves_nothing_unread():
+@pytest.mark.parametrize('refusal', [ConnectionRefusedError(111, 'refused'), ConnectionResetError(10054, 'reset')])
+def test_a_port_where_nobody_listens_is_told_as_that_on_every_system(refusal):
+    # Windows says 10054, "an existing connection was forcibly closed by the remote host".
+    world = World(silent)
+    start = world.submit(START)
+    world.run(10 * MS)
+    world.line.refused(refusal, world.now)
+    assert (start.reason, start.echoed) == (Reason.REFUSED, 0)
+    assert start.error.endswith('refused the command: no service listens there')
+    assert isinstance(start.outcome().exception(), ConnectionRefusedError)
+
+
+@pytest.mark.parametrize('refusal', [ConnectionRefusedError(), ConnectionResetError()])
+def test_a_refusal_leaves_nothing_unread(refusal):
     world = World(silent)
     world.submit(START)
     world.run(2 * S)
-    world.line.refused(ConnectionRefusedError(), world.now)
+    world.line.refused(refusal, world.now)
     end = world.submit(END)
     world.run(100 * MS)
     assert end.sent
