@@ -47,7 +47,9 @@ IBLB: Path = TOOLS / ('iblb.exe' if sys.platform == 'win32' else 'iblb')
 def iblb() -> None:
     """Become the C tool ``iblb``: the command of that name. The program itself is `IBLB`, and starts faster."""
     if sys.platform == 'win32':  # execv would end this process, and the shell go on, before the tool has ended
+        import signal
         import subprocess
 
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the tool hears it too, and ends
         raise SystemExit(subprocess.call([str(IBLB), *sys.argv[1:]]))
     os.execv(str(IBLB), ['iblb', *sys.argv[1:]])

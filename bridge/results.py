@@ -7,6 +7,7 @@ is taken, another thread publishes.
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections import deque
@@ -15,6 +16,7 @@ from typing import Any
 
 KEPT = 1000  # results in the log
 UNSET: Any = object()
+_PIECE = 0.1  # s
 
 
 class Signal(threading.Condition):
@@ -33,6 +35,7 @@ class Signal(threading.Condition):
         super().__init__()  # re-entrant
         self._is_owned: Callable[[], bool]
         self._set, self._lasting = False, lasting
+        self._times = 0  # that it was notified
 
     def is_set(self) -> bool:
         """Tell whether it has happened."""
@@ -50,6 +53,7 @@ class Signal(threading.Condition):
     def notify(self, n: int = 1) -> None:
         """Say that it has happened; the caller holds it."""
         self._set = True
+        self._times += 1
         super().notify(n)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -66,14 +70,23 @@ class Signal(threading.Condition):
             False if the time is up.
         """
         if self._is_owned() and not self._lasting:
-            return super().wait(timeout)
+            return self._wait(timeout)
         until = None if timeout is None else time.monotonic() + timeout
         with self:
             while not self._set:
                 left = None if until is None else until - time.monotonic()
-                if (left is not None and left <= 0) or not super().wait(left):
+                if (left is not None and left <= 0) or not self._wait(left):
                     return self._set
         return True
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Wait for the next notification; on Windows in pieces, as nothing interrupts the wait for a lock there."""
+        if sys.platform != 'win32':
+            return super().wait(timeout)
+        before, until = self._times, math.inf if timeout is None else time.monotonic() + timeout
+        while self._times == before and (left := until - time.monotonic()) > 0:
+            super().wait(min(left, _PIECE))
+        return self._times != before
 
 
 class StopEvent(threading.Event):

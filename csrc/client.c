@@ -128,9 +128,9 @@ static int claim_in_turn(struct handle *handle, struct problem *problem) {
 
 /* --- open --- */
 
-/* What may be different a moment later: no segment yet, no worker yet, all slots taken by clients that have just ended. */
+/* What may be different a moment later: no segment yet, no worker yet, all slots taken by clients that have just ended, a virus scanner. */
 static int worth_waiting(int code) {
-    return code == IBLB_E_NO_SEGMENT || code == IBLB_E_STALE || code == IBLB_E_NO_SLOT || code == IBLB_W_NO_WORKER;
+    return code == IBLB_E_NO_SEGMENT || code == IBLB_E_STALE || code == IBLB_E_NO_SLOT || code == IBLB_W_NO_WORKER || code == IBLB_E_SYSTEM;
 }
 
 static int attach_once(struct handle *handle, int last_try, struct problem *problem) {

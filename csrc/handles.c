@@ -42,13 +42,16 @@ static void in_child(void) {
 }
 
 void handles_hold_forks(void) {
+    if (!OS_FORKS)
+        return;
     os_mutex_lock(&fork_mutex);
     if (!fork_watched)
         os_at_fork(before_fork, after_fork, in_child);
     fork_watched = 1;
 }
 void handles_let_forks(void) {
-    os_mutex_unlock(&fork_mutex);
+    if (OS_FORKS)
+        os_mutex_unlock(&fork_mutex);
 }
 
 /* --- the table --- */

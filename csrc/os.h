@@ -22,11 +22,13 @@ typedef struct {
     void *word;
 } os_mutex, os_cond; /* SRWLOCK, CONDITION_VARIABLE */
 #define OS_MUTEX_INIT {NULL}
+#define OS_FORKS 0
 #else
 #include <pthread.h>
 typedef pthread_mutex_t os_mutex;
 typedef pthread_cond_t os_cond;
 #define OS_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
+#define OS_FORKS 1
 #endif
 
 void os_mutex_init(os_mutex *mutex);
@@ -38,7 +40,8 @@ void os_cond_destroy(os_cond *cond);
 void os_cond_broadcast(os_cond *cond);
 void os_cond_wait(os_cond *cond, os_mutex *mutex, int64_t timeout_ns);
 
-/* Registers what runs around fork(), where there is such a thing: `child` in the child before anything else of ours. Once a process. */
+/* Registers what runs around fork(), where there is such a thing (OS_FORKS): `child` in the child before anything else of ours. Once a
+ * process. */
 void os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void));
 
 /* Registers what runs when the library is unloaded from a process that goes on. (At the end of a process it runs too on POSIX systems; on
@@ -67,7 +70,8 @@ typedef intptr_t os_file; /* OS_NO_FILE: none */
 /* The last part of a path. */
 const char *os_file_name(const char *path);
 
-/* The directory of all segments: IBLBRIDGE_DIR, or one of this user's own. IBLB_E_NAME if it is too long. */
+/* The directory of all segments: IBLBRIDGE_DIR, or one of this user's own; absolute, wherever the program goes later. IBLB_E_NAME if it is
+ * too long. */
 int os_directory(char directory[PATH_BYTES], struct problem *problem);
 
 /* Calls `visit` with the name of everything in a directory. */

@@ -121,10 +121,15 @@ static int check_directory(const char *path, int given, struct problem *problem)
 int os_directory(char directory[PATH_BYTES], struct problem *problem) {
     const char *given = getenv("IBLBRIDGE_DIR");
     int length;
-    if (given && *given)
-        length = snprintf(directory, PATH_BYTES, "%s", given);
-    else
+    char here[PATH_BYTES] = "";
+    if (given && *given) {
+        if (*given != '/' && getcwd(here, sizeof here) == NULL)
+            return problem_set(problem, IBLB_E_PERMISSION, "IBLBRIDGE_DIR=%s is not absolute, and this program is nowhere: %s.", given,
+                               strerror(errno));
+        length = snprintf(directory, PATH_BYTES, "%s%s%s", here, *here ? "/" : "", given);
+    } else {
         length = posix_default_directory(directory, PATH_BYTES);
+    }
     if (length < 0 || length > PATH_BYTES - 128)
         return problem_set(problem, IBLB_E_NAME, "IBLBRIDGE_DIR is longer than %d bytes.", PATH_BYTES - 128);
     return IBLB_OK;
@@ -146,7 +151,9 @@ int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct 
         return problem->code;
     snprintf(path, PATH_BYTES, "%.*s/%.*s", PATH_BYTES - 128, directory, 120, name);
     if (create && mkdir(directory, 0700) != 0 && errno != EEXIST)
-        return problem_set(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be made: %s.", directory, strerror(errno));
+        return problem_set(problem, IBLB_E_PERMISSION,
+                           "The segment directory %s cannot be made: %s. Make the one above it, or set IBLBRIDGE_DIR.", directory,
+                           strerror(errno));
     int code = check_directory(directory, given && *given, problem);
     if (code == IBLB_E_NO_SEGMENT)
         return problem_no_segment(problem, path, os_file_name(path));

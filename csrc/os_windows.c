@@ -243,31 +243,35 @@ static int only_this_user(SECURITY_ATTRIBUTES *attributes) {
     return done ? 0 : -1;
 }
 
-/* A key of the registry that lives until the user's last logoff, or the next boot: whoever makes it gives it its value. If its maker dies
- * in between, another takes it away; the maker, if it was only stopped, then finds its key deleted and looks again. */
+/* A key of the registry that lives until the user's last logoff, or the next boot. Who comes first gives it its value, the others wait for
+ * a mutex; if he dies with it, the next one finds it abandoned, and the value missing. */
 void os_boot_id(char id[40]) {
-    static const wchar_t path[] = L"Software\\iblbridge-boot";
-    char text[40] = "";
-    for (int round = 0; round < 200 && !text[0]; round++) {
-        HKEY key;
-        DWORD made, bytes = sizeof text - 1;
-        if (RegCreateKeyExW(HKEY_CURRENT_USER, path, 0, NULL, REG_OPTION_VOLATILE, KEY_READ | KEY_WRITE, NULL, &key, &made) != 0)
-            break;
-        if (made == REG_CREATED_NEW_KEY) {
+    wchar_t name[256], *sid = NULL;
+    TOKEN_USER *user = this_user();
+    HKEY key;
+    DWORD bytes = 33;
+    char text[40] = "unknown";
+    _snwprintf(name, 255, L"Global\\iblbridge-boot-%ls", user && ConvertSidToStringSidW(user->User.Sid, &sid) ? sid : L"");
+    name[255] = L'\0';
+    HANDLE mutex = CreateMutexW(NULL, FALSE, name);
+    DWORD waited = mutex ? WaitForSingleObject(mutex, 2000) : WAIT_FAILED;
+    if (RegCreateKeyExW(HKEY_CURRENT_USER, L"Software\\iblbridge-boot", 0, NULL, REG_OPTION_VOLATILE, KEY_READ | KEY_WRITE, NULL, &key,
+                        NULL) == 0) {
+        if (RegQueryValueExW(key, L"id", NULL, NULL, (BYTE *)text, &bytes) != 0 || bytes != 33) {
             snprintf(text, sizeof text, "%016" PRIx64 "%016" PRIx64, os_random(), os_random());
             if (RegSetValueExW(key, L"id", 0, REG_BINARY, (const BYTE *)text, 33) != 0)
-                text[0] = '\0';
-        } else if (RegQueryValueExW(key, L"id", NULL, NULL, (BYTE *)text, &bytes) != 0) {
-            text[0] = '\0';
+                snprintf(text, sizeof text, "unknown");
         }
         RegCloseKey(key);
-        if (!text[0] && round % 100 == 99)
-            RegDeleteKeyW(HKEY_CURRENT_USER, path);
-        if (!text[0])
-            os_sleep_ns(MS);
     }
+    if (waited == WAIT_OBJECT_0 || waited == WAIT_ABANDONED)
+        ReleaseMutex(mutex);
+    if (mutex)
+        CloseHandle(mutex);
+    LocalFree(sid);
+    free(user);
     memset(id, 0, 40);
-    snprintf(id, 40, "%s", text[0] ? text : "unknown");
+    snprintf(id, 40, "%.39s", text);
 }
 
 /* --- the directory --- */
@@ -277,6 +281,23 @@ const char *os_file_name(const char *path) {
     while (end > path && end[-1] != '\\' && end[-1] != '/')
         end--;
     return end;
+}
+
+/* Makes a path absolute, as the program may go elsewhere later, and plain: a space at its end, or quotation marks around it, come from how
+ * a variable is set in a console. 0 or -1. */
+static int make_plain(char path[PATH_BYTES]) {
+    wchar_t given[WIDE_PATH], whole[WIDE_PATH];
+    size_t length = strlen(path);
+    while (length > 0 && strchr(" \"", path[length - 1]))
+        path[--length] = '\0';
+    if (to_wide(path[0] == '"' ? path + 1 : path, given, WIDE_PATH) != 0)
+        return -1;
+    DWORD needed = GetFullPathNameW(given, WIDE_PATH, whole, NULL);
+    if (needed == 0 || needed >= WIDE_PATH)
+        return -1;
+    if (needed > 3 && whole[needed - 1] == L'\\') /* but for a drive's own */
+        whole[needed - 1] = L'\0';
+    return to_utf8(whole, path, PATH_BYTES);
 }
 
 int os_directory(char directory[PATH_BYTES], struct problem *problem) {
@@ -290,8 +311,8 @@ int os_directory(char directory[PATH_BYTES], struct problem *problem) {
         length = snprintf(directory, PATH_BYTES, "%s\\AppData\\Local\\iblbridge", base);
     else
         return problem_set(problem, IBLB_E_PERMISSION, "Neither IBLBRIDGE_DIR nor LOCALAPPDATA is set: nobody knows where segments are.");
-    if (length < 0 || length > PATH_BYTES - 128)
-        return problem_set(problem, IBLB_E_NAME, "IBLBRIDGE_DIR is longer than %d bytes.", PATH_BYTES - 128);
+    if (length < 0 || length > PATH_BYTES - 128 || make_plain(directory) != 0 || strlen(directory) > PATH_BYTES - 128)
+        return problem_set(problem, IBLB_E_NAME, "IBLBRIDGE_DIR is longer than %d bytes, or no path.", PATH_BYTES - 128);
     return IBLB_OK;
 }
 
@@ -308,7 +329,7 @@ static int is_synchronised(const wchar_t *path) {
 static int is_remote(const wchar_t *path) {
     const wchar_t *drive = wcsncmp(path, L"\\\\?\\", 4) == 0 ? path + 4 : path; /* of a long one */
     const wchar_t root[] = {drive[0], L':', L'\\', L'\0'};
-    return drive[0] == L'\\' || GetDriveTypeW(root) == DRIVE_REMOTE;
+    return drive[1] != L':' || GetDriveTypeW(root) == DRIVE_REMOTE;
 }
 
 /* May others than the user and the administrators write to it, or to the files in it? */
@@ -338,23 +359,25 @@ static int others_may_write(const wchar_t *path) {
 static int check_directory(const char *path, struct problem *problem) {
     wchar_t wide[WIDE_PATH];
     const wchar_t *name = system_path(path, wide);
+    if (is_remote(name))
+        return problem_set(problem, IBLB_E_PERMISSION, "%s is on a network drive, or on none. Set IBLBRIDGE_DIR to a local folder.", path);
+    if (strlen(path) <= 3)
+        return problem_set(problem, IBLB_E_PERMISSION, "%s is a whole drive. Set IBLBRIDGE_DIR to a folder.", path);
+    if (is_synchronised(name))
+        return problem_set(problem, IBLB_E_PERMISSION,
+                           "%s is in OneDrive, which copies and locks files. Set IBLBRIDGE_DIR to a local folder.", path);
     DWORD attributes = GetFileAttributesW(name), error = GetLastError();
     if (attributes == INVALID_FILE_ATTRIBUTES) {
         if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND)
             return problem_set(problem, IBLB_E_NO_SEGMENT, "There is no directory %s.", path);
         return fail(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be read", path, error);
     }
-    if (is_synchronised(name))
-        return problem_set(problem, IBLB_E_PERMISSION,
-                           "%s is in OneDrive, which copies and locks files. Set IBLBRIDGE_DIR to a local folder.", path);
     if (!(attributes & FILE_ATTRIBUTE_DIRECTORY) || (attributes & FILE_ATTRIBUTE_REPARSE_POINT))
         return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Remove it or set IBLBRIDGE_DIR.",
                            path);
-    if (is_remote(name))
-        return problem_set(problem, IBLB_E_PERMISSION, "%s is on a network drive. Set IBLBRIDGE_DIR to a local folder.", path);
     if (others_may_write(name))
-        return problem_set(problem, IBLB_E_PERMISSION, "Everybody can write to %s. Run: icacls \"%s\" /inheritance:r /grant:r %s", path,
-                           path, "\"%USERNAME%:(OI)(CI)F\" (in PowerShell \"${env:USERNAME}:(OI)(CI)F\")");
+        return problem_set(problem, IBLB_E_PERMISSION, "Everybody can write to %s. Use a folder of your own, or run: icacls \"%s\" %s",
+                           path, path, "/inheritance:r /grant:r \"%USERNAME%:(OI)(CI)F\" (in PowerShell \"${env:USERNAME}:(OI)(CI)F\")");
     return IBLB_OK;
 }
 
@@ -386,7 +409,8 @@ int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct 
         DWORD error = GetLastError();
         LocalFree(ours.lpSecurityDescriptor);
         if (!made && error != ERROR_ALREADY_EXISTS)
-            return fail(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be made", directory, error);
+            return fail(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be made (is the folder above it there?)", directory,
+                        error);
     }
     int code = check_directory(directory, problem);
     return code == IBLB_E_NO_SEGMENT ? problem_no_segment(problem, path, os_file_name(path)) : code;
@@ -428,27 +452,23 @@ static int is_ours(HANDLE file) {
     return ours;
 }
 
-/* Again, while somebody who does not share has it open. */
-static HANDLE open_patiently(const char *path, DWORD disposition) {
+static HANDLE open_or_make(const char *path, DWORD disposition) {
     wchar_t wide[WIDE_PATH];
-    const wchar_t *name = system_path(path, wide);
     DWORD flags = disposition == CREATE_NEW ? FILE_ATTRIBUTE_TEMPORARY | FILE_ATTRIBUTE_NOT_CONTENT_INDEXED : FILE_FLAG_OPEN_REPARSE_POINT;
-    for (uint64_t until = os_clock_ns() + FILE_PATIENCE_NS;;) {
-        HANDLE file = CreateFileW(name, GENERIC_READ | GENERIC_WRITE, SHARE_ALL, NULL, disposition, flags, NULL);
-        if (file != INVALID_HANDLE_VALUE || GetLastError() != ERROR_SHARING_VIOLATION || os_clock_ns() > until)
-            return file;
-        os_sleep_ns(5 * MS);
-    }
+    return CreateFileW(system_path(path, wide), GENERIC_READ | GENERIC_WRITE, SHARE_ALL, NULL, disposition, flags, NULL);
 }
 
 int os_open(const char *path, os_file *file, struct problem *problem) {
     BY_HANDLE_FILE_INFORMATION facts;
-    HANDLE opened = open_patiently(path, OPEN_EXISTING);
+    HANDLE opened = open_or_make(path, OPEN_EXISTING);
     DWORD error = GetLastError();
     *file = OS_NO_FILE;
     if (opened == INVALID_HANDLE_VALUE) {
         if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND)
             return problem_no_segment(problem, path, os_file_name(path));
+        if (error == ERROR_SHARING_VIOLATION)
+            return problem_set(problem, IBLB_E_SYSTEM,
+                               "%s is open in a program that does not share it: a virus scanner, a backup? End that.", path);
         return fail(problem, error == ERROR_ACCESS_DENIED ? IBLB_E_PERMISSION : IBLB_E_SYSTEM, "%s cannot be opened", path, error);
     }
     if (!GetFileInformationByHandle(opened, &facts) ||
@@ -467,7 +487,7 @@ int os_open(const char *path, os_file *file, struct problem *problem) {
 
 int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *problem) {
     LARGE_INTEGER end = {.QuadPart = (LONGLONG)bytes};
-    HANDLE made = open_patiently(path, CREATE_NEW);
+    HANDLE made = open_or_make(path, CREATE_NEW);
     *file = OS_NO_FILE;
     if (made == INVALID_HANDLE_VALUE)
         return fail(problem, GetLastError() == ERROR_ACCESS_DENIED ? IBLB_E_PERMISSION : IBLB_E_SYSTEM, "%s cannot be made", path,

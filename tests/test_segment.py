@@ -11,6 +11,7 @@ import msgpack
 import numpy as np
 import pytest
 from peers import eventually
+from systems import let_everybody_write
 
 from bridge.errors import BridgeError, NoSegment, OutcomeUnknown, WorkerBusy
 from bridge.numbers import CODES
@@ -192,7 +193,7 @@ def test_the_slot_of_a_killed_client_is_free_once_its_commands_are_answered():
 def test_nobody_else_can_reach_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     open_directory = tmp_path / 'open'
     open_directory.mkdir()
-    open_directory.chmod(0o777)
+    let_everybody_write(open_directory)
     monkeypatch.setenv('IBLBRIDGE_DIR', str(open_directory))
     with pytest.raises(NoSegment, match='Everybody can write') as refused:
         Segment('rig')
@@ -208,3 +209,25 @@ def test_services_are_known_to_clients_by_name():
         with pytest.raises(BridgeError, match='"scope"'):
             client.send('EXPINIT', services=['scope'])
         assert segment.take(1)[1][0].services == 'éphys,cameras:left'
+
+
+def test_a_program_that_goes_to_another_folder_keeps_its_segment(tmp_path, monkeypatch):
+    # Once a relative IBLBRIDGE_DIR was looked up again from there: the segment was "replaced by a new one, or removed".
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('IBLBRIDGE_DIR', 'segments')
+    with Segment('rig') as segment, Client('rig', 'a') as client:
+        assert segment.path == tmp_path / 'segments' / 'rig'
+        (tmp_path / 'elsewhere').mkdir()
+        monkeypatch.chdir(tmp_path / 'elsewhere')
+        segment.close()
+        with pytest.raises(BridgeError) as taken:
+            client.call('PING', timeout=1)
+        assert taken.value.name == 'IBLB_E_NO_WORKER'
+
+
+@pytest.mark.parametrize('name', ['con', 'NUL', 'aux.txt', 'Com1', 'lpt9.x', 'rig.'])
+def test_what_windows_keeps_for_itself_is_no_segments_name(name):
+    with pytest.raises(BridgeError) as refused:
+        Segment(name)
+    assert refused.value.name == 'IBLB_E_NAME' and 'Windows' in refused.value.text
+    Segment(f'{name}0'.replace('.', '-')).close()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from peers import ScriptedPeer, echo_and_reply, eventually, is_command, only_echo
 from sessions import Session
+from systems import APART, END_SIGNALS, ENDS, ask_to_end
 
 from bridge.cli import main
 from bridge.errors import BridgeError, ServiceFailure
@@ -32,7 +33,7 @@ def serving(session: Session | ScriptedPeer, *options: object) -> Iterator[subpr
     """Run ``iblbridge serve`` for one session; what is not ended is killed."""
     command = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', '--service', f'cameras={session.uri}']
     process = subprocess.Popen(
-        [*command, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*command, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **APART
     )
     try:
         assert process.stdout is not None
@@ -58,9 +59,9 @@ def call() -> Iterator[Any]:
         yield begin
 
 
-def stopping(worker: subprocess.Popen[str], client: Client, how: signal.Signals = signal.SIGTERM) -> None:
+def stopping(worker: subprocess.Popen[str], client: Client, how: str = ENDS) -> None:
     """Send a signal and wait until it has been taken: from then on commands are refused."""
-    worker.send_signal(how)
+    ask_to_end(worker, how)
 
     def refuses() -> bool:
         try:
@@ -82,7 +83,7 @@ def test_what_is_under_way_is_answered_and_the_session_stays_connected(call) -> 
     with Session(*WORKS) as session, serving(session) as worker, attached() as client:
         init = call(client, 'EXPINIT', {'exp_ref': REF})
         eventually(lambda: 'EXPINIT' in session.heard)
-        worker.send_signal(signal.SIGTERM)
+        ask_to_end(worker)
         body = init.result(10)
         assert body['code'] == 0 and body['services'][0]['state'] == 'answered'
         assert worker.wait(10) == 0
@@ -101,13 +102,13 @@ def test_the_answer_to_what_is_under_way_is_confirmed(call) -> None:
     with ScriptedPeer(answers_late) as peer, serving(peer) as worker, attached() as client:
         init = call(client, 'EXPINIT')
         eventually(lambda: peer.datagrams)
-        worker.send_signal(signal.SIGTERM)
+        ask_to_end(worker)
         assert init.result(10)['services'][0]['data'] == {'value': 'late'}
         assert worker.wait(10) == 0
         eventually(lambda: peer.datagrams[1:] == [b'[1, "late"]'])
 
 
-@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('how', END_SIGNALS[:2])
 def test_what_is_sent_after_the_signal_is_aborted_and_reaches_nobody(call, how) -> None:
     with Session(*WORKS) as session, serving(session) as worker, attached() as client:
         init = call(client, 'EXPINIT', {'exp_ref': REF})
@@ -130,7 +131,7 @@ def test_what_waits_for_its_turn_at_the_signal_is_not_begun(call) -> None:
         eventually(lambda: 'EXPINIT' in session.heard)
         start = client.send('EXPSTART', REF, ttl=None)
         assert client.call('PING')['code'] == 0, 'the worker has taken what was before'
-        worker.send_signal(signal.SIGTERM)
+        ask_to_end(worker)
         with pytest.raises(ServiceFailure) as refused:
             client.wait(start, 1)
         assert refused.value.name == 'IBLB_E_ABORTED' and not init.done()
@@ -162,7 +163,7 @@ def test_a_second_signal_ends_at_once_and_the_client_is_told(call) -> None:
         stopping(worker, client)
         assert not init.done()
         started = time.monotonic()
-        worker.send_signal(signal.SIGTERM)
+        ask_to_end(worker)
         assert aborted(init) == 'IBLB_E_ABORTED'
         assert worker.wait(5) == 0
         assert time.monotonic() - started < 1
@@ -172,7 +173,7 @@ def test_with_nothing_under_way_it_ends_soon() -> None:
     with Session('one-loop') as session, serving(session) as worker, attached() as client:
         assert client.call('EXPINIT', {'exp_ref': REF})['code'] == 0
         started = time.monotonic()
-        worker.send_signal(signal.SIGTERM)
+        ask_to_end(worker)
         assert worker.wait(5) == 0
         assert time.monotonic() - started < 0.7
         assert session.connected
@@ -183,7 +184,7 @@ def test_a_service_that_does_not_answer_is_given_its_time_and_no_more(call) -> N
         init = call(client, 'EXPINIT', {'exp_ref': REF})
         eventually(lambda: 'EXPINIT' in session.heard)
         started = time.monotonic()
-        worker.send_signal(signal.SIGTERM)
+        ask_to_end(worker)
         assert aborted(init) == 'IBLB_E_ALL_FAILED', 'no reply within its time'
         assert worker.wait(5) == 0
         assert time.monotonic() - started < 2
@@ -203,7 +204,7 @@ def test_a_cleanup_is_sent_at_the_end_and_its_reply_waited_for(tmp_path, seconds
     with Session('one-loop', '--work', f'EXPCLEANUP={seconds}') as session:
         with serving(session, '--notify', '--journal', journal) as worker, attached() as client:
             assert client.call('EXPINIT', {'exp_ref': REF})['code'] == 0
-            worker.send_signal(signal.SIGTERM)
+            ask_to_end(worker)
             assert worker.wait(10) == 0
         assert session.heard == ['EXPINIT', 'EXPCLEANUP']
         (outcome,) = outcomes_in(journal)
@@ -217,7 +218,7 @@ def test_a_cleanup_is_sent_at_the_end_and_its_reply_waited_for(tmp_path, seconds
 def test_the_reply_to_a_cleanup_at_the_end_is_confirmed() -> None:
     with ScriptedPeer(echo_and_reply) as peer, serving(peer, '--notify') as worker, attached() as client:
         assert client.call('PING')['code'] == 0
-        worker.send_signal(signal.SIGTERM)
+        ask_to_end(worker)
         assert worker.wait(10) == 0
         eventually(lambda: len(peer.datagrams) >= 2)
         assert peer.messages == [[8, None]] * 2
@@ -230,7 +231,7 @@ def test_a_cleanup_follows_the_answer_to_what_is_under_way(call, tmp_path) -> No
         with attached() as client:
             init = call(client, 'EXPINIT', {'exp_ref': REF})
             eventually(lambda: 'EXPINIT' in session.heard)
-            worker.send_signal(signal.SIGTERM)
+            ask_to_end(worker)
             assert init.result(10)['code'] == 0
             assert worker.wait(10) == 0
         assert session.heard == ['EXPINIT', 'EXPCLEANUP']
@@ -245,7 +246,7 @@ def test_a_second_signal_sends_no_cleanup(call) -> None:
         eventually(lambda: 'EXPINIT' in session.heard)
         stopping(worker, client)
         started = time.monotonic()
-        worker.send_signal(signal.SIGTERM)
+        ask_to_end(worker)
         assert aborted(init) == 'IBLB_E_ABORTED'
         assert worker.wait(5) == 0
         assert time.monotonic() - started < 1
@@ -344,3 +345,34 @@ def test_stopping_a_worker_again_when_it_has_ended_does_no_harm(serve) -> None:
         worker.stop()
         worker.close()
         worker.close()
+
+
+SIGNAL_IN_ANOTHER_THREAD = """
+import signal, sys, threading
+from bridge.worker import Worker
+worker = Worker('rig')
+signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+other = threading.Event()
+def idle():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    print('ready', flush=True)
+    other.wait()
+threading.Thread(target=idle, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+worker.run()
+"""
+
+
+@pytest.mark.posix('Windows hands signals to a thread of its own; tests/windows/test_whole_path.py')
+def test_a_signal_that_another_thread_gets_ends_the_worker_at_once():
+    # Once it ended when the main thread came up from its wait by itself, up to 5 s later.
+    with subprocess.Popen(
+        [sys.executable, '-c', SIGNAL_IN_ANOTHER_THREAD], stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None and worker.stdout.readline() == 'ready\n'
+        time.sleep(0.5)  # it has been idle for a moment
+        began = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        took = time.monotonic() - began
+    assert took < 2.5, took

@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, 'reconfigure', None):  # a console that can't show a character must not end us
-            reconfigure(errors='backslashreplace')
+            # What another program reads is UTF-8, as the log is; Windows would take its ANSI code page.
+            own = {'encoding': 'utf-8'} if sys.platform == 'win32' and not stream.isatty() else {}
+            reconfigure(errors='backslashreplace', **own)
     try:
         args = _parser().parse_args(argv)
         return int(args.run(args))

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from bridge.segment import inspection
 
     removed: list[str] = []
+    unusable: list[str] = []
     left: list[dict[str, str]] = []
     try:
         reports, ignored = inspection.survey()
@@ -56,21 +58,20 @@ def run(args: argparse.Namespace) -> int:
             print(f'iblbridge doctor: {e.text}', file=sys.stderr)
             return 1
         reports, ignored = [], []
+        above = Path(inspection.directory_name()).parent
+        if not above.is_dir():
+            unusable.append(
+                f'The segment directory cannot be made: there is no folder {above}. Make it, or set IBLBRIDGE_DIR.'
+            )
     around = surroundings.look(args.program)
     wrong, notes = surroundings.advice(around)
+    wrong = unusable + wrong
     healthy = not wrong and not any(report.findings for report in reports)
     result = {'directory': inspection.directory_name(), 'healthy': healthy, 'removed': removed, 'left': left}
     if args.json:
-        print(
-            json.dumps(
-                {
-                    **result,
-                    'surroundings': around,
-                    'ignored': ignored,
-                    'segments': [as_json(report) for report in reports],
-                }
-            )
-        )
+        around['findings'] = wrong
+        segments = [as_json(report) for report in reports]
+        print(json.dumps(result | {'surroundings': around, 'ignored': ignored, 'segments': segments}))
     else:
         show(result, reports, ignored, wrong, notes)
     return 0 if healthy else 1

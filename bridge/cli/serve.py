@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
         journal = Journal(args.journal) if args.journal else None
     except OSError as e:
         print(
-            f'iblbridge serve: --journal: {args.journal}: {e.strerror}; name a file in a writable folder.',
+            f'iblbridge serve: --journal: {args.journal}: {e.strerror}; name a file in a writable folder that no other '
+            'program has open.',
             file=sys.stderr,
         )
         return 2

@@ -33,6 +33,7 @@ from bridge.segment.library import error_text
 from bridge.segment.payload import Refused, choose_services, decode_arguments
 from bridge.segment.response import command_id, pack_response, response_body, shown_request
 from bridge.segment.served import Segment, Taken
+from bridge.worker import signals
 from bridge.worker.housekeeping import Housekeeping
 from bridge.worker.watch import Watch
 
@@ -151,6 +152,12 @@ class Worker:
         bridge.errors.Superseded
             Another worker has taken over the segment.
         """
+        with signals.rung_for(self._segment.ring):
+            self._serve()
+        if self._failure:
+            raise self._failure
+
+    def _serve(self) -> None:
         self._pass(0.0)
         if self._segment.epoch > 1:
             self._house.tell('WORKER_RESTARTED')  # after the first pass, which finds the clients
@@ -164,8 +171,6 @@ class Worker:
                 self._house.tick(self._carrier)
                 ticked = time.monotonic()
         self._finish()
-        if self._failure:
-            raise self._failure
 
     def _pass(self, timeout: float) -> int:
         try:

@@ -53,7 +53,9 @@ static int message_number(const char *text) {
     for (size_t i = 0; i < sizeof messages / sizeof messages[0]; i++)
         if (strcmp(text, messages[i].name) == 0)
             return messages[i].number;
-    return atoi(text); /* 0 is no message: the library says so */
+    char *end;
+    long number = strtol(text, &end, 10);
+    return *end || number < 0 || number > 4096 ? 0 : (int)number; /* 0 is no message: the library says so */
 }
 
 static int show_usage(FILE *stream, int status) {

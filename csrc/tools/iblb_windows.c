@@ -1,12 +1,23 @@
-/* iblb_windows.c: Windows hands the arguments over in UTF-16; iblb.c and the library take UTF-8. */
+/* iblb_windows.c: Windows hands the arguments over in UTF-16, iblb.c and the library take UTF-8; and Ctrl-C has its exit status. */
 #include <stdlib.h>
 #include <windows.h>
+
+enum exit_status {
+#define EXIT_STATUS(name, number, meaning) EXIT_##name = (number),
+#include "../codes.def"
+};
 
 int main(int count, char **arguments);
 int wmain(int count, wchar_t **arguments);
 
+static BOOL WINAPI end(DWORD event) {
+    (void)event;
+    ExitProcess(EXIT_INTERRUPTED);
+}
+
 int wmain(int count, wchar_t **arguments) {
     char **converted = calloc((size_t)count + 1, sizeof *converted);
+    SetConsoleCtrlHandler(end, TRUE);
     for (int i = 0; converted && i < count; i++) {
         int bytes = WideCharToMultiByte(CP_UTF8, 0, arguments[i], -1, NULL, 0, NULL, NULL);
         converted[i] = malloc((size_t)bytes);

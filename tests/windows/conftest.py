@@ -1,4 +1,4 @@
-"""These tests need Wine and what goes with it; ``.ci/windows`` sets it up and runs them. Elsewhere they are left out."""
+"""These tests need Wine and what goes with it: ``.ci/windows`` runs them. Elsewhere they are left out."""
 
 from __future__ import annotations
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,13 +241,46 @@ def test_who_scribbles_in_its_own_slot_harms_itself_alone(rig, seed):
     assert worker.process.poll() is None and cameras.names == ['EXPINIT']
 
 
-def test_ctrl_c_ends_the_worker_in_order_and_removes_what_it_was_told_to(rig):
-    import signal
-
-    words = ['-m', 'bridge', 'serve', '--segment', 'rig', '--remove']
-    worker = rig.start(*command('WINE_PYTHON'), *words)
+def test_ctrl_c_ends_an_idle_worker_at_once_and_it_removes_what_it_was_told_to(rig):
+    # Once it heard of it when it came up by itself, up to 5 s later.
+    worker = rig.start(*command('WINE_PYTHON'), '-m', 'bridge', 'serve', '--segment', 'rig', '--remove')
     worker.line('READY')
+    time.sleep(0.5)  # it is idle now
+    began = time.monotonic()
     worker.process.send_signal(signal.SIGINT)
-    assert worker.end() == 0
+    assert worker.end() == 0 and time.monotonic() - began < 4
     assert 'stopped by SIGINT' in worker.said['err'][-1]
     assert not (rig.folder / 'rig').exists()
+
+
+def test_a_second_ctrl_c_ends_a_worker_that_waits_for_a_service(rig):
+    words = '-m', 'bridge', 'simulate', '--name', 'cameras', '--port', '0', '--delay', '60', '-v'
+    slow = rig.start(*command('WINE_PYTHON'), *words)
+    port = slow.line('READY').rpartition(':')[2]
+    words = '-m', 'bridge', 'serve', '--segment', 'rig', '--timeout', '120', '--service', f'cameras=127.0.0.1:{port}'
+    worker = rig.start(*command('WINE_PYTHON'), *words)
+    worker.line('READY')
+    call = rig.start(*command('WINE'), rig.native / 'bin' / 'iblb.exe', 'call', 'rig', 'EXPINIT', '--timeout', '90000')
+    slow.line()  # it has heard it
+    for _ in range(2):
+        worker.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    assert worker.end() == 0
+    assert call.end() in (1, 4), call.said
+
+
+def test_ctrl_c_ends_the_tool_with_the_status_that_its_help_says(rig):
+    tool = rig.start(*command('WINE'), rig.native / 'bin' / 'iblb.exe', 'ping', 'rig', '--open', '60000')
+    time.sleep(2)  # it waits
+    tool.process.send_signal(signal.SIGINT)
+    assert tool.end() == 130
+
+
+@pytest.mark.parametrize('said', ['{} ', '"{}"', '{}\\', '{}/'])
+def test_a_directory_is_the_one_that_was_meant(rig, said):
+    # "set IBLBRIDGE_DIR=C:\\lab && iblbridge serve" has a space at the end.
+    rig.environment['IBLBRIDGE_DIR'] = said.format(windows(rig.folder))
+    rig.serve()
+    assert (rig.folder / 'rig').is_file()
+    assert rig.iblb('ping', 'rig')[0] == 0
+    assert rig.iblbridge('doctor')[0] == 0
