@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import systems
 
 from bridge.worker import Worker
 
 # Under nohup it is ignored; what we start is to have the default, as on a terminal.
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+if not systems.WINDOWS and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what can not hold on this system, with the reason that its marker gives."""
+    for name, here in (('posix', systems.WINDOWS), ('not_wine', systems.WINE)):
+        if here and (marker := item.get_closest_marker(name)):
+            pytest.skip(f'{name}: {marker.args[0]}')
 
 
 @pytest.fixture(autouse=True)

@@ -15,14 +15,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from iblutil.io import net
+from systems import PATIENCE, WINE
 
 from bridge.auxiliaries import Auxiliaries
-from bridge.outcome import Outcome
+from bridge.outcome import NoAnswer, Outcome, Reason
+
+# What a command comes to at a port on which nobody listens: Wine does not tell of a refusal.
+NOBODY = Reason.NO_ECHO if WINE else Reason.REFUSED
+NobodyThere: type[Exception] = NoAnswer if WINE else ConnectionRefusedError
+NOBODY_SAYS = 'no echo' if WINE else 'refused'
 
 
 def eventually(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
     """Return the first true value of a condition; fail if there is none in time."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while not (value := condition()):
         assert time.monotonic() < deadline, 'did not happen in time'
         time.sleep(0.001)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from systems import APART, WINE
 
 SLOTS_OFFSET = 4096 + 128 * 128  # layout.h
 SEGMENT = """
@@ -21,6 +22,7 @@ while True:
 """
 WORKER = """
 import sys
+import time
 from bridge.worker import Worker
 worker = Worker(sys.argv[1], {'cameras': sys.argv[2]} if sys.argv[2:] else {}, timeout=30.0)
 print('ready', worker.path, flush=True)
@@ -40,7 +42,7 @@ time.sleep(1000)
 @contextmanager
 def program(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run Python code that says "ready", and wait for that; it is killed at the end, stopped or not."""
-    process = subprocess.Popen([sys.executable, '-c', code, *arguments], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, '-c', code, *arguments], stdout=subprocess.PIPE, text=True, **APART)
     try:
         assert process.stdout is not None
         said = process.stdout.readline()
@@ -56,17 +58,8 @@ def kill(process: subprocess.Popen[str]) -> None:
     """Kill as kill -9 does, and wait until it is gone."""
     process.kill()
     process.wait(10)
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    """Stop as a debugger does, and wait until it stands still."""
-    process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
-
-
-def go_on(process: subprocess.Popen[str]) -> None:
-    """Let a stopped process go on."""
-    process.send_signal(signal.SIGCONT)
+    if WINE:
+        time.sleep(0.2)  # until its ports are free as well
 
 
 def write(path: Path, offset: int, content: bytes) -> None:

@@ -1,7 +1,6 @@
 """Auxiliaries with addresses that do not work, messages that do not fit, junk, closed sockets, all at once."""
 
 import json
-import os
 import random
 import socket
 import subprocess
@@ -173,10 +172,9 @@ def test_many_threads_and_interrupts_leave_nobody_waiting() -> None:
         assert not aux._carrier._plans and aux.is_running
 
 
-@pytest.mark.skipif(os.name == 'nt', reason='POSIX signals')
 def test_close_may_be_called_from_a_signal_handler() -> None:
     code = """
-import os, signal, threading, time
+import os, signal, sys, threading, time
 from bridge.auxiliaries import Auxiliaries
 aux = Auxiliaries({'a': 'udp://127.0.0.1:%d'})
 aux.close_timeout = 0.1
@@ -184,7 +182,8 @@ def stop(*_):
     start = time.perf_counter(); aux.close(); aux.close()
     print('quick' if time.perf_counter() - start < 2 else 'slow', aux.is_running, flush=True)
 signal.signal(signal.SIGTERM, stop)
-threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+end = signal.raise_signal if sys.platform == 'win32' else lambda number: os.kill(os.getpid(), number)
+threading.Timer(0.1, end, (signal.SIGTERM,)).start()
 print(type(aux.push('EXPINIT', wait=True)).__name__)
 """
     with ScriptedPeer(only_echo) as peer:

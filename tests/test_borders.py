@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-BRIDGE = ROOT / 'bridge'
+import bridge
+
+BRIDGE = Path(bridge.__file__).resolve().parent
+ROOT = BRIDGE.parent
 MODULES = sorted(BRIDGE.rglob('*.py'))
 ADAPTERS = {'bridge/services/iblutil.py'}
 HEAVY = ('_cffi_backend', 'cffi', 'iblutil', 'numpy')
@@ -84,7 +86,9 @@ def test_shared_memory_and_network_do_not_know_each_other(folder, other):
 
 
 def test_nothing_but_the_adapter_imports_iblutil():
-    found = {str(path.relative_to(ROOT)) for path in MODULES if any(is_in(n, 'iblutil') for n in imported_by(path))}
+    found = {
+        path.relative_to(ROOT).as_posix() for path in MODULES if any(is_in(n, 'iblutil') for n in imported_by(path))
+    }
     assert found and found <= ADAPTERS
 
 

@@ -13,6 +13,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from systems import APART, WINDOWS, ask_to_end
 
 from bridge.cli import console, exit_status, main
 from bridge.cli.send import milliseconds, parse_argument
@@ -146,7 +147,7 @@ def worker(nowhere, tmp_path):
     file = tmp_path / 'remote_devices.yaml'
     file.write_text('mesoscope: ws://127.0.0.1:8888\n')
     words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig0', '--services', str(file), '--remove']
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **APART) as process:
         try:
             assert process.stdout.readline() == f'READY rig0 {nowhere / "rig0"}\n'
             yield process
@@ -156,7 +157,7 @@ def worker(nowhere, tmp_path):
 
 def test_serve_says_what_it_serves_and_ends_with_0_removing_its_segment(worker, nowhere):
     assert iblbridge('send', 'rig0', 'PING').returncode == 0
-    worker.send_signal(signal.SIGTERM)
+    ask_to_end(worker)
     assert worker.wait(10) == 0
     log = worker.stderr.read()
     assert str(nowhere / 'rig0') in log
@@ -172,19 +173,18 @@ def test_serve_takes_settings_and_a_journal_and_says_farewell_if_asked(nowhere, 
         '_rig: {heartbeat: 60, on_client_lost: {client: stimulus, send: EXPEND, after_s: 60}}\n'
     )
     words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig0', '--services', str(file)]
-    with subprocess.Popen(
-        [*words, '--journal', str(journal), '--notify'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    words += ['--journal', str(journal), '--notify']
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **APART) as process:
         try:
             assert process.stdout.readline().startswith('READY')
             done = iblbridge('send', 'rig0', 'EXPINIT')
             assert done.returncode == 0 and 'IBLB_W_OPTIONAL' not in done.stdout
-            process.send_signal(signal.SIGTERM)
+            ask_to_end(process)
             assert process.wait(10) == 0
         finally:
             process.kill()
     shown = iblbridge('journal', str(journal))
-    kinds = re.findall(r'(command|outcome) +(EXPINIT|EXPCLEANUP)', shown.stdout)
+    kinds = re.findall(r'(command|outcome)[ |]+(EXPINIT|EXPCLEANUP)', shown.stdout)
     assert kinds == [(kind, message) for message in ('EXPINIT', 'EXPCLEANUP') for kind in ('command', 'outcome')]
 
 
@@ -205,13 +205,13 @@ def test_send_prints_the_response_as_json(worker):
 def test_send_shows_the_configured_services_as_a_table(worker):
     done = iblbridge('send', 'rig0', 'services')
     assert done.returncode == 0
-    assert re.search(r'mesoscope +ws://127\.0\.0\.1:8888 +\w+', done.stdout)
+    assert re.search(r'mesoscope[ |]+ws://127\.0\.0\.1:8888[ |]+\w+', done.stdout)
 
 
 def test_send_shows_what_a_failed_command_came_to_and_says_it_in_a_sentence(worker):
     done = iblbridge('send', 'rig0', 'EXPSTATUS')
     assert done.returncode == 1
-    assert re.search(r'mesoscope +no +not sent +', done.stdout)
+    assert re.search(r'mesoscope[ |]+no[ |]+not sent[ |]+', done.stdout)
     assert 'IBLB_E_ALL_FAILED: mesoscope' in done.stderr
 
 
@@ -228,7 +228,8 @@ def test_send_refuses_an_unknown_message_with_exit_status_2(worker):
 
 def test_a_stop_signal_is_handed_to_the_callback():
     names = []
-    old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    wanted = ['SIGINT', 'SIGTERM', 'SIGBREAK' if WINDOWS else 'SIGHUP']
+    old = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in wanted}
     try:
         console.on_stop_signals(names.append)
         for number in old:
@@ -236,7 +237,7 @@ def test_a_stop_signal_is_handed_to_the_callback():
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-    assert names == ['SIGINT', 'SIGTERM', 'SIGHUP']
+    assert names == wanted
 
 
 def test_the_end_of_standard_input_is_noticed():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import subprocess
 import sys
 
 import pytest
+from peers import eventually
+from systems import APART, ask_to_end, small_pipe
 
 from bridge.cli import console
 from bridge.segment.client import Client
@@ -17,8 +18,7 @@ from bridge.segment.client import Client
 @pytest.fixture
 def pipe():
     """A pipe that takes 4 kB, and then nobody reads."""
-    reader, writer = os.pipe()
-    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    reader, writer = small_pipe()
     yield reader, writer
     for end in (reader, writer):
         os.close(end)
@@ -40,7 +40,10 @@ def test_a_log_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_counted(pip
     log = console.LogThread(writer)
     log.setFormatter(logging.Formatter('%(message)s'))
     many = console.MOST_LINES + 1000
-    for i in range(many):
+    for i in range(100):
+        log.emit(record(f'{i:0200d}'))
+    eventually(lambda: log._lines.qsize() < 100 - 4096 // 201)  # the pipe is full, and one line in the writer's hands
+    for i in range(100, many):
         log.emit(record(f'{i:0200d}'))
     assert 0 < log.lost <= 1000  # what the pipe holds, and one line in the writer's hands, found room
     kept = many - log.lost
@@ -68,14 +71,14 @@ def test_a_rig_whose_log_is_not_read_is_served_and_ends(pipe):
     """A terminal after Ctrl-S, a service manager that hangs, a Windows console in which somebody has clicked."""
     reader, writer = pipe
     words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', '--verbose']
-    worker = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=writer, text=True)
+    worker = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=writer, text=True, **APART)
     try:
         assert worker.stdout is not None and worker.stdout.readline().startswith('READY rig')
         with Client('rig', 'a') as client:
             for _ in range(500):
                 client.call('PING', timeout=5)
             assert os.read(reader, 10) != b''
-        worker.terminate()
+        ask_to_end(worker)
         assert worker.wait(20) == 0
     finally:
         worker.kill()

@@ -16,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from systems import APART, END_SIGNALS, KILLED, ask_to_end, ctrl_c, family, kill
 
 from bridge.cli.demo import PARTIAL, PLAN, SERVICES, Record, cell, judge
 
 MARK = 'IBLBRIDGE_TEST_MARK'
+ALONE = APART or {'start_new_session': True}
 
 
 def entry(name: str, *, ok: bool = True) -> dict:
@@ -123,9 +125,10 @@ class Demo:
         self.directory = directory
         self.mark = uuid.uuid4().hex
         environment = {**os.environ, 'IBLBRIDGE_DIR': str(directory), MARK: self.mark}
+        pipe = subprocess.PIPE
         words = [sys.executable, '-u', '-m', 'bridge', 'demo', *arguments]
         self.process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+            words, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment, **ALONE
         )
         self.output = ''
 
@@ -143,15 +146,8 @@ class Demo:
         return self.process.returncode
 
     def processes(self) -> dict[int, str]:
-        """Return the command lines of all living processes that the demo or its children started, by pid."""
-        found = {}
-        for directory in Path('/proc').glob('[0-9]*'):
-            try:
-                if f'{MARK}={self.mark}'.encode() in (directory / 'environ').read_bytes():
-                    found[int(directory.name)] = (directory / 'cmdline').read_text().replace('\0', ' ')
-            except OSError:
-                continue
-        return found
+        """Return all living processes that the demo or its children started, by pid."""
+        return family(self.process, f'{MARK}={self.mark}')
 
     def left(self, patience: float = 0.0) -> list[str]:
         """Return the processes and files that are left, waiting up to `patience` (s) for there to be none."""
@@ -164,7 +160,7 @@ class Demo:
 @pytest.fixture
 def demo(tmp_path) -> Iterator[Callable[..., Demo]]:
     """Return a function that starts a demo."""
-    if not sys.platform.startswith('linux'):
+    if sys.platform not in ('linux', 'win32'):
         pytest.skip('looks for processes in /proc')
     started: list[Demo] = []
 
@@ -214,7 +210,7 @@ def test_a_silent_service_is_named_and_the_other_is_served(demo, silent):
     assert run.left() == []
 
 
-@pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM', 'SIGHUP'])
+@pytest.mark.parametrize('name', END_SIGNALS)
 @pytest.mark.parametrize(
     ('moment', 'not_printed'),
     [
@@ -231,7 +227,7 @@ def test_a_signal_at_any_moment_ends_the_demo_and_leaves_nothing(demo, name, mom
             assert run.process.poll() is None
     else:
         run.read_until(moment)
-    run.process.send_signal(getattr(signal, name))
+    ask_to_end(run.process, name)
     assert run.finish() == 128 + getattr(signal, name), run.output
     assert 'Traceback' not in run.output
     assert not_printed not in run.output
@@ -241,7 +237,7 @@ def test_a_signal_at_any_moment_ends_the_demo_and_leaves_nothing(demo, name, mom
 def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_is_handled_alike(demo):
     run = demo('--fail', 'cameras')
     run.read_until('EXPSTART .*RUNNING')
-    os.killpg(run.process.pid, signal.SIGINT)
+    ctrl_c(run.process)
     assert run.finish() == 130, run.output
     assert 'Stopped by SIGINT. All processes are gone' in run.output
     assert run.left() == []
@@ -251,7 +247,7 @@ def test_impatient_ctrl_c_does_not_interrupt_the_clean_up(demo):
     run = demo('--fail', 'cameras')
     run.read_until('EXPSTART .*RUNNING')
     while run.process.poll() is None:
-        run.process.send_signal(signal.SIGINT)
+        ask_to_end(run.process, 'SIGINT')
         time.sleep(0.01)
     # Python itself takes back its handlers shortly before it ends; by then all is done.
     assert run.finish() in (130, -signal.SIGINT), run.output
@@ -271,7 +267,7 @@ def killed(run: Demo, child: str) -> Iterator[None]:
     """Kill a child of a demo after its start."""
     pid = int(run.read_until(rf'^  {child} +pid (\d+)')[1])
     run.read_until('EXPSTART .*RUNNING')
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     yield
 
 
@@ -281,7 +277,7 @@ def test_a_part_that_crashes_spoils_the_verdict_and_nothing_is_left(demo, child)
     with killed(run, child):
         assert run.finish() == 1, run.output
     assert 'Not as it should be' in run.output
-    assert f'{child} ended with exit status -9' in run.output
+    assert f'{child} ended with exit status {KILLED}' in run.output
     assert run.left() == []
 
 
@@ -301,7 +297,7 @@ def test_a_rig_that_stays_serves_another_program_until_ctrl_c(demo):
     environment = {**os.environ, 'IBLBRIDGE_DIR': str(run.directory)}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
-    run.process.send_signal(signal.SIGINT)
+    ask_to_end(run.process, 'SIGINT')
     assert run.finish() == 130, run.output
     assert run.left() == []
 
@@ -310,7 +306,7 @@ def test_a_rig_that_stays_ends_with_a_sentence_when_a_part_of_it_dies(demo):
     run = demo('--stay')
     pid = int(run.read_until(r'^  ephys +pid (\d+)')[1])
     run.read_until('The rig is up')
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     assert run.finish() == 3, run.output
-    assert 'ephys ended with exit status -9' in run.output
+    assert f'ephys ended with exit status {KILLED}' in run.output
     assert run.left() == []

@@ -193,6 +193,7 @@ def test_what_very_many_services_did_does_not_fit_the_least_ring_and_the_status_
         assert client.call('PING')['code'] == 0
 
 
+@pytest.mark.posix('mounts a small disk')
 def test_no_room_for_a_segment_is_told_with_its_size_and_leaves_nothing_behind(monkeypatch, tmp_path):
     small = tmp_path / 'small'
     small.mkdir(mode=0o700)
@@ -234,6 +235,7 @@ except BridgeError as error:
 """
 
 
+@pytest.mark.posix('Windows has no such limit')
 def test_a_limit_on_file_sizes_is_told_with_the_size_and_leaves_nothing_behind(segment_directory):
     done = subprocess.run([sys.executable, '-c', LIMITED], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.startswith('IBLB_E_MEMORY There is no room for ') and 'File too large' in done.stdout
@@ -251,6 +253,7 @@ print('made')
 """
 
 
+@pytest.mark.posix('nothing interrupts a system call of Windows')
 def test_signals_that_come_while_a_segment_is_made_are_no_lack_of_room():
     done = subprocess.run([sys.executable, '-c', TIMED], capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout == 'made\n', done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -186,7 +185,7 @@ def test_a_kill_loses_nothing_that_was_answered_before(tmp_path):
             with Client('rig', timeout=5) as client:
                 answered = [client.call('EXPINIT', i)['command_id'] for i in range(20)]
                 client.send('EXPINIT', ttl=None)
-                process.send_signal(signal.SIGKILL)
+                process.kill()
                 process.wait(10)
         finally:
             process.kill()
@@ -215,10 +214,10 @@ def test_the_command_shows_a_journal_and_exports_it(tmp_path, capsys):
     parquet = pytest.importorskip('pyarrow.parquet')
     table = parquet.read_table(out)
     assert table.num_rows == 3
-    row = table.to_pylist()[1]
+    row = table.drop_columns(['wall']).to_pylist()[1]
     assert (row['kind'], row['command_id'], row['code']) == ('outcome', 'abc-01-7', -8071)
     assert json.loads(row['details'])['services'] == [service]
-    assert row['wall'].tzinfo is not None and row['time'] > 0
+    assert table.schema.field('wall').type.tz and table['wall'][1].is_valid and row['time'] > 0
 
 
 def test_a_journal_that_is_not_there_has_exit_status_2(tmp_path, capsys):

@@ -1,7 +1,7 @@
 """The line to a service in virtual time, against models of real services and a path that does what it likes.
 
-Ten thousand histories in a run, the same each time; as many others as one likes by ``HISTORIES=1000000 python -m pytest
--m long tests/test_line_model.py``.
+Ten thousand histories in a run, the same each time, or twice the environment's ``HISTORIES``; as many others as one
+likes by ``HISTORIES=1000000 python -m pytest -m long tests/test_line_model.py``.
 """
 
 from __future__ import annotations
@@ -185,13 +185,13 @@ def _settings(histories: int, *, same: bool) -> settings:
     )
 
 
-ON_DEMAND = int(os.environ.get('HISTORIES', '100000'))
+HISTORIES = os.environ.get('HISTORIES')
 
 TestHistories = Histories.TestCase
-TestHistories.settings = _settings(5000, same=True)
+TestHistories.settings = _settings(int(HISTORIES or 5000), same=True)
 TestHistories.pytestmark = [pytest.mark.timeout(600)]
 TestRoughPaths = RoughPaths.TestCase
-TestRoughPaths.settings = _settings(5000, same=True)
+TestRoughPaths.settings = _settings(int(HISTORIES or 5000), same=True)
 TestRoughPaths.pytestmark = [pytest.mark.timeout(600)]
 
 
@@ -201,4 +201,4 @@ TestRoughPaths.pytestmark = [pytest.mark.timeout(600)]
 def test_a_great_many_histories(machine: type[RuleBasedStateMachine]) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    run_state_machine_as_test(machine, settings=_settings(ON_DEMAND, same=False))
+    run_state_machine_as_test(machine, settings=_settings(int(HISTORIES or 100_000), same=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from systems import WINDOWS
 
 from bridge import errors, native, numbers
 from bridge.segment import library
@@ -81,7 +82,9 @@ def test_warnings_and_success_are_no_exceptions():
 
 
 def test_the_library_and_its_headers_and_tools_lie_in_one_place():
-    for part in ('include/iblbridge.h', 'lib/libiblbridge.so', 'lib/pkgconfig/iblbridge.pc', 'bin/iblb'):
+    parts = ['include/iblbridge.h', native.LIBRARY, native.IBLB]
+    for part in [*parts, *([] if WINDOWS else ['lib/pkgconfig/iblbridge.pc'])]:
+        assert (native.PREFIX / part).is_relative_to(native.PREFIX), part
         assert (native.PREFIX / part).exists(), part
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from peers import eventually, free_port
+from systems import APART, ask_to_end, go_on, stop
 
 from bridge.native import IBLB, PREFIX
 
@@ -53,7 +53,7 @@ class Process:
     """A child whose lines are read as they come."""
 
     def __init__(self, *command: object, ready: str) -> None:
-        self.process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True, **APART)
         self.lines: list[str] = []
         while ready not in (line := self._line()):
             assert line, f'{command} ended before it was ready'
@@ -64,7 +64,7 @@ class Process:
         return line
 
     def end(self) -> None:
-        self.process.terminate()
+        ask_to_end(self.process)
         rest, _ = self.process.communicate(timeout=20)
         self.lines += rest.splitlines()
 
@@ -166,12 +166,12 @@ def test_the_shell_client_tells_success_and_failure_by_its_exit_status(services,
 def test_a_second_serve_is_refused_and_names_the_first(tmp_path):
     worker = serve_from_file(tmp_path, '{}\n')
     try:
-        worker.process.send_signal(signal.SIGSTOP)
+        stop(worker.process)
         command = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig0']
         second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
         assert second.returncode == 3 and f'process {worker.process.pid}' in second.stderr
     finally:
-        worker.process.send_signal(signal.SIGCONT)
+        go_on(worker.process)
         worker.end()
 
 

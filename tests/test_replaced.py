@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from peers import StockServer, eventually
 from processes import CLIENT, SEGMENT, SLOTS_OFFSET, kill, program, read, write
+from systems import ROOT, number_of, remove, replace
 
 from bridge.errors import BridgeError, NoSegment, WorkerBusy
 from bridge.segment.client import Client
@@ -33,6 +34,7 @@ print('closed', flush=True)
 """
 
 
+@pytest.mark.posix('Windows lets nobody cut a file short that is mapped')
 @pytest.mark.parametrize('size', [0, 100, 4096, SLOTS_OFFSET + 4096])
 def test_a_worker_whose_file_is_cut_short_says_so_and_a_new_one_can_be_started(segment_directory, size):
     with program(WORKER_SAYS) as worker, program(CLIENT, 'rig', 'a'):
@@ -46,6 +48,7 @@ def test_a_worker_whose_file_is_cut_short_says_so_and_a_new_one_can_be_started(s
             assert len(new.take(1)[1]) == 1
 
 
+@pytest.mark.posix('Windows lets nobody cut a file short that is mapped')
 def test_a_segment_cut_short_between_take_and_answer_is_told_to_whoever_accepts_or_answers(segment_directory):
     with Client_after(Segment('rig')) as (segment, client):
         for _ in range(2):
@@ -92,6 +95,7 @@ with open(sys.argv[2], 'w+b') as file:
 """
 
 
+@pytest.mark.posix('Windows has no SIGBUS')
 @pytest.mark.parametrize('how', ['faulthandler', 'sent', 'own'])
 def test_a_bus_error_of_somebody_else_still_kills(tmp_path, how):
     with program(FOREIGN_FAULT, how, str(tmp_path / 'file')) as process:
@@ -101,7 +105,7 @@ def test_a_bus_error_of_somebody_else_still_kills(tmp_path, how):
 def test_a_worker_whose_file_is_removed_stops_and_its_clients_are_told(segment_directory):
     with program(WORKER_SAYS) as worker, Client('rig', timeout=5) as client:
         assert client.call('PING')['code'] == 0
-        (segment_directory / 'rig').unlink()
+        remove(segment_directory / 'rig')
         said = worker.stdout.readlines()
         assert said[0].startswith('IBLB_E_STALE') and 'removed or replaced' in said[0]
         with pytest.raises(NoSegment) as stale:
@@ -112,13 +116,13 @@ def test_a_worker_whose_file_is_removed_stops_and_its_clients_are_told(segment_d
 def test_a_worker_whose_file_is_replaced_leaves_the_new_one_alone(segment_directory):
     with program(WORKER_SAYS) as worker, Client('rig', timeout=5) as client:
         shutil.copy(segment_directory / 'rig', segment_directory / 'copy')
-        os.replace(segment_directory / 'copy', segment_directory / 'rig')
-        before = (segment_directory / 'rig').stat().st_ino
+        replace(segment_directory / 'copy', segment_directory / 'rig')
+        before = number_of(segment_directory / 'rig')
         assert worker.stdout.readline().startswith('IBLB_E_STALE')
         assert worker.stdout.readline() == 'closed\n'
         assert read(segment_directory / 'rig', 12, 1) == b'\x01', 'READY, not REPLACED'
         with Segment('rig'):
-            assert (segment_directory / 'rig').stat().st_ino == before
+            assert number_of(segment_directory / 'rig') == before
             with pytest.raises(NoSegment) as stale:
                 client.call('PING', timeout=30)
             assert stale.value.name == 'IBLB_E_STALE'
@@ -141,7 +145,7 @@ def test_what_was_begun_before_the_file_was_removed_is_answered(serve, segment_d
         with Client('rig') as client:
             request = client.send('EXPINIT', 'x')
             eventually(lambda: server.saw)
-            (segment_directory / 'rig').unlink()
+            remove(segment_directory / 'rig')
             release.set()
             assert client.wait(request, 10)['code'] == 0
             thread.join(20)
@@ -155,7 +159,7 @@ def test_a_client_of_a_removed_segment_is_told_once_no_worker_lives(segment_dire
     with program(SEGMENT, 'rig') as worker, Client('rig', timeout=5) as client:
         request = client.send('EXPINIT', ttl=None)
         kill(worker)
-        (segment_directory / 'rig').unlink()
+        remove(segment_directory / 'rig')
         for call in (lambda: client.wait(request, 30), client.worker_state):
             with pytest.raises(NoSegment) as stale:
                 call()
@@ -208,7 +212,8 @@ for attempt in (lambda: Client('rig', timeout=0), lambda: Segment('rig')):
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason='needs a second user')
+@pytest.mark.posix('has to become another user')
+@pytest.mark.skipif(not ROOT, reason='needs a second user')
 def test_another_user_can_neither_attach_nor_serve_nor_replace(segment_directory, monkeypatch):
     place = Path('/dev/shm/iblbridge-test-of-owners')
     shutil.rmtree(place, ignore_errors=True)
@@ -227,7 +232,8 @@ def test_another_user_can_neither_attach_nor_serve_nor_replace(segment_directory
         shutil.rmtree(place)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason='needs a second user')
+@pytest.mark.posix('has to become another user')
+@pytest.mark.skipif(not ROOT, reason='needs a second user')
 def test_the_directory_of_another_user_is_refused_where_ours_would_be(monkeypatch):
     monkeypatch.delenv('IBLBRIDGE_DIR')
     code = AS_NOBODY.replace('os.setuid(65534)', 'os.setuid(int(sys.argv[1]))')
@@ -249,6 +255,7 @@ def test_the_directory_of_another_user_is_refused_where_ours_would_be(monkeypatc
         shutil.rmtree(place.parent / 'elsewhere-54321', ignore_errors=True)
 
 
+@pytest.mark.posix('to make a link takes a right that few have on Windows')
 def test_a_link_in_place_of_a_segment_is_not_followed(segment_directory, tmp_path):
     with Segment('real'):
         (segment_directory / 'rig').symlink_to(segment_directory / 'real')
@@ -274,7 +281,7 @@ def test_nothing_is_sent_into_a_segment_that_was_removed_with_its_worker(segment
     """send and notify said "the command waits for a worker", of which there will never be one; subscribe was fine."""
     with program(SEGMENT, 'rig') as worker, Client('rig') as client:
         kill(worker)
-        (segment_directory / 'rig').unlink()
+        remove(segment_directory / 'rig')
         requests = [
             client.worker_state,  # first: it looks for the worker each time, the others every 100 ms
             lambda: client.notify('EXPSTATUS'),

@@ -25,6 +25,10 @@ from bridge import Auxiliaries
 HELD_UP = ('--held-up-loop', 0, 0.030, 0.15)
 PATIENCE = 2.0  # s, for the answer to a command; not a setting, only so that many losses do not take for ever
 ENOUGH = 20  # losses
+LOADS = [
+    pytest.param(0, id='quiet'),
+    pytest.param(2, id='busy', marks=pytest.mark.not_wine('its server is as busy, and all take turns of seconds')),
+]
 ORDER = ('EXPINFO', 'EXPINIT', 'EXPSTART', 'EXPEND')
 REFRESH_RATE = 0.2  # s between two looks of iblrig's class at its queue
 
@@ -91,7 +95,7 @@ def run_stock(uri: str, sessions: int) -> float:
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize('load', [0, 2], ids=['quiet', 'busy'])
+@pytest.mark.parametrize('load', LOADS)
 @pytest.mark.parametrize('sessions', [25, pytest.param(1000, marks=pytest.mark.long)])
 def test_a_session_with_default_settings_loses_nothing_at_a_loop_that_is_held_up(sessions, load):
     with (
@@ -111,7 +115,7 @@ def test_a_session_with_default_settings_loses_nothing_at_a_loop_that_is_held_up
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize('load', [0, 2], ids=['quiet', 'busy'])
+@pytest.mark.parametrize('load', LOADS)
 @pytest.mark.parametrize('sessions', [3, pytest.param(100, marks=pytest.mark.long)])
 def test_a_session_by_plain_iblutil_in_the_rhythm_of_iblrig_for_comparison(sessions, load):
     with Session('one-loop', *HELD_UP) as session, busy(load):

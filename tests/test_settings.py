@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from peers import ScriptedPeer, echo_and_reply, eventually, only_echo
+from systems import APART, ask_to_end
 
 from bridge.config import ClientLost, ConfigError, RigConfig, ServiceConfig, check_order, load_rig, load_settings
 from bridge.errors import BridgeError
@@ -164,13 +164,14 @@ def command(*arguments: object) -> list[str]:
 @contextmanager
 def served(*arguments: object) -> Iterator[Client]:
     """Run the worker in a process of its own, which ends well."""
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command(*arguments), stdout=pipe, stderr=pipe, text=True, **APART)
     try:
         said = process.stdout.readline()
         assert said.startswith('READY rig0'), process.stderr.read()
         with Client('rig0', timeout=5) as client:
             yield client
-        process.send_signal(signal.SIGTERM)
+        ask_to_end(process)
         _, log = process.communicate(timeout=20)
         assert process.returncode == 0, log
     finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from iblutil.io import net
-from peers import StockServer, free_port, rig
+from peers import NOBODY, NobodyThere, StockServer, free_port, rig
 from sessions import Session
 
 import bridge
@@ -136,7 +136,7 @@ def test_with_another_service_failing_it_is_a_failure_of_one(serve) -> None:
             client.call('EXPEND')
     assert failure.value.name == 'IBLB_E_PARTIAL'
     first, second = failure.value.response['services']
-    assert (first['reason'], first['status'], second['reason'], second['status']) == ('status', RUNNING, 'refused', -1)
+    assert (first['reason'], first['status'], second['reason'], second['status']) == ('status', RUNNING, NOBODY, -1)
     assert 'cameras' in failure.value.response['error'] and 'ephys' in failure.value.response['error']
 
 
@@ -240,7 +240,7 @@ def test_submit_says_which_status_it_is_through_a_segment_as_without(serve) -> N
 def test_a_failure_of_another_service_is_what_push_returns(serve) -> None:
     with reports(RUNNING) as cameras, rig(cameras=cameras.uri, ephys=f'udp://127.0.0.1:{free_port()}') as aux:
         result = aux.push('EXPEND', wait=True)
-    assert isinstance(result, ConnectionRefusedError) and 'ephys' in str(result) and 'cameras' not in str(result)
+    assert isinstance(result, NobodyThere) and 'ephys' in str(result) and 'cameras' not in str(result)
 
 
 def assert_warned(caplog: pytest.LogCaptureFixture, logger: str = '') -> None:

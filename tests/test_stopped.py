@@ -9,7 +9,8 @@ import time
 
 import pytest
 from peers import ScriptedPeer, echo_and_reply
-from processes import CLIENT, SEGMENT, WORKER, go_on, kill, program, read, stop, write
+from processes import CLIENT, SEGMENT, WORKER, kill, program, read, write
+from systems import go_on, stop
 
 from bridge.errors import BridgeError, NoSegment, NoWorker, OutcomeUnknown, ServiceFailure, WorkerBusy
 from bridge.numbers import CODES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, free_port, only_echo
+from systems import stop
 
 from bridge.config import ServiceConfig
 from bridge.errors import BridgeError, Misuse, NoWorker, OutcomeUnknown, ServiceFailure, WorkerBusy
@@ -348,7 +348,7 @@ def test_after_a_killed_worker_what_it_had_begun_is_unknown_and_what_it_had_not_
             with Client('rig', timeout=5) as client:
                 begun = client.send('EXPSTART', REF, ttl=None)
                 eventually(lambda: slow.datagrams)
-                first.send_signal(signal.SIGSTOP)
+                stop(first)
                 queued = client.send('PING', ttl=None)
                 first.kill()
                 first.wait(10)
@@ -393,6 +393,7 @@ def wake_ups() -> int:
     return total
 
 
+@pytest.mark.posix('counts what /proc tells')
 def test_an_idle_worker_sleeps(serve):
     with StockServer() as server:
         serve('rig', {'cameras': server.uri})

@@ -7,16 +7,13 @@
 #define RIG_H
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "check.h"
 #include "include/iblbridge_worker.h"
 #include "segment.h"
+#include "system.h"
 
 #define MS UINT64_C(1000000)
 #define RING_BYTES 16384
@@ -44,7 +41,7 @@ static struct segment eye; /* a mapping of our own, to look */
 static inline void start_sized(int slots, int command_bytes, int response_bytes) {
     static int made;
     struct problem problem;
-    snprintf(rig, sizeof rig, "rig-%d-%d", (int)getpid(), made++);
+    snprintf(rig, sizeof rig, "rig-%d-%d", (int)os_pid(), made++);
     if (!CHECK(iblbw_open(rig, slots, command_bytes, response_bytes, RING_BYTES, &worker) == 0) ||
         !CHECK(segment_attach(&eye, rig, &problem) == 0))
         abort();
@@ -210,33 +207,87 @@ static inline void join_waiter(struct waiter *w) {
     CHECK(w->took < PROMPT_NS);
 }
 
-/* --- a child process: tells by its exit status whether its checks held --- */
+/* --- other processes: this program once more, in a role; its exit status says whether its checks held --- */
 
-static inline pid_t in_child(void (*run)(void)) {
+struct role {
+    const char *name;
+    void (*play)(void);
+};
+
+static const char *this_program;
+static uint32_t parent; /* of a role: the process that has started it */
+
+/* The role gets our rig, and what it writes is ours to read. */
+static inline struct child in_role(const char *name) {
+    struct child child;
+    char pid[16];
+    const char *words[] = {"role", name, rig, pid, NULL};
+    snprintf(pid, sizeof pid, "%u", (unsigned)os_pid());
     fflush(stdout);
-    pid_t child = fork();
-    if (child == 0) {
+    CHECK(child_start(&child, this_program, words) == 0);
+    return child;
+}
+
+/* Not on Windows. */
+static inline struct child in_fork(void (*run)(void)) {
+    struct child child;
+    fflush(stdout);
+    if (child_fork(&child) == 0) {
         wrong_checks = 0;
         run();
         fflush(stdout);
-        _exit(wrong_checks > 0);
+        die(wrong_checks > 0);
     }
     return child;
 }
 
-static inline void child_was_right(pid_t child) {
-    int status = -1;
-    CHECK(waitpid(child, &status, 0) == child);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+static inline void child_was_right(struct child *child) {
+    CHECK_SAME(child_wait(child), 0);
 }
 
-static inline int run_rig_tests(const struct test *tests, int count) {
-    char directory[] = "/tmp/iblbridge-test-XXXXXX";
-    int ours = !getenv("IBLBRIDGE_DIR");
-    if (ours && (!mkdtemp(directory) || setenv("IBLBRIDGE_DIR", directory, 1) != 0))
+/* What a role says when it has come to where its test wants it. */
+static inline void say(const char *line) {
+    printf("%s\n", line);
+    fflush(stdout);
+}
+static inline void child_says(struct child *child, const char *expected) {
+    char line[128];
+    child_line(child, line, sizeof line);
+    if (!CHECK(strcmp(line, expected) == 0))
+        printf("        said \"%s\" instead of \"%s\"\n", line, expected);
+}
+
+static inline void hold_still(void) {
+    for (;;)
+        os_sleep_ns(1000 * MS);
+}
+
+static inline int run_role(char **words, const struct role *roles) {
+    snprintf(rig, sizeof rig, "%s", words[3]);
+    parent = (uint32_t)strtoul(words[4], NULL, 10);
+    for (; roles && roles->name; roles++)
+        if (strcmp(roles->name, words[2]) == 0) {
+            roles->play();
+            fflush(stdout);
+            return wrong_checks > 0;
+        }
+    printf("    there is no role %s\n", words[2]);
+    return 3;
+}
+
+/* main of a test program. `roles` ends with one without a name; NULL: there are none. */
+static inline int run_rig_tests(int count, char **words, const struct test *tests, int how_many, const struct role *roles) {
+    char directory[SYSTEM_PATH];
+    this_program = words[0];
+    if (count == 5 && strcmp(words[1], "role") == 0)
+        return run_role(words, roles);
+    int ours = !variable("IBLBRIDGE_DIR");
+    if (ours && make_temporary_directory(directory) != 0)
         return 2;
-    int status = run_tests(tests, count);
-    if (ours && rmdir(directory) != 0)
+    if (ours)
+        set_variable("IBLBRIDGE_DIR", directory);
+    int status = run_tests(tests, how_many);
+    if (ours && remove_directory(directory) != 0)
         puts("    a test left something behind in its directory");
     return status;
 }

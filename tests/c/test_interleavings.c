@@ -364,6 +364,6 @@ static const struct test tests[] = {
     {"a client that opens at any point of a take is served", a_client_that_opens_at_any_point_of_a_take_is_served},
 };
 
-int main(void) {
-    return run_rig_tests(tests, ROWS(tests));
+int main(int count, char **words) {
+    return run_rig_tests(count, words, tests, ROWS(tests), NULL);
 }

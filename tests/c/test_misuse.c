@@ -287,6 +287,6 @@ static const struct test tests[] = {
     {"out-pointers other than handle and request may be NULL", out_pointers_other_than_handle_and_request_may_be_null},
 };
 
-int main(void) {
-    return run_rig_tests(tests, ROWS(tests));
+int main(int count, char **words) {
+    return run_rig_tests(count, words, tests, ROWS(tests), NULL);
 }

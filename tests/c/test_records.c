@@ -696,6 +696,6 @@ static const struct test tests[] = {
     {"requests sent without a worker wait for one", requests_sent_without_a_worker_wait_for_one},
 };
 
-int main(void) {
-    return run_rig_tests(tests, ROWS(tests));
+int main(int count, char **words) {
+    return run_rig_tests(count, words, tests, ROWS(tests), NULL);
 }

@@ -1,6 +1,7 @@
 /* test_ring.c: the ring alone, over plain memory that is exactly as large as it has to be, between guard bytes.
  *
- *     cc -std=c11 -pthread -I csrc tests/c/test_ring.c csrc/ring.c -o test_ring && ./test_ring [records between two threads]
+ *     cc -std=c11 -D_POSIX_C_SOURCE=200809L -pthread -I csrc tests/c/test_ring.c csrc/ring.c -o test_ring && ./test_ring [records between
+ * two threads]
  */
 #include "ring.h"
 
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "system.h"
 
 #define CAPACITY 4096u
 #define GUARD 256u
@@ -22,8 +24,8 @@ struct fixture {
 };
 
 static void set_up(struct fixture *f, uint32_t capacity, uint64_t start) {
-    f->memory = aligned_alloc(RECORD_ALIGN, capacity + 2 * GUARD);
-    f->ring.header = aligned_alloc(alignof(struct ring_header), sizeof(struct ring_header));
+    f->memory = aligned_memory(RECORD_ALIGN, capacity + 2 * GUARD);
+    f->ring.header = aligned_memory(alignof(struct ring_header), sizeof(struct ring_header));
     memset(f->memory, 0xA5, capacity + 2 * GUARD);
     memset(f->memory + GUARD, 0, capacity);
     memset(f->ring.header, 0, sizeof *f->ring.header);
@@ -37,8 +39,8 @@ static void tear_down(struct fixture *f) {
     for (uint32_t i = 0; i < GUARD; i++)
         if (!CHECK(f->memory[i] == 0xA5) || !CHECK(f->ring.data[f->ring.capacity + i] == 0xA5))
             break;
-    free(f->memory);
-    free(f->ring.header);
+    free_aligned(f->memory);
+    free_aligned(f->ring.header);
 }
 
 static unsigned char pattern(uint64_t seed, uint32_t i) {

@@ -1,15 +1,11 @@
 /* test_segment.c: segments made, adopted, refused and replaced; the worker's lock and epoch. */
 #include "rig.h"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-
-static char path[PATH_BYTES];
+static char path[SYSTEM_PATH];
 static struct problem problem;
 
 static const char *path_of(const char *name) {
-    snprintf(path, sizeof path, "%s/%s", getenv("IBLBRIDGE_DIR"), name);
+    CHECK_SAME(os_segment_path(name, 0, path, &problem), 0);
     return path;
 }
 
@@ -39,18 +35,20 @@ static void sizes_of_0_are_the_defaults(void) {
     stop();
 }
 
+static void count_if_ours(const char *file, void *count) {
+    *(int *)count += holds_text(file, rig);
+}
+
 static void its_file_is_ours_alone_and_nothing_else_is_left_beside_it(void) {
-    struct stat status;
-    start();
-    CHECK(stat(path_of(rig), &status) == 0 && (status.st_mode & 0777) == 0600);
+    char directory[PATH_BYTES];
     int files = 0;
-    DIR *directory = opendir(getenv("IBLBRIDGE_DIR"));
-    for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory))
-        files += holds_text(entry->d_name, rig);
-    closedir(directory);
+    start();
+    CHECK(is_for_us_alone(path_of(rig)));
+    CHECK_SAME(os_directory(directory, &problem), 0);
+    os_for_each_file(directory, count_if_ours, &files);
     CHECK_SAME(files, 1);
     stop();
-    CHECK(stat(path_of(rig), &status) != 0);
+    CHECK(!file_exists(path_of(rig)));
 }
 
 static void sizes_that_cannot_be_are_refused(void) {
@@ -67,9 +65,33 @@ static void names_are_checked_before_anything_is_made(void) {
     static const struct {
         const char *name;
         int code;
-    } rows[] = {{"rig0", 0},           {"Rig_0.a-b", 0},        {"", IBLB_E_NAME},      {".rig", IBLB_E_NAME},  {"a/b", IBLB_E_NAME},
-                {"..", IBLB_E_NAME},   {"/etc/x", IBLB_E_NAME}, {"rig 0", IBLB_E_NAME}, {"rig\n", IBLB_E_NAME}, {"r\xc3\xafg", IBLB_E_NAME},
-                {"\xff", IBLB_E_NAME}, {"a\\b", IBLB_E_NAME}};
+    } rows[] = {{"rig0", 0},
+                {"Rig_0.a-b", 0},
+                {"", IBLB_E_NAME},
+                {".rig", IBLB_E_NAME},
+                {"a/b", IBLB_E_NAME},
+                {"..", IBLB_E_NAME},
+                {"/etc/x", IBLB_E_NAME},
+                {"rig 0", IBLB_E_NAME},
+                {"rig\n", IBLB_E_NAME},
+                {"r\xc3\xafg", IBLB_E_NAME},
+                {"\xff", IBLB_E_NAME},
+                {"a\\b", IBLB_E_NAME},
+                /* Windows knows a device of this name in every folder, and leaves out a dot at the end */
+                {"con", IBLB_E_NAME},
+                {"Nul", IBLB_E_NAME},
+                {"AUX", IBLB_E_NAME},
+                {"prn", IBLB_E_NAME},
+                {"com1", IBLB_E_NAME},
+                {"LPT9", IBLB_E_NAME},
+                {"con.rig", IBLB_E_NAME},
+                {"nul.tar.gz", IBLB_E_NAME},
+                {"rig.", IBLB_E_NAME},
+                {"com", 0},
+                {"com10", 0},
+                {"con-1", 0},
+                {"conin", 0},
+                {"rig.con", 0}};
     char longest[NAME_BYTES + 1];
     for (int row = 0; row < ROWS(rows); row++) {
         CHECK_ROW(row, segment_check_name(rows[row].name, &problem) == rows[row].code);
@@ -154,66 +176,182 @@ static void a_version_mismatch_names_both(void) {
     stop();
 }
 
+/* Begins with a text, and is filled up with zeroes. */
+static void make_file(const char *name, const char *text, int bytes) {
+    FILE *file = fopen(name, "wb");
+    if (!CHECK(file != NULL))
+        return;
+    int length = (int)strlen(text);
+    fwrite(text, 1, (size_t)(bytes < length ? bytes : length), file);
+    for (int i = length; i < bytes; i++)
+        fputc(0, file);
+    CHECK(fclose(file) == 0);
+}
+
 static void files_that_are_no_segment_are_refused_and_replaced(void) {
     static const int sizes[] = {0, 1, 255, 256, 4096, 100000};
     for (int row = 0; row < ROWS(sizes); row++) {
         struct segment segment;
         struct problem where;
         snprintf(rig, sizeof rig, "no-segment-%d", row);
-        int file = open(path_of(rig), O_RDWR | O_CREAT | O_EXCL, 0600);
-        CHECK_ROW(row, ftruncate(file, sizes[row]) == 0);
-        CHECK_ROW(row, sizes[row] == 0 || pwrite(file, "IBLBRIDG", 8, 0) == 8);
+        make_file(path_of(rig), "IBLBRIDG", sizes[row]);
         CHECK_ROW(row, segment_attach(&segment, rig, &where) < 0 && strlen(where.text) > 20);
         CHECK_ROW(row, serve_again() == 0);
-        close(file);
         iblbw_close(worker, 1);
     }
 }
 
-static void links_and_files_that_others_can_write_are_refused(void) {
+static void a_link_to_a_segment_is_refused(void) {
     struct segment segment;
     char target[PATH_BYTES];
     start();
     snprintf(target, sizeof target, "%s", path_of(rig));
-    CHECK(symlink(target, path_of("a-link")) == 0);
+    CHECK(make_link(target, path_of("a-link")) == 0);
     CHECK_SAME(segment_attach(&segment, "a-link", &problem), IBLB_E_PERMISSION);
-    unlink(path_of("a-link"));
-    CHECK(chmod(path_of(rig), 0666) == 0);
-    CHECK_SAME(segment_attach(&segment, rig, &problem), IBLB_E_PERMISSION);
-    CHECK(holds_text(problem.text, target));
+    remove_file(path_of("a-link"));
     stop();
 }
 
-static void a_directory_that_others_can_write_or_that_is_a_link_is_refused(void) {
-    char good[PATH_BYTES], shared[PATH_BYTES + 16], link[PATH_BYTES + 16];
+static void a_file_that_others_can_write_is_refused(void) {
     struct segment segment;
-    snprintf(good, sizeof good, "%s", getenv("IBLBRIDGE_DIR"));
-    snprintf(shared, sizeof shared, "%s/shared", good);
-    snprintf(link, sizeof link, "%s/link", good);
-    CHECK(mkdir(shared, 0700) == 0 && chmod(shared, 0777) == 0 && symlink(shared, link) == 0);
-    setenv("IBLBRIDGE_DIR", shared, 1);
+    start();
+    CHECK(let_everybody_write(path_of(rig)) == 0);
+    CHECK_SAME(segment_attach(&segment, rig, &problem), IBLB_E_PERMISSION);
+    CHECK(holds_text(problem.text, path_of(rig)));
+    stop();
+}
+
+/* --- the directory: for as long as a test lasts another one, in the one of all tests --- */
+
+static char usual[SYSTEM_PATH], other[SYSTEM_PATH];
+
+static const char *go_into(const char *name) {
+    snprintf(usual, sizeof usual, "%s", variable("IBLBRIDGE_DIR"));
+    snprintf(other, sizeof other, "%.500s/%.500s", usual, name);
+    set_variable("IBLBRIDGE_DIR", other);
+    return other;
+}
+
+static void come_back(void) {
+    set_variable("IBLBRIDGE_DIR", usual);
+}
+
+static void it_is_refused(const char *because) {
+    struct segment segment;
     CHECK_SAME(segment_attach(&segment, "x", &problem), IBLB_E_PERMISSION);
+    CHECK(holds_text(problem.text, because));
     CHECK_SAME(iblbw_open("x", 0, 0, 0, 0, &worker), IBLB_E_PERMISSION);
-    setenv("IBLBRIDGE_DIR", link, 1);
-    CHECK_SAME(segment_attach(&segment, "x", &problem), IBLB_E_PERMISSION);
-    setenv("IBLBRIDGE_DIR", good, 1);
-    unlink(link);
-    rmdir(shared);
+    CHECK(holds_text(sentence(0), because));
+}
+
+static void a_directory_that_others_can_write_is_refused(void) {
+    CHECK(make_directory(go_into("shared")) == 0 && let_everybody_write(other) == 0);
+    it_is_refused("verybody can write");
+    come_back();
+    CHECK(remove_directory(other) == 0);
+}
+
+static void a_directory_that_is_a_link_is_refused(void) {
+    char target[SYSTEM_PATH + 8];
+    snprintf(target, sizeof target, "%s-target", go_into("link"));
+    CHECK(make_directory(target) == 0 && make_link(target, other) == 0);
+    it_is_refused("link");
+    come_back();
+    remove_file(other);
+    remove_directory(target);
 }
 
 static void a_directory_that_is_missing_is_made_by_the_worker_only(void) {
-    char good[PATH_BYTES], missing[PATH_BYTES + 16];
     struct segment segment;
-    snprintf(good, sizeof good, "%s", getenv("IBLBRIDGE_DIR"));
-    snprintf(missing, sizeof missing, "%s/missing", good);
-    setenv("IBLBRIDGE_DIR", missing, 1);
+    go_into("missing");
     CHECK_SAME(segment_attach(&segment, "x", &problem), IBLB_E_NO_SEGMENT);
     CHECK_SAME(iblbw_open("x", 2, RING_BYTES, RING_BYTES, RING_BYTES, &worker), 0);
     CHECK_SAME(segment_attach(&segment, "x", &problem), 0);
     segment_close(&segment, 0);
     iblbw_close(worker, 1);
-    setenv("IBLBRIDGE_DIR", good, 1);
-    CHECK(rmdir(missing) == 0);
+    come_back();
+    CHECK(remove_directory(other) == 0);
+}
+
+static void a_directory_in_onedrive_is_refused(void) {
+    static const char *const names[] = {"OneDrive", "OneDrive - The Lab", "onedrive"};
+    for (int row = 0; row < ROWS(names); row++) {
+        CHECK(make_directory(go_into(names[row])) == 0);
+        it_is_refused("OneDrive");
+        come_back();
+        CHECK(remove_directory(other) == 0);
+    }
+}
+
+/* A rig lives in it, and another process finds it. */
+static void it_serves(void) {
+    if (!CHECK(iblbw_open("probe", 2, RING_BYTES, RING_BYTES, RING_BYTES, &worker) == 0)) {
+        printf("        %s\n", sentence(0));
+        return;
+    }
+    iblbw_close(worker, 1);
+    start();
+    struct child child = in_role("client");
+    child_says(&child, "sent");
+    CHECK_SAME(serve_all(), 1);
+    child_was_right(&child);
+    stop();
+}
+
+static void play_client(void) {
+    int handle = open_client("a"), request = send_start(handle);
+    say("sent");
+    CHECK_SAME(iblb_wait(handle, request, LONG_MS, NULL, 0, NULL), 0);
+    CHECK_SAME(iblb_close(handle), 0);
+}
+
+static void a_directory_with_a_name_that_is_not_ascii_is_as_good_as_any(void) {
+    CHECK(make_directory(go_into("Zo\xc3\xab")) == 0);
+    char outer[SYSTEM_PATH], before[SYSTEM_PATH];
+    snprintf(outer, sizeof outer, "%s", other);
+    snprintf(before, sizeof before, "%s", usual);
+    CHECK(make_directory(go_into("\xe6\x97\xa5\xe6\x9c\xac")) == 0);
+    it_serves();
+    struct segment segment;
+    CHECK_SAME(segment_attach(&segment, "nothing-here", &problem), IBLB_E_NO_SEGMENT);
+    CHECK(holds_text(problem.text, "Zo\xc3\xab") && holds_text(problem.text, "\xe6\x97\xa5\xe6\x9c\xac")); /* iblb_last_error: ASCII */
+    CHECK(remove_directory(other) == 0 && remove_directory(outer) == 0);
+    set_variable("IBLBRIDGE_DIR", before);
+}
+
+/* The limit of Windows is 260 characters, unless a path is written in a special way; ours is PATH_BYTES - 128. */
+static void a_directory_with_a_long_path_is_as_good_as_any(void) {
+    static const size_t lengths[] = {200, 230, 239, 240, 250, 259, 260, 300, PATH_BYTES - 128};
+    char name[SYSTEM_PATH], outer[SYSTEM_PATH];
+    for (int row = 0; row < ROWS(lengths); row++) {
+        int before = wrong_checks;
+        memset(name, 'd', sizeof name);
+        size_t length = strlen(variable("IBLBRIDGE_DIR"));
+        size_t more = lengths[row] > length + 2 ? lengths[row] - length - 1 : 2, half = more / 2; /* of a name 255 are allowed */
+        name[half] = '\0';
+        CHECK_ROW(row, make_directory(go_into(name)) == 0);
+        snprintf(outer, sizeof outer, "%s", other);
+        name[half] = '/';
+        name[more] = '\0';
+        come_back();
+        CHECK_ROW(row, make_directory(go_into(name)) == 0);
+        it_serves();
+        come_back();
+        CHECK(remove_directory(other) == 0 && remove_directory(outer) == 0);
+        if (wrong_checks != before)
+            printf("        in a directory of %d bytes\n", (int)strlen(other));
+    }
+}
+
+static void a_directory_with_a_path_that_is_too_long_is_refused(void) {
+    struct segment segment;
+    char name[PATH_BYTES];
+    memset(name, 'd', sizeof name);
+    name[PATH_BYTES - 128] = '\0';
+    go_into(name);
+    CHECK_SAME(segment_attach(&segment, "x", &problem), IBLB_E_NAME);
+    CHECK_SAME(iblbw_open("x", 0, 0, 0, 0, &worker), IBLB_E_NAME);
+    come_back();
 }
 
 /* --- the worker --- */
@@ -222,11 +360,99 @@ static void a_second_worker_is_refused_naming_the_first(void) {
     struct iblbw_worker *second = (void *)&second;
     char pid[32];
     start();
-    snprintf(pid, sizeof pid, "process %d", (int)getpid());
+    snprintf(pid, sizeof pid, "process %u", (unsigned)os_pid());
     CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &second), IBLB_E_WORKER_BUSY);
     CHECK(!second && holds_text(sentence(0), pid));
     CHECK_SAME(load32_relaxed(&eye.header->epoch), 1);
     stop();
+}
+
+static void play_rival(void) {
+    struct iblbw_worker *second;
+    char pid[32];
+    snprintf(pid, sizeof pid, "process %u ", (unsigned)parent);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &second), IBLB_E_WORKER_BUSY);
+    CHECK(!second && holds_text(sentence(0), pid));
+}
+
+static void a_second_worker_in_another_process_is_refused_naming_the_first(void) {
+    start();
+    struct child rival = in_role("rival");
+    child_was_right(&rival);
+    CHECK_SAME(load32_relaxed(&eye.header->epoch), 1);
+    stop();
+}
+
+static void play_first(void) {
+    CHECK_SAME(iblbw_open(rig, 2, RING_BYTES, RING_BYTES, RING_BYTES, &worker), 0);
+    say("serves");
+    hold_still();
+}
+
+static struct child a_worker_in_another_process(void) {
+    static int made;
+    snprintf(rig, sizeof rig, "first-%u-%d", (unsigned)os_pid(), made++);
+    struct child first = in_role("first");
+    child_says(&first, "serves");
+    return first;
+}
+
+static void a_worker_that_is_stopped_is_not_replaced(void) {
+    struct child first = a_worker_in_another_process();
+    char pid[32];
+    snprintf(pid, sizeof pid, "process %u ", (unsigned)first.pid);
+    CHECK_SAME(child_stop(&first), 0);
+    CHECK_SAME(serve_again(), IBLB_E_WORKER_BUSY);
+    CHECK(holds_text(sentence(0), pid));
+    CHECK_SAME(child_go_on(&first), 0);
+    CHECK_SAME(serve_again(), IBLB_E_WORKER_BUSY);
+    child_kill(&first);
+    EVENTUALLY(serve_again() == 0);
+    iblbw_close(worker, 1);
+}
+
+static void the_successor_of_a_killed_worker_serves_the_same_segment(void) {
+    struct child first = a_worker_in_another_process();
+    struct segment segment;
+    CHECK_SAME(segment_attach(&segment, rig, &problem), 0);
+    int handle = open_client("a"), request = send_start(handle);
+    child_kill(&first);
+    EVENTUALLY(serve_again() == 0);
+    CHECK(iblbw_segment_id(worker) == segment.id && iblbw_epoch(worker) == 2);
+    segment_close(&segment, 0);
+    CHECK_SAME(serve_all(), 1);
+    CHECK_SAME(iblb_wait(handle, request, 0, NULL, 0, NULL), 0);
+    iblb_close(handle);
+    iblbw_close(worker, 1);
+}
+
+static void play_idler(void) {
+    hold_still();
+}
+
+static void the_workers_lock_does_not_survive_in_a_program_that_it_started(void) {
+    start();
+    struct child child = in_role("idler");
+    iblbw_close(worker, 0);
+    CHECK_SAME(serve_again(), 0);
+    CHECK_SAME(iblbw_epoch(worker), 2);
+    child_kill(&child);
+    stop();
+}
+
+static void play_boot(void) {
+    char id[40];
+    os_boot_id(id);
+    say(id);
+}
+
+static void this_boot_is_the_same_in_two_processes(void) {
+    char id[40];
+    os_boot_id(id);
+    CHECK(strlen(id) > 20);
+    struct child child = in_role("boot");
+    child_says(&child, id);
+    child_was_right(&child);
 }
 
 static void refused_in_a_child(void) {
@@ -239,7 +465,8 @@ static void refused_in_a_child(void) {
 
 static void a_child_of_the_worker_is_neither_it_nor_its_heir(void) {
     start();
-    child_was_right(in_child(refused_in_a_child));
+    struct child child = in_fork(refused_in_a_child);
+    child_was_right(&child);
     int handle = open_client("a"), request = send_start(handle);
     CHECK_SAME(serve_all(), 1);
     CHECK_SAME(iblb_wait(handle, request, 0, NULL, 0, NULL), 0);
@@ -247,19 +474,13 @@ static void a_child_of_the_worker_is_neither_it_nor_its_heir(void) {
     stop();
 }
 
-static void hold_still(void) {
-    for (;;)
-        pause();
-}
-
 static void the_workers_lock_does_not_survive_in_a_child(void) {
     start();
-    pid_t child = in_child(hold_still);
+    struct child child = in_fork(hold_still);
     iblbw_close(worker, 0);
     EVENTUALLY(serve_again() == 0); /* the child lets go as its first act, whenever it is scheduled */
     CHECK_SAME(iblbw_epoch(worker), 2);
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
+    child_kill(&child);
     stop();
 }
 
@@ -291,7 +512,7 @@ static void a_worker_of_an_older_epoch_does_nothing_any_more(void) {
     iblb_close(handle);
     segment_close(&eye, 0);
     iblbw_close(worker, 1);
-    CHECK(access(path_of(rig), F_OK) == 0); /* it is not its to remove */
+    CHECK(file_exists(path_of(rig))); /* it is not its to remove */
     CHECK_SAME(serve_again(), 0);
     CHECK_SAME(take(), 1);
     iblbw_close(worker, 1);
@@ -314,7 +535,8 @@ static void clients_of_a_removed_segment_are_told_so_at_once(void) {
 static void a_segment_whose_file_was_deleted_is_stale_once_its_worker_is_gone(void) {
     start();
     int handle = open_client("a"), request = send_start(handle);
-    unlink(path_of(rig));
+    os_unlink(path_of(rig));
+    CHECK(!file_exists(path));
     segment_close(&eye, 0);
     iblbw_close(worker, 0);
     CHECK_SAME(iblb_wait(handle, request, LONG_MS, NULL, 0, NULL), IBLB_E_STALE);
@@ -351,6 +573,9 @@ static void services_are_published_whole_or_not_at_all(void) {
     stop();
 }
 
+#define NO_FORK NOT_ON_WINDOWS("Windows has no fork")
+#define NO_LINKS NOT_ON_WINDOWS("to make a link takes a privilege on Windows")
+
 static const struct test tests[] = {
     {"a new segment is empty and as large as was asked", a_new_segment_is_empty_and_as_large_as_was_asked},
     {"sizes of 0 are the defaults", sizes_of_0_are_the_defaults},
@@ -362,12 +587,24 @@ static const struct test tests[] = {
      damaged_headers_are_refused_by_clients_and_replaced_by_the_worker},
     {"a version mismatch names both", a_version_mismatch_names_both},
     {"files that are no segment are refused and replaced", files_that_are_no_segment_are_refused_and_replaced},
-    {"links and files that others can write are refused", links_and_files_that_others_can_write_are_refused},
-    {"a directory that others can write, or that is a link, is refused", a_directory_that_others_can_write_or_that_is_a_link_is_refused},
+    {"a link to a segment is refused", a_link_to_a_segment_is_refused, NO_LINKS},
+    {"a file that others can write is refused", a_file_that_others_can_write_is_refused,
+     NOT_ON_WINDOWS("a file has the access list of its directory, which is looked at")},
+    {"a directory that others can write is refused", a_directory_that_others_can_write_is_refused},
+    {"a directory that is a link is refused", a_directory_that_is_a_link_is_refused, NO_LINKS},
     {"a directory that is missing is made by the worker only", a_directory_that_is_missing_is_made_by_the_worker_only},
+    {"a directory in OneDrive is refused", a_directory_in_onedrive_is_refused, ONLY_ON_WINDOWS("there is no OneDrive")},
+    {"a directory with a name that is not ASCII is as good as any", a_directory_with_a_name_that_is_not_ascii_is_as_good_as_any},
+    {"a directory with a long path is as good as any", a_directory_with_a_long_path_is_as_good_as_any},
+    {"a directory with a path that is too long is refused", a_directory_with_a_path_that_is_too_long_is_refused},
     {"a second worker is refused, naming the first", a_second_worker_is_refused_naming_the_first},
-    {"a child of the worker is neither it nor its heir", a_child_of_the_worker_is_neither_it_nor_its_heir},
-    {"the worker's lock does not survive in a child", the_workers_lock_does_not_survive_in_a_child},
+    {"a second worker in another process is refused, naming the first", a_second_worker_in_another_process_is_refused_naming_the_first},
+    {"a worker that is stopped is not replaced", a_worker_that_is_stopped_is_not_replaced},
+    {"the successor of a killed worker serves the same segment", the_successor_of_a_killed_worker_serves_the_same_segment},
+    {"the worker's lock does not survive in a program that it started", the_workers_lock_does_not_survive_in_a_program_that_it_started},
+    {"this boot is the same in two processes", this_boot_is_the_same_in_two_processes},
+    {"a child of the worker is neither it nor its heir", a_child_of_the_worker_is_neither_it_nor_its_heir, NO_FORK},
+    {"the worker's lock does not survive in a child", the_workers_lock_does_not_survive_in_a_child, NO_FORK},
     {"each new worker adopts the segment with its sizes and a new epoch",
      each_new_worker_adopts_the_segment_with_its_sizes_and_a_new_epoch},
     {"a worker of an older epoch does nothing any more", a_worker_of_an_older_epoch_does_nothing_any_more},
@@ -377,6 +614,9 @@ static const struct test tests[] = {
     {"services are published whole or not at all", services_are_published_whole_or_not_at_all},
 };
 
-int main(void) {
-    return run_rig_tests(tests, ROWS(tests));
+static const struct role roles[] = {{"client", play_client}, {"rival", play_rival}, {"first", play_first},
+                                    {"idler", play_idler},   {"boot", play_boot},   {0}};
+
+int main(int count, char **words) {
+    return run_rig_tests(count, words, tests, ROWS(tests), roles);
 }

@@ -213,10 +213,10 @@ static void a_name_is_free_again_while_the_commands_of_its_last_owner_are_under_
     stop();
 }
 
-static void refused_naming_the_parent(void) {
+static void play_namesake(void) {
     int handle;
     char pid[32];
-    snprintf(pid, sizeof pid, "process %d", (int)getppid());
+    snprintf(pid, sizeof pid, "process %u", (unsigned)parent);
     CHECK_SAME(iblb_open(rig, "labview", 0, &handle), IBLB_E_NAME_TAKEN);
     CHECK(handle == 0 && strstr(sentence(0), pid));
     CHECK_SAME(iblb_open(rig, "other", 0, &handle), 0);
@@ -226,7 +226,8 @@ static void refused_naming_the_parent(void) {
 static void the_same_name_in_another_process_is_refused_naming_the_first(void) {
     start();
     int handle = open_client("labview");
-    child_was_right(in_child(refused_naming_the_parent));
+    struct child namesake = in_role("namesake");
+    child_was_right(&namesake);
     int request = send_start(handle);
     CHECK_SAME(serve_all(), 1);
     CHECK_SAME(wait_now(handle, request), 0);
@@ -247,34 +248,26 @@ static void clients_without_a_name_get_names_of_their_own(void) {
 
 /* --- death --- */
 
-static int told[2]; /* a pipe: the child says when it is ready */
-
-static void open_send_and_hold_still(void) {
+static void play_victim(void) {
     int handle = open_client("victim");
     send_start(handle);
     send_start(handle);
-    CHECK(write(told[1], "x", 1) == 1);
-    for (;;)
-        pause();
+    say("ready");
+    hold_still();
 }
 
-static pid_t victim(void) {
-    char ready;
-    CHECK(pipe(told) == 0);
-    pid_t child = in_child(open_send_and_hold_still);
-    CHECK(read(told[0], &ready, 1) == 1);
-    close(told[0]);
-    close(told[1]);
+static struct child victim(void) {
+    struct child child = in_role("victim");
+    child_says(&child, "ready");
     return child;
 }
 
 static void what_a_killed_client_had_sent_is_carried_out_and_its_slot_freed(void) {
     start();
-    pid_t child = victim();
+    struct child child = victim();
     CHECK_SAME(take(), 2);
     CHECK_SAME(iblbw_accept(worker, &commands[0]), 0);
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
+    child_kill(&child);
     CHECK_SAME(respond(&commands[0], 0), 0);
     CHECK_SAME(iblbw_accept(worker, &commands[1]), 0);
     CHECK_SAME(slot_state(0), SLOT_CLAIMED);
@@ -285,25 +278,23 @@ static void what_a_killed_client_had_sent_is_carried_out_and_its_slot_freed(void
 
 static void a_stopped_client_keeps_its_slot(void) {
     start();
-    pid_t child = victim();
-    kill(child, SIGSTOP);
+    struct child child = victim();
+    CHECK_SAME(child_stop(&child), 0);
     CHECK_SAME(serve_all(), 2);
     uint64_t until = os_clock_ns() + 600 * MS; /* more than two sweeps */
     while (os_clock_ns() < until)
         iblbw_take(worker, commands, BATCH, payload, sizeof payload, 50);
     CHECK_SAME(slot_state(0), SLOT_CLAIMED);
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
+    child_kill(&child);
     EVENTUALLY(freed(0));
     stop();
 }
 
 static void the_name_of_a_killed_client_is_free_at_once(void) {
     start();
-    pid_t child = victim();
+    struct child child = victim();
     CHECK_SAME(take(), 2);
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
+    child_kill(&child);
     EVENTUALLY((take(), os_locked(eye.locks, slot_guard(0)))); /* the worker holds the slot: two commands are not answered */
     int handle;
     CHECK_SAME(iblb_open(rig, "victim", 0, &handle), 0);
@@ -335,7 +326,8 @@ static void the_parents_handle_is_of_no_use(void) {
 static void a_forked_handle_says_so_and_the_child_can_open_its_own(void) {
     start();
     inherited = open_client("parent");
-    child_was_right(in_child(the_parents_handle_is_of_no_use));
+    struct child child = in_fork(the_parents_handle_is_of_no_use);
+    child_was_right(&child);
     int request = send_start(inherited);
     CHECK_SAME(serve_all(), 1);
     CHECK_SAME(wait_now(inherited, request), 0);
@@ -343,21 +335,14 @@ static void a_forked_handle_says_so_and_the_child_can_open_its_own(void) {
     stop();
 }
 
-static void hold_still(void) {
-    for (;;)
-        pause();
-}
-
 static void touch_the_segment(void) {
     store32_release(&eye.header->services_up, 77);
 }
 
 static void the_mapping_is_not_there_in_a_child(void) {
-    int status = 0;
     start();
-    pid_t child = in_child(touch_the_segment);
-    CHECK(waitpid(child, &status, 0) == child);
-    CHECK(!(WIFEXITED(status) && WEXITSTATUS(status) == 0)); /* a signal, or a sanitizer's report */
+    struct child child = in_fork(touch_the_segment);
+    CHECK(child.process && child_wait(&child) != 0); /* a signal, or a sanitizer's report */
     CHECK_SAME(load32_acquire(&eye.header->services_up), 0);
     stop();
 }
@@ -365,33 +350,54 @@ static void the_mapping_is_not_there_in_a_child(void) {
 static void the_slots_lock_does_not_survive_in_a_child(void) {
     start();
     int handle = open_client("parent");
-    pid_t child = in_child(hold_still);
+    struct child child = in_fork(hold_still);
     iblb_close(handle);
     EVENTUALLY(freed(0));
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
+    child_kill(&child);
     stop();
 }
 
+/* Opens a client, and dies; what it has started lives on, and holds whatever it was given. */
+static void die_before(const struct child *grandchild) {
+    char line[16];
+    snprintf(line, sizeof line, "%u", (unsigned)grandchild->pid);
+    say(line);
+    die(wrong_checks > 0);
+}
+
 static void fork_and_die(void) {
-    int handle = open_client("middle");
-    CHECK(handle > 0);
-    pid_t grandchild = fork();
-    if (grandchild == 0)
-        hold_still();
-    CHECK(write(told[1], &grandchild, sizeof grandchild) == sizeof grandchild);
+    open_client("middle");
+    struct child grandchild = in_fork(hold_still);
+    die_before(&grandchild);
+}
+
+static void play_idler(void) {
+    hold_still();
+}
+
+static void play_middle(void) {
+    open_client("middle");
+    struct child grandchild = in_role("idler");
+    die_before(&grandchild);
+}
+
+static void slot_is_freed_although_the_grandchild_lives(struct child child) {
+    char line[16];
+    CHECK(child_line(&child, line, sizeof line));
+    child_was_right(&child);
+    EVENTUALLY(freed(0));
+    CHECK_SAME(kill_process((uint32_t)atol(line)), 0);
 }
 
 static void a_client_that_dies_frees_its_slot_although_its_child_lives(void) {
-    pid_t grandchild = 0;
     start();
-    CHECK(pipe(told) == 0);
-    child_was_right(in_child(fork_and_die));
-    CHECK(read(told[0], &grandchild, sizeof grandchild) == sizeof grandchild);
-    EVENTUALLY(freed(0));
-    CHECK(kill(grandchild, SIGKILL) == 0);
-    close(told[0]);
-    close(told[1]);
+    slot_is_freed_although_the_grandchild_lives(in_fork(fork_and_die));
+    stop();
+}
+
+static void a_client_that_dies_frees_its_slot_although_a_program_that_it_started_lives(void) {
+    start();
+    slot_is_freed_although_the_grandchild_lives(in_role("middle"));
     stop();
 }
 
@@ -537,6 +543,8 @@ static void a_response_ring_scribbled_by_the_worker_is_said_to_the_client(void) 
     }
 }
 
+#define NO_FORK NOT_ON_WINDOWS("Windows has no fork")
+
 static const struct test tests[] = {
     {"each claim has a generation of its own and request numbers go on", each_claim_has_a_generation_of_its_own_and_request_numbers_go_on},
     {"a closed slot is freed only after everything is answered", a_closed_slot_is_freed_only_after_everything_is_answered},
@@ -557,10 +565,12 @@ static const struct test tests[] = {
     {"what a killed client had sent is carried out and its slot freed", what_a_killed_client_had_sent_is_carried_out_and_its_slot_freed},
     {"a stopped client keeps its slot", a_stopped_client_keeps_its_slot},
     {"the name of a killed client is free at once", the_name_of_a_killed_client_is_free_at_once},
-    {"a forked handle says so, and the child can open its own", a_forked_handle_says_so_and_the_child_can_open_its_own},
-    {"the mapping is not there in a child", the_mapping_is_not_there_in_a_child},
-    {"the slot's lock does not survive in a child", the_slots_lock_does_not_survive_in_a_child},
-    {"a client that dies frees its slot although its child lives", a_client_that_dies_frees_its_slot_although_its_child_lives},
+    {"a forked handle says so, and the child can open its own", a_forked_handle_says_so_and_the_child_can_open_its_own, NO_FORK},
+    {"the mapping is not there in a child", the_mapping_is_not_there_in_a_child, NO_FORK},
+    {"the slot's lock does not survive in a child", the_slots_lock_does_not_survive_in_a_child, NO_FORK},
+    {"a client that dies frees its slot although its child lives", a_client_that_dies_frees_its_slot_although_its_child_lives, NO_FORK},
+    {"a client that dies frees its slot although a program that it started lives",
+     a_client_that_dies_frees_its_slot_although_a_program_that_it_started_lives},
     {"a client that scribbles is quarantined and told, and the others go on",
      a_client_that_scribbles_is_quarantined_and_told_and_the_others_go_on},
     {"a response ring scribbled by its owner is quarantined at the next response",
@@ -569,6 +579,9 @@ static const struct test tests[] = {
     {"a response ring scribbled by the worker is said to the client", a_response_ring_scribbled_by_the_worker_is_said_to_the_client},
 };
 
-int main(void) {
-    return run_rig_tests(tests, ROWS(tests));
+static const struct role roles[] = {
+    {"namesake", play_namesake}, {"victim", play_victim}, {"middle", play_middle}, {"idler", play_idler}, {0}};
+
+int main(int count, char **words) {
+    return run_rig_tests(count, words, tests, ROWS(tests), roles);
 }

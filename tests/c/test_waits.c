@@ -439,10 +439,10 @@ static void *answer_each(void *unused) {
 
 static void ping_pong(const char *mechanism, long count) {
     pthread_t thread;
-    setenv("IBLBRIDGE_WAIT", mechanism, 1);
+    set_variable("IBLBRIDGE_WAIT", mechanism);
     uint32_t wanted = os_wait_mechanism();
     start();
-    unsetenv("IBLBRIDGE_WAIT");
+    set_variable("IBLBRIDGE_WAIT", NULL);
     CHECK_SAME(eye.header->wait_mechanism, wanted);
     CHECK_SAME(wanted == WAIT_POLL, strcmp(mechanism, "poll") == 0);
     parks = bounds_reached = lost_wakeups = 0;
@@ -470,10 +470,10 @@ static void ping_pong(const char *mechanism, long count) {
 }
 
 static void no_wake_up_is_lost_between_two_threads(void) {
-    ping_pong("futex", round_trips);
+    ping_pong("system", round_trips);
 }
 
-static void polling_works_where_futexes_do_not(void) {
+static void polling_works_where_nothing_else_does(void) {
     ping_pong("poll", 100);
 }
 
@@ -533,14 +533,14 @@ static const struct test tests[] = {
     {"a call that was accepted is pending, and answered later", a_call_that_was_accepted_is_pending_and_answered_later},
     {"a call without a worker is withdrawn at once", a_call_without_a_worker_is_withdrawn_at_once},
     {"no wake-up is lost between two threads", no_wake_up_is_lost_between_two_threads},
-    {"polling works where futexes do not", polling_works_where_futexes_do_not},
+    {"polling works where nothing else does", polling_works_where_nothing_else_does},
     {"a worker's take ends when it is rung", a_workers_take_ends_when_it_is_rung},
     {"a bell wakes only who sleeps, and a ring before the park is not lost",
      a_bell_wakes_only_who_sleeps_and_a_ring_before_the_park_is_not_lost},
 };
 
-int main(int count, char **arguments) {
-    if (count > 1)
-        round_trips = atol(arguments[1]);
-    return run_rig_tests(tests, ROWS(tests));
+int main(int count, char **words) {
+    if (count == 2)
+        round_trips = atol(words[1]);
+    return run_rig_tests(count, words, tests, ROWS(tests), NULL);
 }

@@ -1,15 +1,16 @@
 /* actor.c: the programs that the crash tests kill: client, worker, bystander, traffic, knock, offsets.
  *
  *     actor client NAME          every path of the client's side, once
- *     actor traffic NAME SEED    sends, waits, cancels and interrupts at random until SIGTERM
- *     actor bystander NAME       sends and waits, over and over, until SIGTERM
+ *     actor traffic NAME SEED    sends, waits, cancels and interrupts at random until it is asked to end (SIGTERM, see system.h)
+ *     actor bystander NAME       sends and waits, over and over, until it is asked to end
  *     actor knock NAME           one call, and a command to one service
- *     actor worker [refuse]      serves until SIGTERM; `refuse`: answers what is called so without accepting it, as a stopping worker does
+ *     actor worker [refuse]      serves until it is asked to end; `refuse`: answers what is called so without accepting it, as a stopping
+ *                                worker does
  *     actor offsets              where to find what in the segment, for the tests
  *
- * CRASH_SEGMENT names the segment, CRASH_LOG the file that every line goes to, with one write(2) each. A writer that is killed at the
- * boundary of a page leaves half a line, so each begins with a new line and ends with " ."; what does not is none. CRASH_BOARD is a file
- * that a bystander maps and keeps its counts in.
+ * CRASH_SEGMENT names the segment, CRASH_LOG the file that every line goes to, with one write each (on Windows each process has its own). A
+ * writer that is killed at the boundary of a page leaves half a line, so each begins with a new line and ends with " ."; what does not is
+ * none. CRASH_BOARD is a file that a bystander maps and keeps its counts in.
  *
  * The name of a command says how the worker treats it: after the last dash comes plain, big (a response of 3 KB), leave (not accepted for
  * a while), hold (accepted, answered a while later), late (answered when its client is parked), stack (3 KB too, answered when six are
@@ -19,21 +20,17 @@
  * PUBLISHED (0 no, 1 yes, 2 and withdrawn) SECTION FUNCTION POINT from clients; dispatch SLOT GENERATION REQUEST, refused CODE, cancelled,
  * orphan from workers; wrong anything from all.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "fault.h"
 #include "include/iblbridge.h"
 #include "include/iblbridge_worker.h"
 #include "segment.h"
+#include "system.h"
 
 #define MS UINT64_C(1000000)
 #define RING_BYTES 16384
@@ -41,10 +38,11 @@
 #define BIG 3000
 #define A_WHILE_NS (10 * MS)
 #define STACK 6
+#define BOARD_BYTES 4096
 
 static const char *who = "worker", *segment_name;
-static int log_file = -1;
-static volatile sig_atomic_t ends;
+static intptr_t log_file;
+static _Atomic int ends;
 static uint64_t patience_ns = 20000 * MS;
 
 /* --- the log --- */
@@ -57,8 +55,8 @@ static void say(const char *format, ...) {
     length += vsnprintf(line + length, sizeof line - (size_t)length - 2, format, arguments);
     va_end(arguments);
     memcpy(line + length, " .", 2);
-    if (write(log_file, line, (size_t)length + 2) != length + 2)
-        _exit(4);
+    if (write_log(log_file, line, (size_t)length + 2) != 0)
+        die(4);
 }
 
 /* --- looking into the segment behind the library's back; none of it counts as an access --- */
@@ -284,7 +282,7 @@ static void open_client(void) {
             char text[1024];
             iblb_last_error(0, text, sizeof text);
             say("wrong - open gives %d %s", code, text);
-            _exit(5);
+            die(5);
         }
     }
     look();
@@ -446,18 +444,23 @@ struct board {
     _Atomic uint64_t longest; /* ns */
 };
 
+/* Of two that come at once one makes the file, and the other waits until it is as large as it will be. */
 static struct board *map_board(void) {
     static struct board none;
-    const char *path = getenv("CRASH_BOARD");
-    int file = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
-    if (file < 0 || ftruncate(file, 4096) != 0)
+    struct problem problem;
+    os_file file = OS_NO_FILE;
+    const char *path = variable("CRASH_BOARD");
+    if (!path || (os_create(path, BOARD_BYTES, &file, &problem) != IBLB_OK && os_open(path, &file, &problem) != IBLB_OK))
         return &none;
-    void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    return memory == MAP_FAILED ? &none : memory;
+    while (os_size(file) < BOARD_BYTES)
+        os_sleep_ns(MS);
+    void *memory = os_map(file, BOARD_BYTES);
+    return memory ? memory : &none;
 }
 
 static int bystander(void) {
     struct board *board = map_board();
+    uint64_t pace_ns = variable("CRASH_PACE_US") ? strtoull(variable("CRASH_PACE_US"), NULL, 10) * (MS / 1000) : MS / 2;
     open_client();
     while (!ends) {
         uint64_t began = os_clock_ns();
@@ -469,7 +472,7 @@ static int bystander(void) {
         if (took > board->longest)
             board->longest = took;
         board->turns++;
-        os_sleep_ns(MS / 2); /* its pace; nothing waits for it */
+        os_sleep_ns(pace_ns);
     }
     iblb_close(handle);
     say("closed -");
@@ -492,15 +495,17 @@ static struct iblbw_worker *worker;
 static struct errand errands[MOST];
 static int errand_count;
 
-static void ask_to_end(int signal) {
-    (void)signal;
-    int error = errno;
+static struct iblbw_worker *_Atomic to_ring;
+static _Atomic int rung;
+
+/* In a signal's handler, or in a thread of its own, for which the worker is not closed too early. */
+static void end_soon(void) {
     ends = 1;
     fault_pause++;
-    if (worker)
-        iblbw_ring(worker);
+    if (to_ring)
+        iblbw_ring(to_ring);
     fault_pause--;
-    errno = error;
+    rung = 1;
 }
 
 static int is_kind(const struct errand *errand, const char *kind) {
@@ -535,7 +540,7 @@ static int begin(struct errand *errand) {
     int code = iblbw_accept(worker, &errand->command);
     if (code == IBLB_E_SUPERSEDED || code == IBLB_E_SEGMENT) {
         say("wrong %s accept gives %d", errand->name, code);
-        _exit(3);
+        die(3);
     }
     if (code == IBLB_E_CANCELLED) {
         say("cancelled %s", errand->name);
@@ -598,7 +603,7 @@ static int attend(struct errand *errand, int refuse) {
     int code = respond(errand);
     if (code != IBLB_OK && code != IBLB_E_FULL) {
         say("wrong %s respond gives %d", errand->name, code);
-        _exit(3);
+        die(3);
     }
     return code == IBLB_E_FULL;
 }
@@ -606,7 +611,7 @@ static int attend(struct errand *errand, int refuse) {
 static int serve(int refuse) {
     static struct iblbw_command commands[64];
     static unsigned char payload[65536];
-    const char *slots = getenv("CRASH_SLOTS");
+    const char *slots = variable("CRASH_SLOTS");
     fault_section("make or adopt");
     int code = iblbw_open(segment_name, slots ? atoi(slots) : 0, RING_BYTES, RING_BYTES, RING_BYTES, &worker);
     if (code != IBLB_OK) {
@@ -615,16 +620,17 @@ static int serve(int refuse) {
         say("unopened - %d %s", code, text);
         return 6;
     }
+    to_ring = worker;
     look();
     fault_section("services");
     iblbw_services(worker, "cameras\nephys");
-    say("serving - %d", (int)getpid());
+    say("serving - %d", (int)os_pid());
     while (!ends) {
         fault_section("take");
         int count = iblbw_take(worker, commands, errand_count < MOST - 64 ? 64 : 1, payload, sizeof payload, errand_count ? 3 : 1000);
         if (count < 0) {
             say("wrong - take gives %d", count);
-            _exit(3);
+            die(3);
         }
         for (int i = 0; i < count && errand_count < MOST; i++) {
             struct errand *errand = &errands[errand_count++];
@@ -637,9 +643,10 @@ static int serve(int refuse) {
                 errands[kept++] = errands[i];
         errand_count = kept;
     }
+    while (!rung)
+        os_sleep_ns(MS / 10);
     fault_section("end");
     iblbw_close(worker, 0);
-    worker = NULL;
     return 0;
 }
 
@@ -653,16 +660,17 @@ static int offsets(void) {
 }
 
 int main(int argc, char **argv) {
-    const char *role = argc > 1 ? argv[1] : "", *path = getenv("CRASH_LOG");
-    segment_name = getenv("CRASH_SEGMENT");
+    static char name[NAME_BYTES];
+    const char *role = argc > 1 ? argv[1] : "", *path = variable("CRASH_LOG");
+    segment_name = name;
     if (strcmp(role, "offsets") == 0)
         return offsets();
-    if (!segment_name || !path || (log_file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) < 0)
+    snprintf(name, sizeof name, "%s", variable("CRASH_SEGMENT") ? variable("CRASH_SEGMENT") : "");
+    if (!*name || !path || (log_file = open_log(path)) < 0)
         return 2;
-    if (getenv("CRASH_PATIENCE_MS"))
-        patience_ns = strtoull(getenv("CRASH_PATIENCE_MS"), NULL, 10) * MS;
-    struct sigaction action = {.sa_handler = ask_to_end};
-    sigaction(SIGTERM, &action, NULL);
+    if (variable("CRASH_PATIENCE_MS"))
+        patience_ns = strtoull(variable("CRASH_PATIENCE_MS"), NULL, 10) * MS;
+    on_end_request(end_soon);
     if (strcmp(role, "worker") == 0)
         return serve(argc > 2);
     if (argc < 3)

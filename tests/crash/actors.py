@@ -25,7 +25,10 @@ from sources import library
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / 'csrc'
-WRAPPED = ('os_lock', 'os_unlock', 'os_publish', 'os_create', 'os_close', 'os_wake', 'os_park')
+ACTOR = [HERE / 'actor.c', HERE / 'fault.c']
+INCLUDES = ['-DIBLB_FAULT', f'-I{HERE}', f'-I{HERE.parent / "c"}']
+WRAPPED = ('os_lock', 'os_unlock', 'os_publish', 'os_create', 'os_close', 'os_wake', 'os_park', 'os_clock_ns')
+WRAP = [f'-Wl,{",".join(f"--wrap={name}" for name in WRAPPED)}']
 KILLED = 137
 
 NO_WORKER, NOT_SENT, EXPIRED, ABORTED, UNKNOWN = -8018, -8053, -8072, -8073, -8074
@@ -57,9 +60,8 @@ def build(folder: Path, sources: Path = CSRC, *, more: Iterable[str] = ()) -> Pa
     program = folder / 'actor'
     command = [
         compiler() or 'cc', '-std=c11', '-O1', '-g', '-pthread',
-        '-D_POSIX_C_SOURCE=200809L', '-D_DEFAULT_SOURCE', '-DIBLB_FAULT', f'-I{sources}', f'-I{HERE}',
-        str(HERE / 'actor.c'), str(HERE / 'fault.c'), *map(str, library(csrc=sources)),
-        f'-Wl,{",".join(f"--wrap={name}" for name in WRAPPED)}', *more, '-o', str(program),
+        '-D_POSIX_C_SOURCE=200809L', '-D_DEFAULT_SOURCE', *INCLUDES, f'-I{sources}',
+        *map(str, [*ACTOR, *library(csrc=sources)]), *WRAP, *more, '-o', str(program),
     ]  # fmt: skip
     subprocess.run(command, check=True)
     return program
@@ -94,6 +96,31 @@ class Process:
                 signal.pidfd_send_signal(self._descriptor, number)
 
 
+class Host:
+    """Where actors run, and how they name what is here: this system. See also ``windows/host.py``."""
+
+    ahead_ns = 0
+    """int: how far the clock of the actors is ahead of ours."""
+    lanes = 6
+    """int: rigs at a time; most of a turn is waiting."""
+    pace = 0.0005
+    """float: s between two turns of a bystander; nothing waits for it."""
+    life = 0.05
+    """float: s, about how long an actor lives until it is killed at random: long enough to come to something."""
+
+    def start(self, program: Path, arguments: Iterable[object], environment: Mapping[str, str]) -> Process:
+        """Start an actor."""
+        return Process(program, arguments, environment)
+
+    def name(self, path: Path) -> str:
+        """Return a path as actors write it."""
+        return str(path)
+
+    def offsets(self, program: Path) -> dict[str, int]:
+        """Return where to find what in a segment."""
+        return json.loads(subprocess.check_output([program, 'offsets']))
+
+
 class Rig:
     """One segment, its log, and the actors on it.
 
@@ -107,15 +134,20 @@ class Rig:
         Of the segment; the last is for tools.
     patience : float
         How long clients wait for an answer before they call it lost, s.
+    host : Host
+        Where they run.
     """
 
-    def __init__(self, program: Path, folder: Path, slots: int = 16, patience: float = 20.0) -> None:
+    def __init__(
+        self, program: Path, folder: Path, slots: int = 16, patience: float = 20.0, host: Host | None = None
+    ) -> None:
         folder.mkdir(mode=0o700)
         self.folder, self.program, self.slots, self.patience = folder, program, slots, patience
+        self.host = host or Host()
         self.log = folder / 'log'
         self.board = folder / 'board'
         self.path = folder / 'rig'
-        self._offsets: dict[str, int] = json.loads(subprocess.check_output([program, 'offsets']))
+        self._offsets = self.host.offsets(program)
         self._started: list[Process] = []
         self._segment: mmap.mmap | None = None
         self._board: mmap.mmap | None = None
@@ -123,19 +155,20 @@ class Rig:
     def start(self, *arguments: object, at: str = '', action: str = 'exit', count: Path | None = None) -> Process:
         """Start an actor; `at`: the point at which it exits or stops, section:number."""
         environment = {
-            'IBLBRIDGE_DIR': str(self.folder),
+            'IBLBRIDGE_DIR': self.host.name(self.folder),
             'CRASH_SEGMENT': 'rig',
-            'CRASH_LOG': str(self.log),
-            'CRASH_BOARD': str(self.board),
+            'CRASH_LOG': self.host.name(self.log),
+            'CRASH_BOARD': self.host.name(self.board),
             'CRASH_SLOTS': str(self.slots),
+            'CRASH_PACE_US': str(int(self.host.pace * 1e6)),
             'CRASH_PATIENCE_MS': str(int(self.patience * 1000)),
             'IBLB_FAULT_ACTION': action,
         }
         if at:
             environment['IBLB_FAULT_AT'] = at
         if count:
-            environment['IBLB_FAULT_COUNT'] = str(count)
-        process = Process(self.program, arguments, environment)
+            environment['IBLB_FAULT_COUNT'] = self.host.name(count)
+        process = self.host.start(self.program, arguments, environment)
         self._started.append(process)
         return process
 
@@ -165,11 +198,14 @@ class Rig:
             with self.board.open('r+b') as file:
                 self._board = mmap.mmap(file.fileno(), 4096)
         turns, began, longest = struct.unpack_from('=QQQ', self._board)
-        return turns, longest / 1e9, (time.monotonic_ns() - began) / 1e9 if began else 0.0
+        return turns, longest / 1e9, (time.monotonic_ns() + self.host.ahead_ns - began) / 1e9 if began else 0.0
 
     def lines(self) -> list[Line]:
-        """Return what all actors wrote."""
-        return read_log(self.log)
+        """Return what all actors wrote, in the order of time, by our clock; each may have a log of its own."""
+        lines = [line for path in self.folder.glob(f'{self.log.name}*') for line in read_log(path)]
+        for line in lines:
+            line.ns -= self.host.ahead_ns
+        return sorted(lines, key=lambda line: line.ns)
 
     def close(self) -> None:
         """End what still runs, let go of the mappings, and delete everything. Harmless twice."""

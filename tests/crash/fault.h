@@ -5,7 +5,7 @@
 /* What the program is doing from here on, for the counts: a string that lives for ever. */
 void fault_section(const char *section);
 
-/* Called once, directly before the end (not before a SIGSTOP): may write down what the program leaves behind. */
+/* Called once, directly before the end (not before it stands still): may write down what the program leaves behind. */
 extern void (*fault_last_words)(const char *section, const char *function, long point);
 
 /* While this is above 0, in this thread, accesses do not count: those of the test program itself. */

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGTERM
 
-from actors import FREE_WITHIN, KILLED, Rig, until, violations
+from actors import FREE_WITHIN, KILLED, Host, Rig, until, violations
 
-LANES = 6  # rigs at a time; most of a turn is waiting
 TRIES = 2
 LOOK = 0.02  # s: how exactly the freeing of slots is measured
 TURNS = 3  # of the bystander, while a client stands still
@@ -81,8 +80,8 @@ def name_of(action: str, point: str) -> str:
 class Rigs:
     """Makes rigs in a folder, with names that are never used twice."""
 
-    def __init__(self, program: Path, folder: Path, patience: float = 20.0) -> None:
-        self.program, self.folder, self.patience = program, folder, patience
+    def __init__(self, program: Path, folder: Path, patience: float = 20.0, host: Host | None = None) -> None:
+        self.program, self.folder, self.patience, self.host = program, folder, patience, host or Host()
         self._made = 0
         self._rigs: list[Rig] = []
         self._guard = threading.Lock()
@@ -91,7 +90,7 @@ class Rigs:
         """Return a new rig."""
         with self._guard:
             self._made += 1
-            rig = Rig(self.program, self.folder / f'rig-{self._made}', slots, self.patience)
+            rig = Rig(self.program, self.folder / f'rig-{self._made}', slots, self.patience, self.host)
             self._rigs.append(rig)
             return rig
 
@@ -263,12 +262,12 @@ def run_client_side(
     quick : bool
         End soon after the first broken promise.
     """
-    result = Result(points=len(points))
-    with ThreadPoolExecutor(LANES) as pool:
+    result, lanes = Result(points=len(points)), rigs.host.lanes
+    with ThreadPoolExecutor(lanes) as pool:
         jobs = [
-            pool.submit(_client_lane, rigs, points[lane::LANES], action, result, quick)
+            pool.submit(_client_lane, rigs, points[lane::lanes], action, result, quick)
             for action in actions
-            for lane in range(LANES)
+            for lane in range(lanes)
         ]
         for job in jobs:
             job.result()
@@ -381,7 +380,7 @@ def run_worker_side(
             if not any(_one_worker(rigs, label, points, action, result, linger=number % 10 == 0) for _ in range(TRIES)):
                 result.missed.append(points[0])
 
-    with ThreadPoolExecutor(LANES) as pool:
+    with ThreadPoolExecutor(rigs.host.lanes) as pool:
         jobs = [(action, number, points) for action in actions for number, points in enumerate(faults)]
         for done in [pool.submit(turn, job) for job in jobs]:
             done.result()

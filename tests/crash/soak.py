@@ -34,7 +34,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from actors import Process, Rig, build, commands_of, until, violations
+from actors import Host, Process, Rig, build, commands_of, until, violations
 from points import Rigs, count_points, run_client_side, run_worker_side
 
 CLIENTS = 6  # that are killed, at a time
@@ -166,7 +166,14 @@ def _count(report: Report, rig: Rig, dead: set[str], worker_kills: int) -> None:
 
 
 def soak(
-    program: Path, folder: Path, *, seconds: float = 0.0, clients: int = 0, workers: int = 0, seed: int | None = None
+    program: Path,
+    folder: Path,
+    *,
+    seconds: float = 0.0,
+    clients: int = 0,
+    workers: int = 0,
+    seed: int | None = None,
+    host: Host | None = None,
 ) -> Report:
     """Kill clients and workers of actor.c.
 
@@ -182,10 +189,12 @@ def soak(
         until so many of each were killed.
     seed : int, optional
         Of all chance.
+    host : Host, optional
+        Where they run, if not here.
     """
     seed = random.SystemRandom().randrange(1 << 30) if seed is None else seed
     report = Report(seed)
-    rig = Rig(program, folder, 64)
+    rig = Rig(program, folder, 64, host=host)
     began, numbers = time.monotonic(), iter(range(1 << 60))
 
     def client() -> tuple[str, Process]:
@@ -193,10 +202,11 @@ def soak(
         return f'c{number}', rig.start('traffic', f'c{number}', seed + number)
 
     bystanders = [rig.start('bystander', f'bystander{i}') for i in range(2)]
-    life = 0.05 if seconds or not workers else min(0.05, 0.005 * clients / workers)
+    most = rig.host.life
+    life = most if seconds or not workers else min(most, most / 10 * clients / workers)
     killers = [
         Killer(lambda: ('worker', rig.start('worker')), (life / 2, 2 * life), workers, seed),
-        Killer(client, (0.0, 0.05), clients, seed + 1, CLIENTS),
+        Killer(client, (0.0, most), clients, seed + 1, CLIENTS),
     ]
     if seconds:
         threading.Event().wait(seconds)

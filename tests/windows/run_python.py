@@ -1,0 +1,213 @@
+"""Runs the Python tests in Windows Python, with a wheel that was built for it.
+
+    python tests/windows/run_python.py WHEEL [test_x.py ...] [arguments of pytest]
+
+On Linux, by Wine: ``WINE_PYTHON`` in the environment is a command that runs Windows Python with what the wheel depends
+on and the packages of the tests. The wheel is unpacked into a folder of its own and the tests are copied beside it. The
+files are run in a few processes, two at a time, each with a time-out that ends what hangs and tells which test it was.
+What has failed is run once more when nothing else is.
+
+What is not run at all is in `OMITTED`; what a test skips on Windows or under Wine says its own reason (the markers
+``posix`` and ``not_wine``). The summary lists both.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+import zipfile
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = shlex.split(os.environ.get('WINE_PYTHON', ''))
+MARK = 'IBLBRIDGE_WINDOWS_RUN'
+AT_A_TIME = 2
+TIMEOUT = 300.0  # s, for the files of one process
+TEST_TIMEOUT = 60.0  # s, after which the stacks of a test that goes on are shown
+OMITTED = {
+    'test_32bit.py': 'compiles a 32-bit program; tests/windows has one',
+    'test_c.py': 'compiles and runs the C tests; tests/windows/test_c.py does',
+    'test_coverage.py': 'compiles with gcov',
+    'test_fork.py': 'Windows has no fork()',
+    'test_header.py': 'compiles the headers',
+    'test_json.py': 'compiles csrc/json.c; tests/windows/test_c.py runs its C tests',
+    'test_kit.py': 'makes kits, which are run where their languages are',
+    'test_layout.py': 'compiles for both word sizes',
+    'test_model.py': 'runs Spin; nothing in it is of a system',
+    'test_style.py': 'is about the sources',
+}
+# They are begun first, each in a process of its own; the others come several in one.
+LONG_ONES = (
+    'test_demo.py', 'test_auxiliaries_documented.py', 'test_faults.py', 'test_worker_ends.py', 'test_worker.py',
+    'test_cli.py', 'test_addresses.py', 'test_housekeeping.py', 'test_models_are_true.py',
+)  # fmt: skip
+IN_ONE = 6
+
+
+@dataclass
+class Result:
+    """What one process came to."""
+
+    names: list[str]
+    took: float = 0.0
+    output: str = ''
+    counts: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, str] = field(default_factory=dict)
+    times: Counter[str] = field(default_factory=Counter)
+
+    def read(self, report: ElementTree.Element) -> None:
+        """Read the report that pytest has written."""
+        for case in report.iter('testcase'):
+            module, *classes = case.get('classname', '').removeprefix('tests.').split('.')
+            outcome = next((part for part in case if part.tag in ('failure', 'error', 'skipped')), None)
+            message = '' if outcome is None else outcome.get('message', '')
+            self.times[f'{module}.py'] += float(case.get('time', 0))  # type: ignore[assignment]
+            if outcome is None:
+                self.counts['passed'] += 1
+            elif outcome.tag == 'skipped':
+                self.skipped[message] += 1
+            else:
+                self.failed['::'.join([f'tests/{module}.py', *classes, case.get('name', '')])] = message
+
+
+def end_all(mark: str) -> None:
+    """Kill the programs of one run, which have no group: all that have the mark, but what belongs to Wine."""
+    for place in Path('/proc').glob('[0-9]*'):
+        with suppress(OSError):
+            if f'{MARK}={mark}'.encode() in (place / 'environ').read_bytes():
+                program = (place / 'cmdline').read_bytes().lower()
+                if b'wineserver' not in program and not program.startswith(b'c:\\windows'):
+                    os.kill(int(place.name), signal.SIGKILL)
+
+
+def run(names: list[str], folder: Path, arguments: Iterable[str]) -> Result:
+    """Run some files, or tests by their full names."""
+    result, mark = Result(names), uuid.uuid4().hex
+    report = folder / f'{mark}.xml'
+    environment = os.environ | {'PYTHONPATH': windows(folder / 'site'), 'PYTHONDONTWRITEBYTECODE': '1', MARK: mark}
+    environment.setdefault('HISTORIES', '300')  # of test_line_model, in which nothing is of a system
+    options = ['-v', '-ra', '-p', 'no:cacheprovider', f'--junitxml={report.name}', '--durations=5']
+    options += ['-o', 'timeout=0', '-o', f'faulthandler_timeout={TEST_TIMEOUT}']
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [*PYTHON, '-m', 'pytest', *options, *arguments, *(f'tests/{name.removeprefix("tests/")}' for name in names)],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace',
+    )
+    try:
+        result.output = process.communicate(timeout=TIMEOUT)[0]
+    except subprocess.TimeoutExpired:
+        end_all(mark)
+        result.output = process.communicate()[0]
+        begun = re.findall(r'^(tests/\S+::.*?)(?: Timeout.*)?$', result.output, re.MULTILINE)
+        result.failed[begun[-1].strip() if begun else names[0]] = f'hangs, or all take more than {TIMEOUT:g} s'
+        result.counts['passed'] = len(re.findall(r' PASSED +\[', result.output))
+    end_all(mark)
+    result.took = time.monotonic() - started
+    if report.exists():
+        result.read(ElementTree.parse(report).getroot())
+    elif not result.failed:
+        result.failed[names[0]] = f'pytest ended with exit status {process.returncode}'
+    return result
+
+
+def windows(path: Path) -> str:
+    """Name a path as Windows programs see it."""
+    return 'Z:' + str(path).replace('/', '\\')
+
+
+def prepare(wheel: Path, folder: Path) -> list[list[str]]:
+    """Unpack the wheel and copy the tests; return the names of the files, by process."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / 'site')
+    (folder / 'tests').mkdir()
+    for file in (ROOT / 'tests').glob('*.py'):
+        shutil.copy(file, folder / 'tests')
+    for file_name in ('pyproject.toml', 'README.md'):
+        shutil.copy(ROOT / file_name, folder)
+    files = sorted(file.name for file in (folder / 'tests').glob('test_*.py') if file.name not in OMITTED)
+    short = [name for name in files if name not in LONG_ONES]
+    return [[name] for name in LONG_ONES] + [short[i : i + IN_ONE] for i in range(0, len(short), IN_ONE)]
+
+
+def run_all(work: Iterable[list[str]], folder: Path, arguments: list[str], at_a_time: int) -> list[Result]:
+    """Run processes, so many at a time, and say of each what it came to."""
+    waiting: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+    results: list[Result] = []
+    for names in work:
+        waiting.put(names)
+
+    def take() -> None:
+        with suppress(queue.Empty):
+            while True:
+                result = run(waiting.get_nowait(), folder, arguments)
+                results.append(result)
+                said = f'{result.output}\n' if result.failed or '-s' in arguments else ''
+                outcome = (
+                    f'{result.counts["passed"]} passed, {result.skipped.total()} skipped, {len(result.failed)} failed'
+                )
+                print(f'{said}{" ".join(result.names)}: {outcome} in {result.took:.0f} s', flush=True)
+
+    threads = [threading.Thread(target=take) for _ in range(at_a_time)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def main() -> int:
+    """Run all files, or those that are named, and print what it all came to."""
+    wheel, *arguments = sys.argv[1:]
+    chosen = [argument for argument in arguments if argument.startswith('test_')]
+    arguments = [argument for argument in arguments if argument not in chosen]
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix='iblbridge windows ') as place:
+        folder = Path(place)
+        work = prepare(Path(wheel), folder)
+        subprocess.run([*PYTHON, '-c', ''], stdin=subprocess.DEVNULL, timeout=120, check=True)  # Wine starts up
+        results = run_all([[name] for name in chosen] or work, folder, arguments, AT_A_TIME)
+        failed = {name: message for result in results for name, message in result.failed.items()}
+        again = run_all([[name] for name in failed], folder, arguments, 1)
+    still = {name: message for result in again for name, message in result.failed.items()}
+    passed = sum(result.counts['passed'] for result in [*results, *again])
+    skipped = sum((result.skipped for result in results), Counter[str]())
+    times = sum((result.times for result in results), Counter[str]())
+
+    print('\nlongest: ' + ', '.join(f'{name} {seconds:.0f} s' for name, seconds in times.most_common(8)))
+    for name, why in {} if chosen else OMITTED.items():
+        print(f'not run: {name}: {why}')
+    for reason, number in sorted(skipped.items()):
+        print(f'skipped: {number}: {reason}')
+    for name in failed.keys() - still.keys():
+        print(f'passed when nothing else was running: {name}: at first {failed[name][:200]!r}')
+    for name, message in still.items():
+        print(f'failed: {name}: {message[:500]!r}')
+    seconds = time.monotonic() - started
+    print(f'{passed} passed, {skipped.total()} skipped, {len(still)} failed in {seconds:.0f} s')
+    return 1 if still or not passed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
