@@ -325,16 +325,17 @@ static const struct command_record *its_interrupt(struct view *view) {
     return &view->interrupt;
 }
 
-/* The stamp of an interrupt of all services aborts what is older. */
-static void note_interrupt(struct segment_header *header, const struct command_record *record, const unsigned char *payload, uint64_t now) {
+/* The stamp of an interrupt of all services aborts what is older. The clock is read anew: the interrupt may have come since the take began.
+ */
+static void note_interrupt(struct segment_header *header, const struct command_record *record, const unsigned char *payload) {
     static const unsigned char all_services[5] = {0xdb};
-    if (memcmp(payload, all_services, sizeof all_services) == 0 && record->stamp <= now + FUTURE_NS &&
+    if (memcmp(payload, all_services, sizeof all_services) == 0 && record->stamp <= os_clock_ns() + FUTURE_NS &&
         record->stamp > load64_relaxed(&header->interrupt_stamp))
         store64_release(&header->interrupt_stamp, record->stamp);
 }
 
 /* Every published record is looked at before one is dispatched: interrupts come first. 0 if the batch is full. */
-static int take_interrupts(struct iblbw_worker *worker, struct batch *batch, uint64_t now) {
+static int take_interrupts(struct iblbw_worker *worker, struct batch *batch) {
     for (struct view *view; (view = oldest(worker, view_next_interrupt, its_interrupt));) {
         int added = view->interrupt.payload_bytes > MAX_INTERRUPT_BYTES
                         ? -1
@@ -345,7 +346,7 @@ static int take_interrupts(struct iblbw_worker *worker, struct batch *batch, uin
             view_quarantine(view, &worker->segment);
             continue;
         }
-        note_interrupt(worker->segment.header, &view->interrupt, batch->payload + batch->commands[batch->count - 1].payload_offset, now);
+        note_interrupt(worker->segment.header, &view->interrupt, batch->payload + batch->commands[batch->count - 1].payload_offset);
         view_took_interrupt(view);
     }
     return 1;
@@ -366,7 +367,7 @@ static void gather(struct iblbw_worker *worker, struct batch *batch) {
         if (sweep || view->owned || (view->phase != PHASE_FREE && load32_acquire(&view->slot.header->closing)))
             view_sweep(view, &worker->segment);
     }
-    if (!take_interrupts(worker, batch, now))
+    if (!take_interrupts(worker, batch))
         return;
     for (struct view *view; (view = oldest(worker, view_next, its_command));) {
         int added = add(batch, view, &view->next, view->next_control, view->scan);

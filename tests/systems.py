@@ -220,7 +220,7 @@ def _descendants(root: subprocess.Popen[Any]) -> Iterator[tuple[int, str]]:
     listed = []
     more = kernel.Process32FirstW(snapshot, ctypes.byref(entry))
     while more:
-        if entry.name.lower() != 'conhost.exe':  # the console's
+        if entry.name.lower() not in ('', 'conhost.exe'):  # the console's; what has no name yet may become it
             listed.append((entry.pid, entry.parent, entry.name))
         more = kernel.Process32NextW(snapshot, ctypes.byref(entry))
     kernel.CloseHandle(snapshot)

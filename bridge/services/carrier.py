@@ -294,14 +294,18 @@ class UdpCarrier(ThreadedCarrier):
     def _align(self, plan: _Plan) -> None:
         """Let what goes in reverse order keep that order at services of which only the pause is waited for."""
         pauses = {name: self.links[name].pauses_until() for name in plan.errands}
-        left = max(pauses.values()) - time.perf_counter_ns()
-        if left > 0:
+        last = max(pauses.values())
+        if last > time.perf_counter_ns():
             aligned = [plan.errands[name] for name, until in pauses.items() if until]
             for errand in aligned:
                 errand.blocked = True
-            self.thread.loop.call_later(left / 1e9, self._release, aligned)
+            self._release(aligned, last)
 
-    def _release(self, errands: Sequence[Errand]) -> None:
+    def _release(self, errands: Sequence[Errand], at: int) -> None:
+        left = at - time.perf_counter_ns()
+        if left > 0:  # a timer may ring up to one tick of the clock early
+            self.thread.loop.call_later(left / 1e9, self._release, errands, at)
+            return
         for errand in errands:
             errand.blocked = False
             self.links[errand.name].run()

@@ -42,6 +42,10 @@ static inline int is_for_us_alone(const char *path); /* nobody else can write to
 static inline int let_everybody_write(const char *path);
 static inline int make_link(const char *target, const char *path); /* not on Windows, where it takes a privilege */
 
+/* Opens it as a virus scanner or a backup may: nobody else can while it is open. Windows only. */
+static inline intptr_t hold_file(const char *path);
+static inline void let_file_go(intptr_t file);
+
 /* A file that several processes write lines to. Where the system does not append in one step each process has one of its own, whose name
  * goes on with the process's number. */
 static inline intptr_t open_log(const char *path);

@@ -172,6 +172,14 @@ static inline int make_link(const char *target, const char *path) {
     return -1;
 }
 
+static inline intptr_t hold_file(const char *path) {
+    wchar_t wide[SYSTEM_PATH];
+    return (intptr_t)CreateFileW(to_wide_path(path, wide), GENERIC_READ, 0, NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+}
+static inline void let_file_go(intptr_t file) {
+    CloseHandle((HANDLE)file);
+}
+
 static inline intptr_t open_log(const char *path) {
     char own[SYSTEM_PATH];
     wchar_t wide[SYSTEM_PATH];

@@ -153,6 +153,17 @@ static void an_interrupt_at_any_point_of_a_take_comes_first_and_aborts_what_is_o
     CHECK(at_every_point(rig_with_two_clients, do_take, interrupt_from_other, the_start_is_aborted_and_the_interrupt_done) > 5);
 }
 
+/* As if the worker had been held up for longer than a stamp may lie in the future. */
+static void interrupt_from_other_after_a_while(void) {
+    os_sleep_ns(2 * FUTURE_NS);
+    interrupt_from_other();
+}
+
+static void an_interrupt_that_comes_while_a_take_is_held_up_aborts_what_is_older(void) {
+    CHECK(at_every_point(rig_with_two_clients, do_take, interrupt_from_other_after_a_while, the_start_is_aborted_and_the_interrupt_done) >
+          5);
+}
+
 /* --- accept against cancel --- */
 
 static int accepted, cancelled;
@@ -351,6 +362,8 @@ static const struct test tests[] = {
     {"a command taken at any point of its send is answered once", a_command_taken_at_any_point_of_its_send_is_answered_once},
     {"an interrupt at any point of a take comes first and aborts what is older",
      an_interrupt_at_any_point_of_a_take_comes_first_and_aborts_what_is_older},
+    {"an interrupt that comes while a take is held up aborts what is older",
+     an_interrupt_that_comes_while_a_take_is_held_up_aborts_what_is_older},
     {"of accept and cancel exactly one wins, at any point", of_accept_and_cancel_exactly_one_wins_at_any_point},
     {"a cancel at any point of a response leaves the rings in order", a_cancel_at_any_point_of_a_response_leaves_the_rings_in_order},
     {"a response at any point of a wait is never slept through", a_response_at_any_point_of_a_wait_is_never_slept_through},

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
-from actors import ACTOR, INCLUDES, WRAP, Host, Process
+from actors import ACTOR, CSRC, INCLUDES, WRAP, Host, Process
 from programs import build, command, run
 from sources import library
 from wine import PATIENCE, windows
@@ -29,9 +29,10 @@ MOST = 8192  # host.c
 ORDERS = {SIGTERM: 'ask', SIGKILL: 'kill', SIGSTOP: 'stop', SIGCONT: 'go'}
 
 
-def build_actor(folder: Path, bits: int = 64) -> Path:
-    """Compile actor.c."""
-    return build(folder / f'actor-{bits}.exe', [*ACTOR, *library('Windows')], *INCLUDES, *WRAP, bits=bits)
+def build_actor(folder: Path, sources: Path = CSRC, bits: int = 64) -> Path:
+    """Compile actor.c with the library's sources, or with a copy of them that has a bug in it."""
+    parts = [*ACTOR, *library('Windows', sources)]
+    return build(folder / f'actor-{bits}.exe', parts, *INCLUDES, *WRAP, bits=bits)
 
 
 def fixed_addresses() -> list[str]:
@@ -91,16 +92,19 @@ class WindowsHost(Host):
     ----------
     folder : pathlib.Path
         Where it is built.
+    bits : int
+        32: it runs where 32-bit actors can run as well.
     """
 
     pace = 0.005  # all share one wineserver
     life = 0.25  # a program takes some 30 ms to start
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bits: int = 64) -> None:
         program = build(folder / 'host.exe', [HERE / 'host.c'])
-        words = [*fixed_addresses(), *command(), program]
+        words = [*fixed_addresses(), *command(bits), program]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+        self._bits = bits
         self._offsets: dict[str, int] = {}
         self._numbers = itertools.count()
         self._actors: dict[int, Actor] = {}
@@ -159,7 +163,7 @@ class WindowsHost(Host):
     def offsets(self, program: Path) -> dict[str, int]:
         """Return where to find what in a segment."""
         if not self._offsets:
-            self._offsets = json.loads(run(program, 'offsets', timeout=PATIENCE).stdout)
+            self._offsets = json.loads(run(program, 'offsets', bits=self._bits, timeout=PATIENCE).stdout)
         return self._offsets
 
     def close(self) -> None:

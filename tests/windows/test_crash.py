@@ -14,6 +14,7 @@ import pytest
 from host import WindowsHost, build_actor
 from points import Points, Rigs, count_points, run_client_side, run_worker_side
 from programs import memory
+from test_crash_points import ANSWERED_FIRST, FREED_TOO_EARLY, plant
 
 pytestmark = pytest.mark.timeout(600)
 FIRST = ('respond stack:5', 'accept leave:20')  # a first worker that leaves several commands accepted, and several not
@@ -88,3 +89,26 @@ def test_a_worker_may_die_while_it_takes_over_from_a_dead_one(rigs, all_of_them)
     print('\n' + result.row('worker, killed twice'))
     assert not result.found, '\n'.join(result.found[:20])
     assert result.exits > len(faults) * 1.5
+
+
+@pytest.mark.parametrize(
+    ('bug', 'side'),
+    [
+        pytest.param(ANSWERED_FIRST, 'worker', id='marked answered before the response is placed'),
+        pytest.param(FREED_TOO_EARLY, 'client', id='a slot is freed before its commands are answered'),
+    ],
+)
+def test_a_planted_bug_is_found(bug, side, counted, rigs, tmp_path):
+    with memory(tmp_path, f'windows-planted-{side}') as folder:
+        bad = Rigs(build_actor(tmp_path, plant(bug, tmp_path)), folder, patience=1.0, host=rigs.host)
+        for part in range(4):
+            if side == 'client':
+                result = run_client_side(bad, counted.client[part::4], ['exit'], quick=True)
+            else:
+                points = [point for point in counted.worker if point.startswith('respond')]
+                result = run_worker_side(bad, [[point] for point in points[part::4]], ['exit'], quick=True)
+            if result.found:
+                break
+        bad.close()
+    print(f'\nfound after {result.exits} kills: {result.found[:1]}')
+    assert result.found

@@ -83,13 +83,14 @@ class Rig:
         self.native = site / 'bridge' / 'native'
         self.environment = {'PYTHONPATH': windows(site), 'IBLBRIDGE_DIR': windows(folder)}
         self.programs: list[Program] = []
+        self.python = command('WINE_PYTHON')
 
     def start(self, *words: object, **environment: str) -> Program:
         self.programs.append(Program(list(words), self.environment | environment))
         return self.programs[-1]
 
     def iblbridge(self, *words: object, timeout: float = 60.0) -> tuple[int, str, str]:
-        return run([*command('WINE_PYTHON'), '-m', 'bridge', *words], self.environment, timeout)
+        return run([*self.python, '-m', 'bridge', *words], self.environment, timeout)
 
     def iblb(self, *words: object) -> tuple[int, str, str]:
         return run([*command('WINE'), self.native / 'bin' / 'iblb.exe', *words], self.environment)
@@ -99,13 +100,13 @@ class Rig:
         notes = self.folder.parent / f'{name}.jsonl'
         notes.touch()
         words = windows(Path(__file__).with_name('service.py')), name, windows(notes)
-        program = self.start(*command('WINE_PYTHON'), *words)
+        program = self.start(*self.python, *words)
         return Service(program, int(program.line('READY').split()[1]), notes)
 
     def serve(self, segment: str = 'rig', **services: Service) -> Program:
         options = [word for name, one in services.items() for word in ('--service', f'{name}=127.0.0.1:{one.port}')]
         words = ['-m', 'bridge', 'serve', '--segment', segment, '--until-eof', *options]
-        program = self.start(*command('WINE_PYTHON'), *words)
+        program = self.start(*self.python, *words)
         assert program.line('READY').startswith(f'READY {segment} Z:')
         return program
 
@@ -140,13 +141,15 @@ def test_the_demo_runs_whole(rig, options):
 
 @pytest.mark.parametrize('bits', [64, 32])
 def test_a_c_program_built_from_its_kit_runs_an_experiment_on_services_of_iblutil(rig, tmp_path, bits):
+    if bits == 32 and not os.environ.get('WINE32'):
+        pytest.skip('WINE32 is not set: Wine here runs 64-bit programs')
     place = kit(rig, 'c', tmp_path / 'kit')
     program = place / 'experiment.exe'
     library = f'iblbridge_{bits}'
     subprocess.run([COMPILERS[bits], '-I.', 'experiment.c', '-o', program, f'{library}.lib'], cwd=place, check=True)
-    wine = command('WINE') if bits == 64 else os.environ.get('WINE32', '').split()
-    if not wine:
-        pytest.skip('WINE32 is not set: Wine here runs 64-bit programs')
+    wine = command('WINE')
+    if bits == 32:  # the worker has to be where the program is
+        wine, rig.python = command('WINE32'), command('WINE32_PYTHON')
     cameras, ephys = rig.service('cameras'), rig.service('ephys')
     rig.serve(cameras=cameras, ephys=ephys)
     status, out, err = run([*wine, program, 'rig'], rig.environment)
