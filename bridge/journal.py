@@ -69,7 +69,8 @@ class Journal:
         self._gap = 0  # lost since the last entry that was written
         self._quiet_until = -SAY_EVERY
         self._counting = threading.Lock()
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, 'O_CLOEXEC', 0), 0o600)
+        own = getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_BINARY', 0)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | own, 0o600)
         self._torn = not _ends_with_newline(self._file)
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(depth)
         self._closed = False

@@ -568,6 +568,15 @@ def test_two_services_with_one_port_in_the_file_get_one_each(serve, segment_dire
         assert port in (cameras.peer[1], ephys.peer[1]) and cameras.peer != ephys.peer
 
 
+def test_ports_that_can_not_be_kept_leave_nothing_behind(segment_directory, monkeypatch) -> None:
+    """As on Windows while another program has the file open."""
+    ports.save(segment_directory / 'rig', {'cameras': 4711})
+    monkeypatch.setattr('os.replace', lambda *_: (_ for _ in ()).throw(PermissionError(13, 'in use')))
+    ports.save(segment_directory / 'rig', {'cameras': 4712})
+    assert ports.load(segment_directory / 'rig') == {'cameras': 4711}
+    assert list(segment_directory.iterdir()) == [ports.place(segment_directory / 'rig')]
+
+
 def test_serve_keeps_the_ports_at_its_end_and_removes_them_with_the_segment(segment_directory) -> None:
     with Place(HERE) as place:
         service = '--service', f'cameras={place.uri}'

@@ -253,6 +253,54 @@ def test_the_end_of_standard_input_is_noticed():
         assert process.wait(10) == 0
 
 
+def test_a_library_that_asks_for_standard_input_is_not_held_up_by_who_waits_for_its_end():
+    """Importing numpy did, on Windows, until standard input ended: a read holds up all that look at the pipe."""
+    code = (
+        'from bridge.cli.console import on_stdin_end; on_stdin_end(lambda: None); '
+        'import numpy, os; os.fstat(0); print("imported", flush=True); import time; time.sleep(60)'
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, '-c', code], stdin=pipe, stdout=pipe, text=True) as process:
+        watchdog = threading.Timer(30, process.kill)
+        watchdog.start()
+        assert process.stdout.readline() == 'imported\n'
+        watchdog.cancel()
+        process.kill()
+
+
+def test_serve_ends_in_order_when_the_program_that_started_it_closes_its_pipe(nowhere):
+    words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig0', '--until-eof', '--remove']
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stdout.readline().startswith('READY')
+            process.stdin.write('what is said is not read\n')
+            process.stdin.flush()
+            assert iblbridge('send', 'rig0', 'PING').returncode == 0
+            process.stdin.close()
+            assert process.wait(10) == 0
+            assert 'stopped by the end of standard input' in process.stderr.read()
+        finally:
+            process.kill()
+    assert list(nowhere.iterdir()) == []
+
+
+def test_what_the_other_end_can_not_show_is_no_reason_to_fail(nowhere):
+    """The reader of a pipe on Windows, or a terminal with a character set of its own."""
+    words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig0', '--service', 'камера=127.0.0.1:9']
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout.readline().startswith(b'READY rig0')
+            environment = os.environ | {'PYTHONIOENCODING': 'cp1252'}
+            words = [sys.executable, '-m', 'bridge', 'send', 'rig0', 'SERVICES']
+            done = subprocess.run(words, env=environment, capture_output=True, check=False, timeout=30)
+            assert done.returncode == 0, done.stderr
+            assert 'камера'.encode() in done.stdout or ascii('камера')[1:-1].encode() in done.stdout
+        finally:
+            process.kill()
+
+
 def test_a_reader_that_goes_away_leaves_no_traceback():
     read, write = os.pipe()
     os.close(read)

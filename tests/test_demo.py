@@ -165,7 +165,7 @@ def demo(tmp_path) -> Iterator[Callable[..., Demo]]:
     started: list[Demo] = []
 
     def start(*arguments: str) -> Demo:
-        directory = tmp_path / 'segments'
+        directory = tmp_path / 'Übung mit ж'
         directory.mkdir(mode=0o700)
         started.append(Demo(directory, *arguments))
         return started[-1]

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from peers import StockServer, eventually
+from systems import WINDOWS
 
 from bridge import discretion, journal
 from bridge.cli import main
@@ -32,7 +33,8 @@ def test_every_entry_is_one_line_with_both_clocks(tmp_path):
     for i in range(100):
         book.write('event', event='EXPINFO', data={'text': f'line\n{i} ü'})
     book.close()
-    lines = path.read_bytes().splitlines()
+    *lines, end = path.read_bytes().split(b'\n')
+    assert end == b'' and b'\r' not in path.read_bytes(), 'Windows would have other ends of lines'
     assert [json.loads(line)['data']['text'] for line in lines] == [f'line\n{i} ü' for i in range(100)]
     first = json.loads(lines[0])
     assert before <= first['time'] <= time.perf_counter_ns()
@@ -55,6 +57,36 @@ def test_any_line_is_an_entry_or_its_number(tmp_path, junk):
     path = tmp_path / 'journal'
     path.write_bytes(b'{"kind": "event"}\n' + junk)
     assert list(read(path)) == [{'kind': 'event'}, 2]
+
+
+@pytest.mark.parametrize('name', ['rig 0.jsonl', 'Übung é.jsonl', '実験-ж.jsonl'])
+def test_a_journal_may_have_any_name(tmp_path, name, capsys):
+    book = Journal(tmp_path / name)
+    book.write('event', event='EXPINFO')
+    book.close()
+    assert [entry['event'] for entry in entries(tmp_path / name)] == ['EXPINFO']
+    assert main(['journal', str(tmp_path / name)]) == 0
+    assert 'EXPINFO' in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not WINDOWS, reason='no system but Windows keeps others from writing')
+def test_what_another_program_keeps_from_being_written_is_counted_and_what_comes_after_is_written(tmp_path):
+    import msvcrt
+
+    path, far = tmp_path / 'journal', 1 << 20
+    book = Journal(path)
+    book.write('event', n=1)
+    eventually(lambda: len(entries(path)) == 1)
+    with open(path, 'r+b') as other:
+        other.seek(path.stat().st_size)
+        msvcrt.locking(other.fileno(), msvcrt.LK_NBLCK, far)
+        book.write('event', n=2)
+        eventually(lambda: book.lost == 1)
+        other.seek(path.stat().st_size)
+        msvcrt.locking(other.fileno(), msvcrt.LK_UNLCK, far)
+    book.write('event', n=3)
+    book.close()
+    assert [entry.get('n', entry['kind']) for entry in entries(path)] == [1, 'gap', 3]
 
 
 def test_a_full_disk_is_told_once_and_counted_and_what_comes_after_is_written(tmp_path, monkeypatch, caplog):

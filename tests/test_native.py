@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from systems import WINDOWS
@@ -86,6 +89,15 @@ def test_the_library_and_its_headers_and_tools_lie_in_one_place():
     for part in [*parts, *([] if WINDOWS else ['lib/pkgconfig/iblbridge.pc'])]:
         assert (native.PREFIX / part).is_relative_to(native.PREFIX), part
         assert (native.PREFIX / part).exists(), part
+
+
+def test_the_command_iblb_is_the_program_with_its_output_and_its_exit_status():
+    code = 'from bridge.native import iblb; iblb()'
+    for words, status in ((['codes'], 0), ([], 2), (['call', 'é ж', 'PING', '--open', '0'], None), (['x y', '"'], 2)):
+        direct = subprocess.run([native.IBLB, *words], capture_output=True, check=False, timeout=30)
+        done = subprocess.run([sys.executable, '-c', code, *words], capture_output=True, check=False, timeout=30)
+        assert (done.returncode, done.stdout, done.stderr) == (direct.returncode, direct.stdout, direct.stderr)
+        assert status is None or done.returncode == status
 
 
 def test_sentences_leave_the_library_as_ascii_and_python_shows_them_as_they_are():

@@ -14,6 +14,7 @@ from peers import eventually
 from systems import let_everybody_write
 
 from bridge.errors import BridgeError, NoSegment, OutcomeUnknown, WorkerBusy
+from bridge.native import IBLB
 from bridge.numbers import CODES
 from bridge.segment.client import Client
 from bridge.segment.served import BATCH, COMMAND, Segment
@@ -198,6 +199,18 @@ def test_nobody_else_can_reach_the_directory(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(NoSegment, match='Everybody can write') as refused:
         Segment('rig')
     assert refused.value.name == 'IBLB_E_PERMISSION'
+
+
+@pytest.mark.parametrize('name', ['with spaces', 'Übung é', '実験 ж'])
+def test_the_directory_may_have_any_name(tmp_path, monkeypatch, name):
+    (tmp_path / name).mkdir(mode=0o700)
+    monkeypatch.setenv('IBLBRIDGE_DIR', str(tmp_path / name))
+    with Segment('rig') as segment, Client('rig') as client:
+        assert segment.path == tmp_path / name / 'rig' and segment.path.exists()
+        client.send('PING')
+        assert len(segment.take(1)[1]) == 1
+        said = subprocess.run([IBLB, 'state', 'rig'], capture_output=True, text=True, check=True, timeout=30).stdout
+        assert said.startswith('worker alive')
 
 
 def test_services_are_known_to_clients_by_name():

@@ -38,9 +38,12 @@ def load(segment: Path) -> dict[str, int]:
 def save(segment: Path, ports: Mapping[str, int]) -> None:
     """Keep the ports; what the disk refuses is not kept."""
     whole, half = place(segment), place(segment).with_suffix('.new')
-    with contextlib.suppress(OSError):
+    try:
         half.write_text(json.dumps(dict(ports)))
         os.replace(half, whole)
+    except OSError:  # on Windows also if somebody just reads it
+        with contextlib.suppress(OSError):
+            half.unlink()
 
 
 def forget(segment: Path) -> None:

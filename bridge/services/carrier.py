@@ -301,7 +301,7 @@ class UdpCarrier(ThreadedCarrier):
                 errand.blocked = True
             self._release(aligned, last)
 
-    def _release(self, errands: Sequence[Errand], at: int) -> None:
+    def _release(self, errands: Sequence[Errand], at: int = 0) -> None:
         left = at - time.perf_counter_ns()
         if left > 0:  # a timer may ring up to one tick of the clock early
             self.thread.loop.call_later(left / 1e9, self._release, errands, at)
