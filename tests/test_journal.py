@@ -69,6 +69,7 @@ def test_a_journal_may_have_any_name(tmp_path, name, capsys):
     assert 'EXPINFO' in capsys.readouterr().out
 
 
+@pytest.mark.not_wine('there a lock keeps nobody from writing')
 @pytest.mark.skipif(not WINDOWS, reason='no system but Windows keeps others from writing')
 def test_what_another_program_keeps_from_being_written_is_counted_and_what_comes_after_is_written(tmp_path):
     import msvcrt

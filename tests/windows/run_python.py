@@ -58,6 +58,7 @@ LONG_ONES = (
     'test_cli.py', 'test_addresses.py', 'test_housekeeping.py', 'test_models_are_true.py',
 )  # fmt: skip
 IN_ONE = 6
+LONGEST = 60  # tests that the summary names
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Result:
     counts: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
-    times: Counter[str] = field(default_factory=Counter)
+    times: dict[str, float] = field(default_factory=dict)
 
     def read(self, report: ElementTree.Element) -> None:
         """Read the report that pytest has written."""
@@ -78,13 +79,14 @@ class Result:
             module, *classes = case.get('classname', '').removeprefix('tests.').split('.')
             outcome = next((part for part in case if part.tag in ('failure', 'error', 'skipped')), None)
             message = '' if outcome is None else outcome.get('message', '')
-            self.times[f'{module}.py'] += float(case.get('time', 0))  # type: ignore[assignment]
+            name = '::'.join([f'tests/{module}.py', *classes, case.get('name', '')])
+            self.times[name] = float(case.get('time', 0))
             if outcome is None:
                 self.counts['passed'] += 1
             elif outcome.tag == 'skipped':
                 self.skipped[message] += 1
             else:
-                self.failed['::'.join([f'tests/{module}.py', *classes, case.get('name', '')])] = message
+                self.failed[name] = message
 
 
 def end_all(mark: str) -> None:
@@ -200,9 +202,11 @@ def main() -> int:
     still = {name: message for result in again for name, message in result.failed.items()}
     passed = sum(result.counts['passed'] for result in [*results, *again])
     skipped = sum((result.skipped for result in results), Counter[str]())
-    times = sum((result.times for result in results), Counter[str]())
+    times = {name: seconds for result in results for name, seconds in result.times.items()}
 
-    print('\nlongest: ' + ', '.join(f'{name} {seconds:.0f} s' for name, seconds in times.most_common(8)))
+    print(f'\nthe longest of {len(times)} tests, which take {sum(times.values()):.0f} s:')
+    for name in sorted(times, key=times.__getitem__)[: -LONGEST - 1 : -1]:
+        print(f'{times[name]:8.1f} s {name}')
     for name, why in {} if chosen else OMITTED.items():
         print(f'not run: {name}: {why}')
     for reason, number in sorted(skipped.items()):
