@@ -8,9 +8,6 @@
 #include "include/iblbridge.h"
 #include "remains.h"
 
-#define MS UINT64_C(1000000)
-#define SCAN_NS (400 * MS) /* a virus scanner looks at a new file for as long */
-
 static const struct segment_sizes default_sizes = {DEFAULT_SLOTS, DEFAULT_COMMAND_BYTES, DEFAULT_RESPONSE_BYTES, DEFAULT_EVENT_BYTES};
 
 /* The names of Windows' devices, in any case and with anything behind a dot: a folder cannot hold a file of that name. */
@@ -268,7 +265,6 @@ int segment_serve(struct segment *segment, const char *name, const struct segmen
         return problem_set(problem, IBLB_E_ARGUMENT, "Slots must be 2 to %u, rings powers of two from %u to %u bytes.", MAX_SLOTS,
                            MIN_RING_BYTES, MAX_RING_BYTES);
     int code = os_segment_path(name, 1, segment->path, problem);
-    uint64_t until = os_clock_ns() + SCAN_NS;
     /* Each round either ends or meets a file that changed under its hands; those who change it make progress. */
     for (int round = 0; code == IBLB_OK && round < 100; round++) {
         code = adopt(segment, replaced, problem);
@@ -284,11 +280,8 @@ int segment_serve(struct segment *segment, const char *name, const struct segmen
             return IBLB_OK;
         }
         let_go(segment);
-        if (code == IBLB_E_SYSTEM && os_clock_ns() < until)
-            os_sleep_ns(MS * 5);
-        else if (code != IBLB_E_STALE)
-            break;
-        code = IBLB_OK;
+        if (code == IBLB_E_STALE)
+            code = IBLB_OK;
     }
     if (code == IBLB_OK)
         code = problem_set(problem, IBLB_E_SYSTEM, "The segment %s is replaced again and again by somebody else.", segment->path);
