@@ -26,6 +26,7 @@ from wine import PATIENCE, windows
 HERE = Path(__file__).parent
 KILLED_STATUS = 0xDEAD  # system_windows.h
 MOST = 8192  # host.c
+LIFE = 300.0  # s: no actor lives for longer
 ORDERS = {SIGTERM: 'ask', SIGKILL: 'kill', SIGSTOP: 'stop', SIGCONT: 'go'}
 
 
@@ -75,7 +76,8 @@ class Actor(Process):
     def wait(self, *, stops: bool = False) -> int | None:
         """Return the exit code (negative: a signal), or None if it stands still."""
         with self._changed:
-            self._changed.wait_for(lambda: self.code is not None or (stops and self._still))
+            heard = self._changed.wait_for(lambda: self.code is not None or (stops and self._still), LIFE)
+            assert heard, f'an actor lives longer than {LIFE} s; {self._host.noise}'
             self._still = False
             return self.code
 

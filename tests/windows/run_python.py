@@ -36,7 +36,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = shlex.split(os.environ.get('WINE_PYTHON', ''))
 MARK = 'IBLBRIDGE_WINDOWS_RUN'
-AT_A_TIME = 2
+AT_A_TIME = 3
 TIMEOUT = 300.0  # s, for the files of one process
 TEST_TIMEOUT = 60.0  # s, after which the stacks of a test that goes on are shown
 OMITTED = {
@@ -58,7 +58,7 @@ LONG_ONES = (
     'test_cli.py', 'test_addresses.py', 'test_housekeeping.py', 'test_models_are_true.py',
 )  # fmt: skip
 IN_ONE = 6
-LONGEST = 60  # tests that the summary names
+LONGEST = 10  # tests that the summary names
 
 
 @dataclass
