@@ -75,7 +75,6 @@ PROGRAMS = {
 LEFT_OUT = {
     'test_segment': [
         'a directory in OneDrive is refused',
-        'a file that is scanned for a moment is waited for',
         'a file that another program keeps for itself is said',
     ]
 }

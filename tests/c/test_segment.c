@@ -563,39 +563,13 @@ static void the_name_of_a_removed_segment_is_free_at_once_although_a_client_has_
 
 /* --- a virus scanner, or a backup --- */
 
-static intptr_t held;
-
-static void *let_go_after_a_while(void *unused) {
-    (void)unused;
-    os_sleep_ns(150 * MS);
-    let_file_go(held);
-    return NULL;
-}
-
-static void begin_to_scan(void) {
+static void a_file_that_another_program_keeps_for_itself_is_said(void) {
+    int handle;
     start();
     segment_close(&eye, 0);
     iblbw_close(worker, 0);
-    held = hold_file(path_of(rig));
+    intptr_t held = hold_file(path_of(rig));
     CHECK(held != -1);
-}
-
-static void a_file_that_is_scanned_for_a_moment_is_waited_for(void) {
-    pthread_t thread;
-    int handle;
-    begin_to_scan();
-    CHECK(pthread_create(&thread, NULL, let_go_after_a_while, NULL) == 0);
-    CHECK_SAME(serve_again(), 0);
-    CHECK_SAME(iblbw_epoch(worker), 2);
-    pthread_join(thread, NULL);
-    CHECK_SAME(iblb_open(rig, "a", 0, &handle), 0);
-    CHECK_SAME(iblb_close(handle), 0);
-    iblbw_close(worker, 1);
-}
-
-static void a_file_that_another_program_keeps_for_itself_is_said(void) {
-    int handle;
-    begin_to_scan();
     CHECK_SAME(serve_again(), IBLB_E_SYSTEM);
     CHECK(holds_text(sentence(0), path_of(rig)) && holds_text(sentence(0), "virus scanner"));
     CHECK_SAME(iblb_open(rig, "a", 0, &handle), IBLB_E_SYSTEM);
@@ -636,7 +610,6 @@ static void services_are_published_whole_or_not_at_all(void) {
 }
 
 #define NO_FORK NOT_ON_WINDOWS("Windows has no fork")
-#define SHARED_FILES ONLY_ON_WINDOWS("elsewhere everybody can open a file that is open")
 #define NO_LINKS NOT_ON_WINDOWS("to make a link takes a privilege on Windows")
 
 static const struct test tests[] = {
@@ -676,8 +649,8 @@ static const struct test tests[] = {
      a_segment_whose_file_was_deleted_is_stale_once_its_worker_is_gone},
     {"the name of a removed segment is free at once although a client has it mapped",
      the_name_of_a_removed_segment_is_free_at_once_although_a_client_has_it_mapped},
-    {"a file that is scanned for a moment is waited for", a_file_that_is_scanned_for_a_moment_is_waited_for, SHARED_FILES},
-    {"a file that another program keeps for itself is said", a_file_that_another_program_keeps_for_itself_is_said, SHARED_FILES},
+    {"a file that another program keeps for itself is said", a_file_that_another_program_keeps_for_itself_is_said,
+     ONLY_ON_WINDOWS("elsewhere everybody can open a file that is open")},
     {"services are published whole or not at all", services_are_published_whole_or_not_at_all},
 };
 

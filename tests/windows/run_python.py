@@ -4,7 +4,7 @@
 
 On Linux, by Wine: ``WINE_PYTHON`` in the environment is a command that runs Windows Python with what the wheel depends
 on and the packages of the tests. The wheel is unpacked into a folder of its own and the tests are copied beside it. The
-files are run in a few processes, two at a time, each with a time-out that ends what hangs and tells which test it was.
+files are run in a few processes, some at a time, each with a time-out that ends what hangs and tells which test it was.
 What has failed is run once more when nothing else is.
 
 What is not run at all is in `OMITTED`; what a test skips on Windows or under Wine says its own reason (the markers
@@ -36,7 +36,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = shlex.split(os.environ.get('WINE_PYTHON', ''))
 MARK = 'IBLBRIDGE_WINDOWS_RUN'
-AT_A_TIME = 3
+AT_A_TIME = 3  # much of their time they wait
 TIMEOUT = 300.0  # s, for the files of one process
 TEST_TIMEOUT = 60.0  # s, after which the stacks of a test that goes on are shown
 OMITTED = {
