@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,9 +13,7 @@ import systems
 
 from bridge.worker import Worker
 
-# Under nohup it is ignored; what we start is to have the default, as on a terminal.
-if not systems.WINDOWS and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+systems.hear_signals()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -66,6 +66,14 @@ for line in sys.stdin:
 _bells: list[subprocess.Popen[str]] = []
 
 
+def hear_signals() -> None:
+    """Give what we start the default, as on a terminal: nohup ignores SIGHUP, a process group of its own Ctrl-C."""
+    if WINDOWS:
+        ctypes.WinDLL('kernel32').SetConsoleCtrlHandler(None, 0)
+    elif signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def ctrl_c(process: subprocess.Popen[str]) -> None:
     """Press Ctrl-C in the terminal of a process that was started in a session, or with `APART`."""
     if WINDOWS:

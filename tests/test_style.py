@@ -48,3 +48,9 @@ def test_the_top_level_of_the_repository_holds_what_it_may():
     top = {line.split('/')[0] for line in listing.splitlines()}
     allowed = {'pyproject.toml', 'bridge', 'csrc', 'tests', 'examples', 'README.md', 'LICENSE', 'CHANGELOG.md'}
     assert {name for name in top if not name.startswith('.')} <= allowed
+
+
+def test_no_two_tests_outside_a_package_have_one_name():
+    """Python imports them by their bare names: the second of a pair stops the whole run."""
+    names = [file.name for file in (ROOT / 'tests').rglob('test_*.py') if not (file.parent / '__init__.py').exists()]
+    assert sorted(names) == sorted(set(names))
