@@ -3,7 +3,7 @@
 As ``tests/crash/test_crash_points.py``, with its actors and its judge: the one that comes to its point ends itself with
 TerminateProcess, the others go on. Two things are tried with ``-m "long or not long"`` only: every point at which a
 worker looks for commands (it does so again and again: here it is every third), and standing still at every point (here
-every twentieth).
+every twentieth). 32-bit actors go the same way where ``WINE32`` runs them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 from host import WindowsHost, build_actor
 from points import Points, Rigs, count_points, run_client_side, run_worker_side
-from programs import memory
+from programs import BITS, memory
 from test_crash_points import ANSWERED_FIRST, FREED_TOO_EARLY, plant
 
 pytestmark = pytest.mark.timeout(600)
@@ -21,12 +21,17 @@ FIRST = ('respond stack:5', 'accept leave:20')  # a first worker that leaves sev
 SECOND = 250  # points of a successor that adopts what a dead worker left, and begins to serve
 
 
+@pytest.fixture(scope='module', params=BITS, ids='{}-bit'.format)
+def bits(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture(scope='module')
-def rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rigs]:
+def rigs(tmp_path_factory: pytest.TempPathFactory, bits: int) -> Iterator[Rigs]:
     place = tmp_path_factory.mktemp('crash')
-    with memory(place, 'windows-crash') as folder:
-        host = WindowsHost(place)
-        rigs = Rigs(build_actor(place), folder, host=host)
+    with memory(place, f'windows-crash-{bits}') as folder:
+        host = WindowsHost(place, bits)
+        rigs = Rigs(build_actor(place, bits=bits), folder, host=host)
         yield rigs
         rigs.close()
         host.close()
@@ -98,9 +103,9 @@ def test_a_worker_may_die_while_it_takes_over_from_a_dead_one(rigs, all_of_them)
         pytest.param(FREED_TOO_EARLY, 'client', id='a slot is freed before its commands are answered'),
     ],
 )
-def test_a_planted_bug_is_found(bug, side, counted, rigs, tmp_path):
+def test_a_planted_bug_is_found(bug, side, counted, rigs, bits, tmp_path):
     with memory(tmp_path, f'windows-planted-{side}') as folder:
-        bad = Rigs(build_actor(tmp_path, plant(bug, tmp_path)), folder, patience=1.0, host=rigs.host)
+        bad = Rigs(build_actor(tmp_path, plant(bug, tmp_path), bits), folder, patience=1.0, host=rigs.host)
         for part in range(4):
             if side == 'client':
                 result = run_client_side(bad, counted.client[part::4], ['exit'], quick=True)
