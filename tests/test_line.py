@@ -813,3 +813,35 @@ def test_the_second_answer_to_a_repeated_interrupt_does_not_answer_a_cleanup():
     cleanup = world.submit(CLEANUP)
     world.run_until(lambda: cleanup.reason or cleanup.answered)
     assert not cleanup.answered or cleanup.answered - cleanup.echoed >= 2 * S - MS
+
+
+def unheard_interrupt() -> World:
+    """Let a session with one loop echo an interrupt and not hear it: it leaves twice, and is answered once."""
+    world = World(OneLoop)
+    world.submit(INIT)
+    world.run(S)
+    world.service.listening = False
+    interrupt = world.submit(INTERRUPT)
+    world.run(S)
+    world.service.listening = True
+    world.run_until(lambda: interrupt.answered)
+    assert interrupt.tries == 2 and world.line.awaits_more(world.now)
+    return world
+
+
+def test_a_cleanup_behind_an_interrupt_that_was_answered_at_its_second_time_only_gets_its_answer():
+    world = unheard_interrupt()
+    cleanup = world.submit(CLEANUP)
+    world.run_until(lambda: cleanup.has_ended)
+    assert cleanup.outcome().ok and cleanup.reply_event == INTERRUPT
+    assert cleanup.answered - cleanup.echoed < 2 * HOP + MS, 'the time at which it came'
+    assert world.now - cleanup.answered < 5 * S
+
+
+def test_what_may_be_the_second_answer_to_an_interrupt_leaves_a_slow_cleanup_in_doubt():
+    world = unheard_interrupt()
+    world.service.work = lambda datagram: 50 * MS
+    cleanup = world.submit(CLEANUP)
+    world.run_until(lambda: cleanup.has_ended)
+    assert cleanup.reason is Reason.DOUBTFUL
+    assert 'may be its reply to an earlier one' in cleanup.error

@@ -63,6 +63,8 @@ class Errand:
     due: int = 0  # ns: when it is given up
     graces: int = 0  # times that a late timer looked again
     doubted: int = 0  # ns: when an answer came that may have been an earlier one's; 0: none did
+    likely: tuple[int, list[Any]] | None = field(default=None, repr=False)  # event and data of what came then
+    likely_at: int = 0  # ns: when it is taken for the answer, unless another one comes; 0: never
     stranger: str = ''  # the other address that echoed it
     reply: list[Any] | None = field(default=None, repr=False)
     reply_event: int = 0
@@ -82,7 +84,10 @@ class Errand:
     @property
     def look_at(self) -> int:
         """int: when something is to be done about it, ns."""
-        return self.again_at if self.again_at and self.again_at < self.due else self.due
+        at = self.due
+        if self.again_at and self.again_at < at:
+            at = self.again_at
+        return self.likely_at if self.likely_at and self.likely_at < at else at
 
     def outcome(self) -> Outcome:
         """Return what is known of it as a plain value."""

@@ -395,7 +395,9 @@ class Line:
         at = errand.look_at
         if now < at:
             return
-        if now - at > rules.LATE and errand.graces < rules.GRACES:  # rule 8
+        if errand.likely is not None and errand.likely_at == at:  # nothing else came
+            self._answer(errand, *errand.likely, errand.doubted)
+        elif now - at > rules.LATE and errand.graces < rules.GRACES:  # rule 8
             errand.graces += 1
             errand.due = max(errand.due, now + rules.GRACE)
             errand.again_at = errand.again_at and now + rules.GRACE
@@ -529,12 +531,23 @@ class Line:
                     one.doubted = now
             self._was_busy(now)
         else:
+            until = self._surplus.get(event, (0, 0))[1]
             news, answered = not self._is_surplus(event, now), False
+            if not news:
+                self._doubt(event, data, now, until)
             self._talks.add(event)
         if errand is not None and errand.event != event != ERROR and now - errand.echoed > rules.PROMPT:
             news = True  # an EXPCLEANUP was answered by an EXPINTERRUPT, or the service has something to say
         self._confirm(event, datagram, now, _Said(now, answered))
         self._out.append(Heard(event, data, datagram, not news))
+
+    def _doubt(self, event: int, data: list[Any], now: int, until: int) -> None:
+        """Keep what was taken for one more answer to a command that left twice: it may answer what is under way."""
+        for errand in self.flying:
+            if errand.echoed and errand.wants_reply and rules.accepts(errand.event, event):
+                errand.doubted = now
+                if now - errand.echoed <= rules.PROMPT:
+                    errand.likely, errand.likely_at = (event, data), until
 
     def _confirm(self, event: int, datagram: bytes, now: int, said: _Said) -> None:
         self._spoke, self._missed = now, 0
