@@ -128,7 +128,8 @@ def test_a_heartbeat_finds_a_dead_service_and_one_that_came_back_without_any_com
         with StockServer(port=port) as server:
             eventually(lambda: client.worker_state().services_up == 1)
             assert {tuple(message) for message in server.saw} == {(32, 0)}
-        eventually(lambda: client.worker_state().services_up == 0)
+        # What was sent just before the service closed is neither echoed nor refused: 10 s until it is asked again.
+        eventually(lambda: client.worker_state().services_up == 0, 20)
         (cameras, quiet) = (entry['data'] for entry in client.call('SERVICES')['services'])
         assert (cameras['status'], quiet['health']) == (0, 'unknown')
         told = [event[0] for event in events(client, 2)]

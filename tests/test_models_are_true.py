@@ -210,7 +210,11 @@ WORKS = {'stock': (0,), 'side by side': (0, 60), 'one loop': (0, 60)}
 @pytest.mark.parametrize('script', sorted(SCRIPTS))
 @pytest.mark.parametrize(('kind', 'work'), [(kind, work) for kind in KINDS for work in WORKS[kind]])
 def test_the_model_does_what_iblutil_does(kind: str, work: int, script: str) -> None:
-    assert in_theory(kind, work, SCRIPTS[script]) == really(kind, work, SCRIPTS[script])
+    expected = in_theory(kind, work, SCRIPTS[script])
+    for _ in range(3):  # its times are real ones, and this computer may be busy
+        if (found := really(kind, work, SCRIPTS[script])) == expected:
+            break
+    assert found == expected
 
 
 OVERLAPS: dict[str, tuple[str, int, list[Step]]] = {

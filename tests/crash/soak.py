@@ -370,7 +370,7 @@ class PythonClients:
             thread.join(60)
 
 
-def soak_with_services(folder: Path, *, seconds: float, seed: int | None = None) -> Report:
+def soak_with_services(folder: Path, *, seconds: float, kills: int = 0, seed: int | None = None) -> Report:
     """Kill real Python workers between Python clients and UDP services.
 
     Parameters
@@ -379,6 +379,8 @@ def soak_with_services(folder: Path, *, seconds: float, seed: int | None = None)
         For the segment.
     seconds : float
         How long.
+    kills : int
+        How many there are to be at least, however long that takes.
     seed : int, optional
         Of all chance.
     """
@@ -394,7 +396,7 @@ def soak_with_services(folder: Path, *, seconds: float, seed: int | None = None)
     worker = workers.start()
     clients = PythonClients(3)
     idle = threading.Event()
-    while time.monotonic() - began < seconds:
+    while time.monotonic() - began < seconds or report.worker_kills < kills:
         idle.wait(chance.uniform(0.2, 1.0))
         if chance.random() < 0.3:
             worker.send_signal(SIGSTOP)

@@ -47,10 +47,10 @@ def test_nothing_is_lost_or_done_twice_while_clients_and_workers_are_killed(fold
 
 
 def test_no_service_receives_a_command_twice_while_the_python_worker_is_killed(folder):
-    report = soak_with_services(folder / 'rig', seconds=10)
+    report = soak_with_services(folder / 'rig', seconds=10, kills=5)
     show(report)
-    assert report.worker_kills > 2
-    assert report.messages > 50
+    assert report.worker_kills >= 5
+    assert report.messages > 10
 
 
 @pytest.mark.long

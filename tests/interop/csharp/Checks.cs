@@ -61,7 +61,7 @@ static class Checks
 
     static BridgeClient Open(string name = "checks")
     {
-        return new BridgeClient("rig0", name);
+        return new BridgeClient("rig0", name, 60000); // the worker may be just starting
     }
 
     // -- errors
