@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -87,11 +89,21 @@ def test_a_blocking_rule_is_wrong_a_missing_one_a_note():
         return wrong, notes[1:]
 
     udp = ENTRIES['UDP Query User{2}']
-    assert said(udp) == ([], [f'firewall: UDP comes in to {sys.executable} (Domain, Private)'])
+    assert said(udp) == ([], [f'firewall: UDP comes in to {surroundings.python()} (Domain, Private)'])
     wrong, notes = said(udp, udp.replace('Allow', 'Block').replace('Name=Python', 'Name=python.exe'))
     assert not notes and len(wrong) == 1 and 'blocks' in wrong[0] and '"python.exe"' in wrong[0]
     assert said(ENTRIES['TCP Query User{1}'])[0] == []
     assert 'no rule' in said()[1][0]
+
+
+def test_the_firewall_is_asked_about_the_python_that_runs_not_the_one_that_started_it(tmp_path):
+    starter = str(tmp_path / 'python.exe')  # of a virtual environment, which on Windows tells its name so
+    environment = os.environ | {'__PYVENV_LAUNCHER__': starter, 'PYTHONPATH': os.pathsep.join(sys.path)}
+    question = 'import sys; from bridge.cli import surroundings; print(sys.executable, surroundings.python(), sep="|")'
+    words = [sys.executable, '-c', question]
+    said = subprocess.check_output(words, env=environment, stdin=subprocess.DEVNULL, timeout=60)
+    runs = surroundings.python() if sys.platform == 'win32' else starter
+    assert said.decode().strip() == f'{starter}|{runs}'
 
 
 def test_when_the_pc_sleeps_is_read_in_any_language_and_on_mains_it_is_wrong():

@@ -184,14 +184,14 @@ def _about_firewall(rules: Sequence[Mapping[str, Any]] | None) -> tuple[list[str
     udp = [rule for rule in rules if rule['protocol'] != 'TCP']
     if blocking := [rule['name'] for rule in udp if not rule['allows']]:
         sentence = (
-            f'The firewall blocks what comes in to {sys.executable} (rule "{blocking[0]}"): what services say by '
+            f'The firewall blocks what comes in to {python()} (rule "{blocking[0]}"): what services say by '
             'themselves, and commands for simulated services. Allow it under "Allow an app through firewall".'
         )
         return [sentence], []
     if udp:
-        return [], [f'firewall: UDP comes in to {sys.executable} ({udp[0]["profiles"] or "all networks"})']
+        return [], [f'firewall: UDP comes in to {python()} ({udp[0]["profiles"] or "all networks"})']
     missing = 'no rule; answers come in, what services say by themselves may not'
-    return [], [f'firewall: {sys.executable}: {missing}']
+    return [], [f'firewall: {python()}: {missing}']
 
 
 def _about_sleep(after: Sequence[int] | None) -> tuple[list[str], list[str]]:
@@ -255,11 +255,20 @@ def search_path() -> list[Path]:
     return [*first, *map(Path, system), Path.cwd(), *(Path(word) for word in words if word)]
 
 
+def python() -> str:
+    """Return the Python that runs, by the name that the firewall knows it by."""
+    if sys.platform == 'win32':
+        from bridge.cli.windows import running_program
+
+        return running_program()
+    return sys.executable
+
+
 def _firewall() -> list[Rule] | None:
     if sys.platform == 'win32':
         from bridge.cli.windows import firewall_entries
 
-        return firewall_rules(firewall_entries(), sys.executable)
+        return firewall_rules(firewall_entries(), python())
     return None
 
 

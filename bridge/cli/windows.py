@@ -69,6 +69,16 @@ def turn_quick_edit_off() -> None:
         atexit.register(_kernel.SetConsoleMode, handle, mode.value | _EXTENDED_FLAGS)
 
 
+def running_program() -> str:
+    """Return the file that this process runs.
+
+    In a virtual environment `sys.executable` is another one: the program that started it, which only waits for its end.
+    """
+    path = ctypes.create_unicode_buffer(32768)
+    _kernel.GetModuleFileNameW(None, path, len(path))
+    return path.value
+
+
 def firewall_entries() -> dict[str, str]:
     """Return the rules of Windows' firewall as the registry holds them; {} if they cannot be read."""
     place = r'SYSTEM\CurrentControlSet\Services\SharedAccess\Parameters\FirewallPolicy\FirewallRules'
