@@ -174,7 +174,10 @@ def _about_program(program: Mapping[str, Any] | None) -> tuple[list[str], list[s
     else:
         others = [library['path'] for library in program['libraries']]
         but = f', but {others[0]}' if others else ''
-        wrong.append(f'It finds no library of {program["bits"]} bits{but}. iblbridge kit writes both; put it beside.')
+        wrong.append(
+            f'It finds no library of {program["bits"]} bits{but}. Looked for beside it, in this folder, on the PATH: '
+            'if it loads from a folder of its own (that of a VI, for LabVIEW), ask there. iblbridge kit writes both.'
+        )
     return wrong, notes
 
 
