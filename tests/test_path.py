@@ -154,6 +154,8 @@ def test_the_shell_client_tells_success_and_failure_by_its_exit_status(services,
         ):
             wrong = iblb(*words)
             assert wrong.returncode == 2 and wrong.stderr, words
+        for verb in ('call', 'notify'):  # whose shell has taken the quotation marks away sees it
+            assert iblb(verb, 'rig0', 'EXPSTART', '[2026-01-01_1_x]').stderr.endswith(': [2026-01-01_1_x]\n')
         missing = iblb('call', 'rig9', 'EXPINIT', '--open', '0')
         assert missing.returncode == 3 and str(tmp_path / 'rig9') in missing.stderr
     finally:

@@ -89,6 +89,14 @@ static int report(int handle, int code) {
     return exit_status(code);
 }
 
+/* Shells differ in what they make of quotation marks: PowerShell 5.1 and cmd take them away unless they are written \". */
+static int report_command(int handle, int code, const char *args) {
+    int status = report(handle, code);
+    if (code == IBLB_E_JSON)
+        fprintf(stderr, "iblb: The shell has handed over: %s\n", args);
+    return status;
+}
+
 static int call(int handle, const char *message, const char *args, const struct options *options) {
     int request, needed = 0, capacity = 1 << 16;
     char *json = malloc((size_t)capacity);
@@ -106,7 +114,7 @@ static int call(int handle, const char *message, const char *args, const struct 
     if (*json)
         puts(json);
     free(json);
-    return report(handle, code);
+    return report_command(handle, code, args);
 }
 
 static int ping(int handle, const struct options *options) {
@@ -192,7 +200,7 @@ int main(int count, char **arguments) {
     if (strcmp(verb, "call") == 0)
         status = call(handle, words[2], args, &options);
     else if (strcmp(verb, "notify") == 0)
-        status = report(handle, iblb_notify(handle, options.services, message_number(words[2]), args, 0));
+        status = report_command(handle, iblb_notify(handle, options.services, message_number(words[2]), args, 0), args);
     else if (strcmp(verb, "ping") == 0)
         status = ping(handle, &options);
     else
