@@ -356,7 +356,8 @@ static int others_may_write(const wchar_t *path) {
     return found;
 }
 
-static int check_directory(const char *path, struct problem *problem) {
+/* What the path alone says: before a directory is made there. */
+static int check_path(const char *path, struct problem *problem) {
     wchar_t wide[WIDE_PATH];
     const wchar_t *name = system_path(path, wide);
     if (is_remote(name))
@@ -366,6 +367,12 @@ static int check_directory(const char *path, struct problem *problem) {
     if (is_synchronised(name))
         return problem_set(problem, IBLB_E_PERMISSION,
                            "%s is in OneDrive, which copies and locks files. Set IBLBRIDGE_DIR to a local folder.", path);
+    return IBLB_OK;
+}
+
+static int check_directory(const char *path, struct problem *problem) {
+    wchar_t wide[WIDE_PATH];
+    const wchar_t *name = system_path(path, wide);
     DWORD attributes = GetFileAttributesW(name), error = GetLastError();
     if (attributes == INVALID_FILE_ATTRIBUTES) {
         if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND)
@@ -402,6 +409,8 @@ int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct 
     size_t length = strlen(directory);
     snprintf(path, PATH_BYTES, "%.*s%s%.*s", PATH_BYTES - 128, directory, os_file_name(directory) == directory + length ? "" : "\\", 120,
              name);
+    if (check_path(directory, problem) != IBLB_OK)
+        return problem->code;
     if (create) {
         SECURITY_ATTRIBUTES ours;
         int known = only_this_user(&ours) == 0;
