@@ -48,6 +48,32 @@ def test_the_bits_of_a_windows_program_are_read_from_its_head(tmp_path, machine,
     assert surroundings.bits_of(executable(tmp_path / 'LabVIEW.exe', machine)) == bits
 
 
+def dotnet(place: Path, flags: int) -> Path:
+    """A program of .NET, as compilers write it: a 32-bit head, and flags that say what it needs."""
+    head = executable(place, 0x14C).read_bytes()[:128] + b'PE\0\0' + struct.pack('<HH12xHH', 0x14C, 1, 224, 0x102)
+    optional = bytes(208) + struct.pack('<II', 0x2008, 72) + bytes(8)
+    section = b'.text\0\0\0' + struct.pack('<IIII', 0x1000, 0x2000, 0x200, 0x400) + bytes(16)
+    place.write_bytes((head + optional + section).ljust(0x408, b'\0') + struct.pack('<16xI', flags) + bytes(100))
+    return place
+
+
+@pytest.mark.parametrize(('flags', 'bits'), [(1, 64), (3, 32), (0x20003, 32), (0, 32), (0x10001, 64)])
+def test_a_program_of_net_runs_with_the_bits_of_windows_unless_it_asks_for_32(tmp_path, flags, bits):
+    program = dotnet(tmp_path / 'Bonsai.exe', flags)
+    assert surroundings.bits_of(program) == bits
+    for length in range(64, len(program.read_bytes()), 20):  # whatever is cut off
+        (tmp_path / 'cut').write_bytes(program.read_bytes()[:length])
+        assert surroundings.bits_of(tmp_path / 'cut') in (0, 32, bits)
+
+
+@pytest.mark.parametrize(('platform', 'bits'), [('anycpu', 64), ('anycpu32bitpreferred', 32), ('x86', 32), ('x64', 64)])
+@pytest.mark.skipif(shutil.which('mcs') is None, reason='mcs is not installed')
+def test_the_bits_of_what_a_compiler_of_net_makes(tmp_path, platform, bits):
+    (tmp_path / 'a.cs').write_text('static class A { static void Main() { } }')
+    subprocess.run(['mcs', f'-platform:{platform}', '-out:a.exe', 'a.cs'], cwd=tmp_path, check=True, timeout=60)
+    assert surroundings.bits_of(tmp_path / 'a.exe') == bits
+
+
 @pytest.mark.parametrize(
     'content', [b'', b'MZ', b'MZ' + bytes(62), b'MZ' + b'\xff' * 62, b'\x7fELF', b'#!/bin/sh\n' * 20]
 )

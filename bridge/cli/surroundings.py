@@ -15,12 +15,13 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from bridge import native
 
 LIBRARIES = re.compile(r'(lib)?iblbridge(_32|_64)?\.(dll|so|dylib)', re.IGNORECASE)
 _PE_BITS = {0x014C: 32, 0x8664: 64, 0xAA64: 64}  # IMAGE_FILE_MACHINE_I386, _AMD64, _ARM64
+_IL_ONLY, _32_BITS_REQUIRED = 1, 2  # COMIMAGE_FLAGS
 _PROTOCOLS = {'17': 'UDP', '6': 'TCP', '': 'any protocol'}
 
 
@@ -67,7 +68,7 @@ class Rule(NamedTuple):
 
 
 def bits_of(path: Path) -> int:
-    """Return 32 or 64 for a program or library of Windows or Linux, 0 for anything else."""
+    """Return with how many bits a program or library of Windows or Linux runs, 32 or 64; 0 for anything else."""
     try:
         with path.open('rb') as file:
             head = file.read(64)
@@ -75,11 +76,39 @@ def bits_of(path: Path) -> int:
                 return {b'\x01': 32, b'\x02': 64}.get(head[4:5], 0)
             if head[:2] != b'MZ' or len(head) < 64:
                 return 0
-            file.seek(struct.unpack_from('<I', head, 60)[0])
-            signature = file.read(6)
-            return _PE_BITS.get(struct.unpack_from('<H', signature, 4)[0], 0) if signature[:4] == b'PE\0\0' else 0
+            (start,) = struct.unpack_from('<I', head, 60)
+            file.seek(start)
+            image = file.read(4096)
+            if image[:4] != b'PE\0\0':
+                return 0
+            bits = _PE_BITS.get(struct.unpack_from('<H', image, 4)[0], 0)
+            return 64 if bits == 32 and _runs_with_any_bits(file, image) else bits
     except (OSError, struct.error):
         return 0
+
+
+def _runs_with_any_bits(file: BinaryIO, image: bytes) -> bool:
+    """Return whether a 32-bit file is a program of .NET that Windows runs with its own bits (AnyCPU), such as Bonsai's.
+
+    Parameters
+    ----------
+    file : binary file
+        The file.
+    image : bytes
+        Its head, from the signature on.
+    """
+    try:
+        sections, size = struct.unpack_from('<H12xH', image, 6)
+        (place,) = struct.unpack_from('<I', image, 24 + 208)  # where in memory what is for .NET begins; 0: it is not
+        for i in range(sections if place else 0):
+            begin, length, offset = struct.unpack_from('<III', image, 24 + size + 40 * i + 12)
+            if begin <= place < begin + length:
+                file.seek(offset + place - begin + 16)
+                (flags,) = struct.unpack('<I', file.read(4))
+                return bool(flags & _IL_ONLY) and not flags & _32_BITS_REQUIRED
+    except struct.error:
+        pass
+    return False
 
 
 def libraries(folders: Iterable[Path], ours: Iterable[Path]) -> list[Library]:
