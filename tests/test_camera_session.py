@@ -222,7 +222,7 @@ def test_the_late_answer_to_an_init_that_was_given_up_is_not_taken_for_that_to_t
         assert init(REF, 0.2).result(5)['cameras'].state == 'echoed'
         following = init(NEXT_REF, 3 * PAUSE)
         flying = eventually(lambda: aux._carrier.links['cameras'].line.flying)[0]
-        eventually(lambda: flying.echoed and time.perf_counter_ns() > flying.sent + PROMPT)
+        eventually(lambda: flying.echoed and time.perf_counter_ns() > flying.echoed + PROMPT)
         session.free()
         outcome = following.result(5)['cameras']
         assert (outcome.state, outcome.ok) == ('echoed', False)

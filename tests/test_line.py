@@ -845,3 +845,15 @@ def test_what_may_be_the_second_answer_to_an_interrupt_leaves_a_slow_cleanup_in_
     world.run_until(lambda: cleanup.has_ended)
     assert cleanup.reason is Reason.DOUBTFUL
     assert 'may be its reply to an earlier one' in cleanup.error
+
+
+def test_an_answer_right_behind_the_echo_of_an_init_is_not_its_own_if_it_names_the_experiment_before():
+    # Once it was: the next experiment was told that the cameras were ready for it.
+    world = World(only_echo)
+    first = world.submit(INIT, {'exp_ref': 'one'}, timeout=0.2)
+    world.run_until(lambda: first.reason)
+    second = world.submit(INIT, {'exp_ref': 'two'}, timeout=1.0)
+    world.run_until(lambda: second.echoed)
+    world.service.say([INIT, {'exp_ref': 'one', 'status': 10}])
+    world.run_until(lambda: second.reason)
+    assert second.reason is Reason.DOUBTFUL

@@ -626,6 +626,9 @@ class Line:
             return False
         if not errand.echoed and (earlier or event == INTERRUPT or surplus):
             return False
+        named = rules.reference(event, data) if earlier else None
+        if named is not None and named != errand.reference() and any(named == old.reference() for old in earlier):
+            return False
         at_rest = not any(
             (old.read and errand.echoed - old.read <= rules.PROMPT)
             or (about == INTERRUPT and old.reason is Reason.ABORTED)  # an EXPCLEANUP that ours has overtaken
@@ -635,7 +638,6 @@ class Line:
             return True
         if not any(old.read and (old.text != errand.text or old.reason is Reason.ABORTED) for old in earlier):
             return True
-        named = rules.reference(event, data)
         return named is not None and named == errand.reference() and all(named != old.reference() for old in earlier)
 
     def _owing(self, event: int, about: int, now: int) -> list[Errand]:

@@ -19,11 +19,11 @@ for good, and so it does if none comes for a second. A confirmation that nobody 
    not. Only EXPCLEANUP may be answered by another event (camera services answer it with EXPINTERRUPT).
 4. **Whose answer.** A command that was given up, or overtaken, may still be answered, for half a minute. Of two
    commands with the same event an answer is the later one's only if that was echoed and the answer names its
-   experiment, or comes right behind its echo, or both asked the same and the time of the earlier one was up. Better to
-   say of a command that its answer is in doubt than that it was carried out. An EXPINTERRUPT is what services say by
-   themselves, too: it answers ours only if that was echoed. What left twice may be answered twice, or once: what looks
-   like the second answer, and comes right behind the echo of a command that it answers as well, is that command's if
-   nothing else has come by the time at which a second one would have.
+   experiment, or comes right behind its echo and does not name the earlier one's, or both asked the same and the time
+   of the earlier one was up. Better to say of a command that its answer is in doubt than that it was carried out. An
+   EXPINTERRUPT is what services say by themselves, too: it answers ours only if that was echoed. What left twice may be
+   answered twice, or once: what looks like the second answer, and comes right behind the echo of a command that it
+   answers as well, is that command's if nothing else has come by the time at which a second one would have.
 5. **One at a time.** The next command leaves when the one before was answered or given up and a pause has passed since
    the service last spoke: a session with one loop listens again only when it has come round. Behind a command that was
    given up without an echo, and may lie unread, the next one waits; a service that reads both answers the first, reads
