@@ -372,7 +372,7 @@ def test_after_a_killed_worker_what_it_had_begun_is_unknown_and_what_it_had_not_
 def test_a_killed_client_is_carried_out_and_its_slot_is_freed(serve):
     with StockServer() as server:
         serve('rig', {'cameras': server.uri})
-        code = 'import os; from bridge import Client; Client("rig", "x").send("EXPEND"); os.kill(os.getpid(), 9)'
+        code = 'import os; from bridge import Client; c = Client("rig", "x"); c.send("EXPEND"); os.kill(os.getpid(), 9)'
         for _ in range(20):  # more than there are slots
             subprocess.run([sys.executable, '-c', code], check=False, timeout=30)
         assert eventually(lambda: len(server.saw) == 20)

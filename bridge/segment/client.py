@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -39,7 +41,7 @@ class WorkerState(NamedTuple):
 class Client:
     """Attached to a segment; sends commands to its worker and waits for the responses.
 
-    Any thread may call anything.
+    Any thread may call anything. One that is forgotten without `close` gives its slot back, with a ResourceWarning.
 
     Parameters
     ----------
@@ -72,6 +74,8 @@ class Client:
         try:
             _attach(segment.encode(), name.encode(), seconds(timeout), place)
             self._handle = int(place[0])
+            self._forgotten = weakref.finalize(self, _forget, self._handle, repr(self))
+            self._forgotten.atexit = False  # the library closes what is left then
         except BaseException:
             lib.iblb_close(place[0])
             raise
@@ -249,6 +253,7 @@ class Client:
     def close(self) -> None:
         """Give the slot back. Harmless twice."""
         if self._handle:
+            self._forgotten.detach()
             lib.iblb_close(self._handle)
             self._handle = 0
 
@@ -332,6 +337,12 @@ def _is_served(handle: int) -> int:
     alive = ffi.new('int *')
     code = lib.iblb_worker_state(handle, alive, ffi.NULL, ffi.NULL)
     return int(code) if code < 0 or alive[0] else CODES['IBLB_W_NO_WORKER']
+
+
+def _forget(handle: int, which: str) -> None:
+    """Give the slot of a client back that nobody has closed."""
+    warnings.warn(f'{which} was never closed: write "with", or call close()', ResourceWarning, stacklevel=2)
+    lib.iblb_close(handle)
 
 
 def _read(look: Callable[[Any, int, Any], int], save: Callable[[dict[str, Any]], object]) -> tuple[int, dict[str, Any]]:
