@@ -412,7 +412,7 @@ def test_a_service_that_was_busy_until_the_time_to_live_ended_is_not_sent_the_co
         with Client('rig') as client:
             first = client.send('EXPINIT', services=['busy'])
             eventually(lambda: busy.datagrams)
-            second = client.send('EXPSTART', 'ref', ttl=0.3)
+            second = client.send('EXPSTART', '2026-01-01_1_x', ttl=0.3)
             with pytest.raises(ServiceFailure):
                 client.wait(first, 5)
             with pytest.raises(ServiceFailure) as failed:
