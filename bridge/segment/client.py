@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from bridge import plain
 from bridge.errors import BridgeError, check, error_for
 from bridge.numbers import CODES
 from bridge.segment.library import ffi, last_error, lib
@@ -92,7 +93,7 @@ class Client:
         message : str or int
             Name or number, e.g. ``'EXPSTART'``.
         *args
-            The message's arguments: anything JSON can say.
+            The message's arguments: anything that `bridge.plain` can say in JSON.
         services : sequence of str
             Which services; empty for all.
         ttl : float or None
@@ -107,6 +108,8 @@ class Client:
         ------
         bridge.errors.Misuse
             The message, a service or the arguments are none. Nothing was sent.
+        TypeError, ValueError
+            JSON cannot say an argument, or there is no such message. Nothing was sent.
         bridge.errors.NoSegment
             The segment is gone: open again.
         bridge.errors.BridgeError
@@ -382,4 +385,4 @@ def _names(services: Sequence[str]) -> bytes:
 
 
 def _arguments(args: Sequence[Any]) -> bytes:
-    return json.dumps(list(args)).encode() if args else b''
+    return plain.dumps(list(args)).encode() if args else b''

@@ -8,6 +8,7 @@ are those of iblutil's ``Service`` class (``iblutil.io.net.base``, 1.20.0).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -204,7 +205,7 @@ def decode_arguments(
         raise Refused(CODES['IBLB_E_MESSAGE'], f'{message} is no message.')
     if is_json:
         try:
-            raw = json.loads(raw)
+            raw = json.loads(raw, parse_float=_finite)
         except (ValueError, RecursionError) as error:  # the shim has checked the text; a number may still be too long
             raise Refused(CODES['IBLB_E_JSON'], f'The arguments of {name} cannot be read: {error}.') from None
     args = check_arguments(name, raw, any_reference)
@@ -214,6 +215,14 @@ def decode_arguments(
             sentence = f'{name} takes {size} bytes as a datagram; {DATAGRAM_BYTES} is the most.'
             raise Refused(CODES['IBLB_E_TOO_LARGE'], sentence)
     return name, args
+
+
+def _finite(text: str) -> float:
+    """Return a number; ValueError if it is beyond all that a computer has, which would become Infinity."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f'{text[:40]} is beyond the range of numbers')
+    return value
 
 
 def choose_services(wanted: str, configured: Sequence[str]) -> list[str]:
