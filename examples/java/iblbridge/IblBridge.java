@@ -665,7 +665,7 @@ public final class IblBridge implements AutoCloseable {
         public final String reason;
         /** Why it is not ok, as a sentence for people, or what was left out (W_SHORTENED); else "". */
         public final String error;
-        /** EXPINFO {status, info}, EXPSTATUS {status}, others {value}: String, Long, Double, Boolean, null, List, Map. */
+        /** EXPINFO {status, info}, EXPSTATUS {status}, others {value}: String, Long (BigInteger beyond), Double, Boolean, null, List, Map. */
         public final Map<String, Object> data;
         /** STATUS_RUNNING, ...: what the service says it does; -1 if its reply does not say it. */
         public final int status;
@@ -744,7 +744,8 @@ public final class IblBridge implements AutoCloseable {
     }
 
     /**
-     * JSON as Java's own data, for the JDK has no reader: Map (in order), List, String, Long, Double, Boolean, null. Takes valid JSON, or
+     * JSON as Java's own data, for the JDK has no reader: Map (in order), List, String, Long (BigInteger beyond), Double, Boolean,
+     * null. Takes valid JSON, or
      * what JSON can say, and refuses everything else.
      */
     static final class Json {
@@ -874,11 +875,12 @@ public final class IblBridge implements AutoCloseable {
                 at = from;
                 throw refused();
             }
-            try {
-                return Long.valueOf(word);
-            } catch (NumberFormatException fraction) { /* or beyond 64 bits */
+            if (!word.matches("-?[0-9]+"))
                 return Double.valueOf(word);
-            }
+            java.math.BigInteger whole = new java.math.BigInteger(word);
+            if (whole.bitLength() < Long.SIZE)
+                return whole.longValue();
+            return whole;
         }
 
         /* The C library's sentences are ASCII with \\uXXXX. */
