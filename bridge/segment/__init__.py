@@ -3,6 +3,7 @@
 ============  =============================================================================
 `library`     libiblbridge through cffi
 `client`      a program's side: `Client` sends commands and waits for the responses
+`aio`         the same for asyncio: `AsyncClient`
 `served`      the worker's side: `Segment` gives what was `Taken`, and takes the responses
 `payload`     what arrives: messages, arguments, addressed services
 `response`    what goes out: the bodies of responses and events

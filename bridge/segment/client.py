@@ -11,13 +11,13 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from bridge import plain
 from bridge.errors import BridgeError, check, error_for
-from bridge.numbers import CODES
+from bridge.numbers import CODES, EVENTS
 from bridge.segment.library import ffi, last_error, lib
 from bridge.segment.patience import milliseconds, seconds, slices
 from bridge.segment.payload import event_number, message_number
@@ -204,19 +204,31 @@ class Client:
         """
         return check(lib.iblb_cancel(self._handle, request), self._handle) == 0
 
-    def subscribe(self, *events: str | int) -> None:
+    def subscribe(self, *events: str | int | Sequence[str | int]) -> None:
         """Choose which events `next_event` gives; replaces the earlier choice.
 
         Parameters
         ----------
-        *events : str or int
+        *events : str, int or sequence of them
             Names or numbers: messages that services send by themselves (``'EXPINTERRUPT'``: a camera died) and
-            ``'SERVICE_UP'``, ``'SERVICE_DOWN'``, ``'CLIENT_LOST'``, ``'WORKER_RESTARTED'``; none for no events.
+            ``'SERVICE_UP'``, ``'SERVICE_DOWN'``, ``'CLIENT_LOST'``, ``'WORKER_RESTARTED'``. None at all: every event.
+
+        Raises
+        ------
+        ValueError, bridge.errors.Misuse
+            There is no such event.
         """
+        chosen: list[str | int] = []
+        for event in events or (list(EVENTS),):
+            chosen += [event] if isinstance(event, (str, int)) else event
         mask = 0
-        for event in events:
-            mask |= event_number(event)
+        for one in chosen:
+            mask |= event_number(one)
         check(lib.iblb_subscribe(self._handle, mask), self._handle)
+
+    def unsubscribe(self) -> None:
+        """Ask for no events any more."""
+        check(lib.iblb_subscribe(self._handle, 0), self._handle)
 
     def next_event(self, timeout: float | None = 1.0) -> dict[str, Any] | None:
         """Wait for the next event.
@@ -240,12 +252,31 @@ class Client:
         KeyboardInterrupt
             Within 100 ms after Ctrl-C; no event is lost.
         """
+        was_open = self.is_open
         for pause in slices(seconds(timeout)):
             code, event = self._look_for_event(pause)
             if code != _TIMEOUT:
-                check(code, self._handle)
+                self._check_wait(self._closed_meanwhile(code) if was_open else code)
                 return event
         return None
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events as they come, until `close` is called in another thread.
+
+        Raises
+        ------
+        bridge.errors.NoWorker, bridge.errors.NoSegment
+            As `next_event`.
+        """
+        while self._handle:
+            try:
+                event = self.next_event(None)
+            except BridgeError:
+                if not self._handle:
+                    return
+                raise
+            if event is not None:
+                yield event
 
     def worker_state(self) -> WorkerState:
         """Return whether a worker lives, how many services it has, and how many of them are up."""
@@ -253,12 +284,17 @@ class Client:
         check(lib.iblb_worker_state(self._handle, alive, services, services_up), self._handle)
         return WorkerState(bool(alive[0]), int(services[0]), int(services_up[0]))
 
+    @property
+    def is_open(self) -> bool:
+        """bool: it was not closed."""
+        return self._handle > 0
+
     def close(self) -> None:
         """Give the slot back. Harmless twice."""
         if self._handle:
             self._forgotten.detach()
-            lib.iblb_close(self._handle)
-            self._handle = 0
+            handle, self._handle = self._handle, 0  # before: who waits in another thread ends by it, and looks here
+            lib.iblb_close(handle)
 
     def __enter__(self) -> Client:
         return self
@@ -276,12 +312,28 @@ class Client:
 
     def _await(self, request: int, timeout: float) -> tuple[int, dict[str, Any]]:
         """Wait for a response; return the status and the body, which is empty if there is none."""
-        handle = self._handle
+        was_open = self.is_open
         for pause in slices(timeout):
             code, body = self._look(request, pause)
             if code != _TIMEOUT:
                 break
-        return _CLOSED if code == _HANDLE and handle else code, body
+        return self._closed_meanwhile(code) if was_open else code, body
+
+    def _closed_meanwhile(self, code: int) -> int:
+        """Return the status of a wait that had begun: a handle that is none any more was closed."""
+        return _CLOSED if code == _HANDLE or (code == _TIMEOUT and not self._handle) else code
+
+    def _peek(self, request: int, pause: int) -> int:
+        """Wait for a response for `pause` ms, and leave it there: ``IBLB_E_BUFFER`` if there is one."""
+        if request in self._saved:
+            return _BUFFER
+        return int(lib.iblb_wait(self._handle, request, pause, ffi.NULL, 0, ffi.new('int *')))
+
+    def _peek_for_event(self, pause: int) -> int:
+        """Wait for an event for `pause` ms, and leave it there: ``IBLB_E_BUFFER`` if there is one."""
+        if self._saved_events:
+            return _BUFFER
+        return int(lib.iblb_next_event(self._handle, pause, ffi.NULL, ffi.NULL, 0, ffi.new('int *')))
 
     def _look(self, request: int, pause: int) -> tuple[int, dict[str, Any]]:
         """Wait for a response for `pause` ms."""
@@ -305,8 +357,13 @@ class Client:
         """Return the body of a response; raise the error that it, or the status of a wait, tells."""
         if code < 0:
             stays = request if code in (_TIMEOUT, _NO_WORKER) else 0
-            raise error_for(code, body.get('error') or last_error(self._handle), body or None, stays)
+            sentence = body.get('error') or ('' if code == _CLOSED else last_error(self._handle))
+            raise error_for(code, sentence, body or None, stays)
         return body
+
+    def _check_wait(self, code: int) -> None:
+        """Raise the error of a wait that gives no response."""
+        self._outcome(0, code, {})
 
     def _given_up(self, request: int, code: int) -> BridgeError:
         """Take back what no worker has accepted, as iblb_call does it, and return the error that says which."""
