@@ -494,6 +494,11 @@ function bridge.open(segment, client, timeout_ms)
 end
 
 --- Gives the slot back. Harmless twice; also done when the rig is collected.
+function Rig:__tostring()
+    local name = self.client and (' "%s"'):format(self.client) or ''
+    return ('iblbridge of %s%s%s'):format(self.segment, name, self.handle[0] == 0 and ', closed' or '')
+end
+
 function Rig:close()
     handle_of(self)
     close(self.handle)
@@ -555,10 +560,13 @@ function Rig:cancel(request)
 end
 
 --- Chooses the events that `next_event` gives, by name or number: messages that services send by themselves
--- ('EXPINTERRUPT': a camera died) and the worker's ('SERVICE_UP', ...); none for no events. Replaces the earlier
--- choice.
+-- ('EXPINTERRUPT': a camera died) and the worker's ('SERVICE_UP', ...); none at all: every event; 0: none.
+-- Replaces the earlier choice.
 function Rig:subscribe(...)
     local handle, mask = handle_of(self), 0
+    for name, event in pairs(bridge.messages) do
+        if select('#', ...) == 0 and name ~= 'PING' and name ~= 'SERVICES' then mask = bit.bor(mask, event) end
+    end
     for i = 1, select('#', ...) do mask = bit.bor(mask, number_of((select(i, ...)))) end
     check(C.iblb_subscribe(handle, mask), handle)
 end

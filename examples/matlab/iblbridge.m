@@ -166,8 +166,11 @@ classdef iblbridge < handle
         function subscribe(rig, varargin)
             % RIG.SUBSCRIBE('EXPINTERRUPT', 'SERVICE_DOWN', ...)
             % Chooses the events that next_event gives; replaces the earlier choice. By name or number: messages that
-            % services send by themselves, and the worker's events; none for no events.
+            % services send by themselves, and the worker's events. None at all: every event; 0: none.
             mask = 0;
+            if isempty(varargin)
+                varargin = setdiff(fieldnames(iblbridge.messages)', {'PING', 'SERVICES'});
+            end
             for i = 1:numel(varargin)
                 mask = bitor(mask, number_of(varargin{i}));
             end

@@ -132,6 +132,7 @@ const PROTOTYPES = [
     // prototypes: end
 ];
 
+const EVENTS = Object.keys(MESSAGES).filter((name) => name !== 'PING' && name !== 'SERVICES'); // these no service sends
 const CALL_MS = 12000; // how long a call waits if nothing else is said
 const SLICE_MS = 200; // one wait of a thread
 const LOOK_MS = 5; // between two looks without a thread
@@ -318,9 +319,9 @@ class Rig {
         return this.#check(lib.iblb_cancel(this.#handle, request)) === CODES.IBLB_OK;
     }
 
-    /** Chooses the events that `nextEvent` and `events` give, in place of the earlier choice: 'EXPINTERRUPT', ...; none for none. */
+    /** Chooses the events that `nextEvent` and `events` give, in place of the earlier choice: 'EXPINTERRUPT', ...; none: all; 0: none. */
     subscribe(...events) {
-        this.#check(lib.iblb_subscribe(this.#handle, events.flat().reduce((mask, event) => mask | number(event), 0)));
+        this.#check(lib.iblb_subscribe(this.#handle, (events.length ? events.flat() : EVENTS).reduce((mask, event) => mask | number(event), 0)));
     }
 
     /**

@@ -199,6 +199,14 @@ def test_whole_numbers_of_64_bits_go_and_come_exactly(lua, serve, server):
     assert said[6] == 'number\tnumber\t1.2345678901235e+20'
 
 
+def test_a_rig_prints_what_it_is_and_a_choice_of_nothing_is_all_events(lua, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    assert lua(
+        OPEN + "print(rig); rig:subscribe(); rig:call('EXPINIT'); print(rig:next_event(20000).event); "
+        'rig:subscribe(0); rig:close(); print(rig)'
+    ) == ['iblbridge of rig0 "lua"', 'SERVICE_UP', 'iblbridge of rig0 "lua", closed']
+
+
 def test_an_error_carries_code_name_sentence_and_response(lua, rig):
     rig(cameras=[], ephys=['--refuse', 'EXPSTART'])
     said = lua(

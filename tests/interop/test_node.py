@@ -41,6 +41,12 @@ class TestNode(Scenarios):
         assert program.says() == 10  # waits that ended when their clients were closed
         assert program.end() == (0, '')
 
+    def test_a_choice_of_nothing_is_all_events(self, play, rig):
+        rig(cameras=[])
+        program = play('everything')
+        assert [program.says(), program.says()] == ['SERVICE_UP', 'closed']
+        assert program.end() == (0, '')
+
     def test_what_is_forgotten_is_closed_by_the_garbage_collector(self, play, rig):
         rig(cameras=[])
         program = play('forget')

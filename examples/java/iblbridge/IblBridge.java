@@ -225,6 +225,7 @@ public final class IblBridge implements AutoCloseable {
         return thread;
     });
 
+    private final String name;
     private final AtomicInteger handle;
     private volatile int warning;
 
@@ -246,6 +247,7 @@ public final class IblBridge implements AutoCloseable {
         int code = C.iblb_open(utf8(segment), utf8(client), checked(timeoutMs), number);
         if (code < 0)
             throw new BridgeException(code, sentence(0), 0, null);
+        name = "IblBridge of " + segment + (client == null || client.isEmpty() ? "" : " \"" + client + "\"");
         handle = new AtomicInteger(number.getValue());
         warning = code;
     }
@@ -256,6 +258,12 @@ public final class IblBridge implements AutoCloseable {
         int number = handle.getAndSet(0);
         if (number != 0)
             C.iblb_close(number);
+    }
+
+    /** Such as: IblBridge of rig0 "stimulus", closed. */
+    @Override
+    public String toString() {
+        return name + (handle.get() == 0 ? ", closed" : "");
     }
 
     /** Sends a message without arguments to all services; see {@link #call(int, String, String, int)}. */
@@ -652,6 +660,11 @@ public final class IblBridge implements AutoCloseable {
                     return service;
             return null;
         }
+
+        @Override
+        public String toString() {
+            return json;
+        }
     }
 
     /** What became of a command at one service. */
@@ -685,6 +698,12 @@ public final class IblBridge implements AutoCloseable {
             sent = number(map, "sent");
             echoed = number(map, "echoed");
             answered = number(map, "answered");
+        }
+
+        /** Such as: cameras: echoed, received the command but did not reply within 10 s. */
+        @Override
+        public String toString() {
+            return name + ": " + state + (error.isEmpty() ? "" : ", " + error);
         }
     }
 
@@ -721,6 +740,11 @@ public final class IblBridge implements AutoCloseable {
             time = number(map, "time");
             wall = (String) map.get("wall");
         }
+
+        @Override
+        public String toString() {
+            return json;
+        }
     }
 
     /** What {@link IblBridge#workerState()} tells. */
@@ -736,6 +760,12 @@ public final class IblBridge implements AutoCloseable {
             this.alive = alive;
             this.services = services;
             this.servicesUp = servicesUp;
+        }
+
+        /** Such as: worker alive, 2 services, 1 of them heard within the last 30 s. */
+        @Override
+        public String toString() {
+            return (alive ? "worker alive, " : "no worker, ") + services + " services, " + servicesUp + " of them heard within the last 30 s";
         }
     }
 

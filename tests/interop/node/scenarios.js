@@ -76,6 +76,17 @@ const scenarios = {
         rig.close();
     },
 
+    /** A choice of nothing is all events, and 0 is none. */
+    async everything(segment) {
+        const rig = await open(segment);
+        rig.subscribe();
+        await rig.call('EXPINIT');
+        say((await rig.nextEvent(MINUTE)).event);
+        rig.subscribe(0);
+        rig.close();
+        say('closed');
+    },
+
     async exact(segment) {
         const rig = await open(segment);
         const numbers = [2n ** 53n + 1n, -(2n ** 53n) - 1n, 2n ** 63n - 1n, -(2n ** 63n), 2n ** 64n - 1n, Number.MAX_SAFE_INTEGER];

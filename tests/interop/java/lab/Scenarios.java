@@ -110,6 +110,16 @@ public class Scenarios {
         }
     }
 
+    /* How objects print. */
+    static void prints(String segment) throws Exception {
+        IblBridge rig = new IblBridge(segment, "prints");
+        rig.subscribe(IblBridge.SERVICE_UP);
+        IblBridge.Response response = rig.call(IblBridge.EXPINIT);
+        say(rig.toString(), rig.workerState().toString(), response.services.toString(), response.toString().equals(response.json));
+        rig.close();
+        say(rig.toString());
+    }
+
     static void exact(String segment) throws Exception {
         java.math.BigInteger most = new java.math.BigInteger("18446744073709551615");
         Object[] numbers = {9007199254740993L, -9007199254740993L, Long.MAX_VALUE, Long.MIN_VALUE, most, 9007199254740991L};
