@@ -291,8 +291,8 @@ class Client:
 
     def close(self) -> None:
         """Give the slot back. Harmless twice."""
+        self._forgotten.detach()
         if self._handle:
-            self._forgotten.detach()
             handle, self._handle = self._handle, 0  # before: who waits in another thread ends by it, and looks here
             lib.iblb_close(handle)
 
