@@ -147,6 +147,10 @@ class Auxiliaries:
         else:
             carrier.start(self.listen)
 
+    def __repr__(self) -> str:
+        named = ', '.join(self._clients or ()) or 'nothing'
+        return f'<{type(self).__name__} of {named}{"" if self.is_running else ", closed"}>'
+
     # State
 
     @property

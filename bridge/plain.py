@@ -45,7 +45,7 @@ def _plain(value: Any) -> Any:
     if type(value).__module__ == 'numpy' or hasattr(value, '__array_interface__'):  # without importing it
         if value.dtype.kind == 'M' and str(value) != 'NaT':
             return str(value) if value.ndim == 0 else value.astype(str).tolist()
-        if value.dtype.kind == 'U' or (value.dtype.kind in 'biuf' and value.dtype.itemsize <= 8):  # noqa: PLR2004
+        if value.dtype.kind in 'biufU' and value.dtype.char != 'g':  # a long double is more than JSON's readers take
             return value.tolist()
         if value.dtype.kind == 'O' and value.ndim:
             return value.tolist()

@@ -76,6 +76,17 @@ def test_a_client_that_is_left_at_the_end_of_the_program_ends_with_it():
         eventually(is_free)
 
 
+def test_auxiliaries_and_workers_say_what_they_are_of(serve):
+    with StockServer() as server:
+        worker = serve('rig', {'cameras': server.uri})
+        assert repr(worker) == '<Worker of rig: cameras>'
+        for aux in (Auxiliaries({'cameras': server.uri}), Auxiliaries.from_segment('rig')):
+            assert repr(aux) == '<Auxiliaries of cameras>'
+            aux.close()
+            assert repr(aux) == '<Auxiliaries of cameras, closed>'
+    assert repr(Auxiliaries({})).startswith('<Auxiliaries of nothing')
+
+
 def test_a_client_says_what_it_is_of():
     with Segment('rig'):
         with Client('rig', 'stimulus') as named, Client('rig') as unnamed:

@@ -129,6 +129,9 @@ class Worker:
         if self._segment.replaced:
             log.warning('the segment was made anew: %s', self._segment.replaced)
 
+    def __repr__(self) -> str:
+        return f'<Worker of {self.path.name}: {", ".join(self._services) or "no services"}>'
+
     def _open_services(self) -> UdpCarrier:
         from bridge.services.carrier import UdpCarrier  # imports iblutil, which takes a second
 
