@@ -184,7 +184,8 @@ def test_a_client_that_was_just_opened_is_closed_again(monkeypatch):
         closed: list[int] = []
         library = Interrupting('iblb_open')
         library.iblb_close = lambda handle: closed.append(handle) or lib.iblb_close(handle)
-        monkeypatch.setattr('bridge.segment.client.lib', library)
+        for module in ('calls', 'client'):
+            monkeypatch.setattr(f'bridge.segment.{module}.lib', library)
         with pytest.raises(KeyboardInterrupt):
             Client('rig')
         alive = ffi.new('int *')

@@ -6,27 +6,23 @@ moment is kept for whoever asks next.
 
 from __future__ import annotations
 
-import json
-import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from bridge import plain
 from bridge.errors import BridgeError, check, error_for
 from bridge.numbers import CODES, EVENTS
+from bridge.segment.calls import attach, read
 from bridge.segment.library import ffi, last_error, lib
 from bridge.segment.patience import milliseconds, seconds, slices
 from bridge.segment.payload import event_number, message_number
 
-_FIRST_CAPACITY = 16 << 10
-_LOOK = 0.02  # s, between two looks whether a worker lives
 _BUFFER, _TIMEOUT, _NO_WORKER = CODES['IBLB_E_BUFFER'], CODES['IBLB_E_TIMEOUT'], CODES['IBLB_E_NO_WORKER']
 _HANDLE, _CLOSED = CODES['IBLB_E_HANDLE'], CODES['IBLB_E_CLOSED']
-_MAY_COME = {CODES[f'IBLB_E_{name}'] for name in ('NO_SEGMENT', 'STALE', 'NO_SLOT', 'SYSTEM')}  # as iblb_open has it
 _WITHDRAWN = 'No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.'
 _DIED = 'The worker died with the command. Start it again and wait for the same request; do not repeat the command.'
 
@@ -73,7 +69,7 @@ class Client:
         self._saved_events: deque[dict[str, Any]] = deque()
         place = ffi.new('int *')
         try:
-            _attach(segment.encode(), name.encode(), seconds(timeout), place)
+            attach(segment.encode(), name.encode(), seconds(timeout), place)
             self._handle = int(place[0])
             self._forgotten = weakref.finalize(self, _forget, self._handle, repr(self))
             self._forgotten.atexit = False  # the library closes what is left then
@@ -340,7 +336,7 @@ class Client:
         body = self._saved.pop(request, None)
         if body is not None:
             return int(body['code']), body
-        return _read(
+        return read(
             lambda *place: int(lib.iblb_wait(self._handle, request, pause, *place)),
             lambda body: self._saved.update({request: body}),
         )
@@ -349,7 +345,7 @@ class Client:
         """Wait for an event for `pause` ms."""
         if self._saved_events:
             return 0, self._saved_events.popleft()
-        return _read(
+        return read(
             lambda *place: int(lib.iblb_next_event(self._handle, pause, ffi.NULL, *place)), self._saved_events.append
         )
 
@@ -375,58 +371,10 @@ class Client:
         return error_for(CODES['IBLB_E_PENDING'], _DIED if code == _NO_WORKER else '', request=request)
 
 
-def _attach(segment: bytes, name: bytes, timeout: float, place: Any) -> None:
-    """Open a segment, as iblb_open does it, but in slices; the handle is put into `place`."""
-    code = 0
-    for pause in slices(timeout):
-        if place[0]:  # there is no worker yet
-            time.sleep(min(pause / 1000, _LOOK))
-            code = _is_served(place[0])
-            if code == CODES['IBLB_E_STALE']:
-                lib.iblb_close(place[0])
-                place[0] = 0
-        else:
-            code = lib.iblb_open(segment, name, pause, place)
-        if code not in _MAY_COME and code != CODES['IBLB_W_NO_WORKER']:
-            break
-    check(code)
-
-
-def _is_served(handle: int) -> int:
-    """Return 0 if a worker lives, else the code that says why not."""
-    alive = ffi.new('int *')
-    code = lib.iblb_worker_state(handle, alive, ffi.NULL, ffi.NULL)
-    return int(code) if code < 0 or alive[0] else CODES['IBLB_W_NO_WORKER']
-
-
 def _forget(handle: int, which: str) -> None:
     """Give the slot of a client back that nobody has closed."""
     warnings.warn(f'{which} was never closed: write "with", or call close()', ResourceWarning, stacklevel=2)
     lib.iblb_close(handle)
-
-
-def _read(look: Callable[[Any, int, Any], int], save: Callable[[dict[str, Any]], object]) -> tuple[int, dict[str, Any]]:
-    """Return the status of a function that writes JSON, and the object; empty if there is none.
-
-    Parameters
-    ----------
-    look : callable
-        Takes a buffer, its capacity, and the place for the size that it needs.
-    save : callable
-        Gets what was read if Ctrl-C was pressed in that moment.
-    """
-    capacity, needed = _FIRST_CAPACITY, ffi.new('int *')
-    while True:
-        buffer = ffi.new('char[]', capacity)
-        try:
-            code = look(buffer, capacity, needed)
-            if code != _BUFFER:
-                return code, json.loads(ffi.string(buffer)) if buffer[0] != b'\0' else {}
-        except BaseException:
-            if needed[0] <= capacity and buffer[0] != b'\0':
-                save(json.loads(ffi.string(buffer)))
-            raise
-        capacity = needed[0]
 
 
 def _tell(error: BaseException, request: int) -> None:
