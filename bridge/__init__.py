@@ -5,7 +5,13 @@
                        ``Auxiliaries.from_segment('rig0')`` is the same through a worker
 `Worker`               serves a segment: takes what programs command, answers what each service did
 `Client`               commands from Python, through the same C functions that every other program calls
-`BridgeError`          what went wrong, with code, sentence and response; subclasses in `bridge.errors`
+`AsyncClient`          the same for asyncio
+`BridgeError`          what went wrong, with code, sentence, response and the request that stays open; its kinds:
+`Misuse`               the call was wrong: arguments, names, a closed client; nothing was sent
+`ServiceFailure`       a service did not do what was asked, or the command was not carried out
+`OutcomeUnknown`       the command may have been carried out: wait again, or ask EXPSTATUS before repeating it
+`NoWorker`             no worker serves the segment
+`NoSegment`            there is no segment, no slot, or none that can be used
 `load_services`        names and addresses from a YAML file
 =====================  ===================================================================================
 
@@ -25,16 +31,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bridge.auxiliaries import Auxiliaries
     from bridge.config import load_services
-    from bridge.errors import BridgeError
+    from bridge.errors import BridgeError, Misuse, NoSegment, NoWorker, OutcomeUnknown, ServiceFailure
+    from bridge.segment.aio import AsyncClient
     from bridge.segment.client import Client
     from bridge.worker import Worker
 
-__all__ = ['Auxiliaries', 'BridgeError', 'Client', 'Worker', 'load_services']
+__all__ = [
+    'AsyncClient',
+    'Auxiliaries',
+    'BridgeError',
+    'Client',
+    'Misuse',
+    'NoSegment',
+    'NoWorker',
+    'OutcomeUnknown',
+    'ServiceFailure',
+    'Worker',
+    'load_services',
+]
 
 _HOMES = {
+    'AsyncClient': 'bridge.segment.aio',
     'Auxiliaries': 'bridge.auxiliaries',
     'BridgeError': 'bridge.errors',
     'Client': 'bridge.segment.client',
+    'Misuse': 'bridge.errors',
+    'NoSegment': 'bridge.errors',
+    'NoWorker': 'bridge.errors',
+    'OutcomeUnknown': 'bridge.errors',
+    'ServiceFailure': 'bridge.errors',
     'Worker': 'bridge.worker',
     'load_services': 'bridge.config',
 }

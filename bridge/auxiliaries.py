@@ -19,6 +19,7 @@ import logging
 import math
 import sys
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -120,17 +121,19 @@ class Auxiliaries:
         carrier = SegmentCarrier(segment, name, timeout, arguments)
         made = cls.__new__(cls)
         made._start(carrier, dict.fromkeys(carrier.names, f'segment {segment}'))
+        weakref.finalize(made, carrier.forget).atexit = False
         return made
 
     def _start(self, carrier: ThreadedCarrier, clients: dict[str, str]) -> None:
         self._carrier = carrier
         self._clients = clients
-        self._results = Results(lambda key: carrier.thread.ring(self._adopt, key))
+        here, self._stopped = weakref.ref(self), asyncio.Event()
+        stopped = self._stopped
+        self._results = Results(lambda key: carrier.thread.ring(_adopt, here, key))
         self._queued, self._log = self._results.queued, self._results.log
         self.response_received = self._results.received
         self.connected = Signal(lasting=True)
-        self.stop_event = StopEvent(lambda: carrier.thread.ring(self._stopped.set))
-        self._stopped = asyncio.Event()
+        self.stop_event = StopEvent(lambda: carrier.thread.ring(stopped.set))
         self._awaited: set[asyncio.Task[None]] = set()
         self._cleaned = False
         if isinstance(carrier, UdpCarrier):
@@ -139,7 +142,14 @@ class Auxiliaries:
             carrier.logger = lambda: self._logger
         self._loop = carrier.thread.loop
         self._thread = carrier.thread.thread
-        carrier.start(self.listen)
+        if type(self).listen is Auxiliaries.listen and not isinstance(carrier, UdpCarrier):
+            carrier.start(lambda: _listen(here, carrier, stopped))  # whoever is forgotten gives its slot back
+        else:
+            carrier.start(self.listen)
+
+    def __repr__(self) -> str:
+        named = ', '.join(self._clients or ()) or 'nothing'
+        return f'<{type(self).__name__} of {named}{"" if self.is_running else ", closed"}>'
 
     # State
 
@@ -375,20 +385,7 @@ class Auxiliaries:
 
     async def listen(self) -> None:
         """Create the services and serve commands until `stop_event` is set or `close` called; in the network thread."""
-        patience = seconds(self.close_timeout, 5.0)
-        try:
-            await self.create()
-            stops = [asyncio.ensure_future(self._stopped.wait()), asyncio.ensure_future(self._carrier.stopped())]
-            await asyncio.wait(stops, return_when=asyncio.FIRST_COMPLETED)
-            for stop in stops:
-                stop.cancel()
-            await self._carrier.drain(seconds(self.close_timeout, patience))
-            await self.cleanup()
-        finally:
-            self._carrier.shut()
-            for task in tuple(self._awaited):
-                task.cancel()
-            self.stop_event.set()
+        await _listen(lambda: self, self._carrier, self._stopped)
 
     def _gather_services(self) -> None:
         """Make a new stock `Services`: the one we have can not take a new communicator."""
@@ -503,3 +500,40 @@ class Auxiliaries:
                 for name in command.names
             }
         )
+
+
+async def _listen(which: Callable[[], Auxiliaries | None], carrier: ThreadedCarrier, stopped: asyncio.Event) -> None:
+    """Do what `Auxiliaries.listen` does, without holding the object meanwhile.
+
+    Parameters
+    ----------
+    which : callable
+        Returns the object; None if it is forgotten.
+    carrier : ThreadedCarrier
+        Its carrier.
+    stopped : asyncio.Event
+        It is to end.
+    """
+    try:
+        if made := which():
+            await made.create()
+            del made
+        stops = [asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(carrier.stopped())]
+        await asyncio.wait(stops, return_when=asyncio.FIRST_COMPLETED)
+        for stop in stops:
+            stop.cancel()
+        made = which()
+        await carrier.drain(seconds(made.close_timeout, 5.0) if made else 0.0)
+        if made:
+            await made.cleanup()
+    finally:
+        carrier.shut()
+        if made := which():
+            for task in tuple(made._awaited):
+                task.cancel()
+            made.stop_event.set()
+
+
+def _adopt(which: Callable[[], Auxiliaries | None], key: float) -> None:
+    if made := which():
+        made._adopt(key)

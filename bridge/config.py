@@ -34,7 +34,8 @@ settings of a rig that iblrig uses too stand in a file of their own (``--setting
 
 Settings of ``_rig``: ``heartbeat``, for services that say nothing else; ``on_client_lost``, one mapping or a list of
 them: if the client of that name dies without closing, ``send`` (nothing, EXPEND or EXPINTERRUPT) goes to all services
-``after_s`` later, unless a client of that name is attached again by then.
+``after_s`` later, unless a client of that name is attached again by then; ``any_reference``, true for a lab whose
+references of experiments are not ``date_sequence_subject``, as iblrig's services parse them.
 
 Everything is checked here, before anything runs, and every refusal is a `ConfigError` that says where, what is wrong
 and what to write instead. PyYAML keeps the last of two equal keys without a word; here that is an error. What names and
@@ -165,11 +166,14 @@ class RigConfig:
         Of services that have none of their own, s; 0: none.
     on_client_lost : tuple of ClientLost
         At most one per client.
+    any_reference : bool
+        The reference of an experiment may have any form.
     """
 
     services: dict[str, ServiceConfig] = field(default_factory=dict)
     heartbeat: float = 0.0
     on_client_lost: tuple[ClientLost, ...] = ()
+    any_reference: bool = False
 
 
 def parse_services(services: Mapping[Any, Any], where: str = 'services') -> dict[str, ServiceConfig]:
@@ -227,7 +231,7 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     """Return the checked configuration of services and of the rig; raises as `parse_services`."""
     services = parse_services({name: value for name, value in data.items() if name != RESERVED}, where)
     where = f'{where}: {RESERVED}'
-    settings = _mapping(data.get(RESERVED) or {}, ('heartbeat', 'on_client_lost'), where)
+    settings = _mapping(data.get(RESERVED) or {}, ('heartbeat', 'on_client_lost', 'any_reference'), where)
     heartbeat = _seconds(settings.get('heartbeat', 0), f'{where}: heartbeat')
     losses = settings.get('on_client_lost') or []
     parsed = [
@@ -235,7 +239,10 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     ]
     if len({loss.client for loss in parsed}) < len(parsed):
         raise ConfigError(f'{where}: on_client_lost: a client is named twice; keep one of the two.')
-    return RigConfig(services, heartbeat, tuple(parsed))
+    any_reference = settings.get('any_reference', False)
+    if not isinstance(any_reference, bool):
+        raise ConfigError(f'{where}: any_reference is {kind_of(any_reference)}; write true or false.')
+    return RigConfig(services, heartbeat, tuple(parsed), any_reference)
 
 
 def load_rig(path: str | Path) -> RigConfig:
@@ -292,7 +299,8 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
         heartbeat = own.heartbeat
     if 'on_client_lost' in given:
         losses = own.on_client_lost
-    return RigConfig(services, heartbeat, losses)
+    any_reference = own.any_reference if 'any_reference' in given else rig.any_reference
+    return RigConfig(services, heartbeat, losses, any_reference)
 
 
 def check_order(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:

@@ -24,14 +24,25 @@ class BridgeError(Exception):
         One sentence: what happened and what to do.
     response : dict or None
         The response body, if there was one.
+    request : int
+        The request that stays open, to be waited for again or cancelled; 0 if none does.
     """
 
-    def __init__(self, code: int, text: str, response: dict[str, Any] | None = None) -> None:
+    def __init__(self, code: int, text: str, response: dict[str, Any] | None = None, request: int = 0) -> None:
         super().__init__(f'{text} [{CODE_NAMES.get(code, "?")} {code}]')
         self.code = code
         self.name = CODE_NAMES.get(code, '?')
         self.text = text
         self.response = response
+        self.request = request
+
+    @property
+    def failed(self) -> dict[str, dict[str, Any]]:
+        """dict: the entries of the response whose service did not do what was asked, by its name."""
+        return {entry['name']: entry for entry in (self.response or {}).get('services', ()) if not entry['ok']}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.text, self.response, self.request)
 
 
 class Misuse(BridgeError, ValueError):
@@ -75,10 +86,10 @@ _CLASSES: dict[str, type[BridgeError]] = {
 }  # fmt: skip
 
 
-def error_for(code: int, text: str = '', response: dict[str, Any] | None = None) -> BridgeError:
+def error_for(code: int, text: str = '', response: dict[str, Any] | None = None, request: int = 0) -> BridgeError:
     """Return the exception of a negative status; `text` defaults to the code's own."""
     name = CODE_NAMES.get(code, '').removeprefix('IBLB_E_')
-    return _CLASSES.get(name, BridgeError)(code, text or error_text(code), response)
+    return _CLASSES.get(name, BridgeError)(code, text or error_text(code), response, request)
 
 
 def check(code: int, handle: int = 0, response: dict[str, Any] | None = None) -> int:

@@ -34,7 +34,7 @@ class Kit(NamedTuple):
         Files or folders of ``examples``, and where they go in the kit.
     library : str
         Where a library goes; ``{library}`` is its name where it is installed, ``{bits}`` 32 or 64, ``{suffix}`` as in
-        ".so".
+        ".so". Empty: this kind of program brings its own.
     linked : bool
         Whether programs are linked to it: then there are the import libraries of Windows, too.
     """
@@ -60,6 +60,7 @@ KITS: Mapping[str, Kit] = {
     'luajit': Kit('LuaJIT', (('luajit', '.'),)),
     'matlab': Kit('MATLAB and Octave', (('matlab', '.'),)),
     'node': Kit('Node.js', (('node', '.'),)),
+    'python': Kit('Python', (('python', '.'),), library=''),
 }
 
 
@@ -82,7 +83,9 @@ def libraries(name: str, prefix: Path = PREFIX) -> dict[str, Path]:
         The installation they are taken from.
     """
     kit = KITS[name]
-    files = {}
+    files: dict[str, Path] = {}
+    if not kit.library:
+        return files
     for library in filter(Path.exists, (prefix / file for file in LIBRARIES)):
         of_windows = re.fullmatch(r'iblbridge_(\d+)\.dll', library.name)
         bits = of_windows[1] if of_windows else BITS

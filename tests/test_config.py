@@ -150,7 +150,7 @@ def test_a_rig_without_settings_does_nothing_by_itself():
         ('a: {uri: 127.0.0.1, repeat: EXPINIT}', 'repeat: is text instead of a list'),
         ('a: {uri: 127.0.0.1, repeat: [EXPBAR]}', "there is no message 'EXPBAR'"),
         ('_rig: 5', '_rig: is a number instead of a mapping'),
-        ('_rig: {heart: 5}', "the setting 'heart' is not known; there are heartbeat and on_client_lost"),
+        ('_rig: {heart: 5}', "the setting 'heart' is not known; there are heartbeat, on_client_lost and any_reference"),
         ('_rig: {on_client_lost: {send: EXPEND}}', 'on_client_lost: names no client'),
         ('_rig: {on_client_lost: {client: a, send: EXPINIT}}', "send is 'EXPINIT'; write one of nothing, EXPEND"),
         ('_rig: {on_client_lost: {client: a, after_s: soon}}', 'after_s: is text'),

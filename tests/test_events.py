@@ -175,7 +175,7 @@ def test_what_came_before_the_slot_had_this_owner_is_not_delivered():
 
 
 def test_a_client_that_dies_is_told_of_by_name_and_one_that_closes_is_not():
-    code = 'import os; from bridge.segment.client import Client; Client("rig", "dies"); os.kill(os.getpid(), 9)'
+    code = 'import os; from bridge.segment.client import Client; rig = Client("rig", "dies"); os.kill(os.getpid(), 9)'
     with Segment('rig') as segment:
         Client('rig', 'closes').close()
         subprocess.run([sys.executable, '-c', code], check=False, timeout=30)

@@ -17,7 +17,7 @@ from bridge.segment.client import Client
 REF = '2026-01-01_1_subject'
 EVERYTHING = ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT', 'EXPSTATUS', 'EXPINFO', 'ALYX')
 OF_ITS_OWN = ('SERVICE_UP', 'SERVICE_DOWN', 'CLIENT_LOST', 'WORKER_RESTARTED')
-DIES = 'import os; from bridge.segment.client import Client; Client("rig", "stimulus"); os.kill(os.getpid(), 9)'
+DIES = 'import os; from bridge.segment.client import Client; c = Client("rig", "stimulus"); os.kill(os.getpid(), 9)'
 
 
 def events(client: Client, count: int) -> list[tuple[str, str, dict]]:

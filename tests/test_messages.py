@@ -68,7 +68,7 @@ NOT_FITTING = [
     ('EXPSTART', [''], 'exp_ref'),
     ('EXPSTART', [7], 'exp_ref'),
     ('EXPSTART', [{'date': '2026-01-01'}], 'sequence, subject'),
-    ('EXPSTART', [{'date': 'x', 'sequence': 'one', 'subject': 's'}], 'whole number'),
+    ('EXPSTART', [{'date': '2026-01-01', 'sequence': 'one', 'subject': 's'}], 'whole number'),
     ('EXPSTART', ['r', 1, 2], '3 arguments'),
     ('EXPINIT', [1, 2], '2 arguments'),
     ('EXPSTATUS', ['SLEEPING'], 'SLEEPING'),

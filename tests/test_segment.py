@@ -172,7 +172,7 @@ def test_a_segment_cut_short_is_refused_and_replaced(segment_directory: Path):
 
 
 def test_the_slot_of_a_killed_client_is_free_once_its_commands_are_answered():
-    code = 'import os; from bridge import Client; Client("rig", "dies").send("EXPINIT"); os.kill(os.getpid(), 9)'
+    code = 'import os; from bridge import Client; c = Client("rig", "dies"); c.send("EXPINIT"); os.kill(os.getpid(), 9)'
     with Segment('rig') as segment:
         subprocess.run([sys.executable, '-c', code], check=False, timeout=30)
         (command,) = segment.take(2)[1]

@@ -215,7 +215,7 @@ def test_serve_takes_the_plain_file_as_it_is_and_the_settings_from_the_other(fil
     with ScriptedPeer(echo_and_reply) as good, ScriptedPeer(only_echo) as deaf:
         plain = f'cameras: {good.uri}\nlamp: {deaf.uri}\n'
         with served(*files(plain, 'lamp: {timeout: 0.3, optional: true}\n')) as client:
-            body = client.call('EXPINIT', {'exp_ref': 'x'})
+            body = client.call('EXPINIT', {'exp_ref': '2026-01-01_1_x'})
         cameras, lamp = body['services']
         assert body['code'] == CODES['IBLB_W_OPTIONAL']
         assert cameras['ok'] and lamp['reason'] == 'no_reply'

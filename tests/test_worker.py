@@ -372,7 +372,7 @@ def test_after_a_killed_worker_what_it_had_begun_is_unknown_and_what_it_had_not_
 def test_a_killed_client_is_carried_out_and_its_slot_is_freed(serve):
     with StockServer() as server:
         serve('rig', {'cameras': server.uri})
-        code = 'import os; from bridge import Client; Client("rig", "x").send("EXPEND"); os.kill(os.getpid(), 9)'
+        code = 'import os; from bridge import Client; c = Client("rig", "x"); c.send("EXPEND"); os.kill(os.getpid(), 9)'
         for _ in range(20):  # more than there are slots
             subprocess.run([sys.executable, '-c', code], check=False, timeout=30)
         assert eventually(lambda: len(server.saw) == 20)
@@ -412,7 +412,7 @@ def test_a_service_that_was_busy_until_the_time_to_live_ended_is_not_sent_the_co
         with Client('rig') as client:
             first = client.send('EXPINIT', services=['busy'])
             eventually(lambda: busy.datagrams)
-            second = client.send('EXPSTART', 'ref', ttl=0.3)
+            second = client.send('EXPSTART', '2026-01-01_1_x', ttl=0.3)
             with pytest.raises(ServiceFailure):
                 client.wait(first, 5)
             with pytest.raises(ServiceFailure) as failed:

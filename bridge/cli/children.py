@@ -130,11 +130,14 @@ class Rig:
         By name: more arguments of ``iblbridge simulate``.
     halt : Halt
         Looked at in all waits.
+    worker : sequence of str
+        More arguments of ``iblbridge serve``.
     """
 
     segment: str
     services: dict[str, list[str]]
     halt: Halt
+    worker: Sequence[str] = ()
     children: dict[str, Child] = field(default_factory=dict)
     path: Path | None = None
 
@@ -162,7 +165,9 @@ class Rig:
 
         ports = {name: str(free_port('127.0.0.1')) for name in self.services}
         options = [option for name in ports for option in ('--service', f'{name}=udp://127.0.0.1:{ports[name]}')]
-        self.children['worker'] = Child('worker', 'serve', '--segment', self.segment, *options, '--remove')
+        self.children['worker'] = Child(
+            'worker', 'serve', '--segment', self.segment, *options, '--remove', *self.worker
+        )
         for name, more in self.services.items():
             self.children[name] = Child(name, 'simulate', '--name', name, '--port', ports[name], *more)
         deadline = time.monotonic() + START_TIMEOUT

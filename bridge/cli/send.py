@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from bridge.segment.client import Client
+
 
 PIPE_WIDTH = 160  # columns, where there is no terminal to ask
 
@@ -53,7 +55,12 @@ def run(args: argparse.Namespace) -> int:
     code, response, sentence = 0, None, ''
     try:
         with Client(args.segment, f'iblb-send-{os.getpid()}') as client:
-            response = client.call(message, *arguments, services=services, timeout=args.timeout)
+            try:
+                response = client.call(message, *arguments, services=services, timeout=args.timeout)
+            except KeyboardInterrupt as e:
+                if request := getattr(e, 'request', 0):
+                    print(f'iblbridge send: interrupted: {_left(client, request)}', file=sys.stderr)
+                raise
             code, sentence = response['code'], response['error']
     except BridgeError as e:
         code, response, sentence = e.code, e.response, f'{e.name}: {e.text}'
@@ -64,6 +71,13 @@ def run(args: argparse.Namespace) -> int:
     if sentence:
         print(f'iblbridge send: {sentence}', file=sys.stderr)
     return exit_status(code)
+
+
+def _left(client: Client, request: int) -> str:
+    """Give a command up, and return what becomes of it."""
+    if client.cancel(request):
+        return 'the command was withdrawn; nothing was sent'
+    return 'the worker has the command, and carries it out; EXPSTATUS asks what the services do'
 
 
 def parse_argument(text: str) -> Any:

@@ -53,6 +53,11 @@ def add_parser(subparsers: Any) -> None:
         '--timeout', type=float, default=10.0, metavar='S', help='how long a service has for its reply (default 10)'
     )
     parser.add_argument('--journal', metavar='FILE', help='append every command, outcome and event to this file')
+    parser.add_argument(
+        '--any-reference',
+        action='store_true',
+        help="pass references of experiments on whatever their form; else only date_sequence_subject, iblrig's own",
+    )
     parser.add_argument('--notify', action='store_true', help='send EXPCLEANUP to all services at the end')
     parser.add_argument('--remove', action='store_true', help='remove the segment at the end')
     parser.add_argument(
@@ -105,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
             timeout=args.timeout,
             heartbeat=rig.heartbeat,
             on_client_lost=rig.on_client_lost,
+            any_reference=args.any_reference or rig.any_reference,
             notify=args.notify,
             journal=journal,
         )

@@ -3,8 +3,10 @@
 ============  =============================================================================
 `library`     libiblbridge through cffi
 `client`      a program's side: `Client` sends commands and waits for the responses
+`calls`       what takes more than one call of the library; `patience`: waits in slices, for Ctrl-C
+`aio`         the same for asyncio: `AsyncClient`
 `served`      the worker's side: `Segment` gives what was `Taken`, and takes the responses
-`payload`     what arrives: messages, arguments, addressed services
+`payload`     what arrives: messages, arguments, addressed services; `references`: those of experiments
 `response`    what goes out: the bodies of responses and events
 `inspection`  what lies in the directory and who owns it; removes what nobody owns
 `ports`       the local ports that services know the rig by, kept beside the segment

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections import UserDict
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
@@ -193,6 +194,13 @@ class SegmentCarrier(ThreadedCarrier):
         self._client.close()
         for plan in tuple(self._plans.values()):
             self._resolve(plan, plan.command.unsent(Reason.CLOSED, f'aborted: {CLOSED}').values())
+
+    def forget(self) -> None:
+        """Detach, though nobody has called `close`: whoever used this is forgotten. Does not wait."""
+        if not self._closing:
+            warnings.warn(f'{self._client!r} was never closed: call close()', ResourceWarning, stacklevel=2)
+            self._closing = True
+            self.thread.ring(self._begin_stop, 0.0)
 
     def close_sockets(self) -> None:
         """Do nothing: the communicators are the worker's."""

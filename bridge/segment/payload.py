@@ -8,10 +8,13 @@ are those of iblutil's ``Service`` class (``iblutil.io.net.base``, 1.20.0).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from bridge.numbers import CODES, EVENTS, MESSAGE_NAMES, MESSAGES, STATUSES
+from bridge.segment import references
+from bridge.segment.references import shown
 
 DATAGRAM_BYTES = 65507  # the most that UDP over IPv4 carries; measured: one more is an error of the transport
 
@@ -71,30 +74,25 @@ def _status(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value in STATUSES.values():
         return value
     names = ', '.join(f'{number} {name}' for name, number in STATUSES.items())
-    raise ValueError(f'status must be one of {names}, not {_shown(value)}')
-
-
-def _exp_ref(value: Any) -> Any:
-    if isinstance(value, dict):
-        missing = {'date', 'sequence', 'subject'} - value.keys()
-        if missing:
-            raise ValueError(f'exp_ref lacks {", ".join(sorted(missing))}')
-        if isinstance(value['sequence'], bool) or not str(value['sequence']).isdecimal():
-            raise ValueError(f'the sequence of exp_ref must be a whole number, not {_shown(value["sequence"])}')
-        return value
-    if isinstance(value, str) and value.strip():
-        return value
-    raise ValueError(f'exp_ref must be text like "2026-01-01_1_subject" or an object, not {_shown(value)}')
+    raise ValueError(f'status must be one of {names}, not {shown(value)}')
 
 
 def _anything(value: Any) -> Any:
     return value
 
 
+def _init_data(value: Any) -> Any:
+    return references.check_within(value, references.check, may_lack=False)
+
+
+def _info_data(value: Any) -> Any:
+    return references.check_within(value, references.check, may_lack=True)
+
+
 def _url(value: Any) -> Any:
     if value is None or (isinstance(value, str) and value):
         return value
-    raise ValueError(f'url must be text, not {_shown(value)}')
+    raise ValueError(f'url must be text, not {shown(value)}')
 
 
 def _token(value: Any) -> Any:
@@ -113,16 +111,21 @@ def _alyx(url: Any = None, token: Any = None) -> list[Any]:
 _Check = Callable[[Any], Any]
 _SIGNATURES: dict[str, tuple[int, tuple[tuple[str, _Check], ...]]] = {
     # message: how many arguments there must be, and all that there may be
-    'EXPINIT': (0, (('data', _anything),)),
-    'EXPSTART': (1, (('exp_ref', _exp_ref), ('data', _anything))),
+    'EXPINIT': (0, (('data', _init_data),)),
+    'EXPSTART': (1, (('exp_ref', references.check), ('data', _anything))),
     'EXPEND': (0, (('data', _anything),)),
     'EXPCLEANUP': (0, (('data', _anything),)),
     'EXPINTERRUPT': (0, (('data', _anything),)),
     'EXPSTATUS': (0, (('status', _status),)),
-    'EXPINFO': (0, (('status', _status), ('data', _anything))),
+    'EXPINFO': (0, (('status', _status), ('data', _info_data))),
     'ALYX': (0, (('url', _url), ('token', _token))),
     'PING': (0, ()),
     'SERVICES': (0, ()),
+}
+_ANY_REFERENCE: dict[str, tuple[_Check, ...]] = {  # the same for labs whose references have another form
+    'EXPINIT': (_anything,),
+    'EXPSTART': (references.check_any, _anything),
+    'EXPINFO': (_status, _anything),
 }
 
 
@@ -132,7 +135,7 @@ def signature(message: str) -> str:
     return ', '.join(name if i < required else f'[{name}]' for i, (name, _) in enumerate(parameters)) or 'nothing'
 
 
-def check_arguments(message: str, given: Any) -> tuple[Any, ...]:
+def check_arguments(message: str, given: Any, any_reference: bool = False) -> tuple[Any, ...]:
     """Return the positional arguments of a message.
 
     Parameters
@@ -141,6 +144,8 @@ def check_arguments(message: str, given: Any) -> tuple[Any, ...]:
         A key of `bridge.numbers.MESSAGES`.
     given : object
         None for no arguments, a list of them, or any other value as the only one.
+    any_reference : bool
+        An experiment's reference may have any form.
 
     Returns
     -------
@@ -159,7 +164,10 @@ def check_arguments(message: str, given: Any) -> tuple[Any, ...]:
         sentence = f'{message} takes {signature(message)}, and {len(args)} arguments were given.'
         raise Refused(CODES['IBLB_E_ARGS'], sentence)
     try:
-        checked = [check(value) for value, (_, check) in zip(args, parameters, strict=False)]
+        checks = [check for _, check in parameters]
+        if any_reference:
+            checks = list(_ANY_REFERENCE.get(message, checks))
+        checked = [check(value) for value, check in zip(args, checks, strict=False)]
         if message in ('EXPSTATUS', 'EXPINFO') and not checked:
             checked = [STATUSES['CONNECTED']]
         if message == 'ALYX':
@@ -169,7 +177,9 @@ def check_arguments(message: str, given: Any) -> tuple[Any, ...]:
     return tuple(checked)
 
 
-def decode_arguments(message: int, raw: Any, is_json: bool, payload_bytes: int) -> tuple[str, tuple[Any, ...]]:
+def decode_arguments(
+    message: int, raw: Any, is_json: bool, payload_bytes: int, any_reference: bool = False
+) -> tuple[str, tuple[Any, ...]]:
     """Return name and arguments of a command, from its number and the second object of its payload.
 
     Parameters
@@ -182,6 +192,8 @@ def decode_arguments(message: int, raw: Any, is_json: bool, payload_bytes: int) 
         Whether `raw` is text to be parsed.
     payload_bytes : int
         Size of the payload: small ones are not measured again.
+    any_reference : bool
+        An experiment's reference may have any form.
 
     Raises
     ------
@@ -193,16 +205,24 @@ def decode_arguments(message: int, raw: Any, is_json: bool, payload_bytes: int) 
         raise Refused(CODES['IBLB_E_MESSAGE'], f'{message} is no message.')
     if is_json:
         try:
-            raw = json.loads(raw)
+            raw = json.loads(raw, parse_float=_finite)
         except (ValueError, RecursionError) as error:  # the shim has checked the text; a number may still be too long
             raise Refused(CODES['IBLB_E_JSON'], f'The arguments of {name} cannot be read: {error}.') from None
-    args = check_arguments(name, raw)
+    args = check_arguments(name, raw, any_reference)
     if payload_bytes > _WORTH_MEASURING:
         size = len(json.dumps(args)) + _ENVELOPE_BYTES
         if size > DATAGRAM_BYTES:
             sentence = f'{name} takes {size} bytes as a datagram; {DATAGRAM_BYTES} is the most.'
             raise Refused(CODES['IBLB_E_TOO_LARGE'], sentence)
     return name, args
+
+
+def _finite(text: str) -> float:
+    """Return a number; ValueError if it is beyond all that a computer has, which would become Infinity."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f'{text[:40]} is beyond the range of numbers')
+    return value
 
 
 def choose_services(wanted: str, configured: Sequence[str]) -> list[str]:
@@ -225,11 +245,5 @@ def choose_services(wanted: str, configured: Sequence[str]) -> list[str]:
     names = {name.strip() for name in wanted.split(',')}
     if unknown := names.difference(configured):
         have = ', '.join(configured) or 'none'
-        raise Refused(CODES['IBLB_E_SERVICE'], f'There is no service {_shown(min(unknown))}; there are: {have}.')
+        raise Refused(CODES['IBLB_E_SERVICE'], f'There is no service {shown(min(unknown))}; there are: {have}.')
     return [name for name in configured if name in names]
-
-
-def _shown(value: Any) -> str:
-    """Return a value as the caller wrote it, cut if it is long."""
-    text = json.dumps(value, ensure_ascii=False, default=repr)
-    return text if len(text) <= 60 else f'{text[:57]}...'  # noqa: PLR2004

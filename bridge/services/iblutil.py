@@ -25,6 +25,7 @@ from typing import Any
 
 from iblutil.io import net
 
+from bridge import plain
 from bridge.outcome import Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
@@ -97,7 +98,7 @@ def encode(message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[b
         raise ValueError(f'{message}: {exc} is not known') from exc
     except TypeError as exc:
         raise TypeError(f'the arguments do not fit {message}: {exc}') from exc
-    return json.dumps(parts).encode(), True
+    return plain.dumps(parts).encode(), True
 
 
 def _encode_alyx(alyx: Any = None, token: Any = None) -> tuple[bytes, bool]:
@@ -108,7 +109,7 @@ def _encode_alyx(alyx: Any = None, token: Any = None) -> tuple[bytes, bool]:
         raise TypeError('the arguments do not fit ALYX: an Alyx object has its own token')
     else:
         parts = net.base.Service.alyx(None, alyx)
-    return json.dumps(parts).encode(), not all(parts)
+    return plain.dumps(parts).encode(), not all(parts)
 
 
 def arguments(message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:

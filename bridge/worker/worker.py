@@ -70,6 +70,8 @@ class Worker:
         Ask EXPSTATUS of a service that said nothing for this long and has no heartbeat of its own, s; 0: never.
     on_client_lost : iterable of ClientLost
         What to send when a client dies without closing.
+    any_reference : bool
+        The reference of an experiment may have any form; else it is what iblrig's services can parse.
     notify : bool
         Send EXPCLEANUP to all services when `run` ends.
     journal : Journal, optional
@@ -98,6 +100,7 @@ class Worker:
         timeout: float = 10.0,
         heartbeat: float = 0.0,
         on_client_lost: Iterable[ClientLost] = (),
+        any_reference: bool = False,
         notify: bool = False,
         journal: Journal | None = None,
         segment_options: Mapping[str, int] | None = None,
@@ -109,6 +112,7 @@ class Worker:
         self._optional = {service.name for service in services if service.optional}
         self._watch = Watch(self._services, heartbeat, on_client_lost)
         self._timeout, self._notify, self._journal = timeout, notify, journal
+        self._any_reference = any_reference
         self._stopping = self._hurry = False  # plain: a signal handler sets them, and must not wait for a lock
         self._failure: BaseException | None = None
         self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
@@ -124,6 +128,9 @@ class Worker:
         self.path: Path = self._segment.path
         if self._segment.replaced:
             log.warning('the segment was made anew: %s', self._segment.replaced)
+
+    def __repr__(self) -> str:
+        return f'<Worker of {self.path.name}: {", ".join(self._services) or "no services"}>'
 
     def _open_services(self) -> UdpCarrier:
         from bridge.services.carrier import UdpCarrier  # imports iblutil, which takes a second
@@ -252,7 +259,9 @@ class Worker:
             try:
                 if taken.is_orphan:
                     raise Refused(CODES['IBLB_E_OUTCOME_UNKNOWN'], error_text(CODES['IBLB_E_OUTCOME_UNKNOWN']))
-                name, taken.args = decode_arguments(taken.message, taken.arguments, taken.is_json, taken.payload_bytes)
+                name, taken.args = decode_arguments(
+                    taken.message, taken.arguments, taken.is_json, taken.payload_bytes, self._any_reference
+                )
             finally:
                 self._write_command(taken)
             chosen = choose_services(taken.services, list(self._services))

@@ -40,7 +40,8 @@
  *     IBLB_PING, IBLB_SERVICES  none: answered by the worker itself, no service hears of them. IBLB_SERVICES gives one entry per
  *     configured service ("not_sent", for nobody is asked) with {name, uri, health, age_ms, rtt_us, status, exp_ref, last_error} in its
  * data. ALYX with url and token pushes the token, and no service replies; with the url alone, or with neither, it asks for one (a service
- * may answer only if the url is its own).
+ * may answer only if the url is its own). An experiment's reference has an ISO date, a number from 1, and a subject that a folder can have
+ * as its name; any other is IBLB_E_ARGS, for iblrig's services cannot take it apart, unless the worker is told otherwise (--any-reference).
  *
  * THE RESPONSE (JSON object or msgpack map; every key always present, always of this type)
  *

@@ -23,6 +23,7 @@
 #include <atomic>
 #include <chrono>
 #include <climits>
+#include <cmath>
 #include <cstddef>
 #include <cstdlib>
 #include <limits>
@@ -313,6 +314,8 @@ inline std::string to_json(bool truth) {
 }
 template <class Number> typename std::enable_if<std::is_arithmetic<Number>::value, std::string>::type to_json(Number number) {
     std::ostringstream text;
+    if (std::is_floating_point<Number>::value && !std::isfinite(static_cast<double>(number)))
+        throw std::invalid_argument("JSON cannot say NaN, infinity or a number beyond double; send text or a number in its place.");
     text.imbue(std::locale::classic());
     text.precision(std::numeric_limits<double>::max_digits10);
     text << +number;
@@ -321,7 +324,8 @@ template <class Number> typename std::enable_if<std::is_arithmetic<Number>::valu
 
 } // namespace detail
 
-/* The arguments of a message as JSON: texts, numbers, bool, nullptr. For lists and objects write the JSON yourself, texts with `quote`. */
+/* The arguments of a message as JSON: texts, numbers, bool, nullptr. For lists and objects write the JSON yourself, texts with `quote`.
+ * Throws std::invalid_argument if one is NaN or infinite. */
 template <class... Values> std::string arguments(const Values &...values) {
     std::string json = "[";
     const std::string each[] = {detail::to_json(values)..., ""};

@@ -35,6 +35,7 @@ namespace IblBridge
 
         readonly Native native = Library.Load();
         readonly BridgeHandle handle;
+        readonly string name;
         volatile bool hasWorker;
 
         /// <summary>Attaches to a segment; with no worker there it succeeds too, and <see cref="HasWorker"/> says
@@ -53,6 +54,7 @@ namespace IblBridge
             if (code < 0)
                 throw new BridgeException(code, Sentence(0, code));
             handle = new BridgeHandle(native, number);
+            name = "BridgeClient of " + segment + (string.IsNullOrEmpty(client) ? "" : " \"" + client + "\"");
             Note(code);
         }
 
@@ -250,6 +252,12 @@ namespace IblBridge
         public void Dispose()
         {
             handle.Dispose();
+        }
+
+        /// <summary>Such as: BridgeClient of rig0 "stimulus", closed.</summary>
+        public override string ToString()
+        {
+            return name + (handle.IsClosed ? ", closed" : "");
         }
 
         int Ask(Func<int, int> function)
@@ -480,6 +488,12 @@ namespace IblBridge
         public long Echoed { get; private set; }
         /// <summary>When it replied.</summary>
         public long Answered { get; private set; }
+
+        /// <summary>Such as: cameras: echoed, received the command but did not reply within 10 s.</summary>
+        public override string ToString()
+        {
+            return Name + ": " + State + (Error.Length == 0 ? "" : ", " + Error);
+        }
     }
 
     /// <summary>Something that a service or the worker said by itself.</summary>
@@ -542,6 +556,13 @@ namespace IblBridge
         public int Services { get; private set; }
         /// <summary>How many of them have answered within the last 30 s; 0 on a rig that was idle.</summary>
         public int ServicesUp { get; private set; }
+
+        /// <summary>Such as: worker alive, 2 services, 1 of them heard within the last 30 s.</summary>
+        public override string ToString()
+        {
+            return (Alive ? "worker alive, " : "no worker, ") + Services + " services, " + ServicesUp
+                + " of them heard within the last 30 s";
+        }
     }
 
     /// <summary>A negative status: the call was wrong, the system refused, or services did not do what was

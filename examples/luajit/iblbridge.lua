@@ -164,7 +164,19 @@ local function characters(text)
     return (text:gsub('\\u(%x%x%x%x)', function(hex) return utf8(tonumber(hex, 16)) end))
 end
 
---- Reads a JSON text. E_JSON, which names the byte, if it is none.
+-- Returns a number; a whole one from 2^53, which Lua's own numbers would round, as int64_t or uint64_t.
+local function exact(number)
+    local negative, digits = number:match('^(-?)(%d+)$')
+    if not digits or #digits < 16 or math.abs(tonumber(number)) < 2 ^ 53 then return tonumber(number) end
+    local most = negative == '-' and '9223372036854775808' or '18446744073709551615'
+    if #digits > #most or (#digits == #most and digits > most) then return tonumber(number) end
+    local whole = 0ULL
+    for digit in digits:gmatch('%d') do whole = whole * 10ULL + tonumber(digit) end
+    if negative == '-' then return -ffi.cast('int64_t', whole) end
+    return whole < 9223372036854775808ULL and ffi.cast('int64_t', whole) or whole
+end
+
+--- Reads a JSON text. E_JSON, which names the byte, if it is none. A whole number from 2^53 is an int64_t or uint64_t.
 function bridge.decode(text)
     if type(text) ~= 'string' then refuse('JSON is a text, not %s.', tostring(text)) end
     local at, depth, value = 1, 0, nil
@@ -231,7 +243,7 @@ function bridge.decode(text)
             local part = text:match(pattern, at) or ''
             number, at = number .. part, at + #part
         end
-        return tonumber(number)
+        return exact(number)
     end
 
     local result = value()
@@ -246,6 +258,9 @@ end
 
 local function encode(value, depth)
     local kind = type(value)
+    if kind == 'cdata' and (ffi.istype('int64_t', value) or ffi.istype('uint64_t', value)) then
+        return (tostring(value):gsub('U?LL$', ''))
+    end
     if value == bridge.null then return 'null' end
     if kind == 'boolean' then return tostring(value) end
     if kind == 'string' then
@@ -479,6 +494,11 @@ function bridge.open(segment, client, timeout_ms)
 end
 
 --- Gives the slot back. Harmless twice; also done when the rig is collected.
+function Rig:__tostring()
+    local name = self.client and (' "%s"'):format(self.client) or ''
+    return ('iblbridge of %s%s%s'):format(self.segment, name, self.handle[0] == 0 and ', closed' or '')
+end
+
 function Rig:close()
     handle_of(self)
     close(self.handle)
@@ -540,10 +560,13 @@ function Rig:cancel(request)
 end
 
 --- Chooses the events that `next_event` gives, by name or number: messages that services send by themselves
--- ('EXPINTERRUPT': a camera died) and the worker's ('SERVICE_UP', ...); none for no events. Replaces the earlier
--- choice.
+-- ('EXPINTERRUPT': a camera died) and the worker's ('SERVICE_UP', ...); none at all: every event; 0: none.
+-- Replaces the earlier choice.
 function Rig:subscribe(...)
     local handle, mask = handle_of(self), 0
+    for name, event in pairs(bridge.messages) do
+        if select('#', ...) == 0 and name ~= 'PING' and name ~= 'SERVICES' then mask = bit.bor(mask, event) end
+    end
     for i = 1, select('#', ...) do mask = bit.bor(mask, number_of((select(i, ...)))) end
     check(C.iblb_subscribe(handle, mask), handle)
 end

@@ -14,12 +14,13 @@ classdef iblbridge < handle
     %   works in all waits.
     % - `arguments` of a message: none ([] or left out); a cell array, the list of the arguments; or anything else,
     %   the single argument. A char is one argument, and so is a struct; a single argument that is a list is {{1, 2}}.
-    %   They become JSON with jsonencode: a 1x1 array is a number, [] inside is an empty list, NaN is null. Whole
-    %   numbers from 1e15 need a type of 64 bits (int64).
+    %   They become JSON with jsonencode: a 1x1 array is a number, [] inside is an empty list. NaN, Inf and complex
+    %   numbers are refused. Whole numbers from 1e15 need a type of 64 bits (int64), and arrive exactly.
     % - Options follow as pairs of name and value: 'services', which ones are meant ('cameras,ephys' or {'cameras',
     %   'ephys'}; all if left out); 'timeout_ms' or 'ttl_ms'.
     % - A response is a struct as in iblbridge.h. `services` is always a struct array, a row with a service each, and
-    %   `data` always a struct; what is inside of it is as jsondecode makes it. Names of services are values, so
+    %   `data` always a struct; what is inside of it is as jsondecode makes it, but for whole numbers beyond 2^53, which are
+    %   int64 or uint64 (in a cell array, if others stand beside them). Names of services are values, so
     %   cameras:left stays; a key inside of `data` that is no name for a field is changed (a b becomes aB, 0x becomes
     %   x0x).
     % - An error has the identifier iblbridge:NAME, without the E_ of iblbridge.codes (iblbridge:PARTIAL), and a
@@ -165,8 +166,11 @@ classdef iblbridge < handle
         function subscribe(rig, varargin)
             % RIG.SUBSCRIBE('EXPINTERRUPT', 'SERVICE_DOWN', ...)
             % Chooses the events that next_event gives; replaces the earlier choice. By name or number: messages that
-            % services send by themselves, and the worker's events; none for no events.
+            % services send by themselves, and the worker's events. None at all: every event; 0: none.
             mask = 0;
+            if isempty(varargin)
+                varargin = setdiff(fieldnames(iblbridge.messages)', {'PING', 'SERVICES'});
+            end
             for i = 1:numel(varargin)
                 mask = bitor(mask, number_of(varargin{i}));
             end
@@ -183,7 +187,7 @@ classdef iblbridge < handle
             event = [];
             if found{1} ~= iblbridge.codes.E_TIMEOUT
                 rig.check(found{1});
-                event = jsondecode(found{2});
+                event = read(found{2});
             end
         end
 
@@ -378,7 +382,7 @@ function json = encode(args)
     json = '';
     if isnumeric(args) && isempty(args), return; end
     if ~iscell(args), args = {args}; end
-    json = jsonencode(args);
+    json = regexprep(jsonencode(sayable(args)), '"\\u0001(-?\d+)\\u0001"', '$1');
     if ~is_octave() % MATLAB's characters are UTF-16, and go to C in the system's code page
         for character = unique(json(json > 127))
             json = strrep(json, character, sprintf('\\u%04x', double(character)));
@@ -386,11 +390,116 @@ function json = encode(args)
     end
 end
 
+function value = sayable(value)
+    % A value that jsonencode says exactly: whole numbers beyond 2^53 as marked text. Refuses what JSON cannot say.
+    if iscell(value)
+        value = cellfun(@sayable, value, 'UniformOutput', false);
+    elseif isstruct(value)
+        names = fieldnames(value);
+        for i = 1:numel(value)
+            for j = 1:numel(names)
+                value(i).(names{j}) = sayable(value(i).(names{j}));
+            end
+        end
+    elseif isa(value, 'containers.Map') && value.Count > 0
+        value = containers.Map(keys(value), cellfun(@sayable, values(value), 'UniformOutput', false), 'UniformValues', false);
+    elseif isnumeric(value)
+        wrong = '';
+        if ~isreal(value)
+            wrong = 'a complex number';
+        elseif any(isnan(value(:)))
+            wrong = 'NaN';
+        elseif any(isinf(value(:)))
+            wrong = 'Inf';
+        end
+        if ~isempty(wrong)
+            error('iblbridge:ARGUMENT', 'JSON cannot say %s; send text or a number in its place.', wrong);
+        end
+        if (isa(value, 'int64') || isa(value, 'uint64'))
+            value = whole(value);
+        end
+    end
+end
+
+function value = whole(value)
+    % Integers of 64 bits as doubles, and those that are none as marked text.
+    if all(value(:) <= 2 ^ 53) && all(value(:) >= -2 ^ 53)
+        value = double(value);
+    elseif isscalar(value)
+        digits = sprintf('%d', value);
+        if value > intmax('int64') % which Octave's sprintf does not know
+            low = mod(value, uint64(1e15));
+            digits = sprintf('%d%015d', (value - low) / uint64(1e15), low);
+        end
+        value = [char(1), digits, char(1)];
+    elseif isvector(value)
+        value = cellfun(@whole, num2cell(reshape(value, 1, [])), 'UniformOutput', false);
+    else
+        value = cellfun(@(row) whole(row), num2cell(value, 2), 'UniformOutput', false);
+    end
+end
+
+function value = read(json)
+    % JSON as jsondecode reads it, but whole numbers beyond 2^53 as int64 or uint64; stamps are doubles in any case.
+    if isempty(regexp(json, '\d{16}', 'once'))
+        value = jsondecode(json);
+        return
+    end
+    text = '"[^"\\]*+(?:\\.[^"\\]*+)*+"';
+    number = '-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?';
+    [tokens, between] = regexp(json, [text, '|', number], 'match', 'split');
+    for i = 1:numel(tokens)
+        tokens{i} = regexprep(tokens{i}, '^(-?\d{16})\.0$', '$1'); % which Octave would round
+        if ~isempty(regexp(tokens{i}, '^-?\d{16,}$', 'once')) && abs(str2double(tokens{i})) >= 2 ^ 53
+            tokens{i} = ['"\u0001', tokens{i}, '\u0001"'];
+        end
+    end
+    parts = [between; [tokens, {''}]];
+    value = unmarked(jsondecode([parts{:}]));
+    value = stamped(value);
+    if isfield(value, 'services') && isstruct(value.services)
+        for i = 1:numel(value.services)
+            value.services(i) = stamped(value.services(i));
+        end
+    end
+end
+
+function value = unmarked(value)
+    if iscell(value)
+        value = cellfun(@unmarked, value, 'UniformOutput', false);
+    elseif isstruct(value)
+        names = fieldnames(value);
+        for i = 1:numel(value)
+            for j = 1:numel(names)
+                value(i).(names{j}) = unmarked(value(i).(names{j}));
+            end
+        end
+    elseif ischar(value) && numel(value) > 2 && value(1) == char(1) && value(end) == char(1)
+        digits = value(2:end - 1);
+        sign = 1;
+        kind = 'uint64';
+        if digits(1) == '-', sign = -1; digits = digits(2:end); end
+        if sign < 0 || numel(digits) < 19 || (numel(digits) == 19 && issorted({digits, '9223372036854775807'}))
+            kind = 'int64';
+        end
+        value = feval(kind, 0);
+        for digit = digits - '0'
+            value = value * 10 + sign * digit;
+        end
+    end
+end
+
+function entry = stamped(entry)
+    for key = {'sent', 'accepted', 'finished', 'echoed', 'answered', 'time'}
+        if isfield(entry, key{1}), entry.(key{1}) = double(entry.(key{1})); end
+    end
+end
+
 function response = decode(json)
     % A response as a struct whose services are a struct array whatever there is in them; [] if there is none.
     response = [];
     if isempty(json), return; end
-    response = jsondecode(json);
+    response = read(json);
     if isempty(response.services)
         none = cell(1, 0);
         response.services = struct('name', none, 'ok', none, 'state', none, 'reason', none, 'error', none, ...

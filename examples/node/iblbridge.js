@@ -20,6 +20,7 @@
  * (a look takes microseconds), until one is free. The sleeping thread touches no memory of JavaScript's and takes nothing; the look after
  * it, on the main thread, does. So an answer is never lost between the two.
  */
+const { randomUUID } = require('node:crypto');
 const { existsSync } = require('node:fs');
 const path = require('node:path');
 const { setTimeout: pause } = require('node:timers/promises');
@@ -131,6 +132,7 @@ const PROTOTYPES = [
     // prototypes: end
 ];
 
+const EVENTS = Object.keys(MESSAGES).filter((name) => name !== 'PING' && name !== 'SERVICES'); // these no service sends
 const CALL_MS = 12000; // how long a call waits if nothing else is said
 const SLICE_MS = 200; // one wait of a thread
 const LOOK_MS = 5; // between two looks without a thread
@@ -292,8 +294,10 @@ class Rig {
                 const open = code === CODES.IBLB_E_TIMEOUT || code === CODES.IBLB_E_NO_WORKER;
                 throw this.#failure(code, open ? request : 0);
             }
-            const response = JSON.parse(text);
+            const response = parse(text);
+            stamped(response);
             for (const service of response.services) {
+                stamped(service);
                 service.reason ??= ''; // a worker of an older version writes neither
                 service.status ??= -1;
             }
@@ -315,9 +319,9 @@ class Rig {
         return this.#check(lib.iblb_cancel(this.#handle, request)) === CODES.IBLB_OK;
     }
 
-    /** Chooses the events that `nextEvent` and `events` give, in place of the earlier choice: 'EXPINTERRUPT', ...; none for none. */
+    /** Chooses the events that `nextEvent` and `events` give, in place of the earlier choice: 'EXPINTERRUPT', ...; none: all; 0: none. */
     subscribe(...events) {
-        this.#check(lib.iblb_subscribe(this.#handle, events.flat().reduce((mask, event) => mask | number(event), 0)));
+        this.#check(lib.iblb_subscribe(this.#handle, (events.length ? events.flat() : EVENTS).reduce((mask, event) => mask | number(event), 0)));
     }
 
     /**
@@ -344,7 +348,7 @@ class Rig {
         );
         if (code === CODES.IBLB_E_TIMEOUT) return null;
         if (code < 0) throw this.#failure(code);
-        return JSON.parse(text);
+        return stamped(parse(text));
     }
 
     /** All events from now on: `for await (const event of rig.events())`. Ends when this is closed; throws as `nextEvent` does. */
@@ -520,7 +524,29 @@ function list(services) {
 
 function json(args) {
     if (!Array.isArray(args)) throw new TypeError('The arguments must be an array, as in call("EXPSTART", ["2026-01-01_1_subject"]).');
-    return args.length ? JSON.stringify(args, sayable) : '';
+    if (!args.length) return '';
+    const mark = randomUUID(); // of a BigInt's digits, which JSON.stringify would refuse
+    const text = JSON.stringify(args, function (key, value) {
+        return typeof value === 'bigint' ? `${mark}${value}` : sayable.call(this, key, value);
+    });
+    return text.replaceAll(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1');
+}
+
+const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?/g;
+
+/** JSON as JSON.parse reads it, but a whole number that a Number cannot hold exactly is a BigInt. */
+function parse(text) {
+    if (!/\d{16}/.test(text)) return JSON.parse(text);
+    const mark = randomUUID();
+    const marked = text.replace(TOKEN, (token) => (/^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)) ? `"${mark}${token}"` : token));
+    return JSON.parse(marked, (key, value) => (typeof value === 'string' && value.startsWith(mark) ? BigInt(value.slice(mark.length)) : value));
+}
+
+/** Stamps are Numbers whatever their size: after 104 days of uptime they lose their last digits. */
+function stamped(entry) {
+    for (const key of ['sent', 'accepted', 'finished', 'echoed', 'answered', 'time'])
+        if (typeof entry[key] === 'bigint') entry[key] = Number(entry[key]);
+    return entry;
 }
 
 const SAYABLE = ['Object', 'Array', 'String', 'Number', 'Boolean', 'Null'];

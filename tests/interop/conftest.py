@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from guides import commands, require, run
 
 from bridge import kit
 from bridge.cli.children import Halt, Rig
+from bridge.worker import Worker
 
 SEGMENT = 'rig0'  # as in the guides
 
@@ -50,13 +52,20 @@ def csharp_names(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, st
 
 
 @pytest.fixture
-def rig() -> Iterator[Callable[..., Rig]]:
+def serve(serve: Callable[..., Worker]) -> Callable[..., Worker]:
+    """The same of all tests, but what programs test texts with is sent, though it is no reference."""
+    return partial(serve, any_reference=True)
+
+
+@pytest.fixture
+def rig(request: pytest.FixtureRequest) -> Iterator[Callable[..., Rig]]:
     """Return a function that starts a worker and simulated services, by name with their options, as processes."""
+    options = [] if 'example' in request.fixturenames else ['--any-reference']  # the kits' own examples do without
     with ExitStack() as stack:
 
         def start(**services: Sequence[str]) -> Rig:
             named = {name.replace('__', ':'): ['--verbose', *options] for name, options in services.items()}
-            rig = Rig(SEGMENT, named, Halt())
+            rig = Rig(SEGMENT, named, Halt(), options)
             rig.start()
             stack.callback(rig.end)
             return rig

@@ -26,6 +26,7 @@ from bridge.config import ServiceConfig
 from bridge.native import LIBRARY
 from bridge.numbers import CODES
 
+WHOLE = [2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63), 2**64 - 1, 2**53 - 1]  # of which a double knows the last
 PATIENCE = 30.0  # s, for a line of a program
 
 
@@ -196,6 +197,14 @@ class Scenarios:
         program = play('large')
         assert program.says() == [2, 2]  # whole texts that came back to call, and to send and wait
         assert program.end() == (0, '')
+
+    def test_whole_numbers_of_64_bits_go_and_come_exactly(self, play, serve, server):
+        serve('rig0', {'cameras': server.uri})
+        program = play('exact')
+        assert program.says() == [str(number) for number in WHOLE]  # what came back, as text
+        assert program.says() is True  # the stamps are what they always are
+        assert program.end() == (0, '')
+        assert server.saw == [[1, WHOLE]]
 
     def test_many_at_once_get_each_their_own_answer(self, play, rig):
         rig(cameras=[], ephys=[])

@@ -59,6 +59,13 @@ class TestCpp(Scenarios):
         start = build(kit, 'start', *SANITIZED, sources=kit)
         return lambda: Program([start], kit)
 
+    def test_what_json_cannot_say_is_no_argument(self, start):
+        with start('unsayable', 'x') as program:
+            *refused, written = program.says()
+            assert program.end() == (0, '')
+        assert written == 'written' and len(refused) == 4
+        assert all(said.startswith('JSON cannot say NaN, infinity') for said in refused)
+
 
 @pytest.mark.parametrize('standard', ['c++11', 'c++17', 'c++20'])
 @pytest.mark.parametrize('compiler', ['g++', 'clang++'])

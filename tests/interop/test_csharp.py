@@ -127,6 +127,12 @@ def test_the_snippet_of_the_guide_runs(built, serve, service, end):
 # -- errors and warnings
 
 
+def test_objects_print_what_they_are(check, serve):
+    with StockServer() as cameras:
+        serve(SEGMENT, {'cameras': cameras.uri})
+        check('ObjectsPrintWhatTheyAre')
+
+
 def test_an_error_carries_code_name_sentence_and_response(check, serve):
     def refuses(_):
         raise ValueError('it was told to refuse')

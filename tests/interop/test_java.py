@@ -62,6 +62,18 @@ def test_the_guides_example_speaks_utf8_whatever_the_locale(kit, rig):
     assert 'cameras:é: answered' in done.stdout.decode('utf-8')
 
 
+def test_objects_print_what_they_are(kit, rig):
+    rig(cameras=[])
+    with Program([*JAVA, 'lab.Scenarios', 'prints', 'rig0'], kit) as program:
+        assert program.says() == [
+            'IblBridge of rig0 "prints"',
+            'worker alive, 1 services, 1 of them heard within the last 30 s',
+            '[cameras: answered]',
+            True,
+        ]
+        assert program.says() == 'IblBridge of rig0 "prints", closed'
+
+
 def test_what_json_cannot_say_is_no_argument(kit):
     with Program([*JAVA, 'lab.Scenarios', 'unsayable', 'x'], kit) as program:
         assert program.says() == [True] * 9

@@ -23,6 +23,7 @@ LANGUAGES = {
     'luajit': ['luajit'],
     'matlab': ['octave-cli', 'mkoctfile'],
     'node': ['node', 'npm'],
+    'python': ['python'],
 }
 SESSION = ['EXPINIT', 'EXPSTART', 'EXPSTATUS', 'EXPINFO', 'EXPEND', 'EXPCLEANUP']
 NOT_ASKED = [name for name in SESSION if name != 'EXPSTATUS']

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import eventually
 from processes import kill
+from scenarios import WHOLE
 
 from bridge import kit
 from bridge.cli.children import Child
@@ -183,6 +184,27 @@ def test_values_arrive_at_the_service_as_they_were_given(lua, serve, server):
         '2026-01-01_1_x',
     ]
     assert len(server.saw) == 6 and server.saw[4] == server.saw[5]
+
+
+def test_whole_numbers_of_64_bits_go_and_come_exactly(lua, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    said = lua(
+        OPEN + "local r = rig:call('EXPINIT', { { 9007199254740993LL, -9007199254740993LL, 9223372036854775807LL, "
+        '-9223372036854775807LL - 1LL, 18446744073709551615ULL, 9007199254740991 } }); '
+        'for _, number in ipairs(r.services[1].data.value) do print((tostring(number):gsub("U?LL$", ""))) end; '
+        'print(type(r.services[1].data.value[6]), type(r.finished), bridge.decode("123456789012345678901"))'
+    )
+    assert server.saw == [[1, WHOLE]]
+    assert said[:5] == [str(number) for number in WHOLE[:5]]
+    assert said[6] == 'number\tnumber\t1.2345678901235e+20'
+
+
+def test_a_rig_prints_what_it_is_and_a_choice_of_nothing_is_all_events(lua, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    assert lua(
+        OPEN + "print(rig); rig:subscribe(); rig:call('EXPINIT'); print(rig:next_event(20000).event); "
+        'rig:subscribe(0); rig:close(); print(rig)'
+    ) == ['iblbridge of rig0 "lua"', 'SERVICE_UP', 'iblbridge of rig0 "lua", closed']
 
 
 def test_an_error_carries_code_name_sentence_and_response(lua, rig):

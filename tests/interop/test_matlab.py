@@ -19,6 +19,7 @@ import pytest
 from guides import commands, environment, require, run
 from peers import eventually
 from processes import kill
+from scenarios import WHOLE
 
 from bridge import kit
 from bridge.cli.children import Child
@@ -102,13 +103,13 @@ def octave(request: pytest.FixtureRequest, through: Callable[[str], Octave]) -> 
 def test_values_arrive_at_the_service_as_they_were_given(octave, serve, server):
     serve('rig0', {'cameras': server.uri})
     octave(
-        OPEN + "rig.call('EXPINIT', struct('text', 'Mäuschen→😀 \"\\', 'yes', true, 'number', 1.5, 'none', NaN)); "
+        OPEN + "rig.call('EXPINIT', struct('text', 'Mäuschen→😀 \"\\', 'yes', true, 'number', 1.5)); "
         "rig.call('EXPINIT', {struct('empty', [], 'list', {{1, 'b', [2 3]}}, 'deep', struct('one', {{4}}))}); "
         "rig.call('EXPSTART', {'2026-01-01_1_x', struct()}); rig.call('EXPSTART', '2026-01-01_2_y'); "
         "rig.call('EXPINIT', containers.Map('a b', 'c')); "
         "rig.call('EXPINIT', [1 2]); rig.call('EXPINIT'); rig.call('EXPINIT', {}); rig.call(1, []);"
     )
-    first = {'text': 'Mäuschen→😀 "\\', 'yes': True, 'number': 1.5, 'none': None}
+    first = {'text': 'Mäuschen→😀 "\\', 'yes': True, 'number': 1.5}
     assert [args[:1] for _, *args in server.saw[:2]] == [
         [first],
         [{'empty': [], 'list': [1, 'b', [2, 3]], 'deep': {'one': [4]}}],
@@ -116,6 +117,47 @@ def test_values_arrive_at_the_service_as_they_were_given(octave, serve, server):
     assert [args[0] for _, *args in server.saw[2:4]] == ['2026-01-01_1_x', '2026-01-01_2_y']
     assert [args[0] for _, *args in server.saw[4:6]] == [{'a b': 'c'}, [1, 2]]
     assert len(server.saw) == 9 and server.saw[6] == server.saw[7] == server.saw[8]
+
+
+def test_what_json_cannot_say_is_refused_and_named_and_nothing_is_sent(octave, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    wrong = {
+        'NaN': ['NaN', '{1, {NaN}}', '[1 NaN]', "struct('a', single(NaN))", "containers.Map('a', NaN)"],
+        'Inf': ['Inf', '-Inf', "struct('a', {{1, Inf}})"],
+        'a complex number': ['1+2i', 'complex(1, 0)'],
+    }
+    for what, values in wrong.items():
+        for value in values:
+            said = octave(
+                OPEN + f"try, rig.call('EXPINIT', {{{value}}}); catch err, disp(err.identifier), disp(err.message); end"
+            )
+            assert said == ['iblbridge:ARGUMENT', f'JSON cannot say {what}; send text or a number in its place.'], value
+    assert server.saw == []
+
+
+def test_whole_numbers_of_64_bits_go_and_come_exactly(octave, serve, server):
+    serve('rig0', {'cameras': server.uri})
+    said = octave(
+        OPEN + 'big = int64(9007199254740992) + 1; '
+        "r = rig.call('EXPINIT', {{big, -big, intmax('int64'), intmin('int64'), intmax('uint64'), 9007199254740991}}); "
+        "for i = 1:5, printf('%s ', class(r.services.data.value{i})); disp(r.services.data.value{i}); end; "
+        "printf('%s %d\\n', class(r.services.data.value{6}), r.services.data.value{6}); "
+        "disp([class(r.finished), ' ', class(r.services.sent)]); "
+        "m = struct('text', '12345678901234567890', 'row', [big, 1], 'square', [big, 1; 2, big], 'small', int64(5)); "
+        "r = rig.call('EXPINIT', m); "
+        'disp(r.services.data.value.text); '
+        'disp(isequal(r.services.data.value.row, {big; 1}));'
+    )
+    assert server.saw[0] == [1, WHOLE]
+    assert server.saw[1][1] == {
+        'text': '12345678901234567890',
+        'row': [WHOLE[0], 1],
+        'square': [[WHOLE[0], 1], [2, WHOLE[0]]],
+        'small': 5,
+    }
+    kinds = ['int64'] * 4 + ['uint64', 'double']
+    assert said[:6] == [f'{kind} {number}' for kind, number in zip(kinds, WHOLE, strict=True)]
+    assert said[6:] == ['double double', '12345678901234567890', '1']
 
 
 def test_an_error_has_an_identifier_a_sentence_and_the_response(octave, rig):

@@ -41,6 +41,12 @@ class TestNode(Scenarios):
         assert program.says() == 10  # waits that ended when their clients were closed
         assert program.end() == (0, '')
 
+    def test_a_choice_of_nothing_is_all_events(self, play, rig):
+        rig(cameras=[])
+        program = play('everything')
+        assert [program.says(), program.says()] == ['SERVICE_UP', 'closed']
+        assert program.end() == (0, '')
+
     def test_what_is_forgotten_is_closed_by_the_garbage_collector(self, play, rig):
         rig(cameras=[])
         program = play('forget')
@@ -50,7 +56,7 @@ class TestNode(Scenarios):
     def test_what_is_called_wrongly_is_a_type_error_and_nothing_is_sent(self, play, rig):
         running = rig(cameras=[])
         program = play('misuse')
-        for count in (14, 23, 30):  # options, what goes to C, what JSON cannot say
+        for count in (14, 23, 27):  # options, what goes to C, what JSON cannot say
             assert program.says() == ['TypeError'] * count
         assert program.says() == 0  # requests that were made
         assert program.says()[1] == 'IBLB_E_TOO_LARGE'  # and koffi does not crash

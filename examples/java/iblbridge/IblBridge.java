@@ -225,6 +225,7 @@ public final class IblBridge implements AutoCloseable {
         return thread;
     });
 
+    private final String name;
     private final AtomicInteger handle;
     private volatile int warning;
 
@@ -246,6 +247,7 @@ public final class IblBridge implements AutoCloseable {
         int code = C.iblb_open(utf8(segment), utf8(client), checked(timeoutMs), number);
         if (code < 0)
             throw new BridgeException(code, sentence(0), 0, null);
+        name = "IblBridge of " + segment + (client == null || client.isEmpty() ? "" : " \"" + client + "\"");
         handle = new AtomicInteger(number.getValue());
         warning = code;
     }
@@ -256,6 +258,12 @@ public final class IblBridge implements AutoCloseable {
         int number = handle.getAndSet(0);
         if (number != 0)
             C.iblb_close(number);
+    }
+
+    /** Such as: IblBridge of rig0 "stimulus", closed. */
+    @Override
+    public String toString() {
+        return name + (handle.get() == 0 ? ", closed" : "");
     }
 
     /** Sends a message without arguments to all services; see {@link #call(int, String, String, int)}. */
@@ -652,6 +660,11 @@ public final class IblBridge implements AutoCloseable {
                     return service;
             return null;
         }
+
+        @Override
+        public String toString() {
+            return json;
+        }
     }
 
     /** What became of a command at one service. */
@@ -665,7 +678,7 @@ public final class IblBridge implements AutoCloseable {
         public final String reason;
         /** Why it is not ok, as a sentence for people, or what was left out (W_SHORTENED); else "". */
         public final String error;
-        /** EXPINFO {status, info}, EXPSTATUS {status}, others {value}: String, Long, Double, Boolean, null, List, Map. */
+        /** EXPINFO {status, info}, EXPSTATUS {status}, others {value}: String, Long (BigInteger beyond), Double, Boolean, null, List, Map. */
         public final Map<String, Object> data;
         /** STATUS_RUNNING, ...: what the service says it does; -1 if its reply does not say it. */
         public final int status;
@@ -685,6 +698,12 @@ public final class IblBridge implements AutoCloseable {
             sent = number(map, "sent");
             echoed = number(map, "echoed");
             answered = number(map, "answered");
+        }
+
+        /** Such as: cameras: echoed, received the command but did not reply within 10 s. */
+        @Override
+        public String toString() {
+            return name + ": " + state + (error.isEmpty() ? "" : ", " + error);
         }
     }
 
@@ -721,6 +740,11 @@ public final class IblBridge implements AutoCloseable {
             time = number(map, "time");
             wall = (String) map.get("wall");
         }
+
+        @Override
+        public String toString() {
+            return json;
+        }
     }
 
     /** What {@link IblBridge#workerState()} tells. */
@@ -737,6 +761,12 @@ public final class IblBridge implements AutoCloseable {
             this.services = services;
             this.servicesUp = servicesUp;
         }
+
+        /** Such as: worker alive, 2 services, 1 of them heard within the last 30 s. */
+        @Override
+        public String toString() {
+            return (alive ? "worker alive, " : "no worker, ") + services + " services, " + servicesUp + " of them heard within the last 30 s";
+        }
     }
 
     private static long number(Map<String, Object> map, String key) {
@@ -744,7 +774,8 @@ public final class IblBridge implements AutoCloseable {
     }
 
     /**
-     * JSON as Java's own data, for the JDK has no reader: Map (in order), List, String, Long, Double, Boolean, null. Takes valid JSON, or
+     * JSON as Java's own data, for the JDK has no reader: Map (in order), List, String, Long (BigInteger beyond), Double, Boolean,
+     * null. Takes valid JSON, or
      * what JSON can say, and refuses everything else.
      */
     static final class Json {
@@ -874,11 +905,12 @@ public final class IblBridge implements AutoCloseable {
                 at = from;
                 throw refused();
             }
-            try {
-                return Long.valueOf(word);
-            } catch (NumberFormatException fraction) { /* or beyond 64 bits */
+            if (!word.matches("-?[0-9]+"))
                 return Double.valueOf(word);
-            }
+            java.math.BigInteger whole = new java.math.BigInteger(word);
+            if (whole.bitLength() < Long.SIZE)
+                return whole.longValue();
+            return whole;
         }
 
         /* The C library's sentences are ASCII with \\uXXXX. */

@@ -119,6 +119,34 @@ static void large(const std::string &segment) {
     say(list({text(called), text(whole(rig.wait(rig.send(IBLB_EXPSTART, arguments(reference)))))}));
 }
 
+static void exact(const std::string &segment) {
+    Client rig(segment, "exact");
+    const std::string low = arguments(9007199254740993LL, -9007199254740993LL, INT64_MAX, INT64_MIN);
+    const std::string all = "[[" + low.substr(1, low.size() - 2) + "," + arguments(UINT64_MAX, 9007199254740991LL).substr(1) + "]";
+    const Response response = rig.call(IBLB_EXPINIT, all);
+    std::string said;
+    for (const iblbridge::Json &number : response.services[0].data["value"].values())
+        said += (said.empty() ? "" : ",") + quote(number.text());
+    say("[" + said + "]");
+    say(response.services[0].data["value"][2].integer() == INT64_MAX && response.finished.count() > 0 ? "true" : "false");
+}
+
+/* What JSON cannot say is no argument. */
+static void unsayable(const std::string &) {
+    const auto refused = [](const std::function<void()> &write) {
+        try {
+            write();
+        } catch (const std::invalid_argument &error) {
+            return quote(error.what());
+        }
+        return quote("written");
+    };
+    const double none = std::numeric_limits<double>::quiet_NaN(), endless = std::numeric_limits<double>::infinity();
+    say(list({refused([&] { arguments("x", none); }), refused([&] { arguments(-endless); }),
+              refused([&] { arguments(static_cast<float>(endless)); }),
+              refused([&] { arguments(std::numeric_limits<long double>::max()); }), refused([&] { arguments(1e308, 5, 'c'); })}));
+}
+
 static void many(const std::string &segment) {
     Client rig(segment, "many");
     std::atomic<int> right(0);
@@ -233,9 +261,9 @@ static void alone(const std::string &segment) {
 
 int main(int, char **words) {
     const std::map<std::string, void (*)(const std::string &)> scenarios = {
-        {"codes", codes}, {"errors", errors}, {"reasons", reasons},  {"surface", surface}, {"large", large},
-        {"many", many},   {"cancel", cancel}, {"close", close},      {"slots", slots},     {"death", death},
-        {"alone", alone}, {"late", late},     {"negative", negative}};
+        {"codes", codes}, {"errors", errors}, {"reasons", reasons},   {"surface", surface}, {"large", large},
+        {"many", many},   {"cancel", cancel}, {"close", close},       {"slots", slots},     {"death", death},
+        {"alone", alone}, {"late", late},     {"negative", negative}, {"exact", exact},     {"unsayable", unsayable}};
     scenarios.at(words[1])(words[2]);
     return 0;
 }

@@ -66,6 +66,17 @@ static class Checks
 
     // -- errors
 
+    static void ObjectsPrintWhatTheyAre()
+    {
+        var client = new BridgeClient("rig0", "prints");
+        Response response = client.Call(Message.EXPINIT);
+        Same("cameras: answered", response.Services[0].ToString());
+        Same("worker alive, 1 services, 1 of them heard within the last 30 s", client.State.ToString());
+        Same("BridgeClient of rig0 \"prints\"", client.ToString());
+        client.Dispose();
+        Same("BridgeClient of rig0 \"prints\", closed", client.ToString());
+    }
+
     static void ErrorsCarryAll()
     {
         using (var client = Open())

@@ -76,6 +76,27 @@ const scenarios = {
         rig.close();
     },
 
+    /** A choice of nothing is all events, and 0 is none. */
+    async everything(segment) {
+        const rig = await open(segment);
+        rig.subscribe();
+        await rig.call('EXPINIT');
+        say((await rig.nextEvent(MINUTE)).event);
+        rig.subscribe(0);
+        rig.close();
+        say('closed');
+    },
+
+    async exact(segment) {
+        const rig = await open(segment);
+        const numbers = [2n ** 53n + 1n, -(2n ** 53n) - 1n, 2n ** 63n - 1n, -(2n ** 63n), 2n ** 64n - 1n, Number.MAX_SAFE_INTEGER];
+        const response = await rig.call('EXPINIT', [numbers]);
+        const [{ data, sent }] = response.services;
+        say(data.value.map(String));
+        say(typeof sent === 'number' && typeof response.finished === 'number' && typeof data.value[0] === 'bigint' && data.value[5] === numbers[5]);
+        rig.close();
+    },
+
     async many(segment) {
         const rig = await open(segment, 'many');
         const references = Array.from({ length: 40 }, (_, i) => `many-${i}`);
@@ -223,7 +244,7 @@ const scenarios = {
         );
         const endless = [];
         endless.push(endless);
-        const lost = [undefined, Symbol('x'), () => 1, NaN, -Infinity, 1n, new Date(NaN), new Map([[1, 2]]), Promise.resolve(1), new Float64Array(1)];
+        const lost = [undefined, Symbol('x'), () => 1, NaN, -Infinity, new Date(NaN), new Map([[1, 2]]), Promise.resolve(1), new Float64Array(1)];
         await refused(...[...lost, ...lost.map((value) => [value]), ...lost.slice(1).map((note) => ({ note })), endless].map((x) => start([x])));
         say(rig.send('PING') - before - 1);
         await sayError(rig.call('EXPSTART', ['x'.repeat(3 << 20)])); // more than koffi keeps ready for texts

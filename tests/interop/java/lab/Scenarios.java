@@ -110,6 +110,29 @@ public class Scenarios {
         }
     }
 
+    /* How objects print. */
+    static void prints(String segment) throws Exception {
+        IblBridge rig = new IblBridge(segment, "prints");
+        rig.subscribe(IblBridge.SERVICE_UP);
+        IblBridge.Response response = rig.call(IblBridge.EXPINIT);
+        say(rig.toString(), rig.workerState().toString(), response.services.toString(), response.toString().equals(response.json));
+        rig.close();
+        say(rig.toString());
+    }
+
+    static void exact(String segment) throws Exception {
+        java.math.BigInteger most = new java.math.BigInteger("18446744073709551615");
+        Object[] numbers = {9007199254740993L, -9007199254740993L, Long.MAX_VALUE, Long.MIN_VALUE, most, 9007199254740991L};
+        try (IblBridge rig = new IblBridge(segment, "exact")) {
+            IblBridge.Response response = rig.call(IblBridge.EXPINIT, IblBridge.arguments((Object) numbers));
+            List<Object> said = new ArrayList<>();
+            for (Object number : (List<?>) response.services.get(0).data.get("value"))
+                said.add(number.toString());
+            say((Object) said.toArray());
+            say(Arrays.asList(numbers).equals(response.services.get(0).data.get("value")));
+        }
+    }
+
     static void large(String segment) throws Exception {
         StringBuilder reference = new StringBuilder();
         for (int i = 0; i < 4000; i++)
