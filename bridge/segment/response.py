@@ -122,6 +122,17 @@ def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
     return code, packed
 
 
+def without_data(body: dict[str, Any], why: str) -> tuple[int, bytes]:
+    """Return status and msgpack of a response whose services' data are left out; `why` stands in their errors."""
+    services = []
+    for entry in body['services']:
+        size = len(msgpack.packb(entry['data']))
+        error = entry['error'][:_MAX_ERROR]
+        services.append(_without_data({**entry, 'error': error}, size, why) if size > 1 else {**entry, 'error': error})
+    code = body['code'] or CODES['IBLB_W_SHORTENED']
+    return code, msgpack.packb({**body, 'code': code, 'error': body['error'][:_MAX_ERROR], 'services': services})
+
+
 def event_body(
     event: str, *, service: str = '', client: str = '', data: Sequence[Any] | None = None, time: int, wall: datetime
 ) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
@@ -31,10 +30,11 @@ from bridge.outcome import NOT_SENT, Outcome, status_of, to_entry
 from bridge.segment import ports
 from bridge.segment.library import error_text
 from bridge.segment.payload import Refused, choose_services, decode_arguments
-from bridge.segment.response import command_id, pack_response, response_body, shown_request
+from bridge.segment.response import command_id, response_body, shown_request
 from bridge.segment.served import Segment, Taken
 from bridge.worker import signals
 from bridge.worker.housekeeping import Housekeeping
+from bridge.worker.outbox import Outbox
 from bridge.worker.watch import Watch
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ class Worker:
         self._stopping = self._hurry = False  # plain: a signal handler sets them, and must not wait for a lock
         self._failure: BaseException | None = None
         self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
-        self._held: deque[tuple[Taken, int, bytes]] = deque()
         self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
+        self._outbox = Outbox(self._segment.respond, self._segment.largest_response)
         self._house = Housekeeping(self._segment, self._watch, journal, self._fail, self._optional)
         try:
             self._carrier = self._open_services()
@@ -180,8 +180,7 @@ class Worker:
             return 0
         for taken in batch:
             self._begin(taken)
-        for _ in range(len(self._held)):
-            self._place(*self._held.popleft())
+        self._deliver()
         return len(batch)
 
     def stop(self) -> None:
@@ -202,10 +201,10 @@ class Worker:
             self._wait_for(lambda: self._house.under_way, self._longest())
         self._carrier.close()  # ends what is still under way, as aborted
         until = time.monotonic() + _GRACE
-        while not self._failure and time.monotonic() < until and (self._pass(0.02) or self._held):
+        while not self._failure and time.monotonic() < until and (self._pass(0.02) or len(self._outbox)):
             pass
-        if self._held:
-            log.warning('%d responses could not be delivered: their clients do not read', len(self._held))
+        if len(self._outbox):
+            log.warning('%d responses could not be delivered: their clients do not read', len(self._outbox))
 
     def _longest(self) -> float:
         """Return how long a service may take to answer, s."""
@@ -334,7 +333,10 @@ class Worker:
             log.log(level, '%s %s: %d %s', self._key(taken), taken.name, code, discretion.error(taken.name, error))
         body = self._body(taken, code, error, services)
         self._write_outcome(taken, body)
-        self._place(taken, *pack_response(body, self._segment.largest_response))
+        try:
+            self._outbox.put(taken, body)
+        except BridgeError as failure:
+            self._fail(failure)
 
     def _body(
         self, taken: Taken, code: int, error: str, services: list[dict[str, Any]] | None = None
@@ -355,10 +357,10 @@ class Worker:
     def _key(self, taken: Taken) -> str:
         return command_id(self._segment.id, taken.slot, taken.request)
 
-    def _place(self, taken: Taken, code: int, packed: bytes) -> None:
+    def _deliver(self) -> None:
+        """Place what had no room before."""
         try:
-            if not self._segment.respond(taken, code, packed):
-                self._held.append((taken, code, packed))
+            self._outbox.deliver()
         except BridgeError as error:
             self._fail(error)
 
