@@ -34,7 +34,8 @@ settings of a rig that iblrig uses too stand in a file of their own (``--setting
 
 Settings of ``_rig``: ``heartbeat``, for services that say nothing else; ``on_client_lost``, one mapping or a list of
 them: if the client of that name dies without closing, ``send`` (nothing, EXPEND or EXPINTERRUPT) goes to all services
-``after_s`` later, unless a client of that name is attached again by then.
+``after_s`` later, unless a client of that name is attached again by then. It is kept until it leaves, over a restart of
+the worker: `bridge.worker.losses`.
 
 Everything is checked here, before anything runs, and every refusal is a `ConfigError` that says where, what is wrong
 and what to write instead. PyYAML keeps the last of two equal keys without a word; here that is an error. What names and

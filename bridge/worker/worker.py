@@ -27,12 +27,12 @@ from bridge.errors import BridgeError, error_for
 from bridge.journal import Journal
 from bridge.numbers import CODES, LOCAL, MESSAGE_NAMES
 from bridge.outcome import NOT_SENT, Outcome, status_of, to_entry
-from bridge.segment import ports
+from bridge.segment import kept, ports
 from bridge.segment.library import error_text
 from bridge.segment.payload import Refused, choose_services, decode_arguments
 from bridge.segment.response import command_id, response_body, shown_request
 from bridge.segment.served import Segment, Taken
-from bridge.worker import signals
+from bridge.worker import losses, signals
 from bridge.worker.housekeeping import Housekeeping
 from bridge.worker.outbox import Outbox
 from bridge.worker.watch import Watch
@@ -114,8 +114,12 @@ class Worker:
         self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
         self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
         self._outbox = Outbox(self._segment.respond, self._segment.largest_response)
-        self._house = Housekeeping(self._segment, self._watch, journal, self._fail, self._optional)
+        self._keeper = kept.Keeper(self._segment.path)
+        self._house = Housekeeping(
+            self._segment, self._watch, journal, self._fail, self._optional, keep=self._keeper.keep
+        )
         try:
+            self._house.take_up(kept.load(self._segment.path, losses.KIND))
             self._carrier = self._open_services()
             self._segment.publish_services(self._services)
         except BaseException:
@@ -137,7 +141,7 @@ class Worker:
             {name: port for name, port in known.items() if name in self._services},
         )
         carrier.on_event = self._house.heard
-        carrier.on_opened = lambda: ports.save(self._segment.path, carrier.ports)
+        carrier.on_opened = lambda: self._keeper.keep(ports.KIND, carrier.ports)
         carrier.start()
         ports.save(self._segment.path, carrier.ports)
         return carrier
@@ -226,8 +230,9 @@ class Worker:
             Delete the segment's file, and tell the clients that it is gone.
         """
         self._carrier.close()
+        self._keeper.close()
         if remove and self.path:
-            ports.forget(self.path)
+            kept.forget(self.path)
         self._segment.close(remove=remove)
 
     def __enter__(self) -> Worker:
