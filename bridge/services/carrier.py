@@ -29,7 +29,7 @@ from bridge.services import rules
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
 from bridge.services.line import Heard, Line
-from bridge.services.link import Link, ServiceLink
+from bridge.services.link import Link, ServiceLink, Unreachable
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,9 @@ class UdpCarrier(ThreadedCarrier):
         faults = await asyncio.gather(*(link.open() for link in self.links.values()), return_exceptions=True)
         for link, fault in zip(self.links.values(), faults, strict=True):
             if fault is not None:
-                self.logger().error('%s can not be reached for now: %s', link.name, fault)
+                never = isinstance(fault, Unreachable) and fault.reason is Reason.UNSUPPORTED
+                what = 'is not served' if never else 'can not be reached for now'
+                self.logger().error('%s %s: %s', link.name, what, fault)
 
     def _end_unsent(self) -> None:
         for plan in tuple(self._plans.values()):

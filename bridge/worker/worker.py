@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import discretion
 from bridge.carrier import Command
-from bridge.config import ClientLost, ServiceConfig, check_order
+from bridge.config import ClientLost, ConfigError, ServiceConfig, check_addresses, check_order
 from bridge.errors import BridgeError, error_for
 from bridge.journal import Journal
 from bridge.numbers import CODES, LOCAL, MESSAGE_NAMES
@@ -74,6 +74,8 @@ class Worker:
         Send EXPCLEANUP to all services when `run` ends.
     journal : Journal, optional
         Where commands, outcomes and events are written down; closed by its owner.
+    shared_addresses : bool
+        Let several services be at one address; what listens there gets each command several times.
     segment_options : dict, optional
         Sizes of a new segment, see `bridge.segment.served.Segment`.
 
@@ -87,7 +89,7 @@ class Worker:
     bridge.errors.WorkerBusy
         Another worker serves the segment; the sentence names it.
     ConfigError
-        The order of the services cannot be kept.
+        The order of the services cannot be kept, or two of them are at one address.
     """
 
     def __init__(
@@ -100,14 +102,18 @@ class Worker:
         on_client_lost: Iterable[ClientLost] = (),
         notify: bool = False,
         journal: Journal | None = None,
+        shared_addresses: bool = False,
         segment_options: Mapping[str, int] | None = None,
     ) -> None:
         if isinstance(services, Mapping):
             services = [ServiceConfig(name, uri) for name, uri in services.items()]
         self._services = {service.name: service for service in services}
         check_order(self._services)
+        if not shared_addresses:
+            check_addresses(self._services)
         self._optional = {service.name for service in services if service.optional}
         self._watch = Watch(self._services, heartbeat, on_client_lost)
+        self._shared_addresses = shared_addresses
         self._timeout, self._notify, self._journal = timeout, notify, journal
         self._stopping = self._hurry = False  # plain: a signal handler sets them, and must not wait for a lock
         self._failure: BaseException | None = None
@@ -142,7 +148,11 @@ class Worker:
         )
         carrier.on_event = self._house.heard
         carrier.on_opened = lambda: self._keeper.keep(ports.KIND, carrier.ports)
+        carrier.opener.exclusive = not self._shared_addresses
         carrier.start()
+        if carrier.opener.shared:
+            carrier.close()
+            raise ConfigError(f'services: {carrier.opener.shared}.')
         ports.save(self._segment.path, carrier.ports)
         return carrier
 
@@ -262,7 +272,8 @@ class Worker:
             chosen = choose_services(taken.services, list(self._services))
             if name in LOCAL or not chosen:
                 self._gate(taken)
-                self._answer(taken, 0, '', self._local_entries(name, chosen))
+                code, error = (0, '') if name in LOCAL else status_of(())
+                self._answer(taken, code, error, self._local_entries(name, chosen))
                 return
             if self._stopping and name != 'EXPINTERRUPT':
                 raise Refused(CODES['IBLB_E_ABORTED'], 'The worker was stopped before the command was sent.')
