@@ -23,13 +23,16 @@ from concurrent import futures
 from concurrent.futures import Future
 from typing import Any
 
+from bridge import discretion
 from bridge.carrier import CLOSED, REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
+from bridge.numbers import MESSAGE_NAMES
 from bridge.outcome import Aborted, Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
 from bridge.services.line import Heard, Line
 from bridge.services.link import Link, ServiceLink, Unreachable
+from bridge.services.repeats import Repeats
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
 log = logging.getLogger(__name__)
@@ -111,6 +114,7 @@ class UdpCarrier(ThreadedCarrier):
         self.links: dict[str, ServiceLink] = {
             name: _kind(uri)(self, name, uri, (timings or {}).get(name, self.timing)) for name, uri in addresses.items()
         }
+        self._repeats: dict[str, Repeats] = {}
         self._order = itertools.count(1)
         self._plans: dict[Command, _Plan] = {}
 
@@ -374,9 +378,19 @@ class UdpCarrier(ThreadedCarrier):
             net.base.Communicator._receive(com, message.datagram, (com.hostname, com.port))
         if message.answer:
             return
-        log.log(logging.INFO if message.event else logging.WARNING, '%s sent event %d unasked', name, message.event)
+        self._note(name, message)
         if self.on_event is not None:
             self.on_event(name, message.event, message.data)
+
+    def _note(self, name: str, message: Heard) -> None:
+        """Log what a service says by itself, but not all of it if it says the same all the time."""
+        repeats = self._repeats.setdefault(name, Repeats(name, log))
+        if message.event == rules.ERROR:
+            what, about = message.data
+            repeats.tell(logging.WARNING, 'errors', f'{name} reports an error: {discretion.error(about, what)}')
+        else:
+            event = MESSAGE_NAMES.get(message.event, f'event {message.event}')
+            repeats.tell(logging.INFO, event, f'{name} sent {event} unasked')
 
     def _opened(self, name: str, com: Any) -> None:
         self.communicators[name] = com

@@ -16,12 +16,11 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bridge import discretion
 from bridge.carrier import Command
 from bridge.config import ClientLost
 from bridge.errors import BridgeError
 from bridge.journal import Journal
-from bridge.numbers import EVENTS, MESSAGE_NAMES
+from bridge.numbers import CODES, EVENTS, MESSAGE_NAMES
 from bridge.outcome import Outcome, Reason, status_of, to_entry
 from bridge.segment.response import event_body, response_body
 from bridge.segment.served import Segment
@@ -88,9 +87,6 @@ class Housekeeping:
         self._turn([service], now)  # first: who is heard is up
         if name:
             self.tell(name, service=service, data=data)
-        else:  # an error that answers no command
-            sentence, about = data
-            log.warning('%s reports an error: %s', service, discretion.error(about, str(sentence)))
 
     def learn(self, outcomes: Sequence[Outcome], message: str, asked: Any = None) -> None:
         """Learn from what services did with a command; `asked` is the command's first argument."""
@@ -220,9 +216,12 @@ class Housekeeping:
             )
 
         def done(future: Future[dict[str, Outcome]]) -> None:
-            outcomes = [] if future.exception() else list(future.result().values())
+            fault = future.exception()
+            outcomes = [] if fault else list(future.result().values())
             self.learn(outcomes, message)
             code, failed = status_of(outcomes, self._optional)
+            if fault:
+                code, failed = CODES['IBLB_E_INTERNAL'], f'{type(fault).__name__}: {fault}'
             if code < 0:
                 log.error('%s to all services: %d %s', message, code, failed)
             if self._journal:
