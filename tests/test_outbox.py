@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from bridge.numbers import CODES
 from bridge.outcome import Outcome, to_entry
 from bridge.segment.client import Client
 from bridge.segment.response import response_body
+from bridge.services.errand import Errand
 from bridge.worker.outbox import MOST, Outbox
 
 
@@ -95,6 +97,25 @@ def test_beyond_the_limit_a_program_s_answers_wait_without_data_and_those_of_oth
     assert short[-1][2] == CODES['IBLB_E_ALL_FAILED'] and 'disk full' in short[-1][3]['services'][0]['error']
     box.put(taken(0), body(1, 'x' * 60_000))
     assert rings.placed[-1][3]['services'][0]['data'], 'who has read is told all again'
+
+
+def test_what_services_said_is_freed_when_it_was_told(serve):
+    """Errands and their commands were circles: hundreds of answers waited for the collector."""
+    long = 'x' * 60_000
+    with StockServer(answers={4: [long]}) as server:
+        serve('rig', [ServiceConfig('cameras', server.uri, reply_gap=0.01)])
+        client = Client('rig')
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                assert client.call('EXPEND')['services'][0]['data'] == {'value': long}
+            client.call('EXPINIT', 'x')
+            kept = [one for one in gc.get_objects() if type(one) in (Outcome, Errand) and one.reply == [long]]
+            assert len(kept) <= 2
+        finally:
+            gc.enable()
+            client.close()
 
 
 def test_programs_that_read_no_answers_neither_fill_the_worker_nor_hold_up_others(serve):

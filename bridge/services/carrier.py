@@ -55,6 +55,10 @@ class _Plan:
         self.begun = self.dropped = False
 
 
+_DONE = _Plan(0, Command(''), b'', False)  # of errands whose command is over: nothing of it may leave any more
+_DONE.begun = _DONE.dropped = True
+
+
 class UdpCarrier(ThreadedCarrier):
     """Carries commands to services over UDP.
 
@@ -348,6 +352,13 @@ class UdpCarrier(ThreadedCarrier):
             self._advance(plan, errand)
         if not plan.left:
             self._resolve(plan)
+            self._let_go(plan)
+
+    def _let_go(self, plan: _Plan) -> None:
+        """Free what services said: errands are remembered for a while, and circles are not collected for long."""
+        errands, plan.errands = plan.errands, {}
+        for errand in errands.values():
+            errand.command, errand.reply = _DONE, None
 
     def _advance(self, plan: _Plan, ended: Errand) -> None:
         """Release what waited for this errand; a start only if it went well, nothing if it was given up."""
