@@ -95,16 +95,62 @@ def parse_uri(uri: str, where: str) -> str:
             return uri
         if scheme != 'udp':
             raise ConfigError(f'{where}: {uri!a} begins with {scheme}://; write {EXAMPLE}.')
+    if match:
+        rest = rest.removesuffix('/')
     host, colon, port = rest.partition(':')
     if ':' in port or '[' in rest:
         raise ConfigError(f'{where}: {uri!a} looks like IPv6, but services are reached by IPv4; write {EXAMPLE}.')
     if not _is_host(host):
         raise ConfigError(f'{where}: {host!a} in {uri!a} is not an IPv4 address or host name; write {EXAMPLE}.')
+    if unusable := _unusable(host):
+        raise ConfigError(f"{where}: {host} in {uri!a} {unusable}; write the address of the service's PC.")
     if colon and not (re.fullmatch(r'[0-9]{1,5}', port) and 1 <= int(port) <= 65535):
+        begins = re.match(r'[1-9][0-9]{0,4}(?![0-9])', port)
+        advised = begins[0] if begins and int(begins[0]) <= 65535 else DEFAULT_PORT
         raise ConfigError(
-            f'{where}: the port {port!a} in {uri!a} is not a number from 1 to 65535; write {host}:{DEFAULT_PORT}.'
+            f'{where}: the port {port!a} in {uri!a} is not a number from 1 to 65535; '
+            f'write {host}:{advised}, or {host} for {host}:{DEFAULT_PORT}.'
         )
     return f'udp://{host}:{int(port) if colon else DEFAULT_PORT}'
+
+
+def _unusable(host: str) -> str:
+    """Return why nobody in particular is at an address, "" for one that a PC can have."""
+    try:
+        address = ipaddress.IPv4Address(host)
+    except ValueError:
+        return ''
+    if address.is_multicast:
+        return 'is an address of many (multicast), and a service answers for one'
+    if int(address) == 2**32 - 1:
+        return 'is the address of all (broadcast), and a service answers for one'
+    if int(address) >> 24 == 0:
+        return 'is no address to send to: it stands for "any" where a program listens'
+    return 'is reserved, no PC has it' if address.is_reserved else ''
+
+
+LOOPBACK = '127.0.0.1'
+
+
+def one_address(first: str, second: str, uri: str) -> str:
+    """Return what is said of two services that have one address."""
+    return f'{first} and {second} are at one address, {uri}, which would get every command twice; take one of them out'
+
+
+def same_place(uri: str) -> str:
+    """Return an address so that all ways to write one are equal; names are not looked up.
+
+    Examples
+    --------
+    >>> same_place('udp://LocalHost:5'), same_place('udp://Rig-PC.lab.:5')
+    ('udp://127.0.0.1:5', 'udp://rig-pc.lab:5')
+    """
+    scheme, _, rest = uri.rpartition('://')
+    host, _, port = rest.partition(':')
+    host = host.lower().rstrip('.')
+    if host == 'localhost' or host.endswith('.localhost'):
+        host = LOOPBACK
+    return f'{scheme.lower()}://{host}:{port}'
 
 
 def _is_host(host: str) -> bool:
@@ -120,6 +166,8 @@ def _is_host(host: str) -> bool:
 
 def kind_of(value: Any) -> str:
     """Return what a YAML value is, in words."""
+    if hasattr(value, 'meant'):
+        return f'true or false ({value})'
     kinds = {
         bool: 'true or false',
         int: 'a number',

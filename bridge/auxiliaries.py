@@ -73,6 +73,9 @@ class Auxiliaries:
     -----
     The constructor returns when the communicators are there, or after 3 s. A service whose host name can not be
     resolved, or whose scheme is not supported, holds nobody up: its commands end ``not_sent`` with the reason.
+
+    Two names with one address are both opened, as ``iblrig.net.Auxiliaries`` does it, and that service gets every
+    command twice; a warning is logged. (A worker refuses such a configuration.)
     """
 
     services: Any = None

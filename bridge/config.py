@@ -34,12 +34,13 @@ settings of a rig that iblrig uses too stand in a file of their own (``--setting
 
 Settings of ``_rig``: ``heartbeat``, for services that say nothing else; ``on_client_lost``, one mapping or a list of
 them: if the client of that name dies without closing, ``send`` (nothing, EXPEND or EXPINTERRUPT) goes to all services
-``after_s`` later, unless a client of that name is attached again by then; ``any_reference``, true for a lab whose
-references of experiments are not ``date_sequence_subject``, as iblrig's services parse them.
+``after_s`` later, unless a client of that name is attached again by then; it is kept until it leaves, over a restart of
+the worker: `bridge.worker.losses`. ``any_reference``, true for a lab whose references of experiments are not
+``date_sequence_subject``, as iblrig's services parse them.
 
 Everything is checked here, before anything runs, and every refusal is a `ConfigError` that says where, what is wrong
-and what to write instead. PyYAML keeps the last of two equal keys without a word; here that is an error. What names and
-addresses may look like: `bridge.addresses`.
+and what to write instead. How files are read: `bridge.reading`. What names and addresses may look like:
+`bridge.addresses`.
 """
 
 from __future__ import annotations
@@ -51,8 +52,19 @@ from pathlib import Path
 from typing import Any
 
 from bridge import carrier
-from bridge.addresses import EXAMPLE, RESERVED, STREAM_SCHEMES, ConfigError, check_name, kind_of, parse_uri
+from bridge.addresses import (
+    EXAMPLE,
+    RESERVED,
+    STREAM_SCHEMES,
+    ConfigError,
+    check_name,
+    kind_of,
+    one_address,
+    parse_uri,
+    same_place,
+)
 from bridge.numbers import MESSAGE_NAMES, MESSAGES
+from bridge.reading import Word, read_mapping
 from bridge.services.rules import LONGEST as LONGEST_MESSAGE
 from bridge.services.rules import MESSAGE_NUMBERS, REPEATABLE, Timing
 
@@ -62,6 +74,7 @@ __all__ = [
     'RigConfig',
     'ServiceConfig',
     'load_rig',
+    'check_addresses',
     'check_order',
     'load_services',
     'load_settings',
@@ -212,7 +225,13 @@ def parse_service_option(option: str) -> ServiceConfig:
 
 
 def merge_services(*groups: Iterable[ServiceConfig], where: str = 'services') -> dict[str, ServiceConfig]:
-    """Return services from several sources by name; ConfigError if a name comes twice or there are more than 128."""
+    """Return services from several sources by name.
+
+    Raises
+    ------
+    ConfigError
+        A name or an address comes twice, or there are more than 128.
+    """
     merged: dict[str, ServiceConfig] = {}
     for service in (service for group in groups for service in group):
         if service.name in merged:
@@ -224,6 +243,7 @@ def merge_services(*groups: Iterable[ServiceConfig], where: str = 'services') ->
         raise ConfigError(
             f'{where}: {len(merged)} services are configured; a segment takes {MAX_SERVICES}, use a second one.'
         )
+    check_addresses(merged, where)
     return merged
 
 
@@ -264,7 +284,7 @@ def load_rig(path: str | Path) -> RigConfig:
         If the file can't be read, is not YAML or says something that can't be used.
     """
     line = 'cameras: 192.168.0.8'
-    return parse_rig(_read_yaml(_read_file(path, line), str(path), line), str(path))
+    return parse_rig(read_mapping(path, line), str(path))
 
 
 def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
@@ -284,7 +304,7 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
     """
     where = str(path)
     line = 'cameras: {timeout: 30}'
-    data = _read_yaml(_read_file(path, line), where, line)
+    data = read_mapping(path, line)
     services = dict(rig.services)
     for name, value in data.items():
         if name == RESERVED:
@@ -303,6 +323,19 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
     return RigConfig(services, heartbeat, losses, any_reference)
 
 
+def check_addresses(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:
+    """Raise ConfigError if two services have one address: that PC would get every command twice.
+
+    Names are not looked up here; two that turn out to be one address are refused when the worker opens them.
+    """
+    first: dict[str, str] = {}
+    for service in services.values():
+        if not service.unsupported:
+            other = first.setdefault(same_place(service.uri), service.name)
+            if other != service.name:
+                raise ConfigError(f'{where}: {one_address(other, service.name, service.uri)}.')
+
+
 def check_order(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:
     """Raise ConfigError if a service comes after one that there is not, or after itself by way of others."""
     try:
@@ -316,44 +349,6 @@ def load_services(path: str | Path) -> dict[str, ServiceConfig]:
     return load_rig(path).services
 
 
-def _read_file(path: str | Path, line: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as e:
-        reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
-        raise ConfigError(f'{path}: {reason}; give the path of a YAML file with lines such as "{line}".') from e
-
-
-def _read_yaml(text: bytes, where: str, example: str) -> dict[Any, Any]:
-    """Return the mapping that a YAML document holds, {} for an empty one."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
-            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-                if key.value in seen:
-                    line = key.start_mark.line + 1
-                    raise ConfigError(f'{where}: {key.value} stands twice (again in line {line}); keep one of the two.')
-                seen.add(key.value)
-            return super().construct_mapping(node, deep)
-
-    try:
-        data = yaml.load(text, Loader)  # noqa: S506 (a SafeLoader)
-    except RecursionError as e:
-        raise ConfigError(f'{where}: nested too deeply; write lines such as "{example}".') from e
-    except (yaml.YAMLError, ValueError) as e:
-        if isinstance(e, ConfigError):
-            raise
-        reason = ' '.join(str(e).split())
-        raise ConfigError(f'{where}: not valid YAML ({reason}); write lines such as "{example}".') from e
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigError(f'{where}: holds {kind_of(data)} instead of a mapping; write lines such as "{example}".')
-    return data
-
-
 def _parse_service(name: str, value: Any, where: str) -> ServiceConfig:
     """Return one service from what stands after its name."""
     given = value if isinstance(value, Mapping) else {'uri': value}
@@ -362,7 +357,7 @@ def _parse_service(name: str, value: Any, where: str) -> ServiceConfig:
         raise ConfigError(f'{where}: has no address; write {EXAMPLE}, or take the line out.')
     if 'uri' not in settings:
         raise ConfigError(f'{where}: the setting uri is missing; write uri: 192.168.0.8.')
-    if not isinstance(settings['uri'], str):
+    if isinstance(settings['uri'], Word) or not isinstance(settings['uri'], str):
         raise ConfigError(f'{where}: uri is {kind_of(settings["uri"])}; write {EXAMPLE}.')
     return ServiceConfig(name, parse_uri(settings.pop('uri'), where), **settings)
 
@@ -379,7 +374,7 @@ def _settings(value: Any, where: str, more: tuple[str, ...]) -> dict[str, Any]:
         settings['repeat'] = _messages(settings['repeat'], f'{where}: repeat')
     if 'after' in settings:
         after = settings['after'] if isinstance(settings['after'], list) else [settings['after']]
-        settings['after'] = tuple(check_name(name, f'{where}: after') for name in after)
+        settings['after'] = tuple(str(check_name(name, f'{where}: after')) for name in after)
     size = settings.get('max_message_size', 0)
     if type(size) is not int or not (size == 0 or 64 <= size <= LONGEST_MESSAGE):
         raise ConfigError(f'{where}: max_message_size is {size!r}; write 64 to {LONGEST_MESSAGE} bytes, or 0.')
@@ -397,7 +392,10 @@ def _mapping(value: Any, keys: Iterable[str], where: str) -> dict[str, Any]:
         if key not in keys:
             *others, last = keys
             raise ConfigError(f'{where}: the setting {key!r} is not known; there are {", ".join(others)} and {last}.')
-    return dict(value)
+    return {key: item.meant if isinstance(item, Word) and key in _YES_OR_NO else item for key, item in value.items()}
+
+
+_YES_OR_NO = ('optional', 'ask', 'any_reference')
 
 
 def _seconds(value: Any, where: str, least: float = 0.0) -> float:
@@ -428,4 +426,4 @@ def _client_lost(value: Any, where: str) -> ClientLost:
         raise ConfigError(f'{where}: names no client; write client: with the name that it gives to iblb_open.')
     if send not in ON_LOSS:
         raise ConfigError(f'{where}: send is {str(send)!a}; write one of {", ".join(ON_LOSS)}.')
-    return ClientLost(client, send, _seconds(settings.get('after_s', 0), f'{where}: after_s'))
+    return ClientLost(str(client), send, _seconds(settings.get('after_s', 0), f'{where}: after_s'))

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.numbers import MESSAGES
+from bridge.sayable import sentence
 
+LONGEST_LINE = 4000  # characters; an error may name 128 services
 LEFT_OUT = '(left out: may hold a token)'
 _SECRET = ('ALYX', MESSAGES['ALYX'])
 
@@ -27,9 +29,9 @@ def arguments(message: object, args: Sequence[Any]) -> Sequence[Any]:
 
 
 def error(message: object, what: str | BaseException) -> str:
-    """Return an error at a message as it may be logged; "" if there is none."""
+    """Return an error at a message as it may be logged, in one line; "" if there is none."""
     if not is_secret(message):
-        return str(what)
+        return sentence(str(what), LONGEST_LINE)
     return type(what).__name__ if isinstance(what, BaseException) else what and LEFT_OUT
 
 

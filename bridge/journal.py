@@ -12,7 +12,8 @@ gap           ``lost``: so many entries are missing here, because the disk was f
 
 Rules:
 
-- Writing never holds up the dispatch: `Journal.write` puts into a bounded queue, a thread of its own does the rest.
+- Writing never holds up the dispatch: `Journal.write` puts a line into a queue, a thread of its own does the rest. What
+  waits for the disk is bounded, in entries and in bytes.
 - Each line is handed to the system as soon as the thread gets it, so a kill loses at most what was in the queue; once a
   second it is brought to the disk. A line that was torn by a crash ends at the next start; readers skip it.
 - When the disk or the queue is full, that is said (once a minute), counted, and the rig goes on.
@@ -38,6 +39,7 @@ from bridge import discretion
 log = logging.getLogger(__name__)
 
 DEPTH = 10_000  # entries in the queue
+MOST = 16 << 20  # bytes in the queue
 SYNC_EVERY = 1.0  # s
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
 
@@ -49,8 +51,8 @@ class Journal:
     ----------
     path : str or Path
         Made if there is none.
-    depth : int
-        How many entries may wait for the disk.
+    depth, most : int
+        How many entries, of how many bytes, may wait for the disk.
 
     Attributes
     ----------
@@ -63,8 +65,8 @@ class Journal:
         The file can't be opened.
     """
 
-    def __init__(self, path: str | Path, depth: int = DEPTH) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, depth: int = DEPTH, most: int = MOST) -> None:
+        self.path, self._most = Path(path), most
         self.lost = 0
         self._gap = 0  # lost since the last entry that was written
         self._quiet_until = -SAY_EVERY
@@ -72,20 +74,26 @@ class Journal:
         own = getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_BINARY', 0)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | own, 0o600)
         self._torn = not _ends_with_newline(self._file)
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(depth)
+        self._queue: queue.Queue[tuple[int, str, bytes] | None] = queue.Queue(depth)
+        self._waiting = 0  # bytes in the queue
         self._closed = False
         self._thread = threading.Thread(target=self._run, name='journal', daemon=True)
         self._thread.start()
 
     def write(self, kind: str, **entry: Any) -> None:
-        """Append an entry; returns at once, never raises. What is passed must not be changed afterwards."""
+        """Append an entry; returns at once, never raises."""
         now, wall = time.perf_counter_ns(), datetime.now().astimezone().isoformat(timespec='milliseconds')
         try:
-            if self._closed:
-                raise queue.Full
-            self._queue.put_nowait({'kind': kind, **discretion.entry(entry), 'time': now, 'wall': wall})
+            line = _line({'kind': kind, **discretion.entry(entry), 'time': now, 'wall': wall})
+            with self._counting:
+                if self._closed or self._waiting + len(line) > self._most:
+                    raise queue.Full
+                self._queue.put_nowait((now, wall, line))
+                self._waiting += len(line)
         except queue.Full:
             self._lose('more comes than the disk takes')
+        except Exception as error:  # an entry that JSON can't say
+            self._lose(str(error))
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is queued and close the file; takes `timeout` (s) at most. Harmless twice."""
@@ -113,7 +121,9 @@ class Journal:
                 entry = self._queue.get(timeout=SYNC_EVERY if dirty else None)
                 if entry is None:
                     break
-                self._append(entry)
+                self._append(*entry)
+                with self._counting:
+                    self._waiting -= len(entry[2])
                 dirty = True
             except queue.Empty:
                 pass
@@ -123,18 +133,18 @@ class Journal:
         self._sync()
         os.close(self._file)
 
-    def _append(self, entry: dict[str, Any]) -> None:
+    def _append(self, now: int, wall: str, line: bytes) -> None:
         try:
             if gap := self._gap:
-                self._put({'kind': 'gap', 'lost': gap, 'time': entry['time'], 'wall': entry['wall']})
+                self._put(_line({'kind': 'gap', 'lost': gap, 'time': now, 'wall': wall}))
                 with self._counting:
                     self._gap -= gap
-            self._put(entry)
-        except Exception as error:  # a full disk, an entry that JSON can't say
+            self._put(line)
+        except Exception as error:  # a full disk
             self._lose(str(error))
 
-    def _put(self, entry: dict[str, Any]) -> None:
-        data = b'\n' * self._torn + json.dumps(entry, default=str).encode() + b'\n'
+    def _put(self, line: bytes) -> None:
+        data = b'\n' * self._torn + line
         while data:
             written = os.write(self._file, data)
             self._torn = not data[:written].endswith(b'\n')
@@ -143,6 +153,10 @@ class Journal:
     def _sync(self) -> None:
         with contextlib.suppress(OSError):  # a pipe, or a disk whose fault the next write reports
             os.fsync(self._file)
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry, default=str).encode() + b'\n'
 
 
 def read(path: str | Path) -> Iterator[dict[str, Any] | int]:

@@ -52,6 +52,7 @@ CODES: dict[str, int] = {
     'IBLB_W_ACCEPTED': 5003,
     'IBLB_W_SHORTENED': 5004,
     'IBLB_W_STATUS': 5005,
+    'IBLB_W_NO_SERVICES': 5006,
 }
 """Every status by its name."""
 
@@ -212,5 +213,6 @@ EXIT_STATUSES: dict[int, int] = {
     5003: 0,
     5004: 0,
     5005: 0,
+    5006: 0,
 }
 """Exit status of the command-line tools by status of the interface."""

@@ -28,6 +28,7 @@ from bridge.numbers import CODES, MESSAGES
 
 NOT_SENT, UNREACHABLE, ECHOED, ANSWERED = STATES = ('not_sent', 'unreachable', 'echoed', 'answered')
 NO_STATUS = -1  # the service reported none
+NOBODY = 'the worker has no services, so this reached nobody: start it with --services FILE or --service NAME=URI'
 
 
 class Reason(str, Enum):
@@ -159,20 +160,23 @@ def status_of(outcomes: Sequence[Outcome], optional: Collection[str] = ()) -> tu
     Parameters
     ----------
     outcomes : sequence of Outcome
-        One per addressed service; none at all is success.
+        One per addressed service; that there is none is no success.
     optional : collection of str
         Services whose failure is only a warning.
 
     Returns
     -------
     code : int
-        0 if all are ok; ``IBLB_W_OPTIONAL`` if only optional ones failed; ``IBLB_W_STATUS`` if all others answered and
-        the status that one reports contradicts the command; ``IBLB_E_ABORTED`` if an interrupt or a stop ended it;
+        0 if all are ok; ``IBLB_W_NO_SERVICES`` if there are none; ``IBLB_W_OPTIONAL`` if only optional ones failed;
+        ``IBLB_W_STATUS`` if all others answered and the status that one reports contradicts the command;
+        ``IBLB_E_ABORTED`` if an interrupt or a stop ended it;
         ``IBLB_E_EXPIRED`` if it left for nobody, being too old; ``IBLB_E_ALL_FAILED`` if none is ok,
         ``IBLB_E_PARTIAL`` otherwise.
     error : str
         Empty, or each such service with its reason.
     """
+    if not outcomes:
+        return CODES['IBLB_W_NO_SERVICES'], NOBODY
     told = [outcome for outcome in outcomes if not outcome.ok]
     needed = [outcome for outcome in told if outcome.name not in optional]
     failed = [outcome for outcome in needed if outcome.failed]

@@ -308,9 +308,10 @@ struct body {
 
 /* Can an answer bear this code? Any other, IBLB_E_BUFFER above all, would mislead the caller. */
 static int is_outcome(int code) {
-    static const int outcomes[] = {IBLB_OK,           IBLB_W_OPTIONAL,  IBLB_W_SHORTENED, IBLB_W_STATUS,          IBLB_E_PARTIAL,
-                                   IBLB_E_ALL_FAILED, IBLB_E_EXPIRED,   IBLB_E_ABORTED,   IBLB_E_OUTCOME_UNKNOWN, IBLB_E_INTERNAL,
-                                   IBLB_E_ARGS,       IBLB_E_TOO_LARGE, IBLB_E_SERVICE,   IBLB_E_MESSAGE,         IBLB_E_JSON};
+    static const int outcomes[] = {IBLB_OK,         IBLB_W_OPTIONAL,   IBLB_W_SHORTENED, IBLB_W_STATUS,  IBLB_W_NO_SERVICES,
+                                   IBLB_E_PARTIAL,  IBLB_E_ALL_FAILED, IBLB_E_EXPIRED,   IBLB_E_ABORTED, IBLB_E_OUTCOME_UNKNOWN,
+                                   IBLB_E_INTERNAL, IBLB_E_ARGS,       IBLB_E_TOO_LARGE, IBLB_E_SERVICE, IBLB_E_MESSAGE,
+                                   IBLB_E_JSON};
     for (size_t i = 0; i < sizeof outcomes / sizeof outcomes[0]; i++)
         if (code == outcomes[i])
             return 1;

@@ -492,8 +492,8 @@ def test_through_a_segment_it_is_auxiliaries_with_services(serve) -> None:
     class Own(Auxiliaries):
         refresh_rate = 0.1
 
-    with StockServer() as server:
-        serve('rig', {'cameras': server.uri, 'ephys': server.uri})
+    with StockServer() as server, StockServer() as other:
+        serve('rig', {'cameras': server.uri, 'ephys': other.uri})
         aux = Own.from_segment('rig')
         assert isinstance(aux, Own) and isinstance(aux, Auxiliaries)
         assert aux.is_connected and aux.is_running and aux.refresh_rate == 0.1
@@ -706,7 +706,7 @@ def test_one_after_the_other_waits_for_each_answer(serve, way, message) -> None:
     order = 'cba' if message == 'EXPEND' else 'abc'
     with Crowd(*'abc') as services, contextlib.ExitStack() as stack:
         if way == 'segment':
-            serve('rig', services.clients)
+            serve('rig', services.clients, shared_addresses=True)
         aux = Auxiliaries(services.clients) if way == 'network' else Auxiliaries.from_segment('rig')
         stack.callback(aux.close)
         services.meet(aux)

@@ -18,8 +18,8 @@ MODULES = sorted(BRIDGE.rglob('*.py'))
 ADAPTERS = {'bridge/services/iblutil.py'}
 HEAVY = ('_cffi_backend', 'cffi', 'iblutil', 'numpy')
 LIGHT = (
-    'numbers', 'outcome', 'config', 'addresses', 'carrier', 'discretion', 'journal', 'native', 'results', 'segment',
-    'services', 'services.rules', 'services.errand', 'services.line', 'services.link',
+    'numbers', 'outcome', 'config', 'addresses', 'carrier', 'discretion', 'journal', 'native', 'reading', 'results',
+    'sayable', 'segment', 'services', 'services.rules', 'services.errand', 'services.line', 'services.link',
 )  # fmt: skip
 
 

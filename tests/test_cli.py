@@ -161,7 +161,7 @@ def test_serve_says_what_it_serves_and_ends_with_0_removing_its_segment(worker, 
     assert worker.wait(10) == 0
     log = worker.stderr.read()
     assert str(nowhere / 'rig0') in log
-    assert 'mesoscope: not served: ws://' in log
+    assert 'mesoscope is not served: ws://' in log
     assert 'Traceback' not in log
     assert list(nowhere.iterdir()) == []
 

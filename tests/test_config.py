@@ -79,7 +79,7 @@ def test_a_service_can_be_made_optional(load):
         ('cameras:\n', ['cameras', 'no address']),
         ('cameras: 11001\n', ['cameras', 'a number']),
         ('cameras: [127.0.0.1]\n', ['cameras', 'a list']),
-        ('on: 127.0.0.1\n', ['True', 'quotes']),
+        ('on: 127.0.0.1\n', ['the name on', 'line 1', '"on"', 'quotes']),
         ('"a,b": 127.0.0.1\n', ["'a,b'", 'comma', "'a-b'"]),
         ('" a": 127.0.0.1\n', ['blank', "'a'"]),
         ('"a\\tb": 127.0.0.1\n', ['control']),
@@ -93,7 +93,7 @@ def test_a_service_can_be_made_optional(load):
         ('a: ' + '[' * 5000, ['nested too deeply']),
         ('? [1]\n: 127.0.0.1\n', ['YAML']),
         ('? {a: 1}\n: 127.0.0.1\n', ['YAML']),
-        ('a: &a [*a, *a]\n', ['a list']),
+        ('a: &a [*a, *a]\n', ['aliases']),
         ('a: 2026-99-99\n', ['YAML']),
     ],
 )
@@ -110,7 +110,7 @@ def test_what_cannot_be_used_is_refused_naming_file_and_fault(load, text, says):
 def test_a_service_has_settings_of_its_own_and_the_others_the_defaults(load):
     services = load(
         'ephys: {uri: 127.0.0.1, timeout: 30, echo_timeout: 0.5, reply_gap: 0, heartbeat: 5, repeat: [EXPINIT]}\n'
-        'cameras: 127.0.0.1\n'
+        'cameras: 127.0.0.2\n'
     )
     ephys, cameras = (service.timing(12.0) for service in services.values())
     assert (ephys.timeout, ephys.echo_timeout, ephys.reply_gap, ephys.repeat) == (30, 0.5, 0, {1})
@@ -179,9 +179,9 @@ def test_a_name_may_take_111_bytes_and_no_more():
 
 
 def test_a_segment_takes_128_services_and_no_more():
-    assert len(parse_services({f's{i}': '127.0.0.1' for i in range(128)})) == 128
+    assert len(parse_services({f's{i}': f'127.0.0.1:{i + 1}' for i in range(128)})) == 128
     with pytest.raises(ConfigError, match='129 services'):
-        parse_services({f's{i}': '127.0.0.1' for i in range(129)})
+        parse_services({f's{i}': f'127.0.0.1:{i + 1}' for i in range(129)})
 
 
 def test_file_and_options_together_may_not_name_a_service_twice():
@@ -212,11 +212,109 @@ def test_a_service_option_that_makes_no_sense_is_refused(option):
         ('UDP://rig_pc-2:065', 'udp://rig_pc-2:65'),
         ('udp://localhost', 'udp://localhost:11001'),
         ('3com.example', 'udp://3com.example:11001'),
+        ('udp://192.168.0.8:21001/', 'udp://192.168.0.8:21001'),
+        ('udp://rig-pc/', 'udp://rig-pc:11001'),
     ],
 )
 def test_an_address_is_completed(uri, complete):
     assert parse_uri(uri, 'here') == complete
     assert parse_uri(complete, 'here') == complete
+
+
+@pytest.mark.parametrize('uri', ['host:21001/', 'udp://host:21001/x', 'host:21001 ', 'udp://host:21001//'])
+def test_a_port_that_is_nearly_one_is_not_advised_as_another(uri):
+    with pytest.raises(ConfigError, match=r'write host:21001\b'):
+        parse_uri(uri, 'here')
+
+
+@pytest.mark.parametrize(
+    ('host', 'says'),
+    [
+        ('255.255.255.255', 'broadcast'),
+        ('224.0.0.1', 'multicast'),
+        ('239.1.2.3', 'multicast'),
+        ('0.0.0.0', 'no address to send to'),
+        ('0.1.2.3', 'no address to send to'),
+        ('240.0.0.1', 'reserved'),
+    ],
+)
+def test_an_address_that_no_pc_can_have_is_refused(host, says):
+    for uri in (host, f'{host}:5', f'udp://{host}:5'):
+        with pytest.raises(ConfigError, match=says) as refusal:
+            parse_uri(uri, 'here')
+        assert host in str(refusal.value) and "service's PC" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ('text', 'says'),
+    [
+        ('no: 10.0.0.1\n', ['the name no ', '"no"']),
+        ('10.0.0.1:\n? 5\n: 10.0.0.1\n', ['the name 5 ', 'a number', '"5"']),
+        ('cameras: off\n', ['cameras', 'true or false (off)']),
+        ('cameras: {uri: 10.0.0.1, timeout: Yes}\n', ['timeout', 'true or false (Yes)']),
+        ('cameras: {uri: 10.0.0.1, repeat: [on]}\n', ["'on'"]),
+        ('cameras: {uri: 10.0.0.1, max_message_size: off}\n', ["'off'"]),
+        ('_rig: {on_client_lost: {client: eye, send: on}}\n', ["'on'"]),
+        ('_rig: no\n', ['true or false (no)']),
+    ],
+)
+def test_a_sentence_shows_what_stands_in_the_file_not_what_python_makes_of_it(load, text, says):
+    with pytest.raises(ConfigError) as error:
+        load(text)
+    assert not {'True', 'False'} & set(str(error.value).replace(',', ' ').split())
+    for word in says:
+        assert word in str(error.value)
+
+
+def test_yes_and_no_are_yes_and_no_where_they_are_asked_for_and_names_where_names_are(tmp_path):
+    path = tmp_path / 'rig.yaml'
+    path.write_text(
+        '"no": {uri: 10.0.0.1, optional: yes}\nb: {uri: 10.0.0.2, optional: Off, after: [no]}\n'
+        '_rig: {on_client_lost: {client: on, send: EXPEND}}\n'
+    )
+    rig = load_rig(path)
+    first, second = rig.services.values()
+    assert (first.optional, second.optional, second.after) == (True, False, ('no',))
+    assert rig.on_client_lost == (ClientLost('on', 'EXPEND'),)
+    assert {type(first.optional), type(second.after[0]), type(rig.on_client_lost[0].client)} == {bool, str}
+
+
+def bomb(key: str) -> str:
+    """Nine lines that stand for a billion values."""
+    lines = [
+        f'l0: &l0 [{",".join("x" * 10)}]',
+        *(f'l{i}: &l{i} [{",".join([f"*l{i - 1}"] * 10)}]' for i in range(1, 9)),
+    ]
+    return '\n'.join([*lines, f'cameras: {{uri: 10.0.0.1, {key}: *l8}}', ''])
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        *map(bomb, ('after', 'repeat', 'timeout', 'heartbeat')),
+        'm0: &m {uri: 10.0.0.1}\n' + ''.join(f'm{i + 1}: &m {{<<: [*m, *m, *m, *m]}}\n' for i in range(20)),
+        'cameras: {uri: 10.0.0.1, after: &a [*a, *a]}\n',
+        '_rig: &r {heartbeat: *r}\n',
+        'a: 10.0.0.1\n' * 50_000,
+    ],
+)
+def test_a_small_file_that_amounts_to_very_much_is_refused_at_once(load, text):
+    with pytest.raises(ConfigError) as error:
+        load(text)
+    assert len(str(error.value)) < 400
+
+
+def test_a_file_without_an_end_is_refused(tmp_path):
+    endless = Path('/dev/zero')
+    if not endless.exists():
+        pytest.skip('there is no such file here')
+    with pytest.raises(ConfigError, match='KiB'):
+        load_rig(endless)
+
+
+def test_settings_that_several_services_share_may_be_written_once(load):
+    text = 'a: &usual {uri: 10.0.0.1, timeout: 30}\nb: {<<: *usual, uri: 10.0.0.2}\n'
+    assert [service.timeout for service in load(text).values()] == [30, 30]
 
 
 @pytest.mark.parametrize(

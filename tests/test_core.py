@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.numbers import CODES, MESSAGES
-from bridge.outcome import Outcome, Reason, status_of
+from bridge.outcome import NOBODY, Outcome, Reason, status_of
 from bridge.segment.response import command_id, shown_request
 from bridge.services.rules import reported_status
 from bridge.worker.health import UNKNOWN_AFTER, Health
@@ -20,7 +20,7 @@ LATE = Outcome('ephys', False, 'not_sent', Reason.EXPIRED, 'too late')
 @pytest.mark.parametrize(
     ('outcomes', 'optional', 'name', 'error'),
     [
-        ([], (), 'IBLB_OK', ''),
+        ([], (), 'IBLB_W_NO_SERVICES', NOBODY),
         ([FINE], (), 'IBLB_OK', ''),
         ([FINE, DEAD], (), 'IBLB_E_PARTIAL', 'cameras: no echo'),
         ([DEAD], (), 'IBLB_E_ALL_FAILED', 'cameras: no echo'),

@@ -319,7 +319,7 @@ def test_ten_dead_of_a_hundred_are_named_and_cost_the_others_nothing(serve):
         healthy = [ServiceConfig(f's{i}', uri) for i, uri in enumerate(crowd.uris)]
         dead = [ServiceConfig(f's{90 + i}', address, echo_timeout=0.1) for i in range(10)]
         serve('all', healthy)
-        serve('some', [*dead[:5], *healthy, *dead[5:]])
+        serve('some', [*dead[:5], *healthy, *dead[5:]], shared_addresses=True)
         with Client('all') as good, Client('some') as bad:
             alone, among = slowest(good), slowest(bad)
             code, body = call(bad, 'EXPINIT')

@@ -136,6 +136,25 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path, monkeypatch, caplog):
     book.close()
 
 
+def test_beside_a_disk_that_hangs_the_queue_is_bounded_in_bytes(tmp_path, monkeypatch, caplog):
+    """It counted entries: 10,000 of 60 kB took 433 MB."""
+    going, real = threading.Event(), os.write
+    monkeypatch.setattr(journal.os, 'write', lambda file, data: going.wait(30) and real(file, data))
+    book = Journal(tmp_path / 'journal', most=1_000_000)
+    for i in range(100):
+        book.write('event', n=i, text='x' * 60_000)
+    assert 0 < book._waiting <= 1_000_000
+    assert book.lost == 100 - 1_000_000 // 60_100 and len(caplog.records) == 1
+    book.write('event', n=100)  # what is small still finds room
+    going.set()
+    eventually(lambda: book._waiting == 0)
+    book.write('event', n=101)
+    book.close()
+    found = entries(book.path)
+    assert sum(entry.get('lost', 0) for entry in found) == book.lost
+    assert [entry['n'] for entry in found if 'n' in entry][-2:] == [100, 101]
+
+
 def test_what_json_can_not_say_is_no_reason_to_stop(tmp_path):
     book = Journal(tmp_path / 'journal')
     loop: list = []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bridge.numbers import CODES, MESSAGES, STATUSES
 from bridge.outcome import Outcome, reply_data, to_entry
+from bridge.sayable import sayable
 from bridge.segment.payload import (
     Refused,
     check_arguments,
@@ -21,7 +22,7 @@ from bridge.segment.payload import (
     message_number,
     signature,
 )
-from bridge.segment.response import pack_response, response_body, sayable
+from bridge.segment.response import pack_response, response_body
 from bridge.services import rules, simulate
 
 JSON = st.recursive(

@@ -88,7 +88,7 @@ def test_settings_of_the_rig_can_be_taken_back(load) -> None:
     ('text', 'says'),
     [
         ('camras: {timeout: 30}\n', ['camras', 'there is no service', 'cameras, ephys, lamp']),
-        ('on: {timeout: 30}\n', ['there is no service', 'True']),
+        ('on: {timeout: 30}\n', ['the name on', 'quotes']),
         ('cameras: {timout: 30}\n', ['cameras', "'timout'", 'optional, timeout', 'max_message_size']),
         ('cameras: {uri: 192.168.0.8}\n', ['cameras', "'uri'"]),
         ('cameras: 192.168.0.8\n', ['cameras', 'text', 'mapping']),

@@ -133,7 +133,7 @@ def make(request: Any, serve: Callable[..., Worker]) -> Iterator[Make]:
             told = [
                 ServiceConfig(name, services.uri, reply_gap=0.0, after=tuple(after.get(name, ()))) for name in names
             ]
-            serve('rig', told)
+            serve('rig', told, shared_addresses=True)
             aux = Auxiliaries.from_segment('rig')
             stack.callback(aux.close)
             aux.close_timeout = 0.0
@@ -432,7 +432,7 @@ def test_a_close_sends_no_stage_before_its_turn(message) -> None:
 def test_a_worker_that_is_stopped_answers_a_staged_command(serve) -> None:
     with Crowd('cameras', 'ephys') as services:
         told = [ServiceConfig('cameras', services.uri), ServiceConfig('ephys', services.uri, after=('cameras',))]
-        worker = serve('rig', told)
+        worker = serve('rig', told, shared_addresses=True)
         aux = Auxiliaries.from_segment('rig')
         services.meet(aux)
         services.held.add('cameras')
@@ -460,7 +460,11 @@ def test_a_stage_that_would_come_too_late_is_not_sent() -> None:
 
 def test_a_stage_that_outlives_the_time_to_live_of_its_command_is_not_sent(serve) -> None:
     with Crowd('cameras', 'ephys') as services, contextlib.ExitStack() as stack:
-        serve('rig', [ServiceConfig('cameras', services.uri), ServiceConfig('ephys', services.uri, after=('cameras',))])
+        cameras, ephys = (
+            ServiceConfig('cameras', services.uri),
+            ServiceConfig('ephys', services.uri, after=('cameras',)),
+        )
+        serve('rig', [cameras, ephys], shared_addresses=True)
         aux = Auxiliaries.from_segment('rig')
         stack.callback(aux.close)
         services.meet(aux)

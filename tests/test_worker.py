@@ -14,7 +14,7 @@ from systems import stop
 
 from bridge.config import ServiceConfig
 from bridge.errors import BridgeError, Misuse, NoWorker, OutcomeUnknown, ServiceFailure, WorkerBusy
-from bridge.numbers import CODES
+from bridge.numbers import CODES, LOCAL, MESSAGES
 from bridge.segment.client import Client
 from bridge.segment.served import Segment
 from bridge.worker import Worker
@@ -255,11 +255,17 @@ def test_a_notification_is_carried_out_and_counted(serve):
             client.call('PING')
 
 
-def test_no_service_at_all_is_a_rig_on_which_everything_succeeds(serve):
+@pytest.mark.parametrize('message', [name for name in MESSAGES if name not in LOCAL])
+def test_a_command_that_reaches_nobody_because_there_is_no_service_says_so(serve, caplog, message):
+    """A services file of nothing but comments, and EXPSTART gave 0."""
     serve('rig', {})
     with Client('rig') as client:
-        body = client.call('EXPSTART', REF)
-    assert (body['code'], body['services']) == (0, []) and body['accepted'] and body['wall']
+        body = client.call(message, *([REF] if message == 'EXPSTART' else []))
+        assert (body['code'], body['services']) == (CODES['IBLB_W_NO_SERVICES'], [])
+        assert '--services' in body['error'] and body['accepted'] and body['wall']
+        assert str(CODES['IBLB_W_NO_SERVICES']) in caplog.text
+        for local in LOCAL:
+            assert client.call(local)['code'] == 0, 'who asks the worker alone is answered'
 
 
 def test_a_large_answer_is_shortened_and_the_state_stays(serve):

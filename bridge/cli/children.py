@@ -191,13 +191,13 @@ class Rig:
             child.end()
             if child.process.returncode and child.ready:
                 wrong.append(child.report())
-        from bridge.segment import ports
+        from bridge.segment import kept
 
         worker = self.children.get('worker')
         path = Path(worker.ready[1]) if worker and len(worker.ready) > 1 else None
         if path and path.exists():
             path.unlink()
-            ports.forget(path)
+            kept.forget(path)
             wrong.append(f'the worker left its segment {path} behind; it is removed now.')
         self.children.clear()
         return wrong

@@ -117,8 +117,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             log.info('segment %s: %s', args.segment, worker.path)
             for service in rig.services.values():
-                about = f'not served: {service.unsupported}' if service.unsupported else service.uri
-                log.info('service %s: %s%s', service.name, about, ' (optional)' if service.optional else '')
+                if not service.unsupported:  # of those it is told, by whoever opens them
+                    log.info('service %s: %s%s', service.name, service.uri, ' (optional)' if service.optional else '')
             if not rig.services:
                 log.warning(
                     'no services are configured: commands reach nobody; add --services FILE or --service name=uri'
@@ -131,6 +131,9 @@ def run(args: argparse.Namespace) -> int:
             worker.run()  # if it was stopped by now, it ends in an orderly way
         finally:
             worker.close(remove=args.remove)
+    except ConfigError as e:  # two names that turn out to be one address
+        print(f'iblbridge serve: {e}', file=sys.stderr)
+        return 2
     except BridgeError as e:
         print(f'iblbridge serve: {e.text}', file=sys.stderr)
         return exit_status(e.code)

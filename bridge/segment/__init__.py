@@ -9,7 +9,8 @@
 `payload`     what arrives: messages, arguments, addressed services; `references`: those of experiments
 `response`    what goes out: the bodies of responses and events
 `inspection`  what lies in the directory and who owns it; removes what nobody owns
-`ports`       the local ports that services know the rig by, kept beside the segment
+`kept`        what is kept beside the segment for the next worker
+`ports`       of that the local ports that services know the rig by
 `carrier`     commands through a worker, for `bridge.Auxiliaries.from_segment`
 ============  =============================================================================
 

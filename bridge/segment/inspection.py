@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from bridge.errors import BridgeError, check, error_for
 from bridge.numbers import CODES
-from bridge.segment import ports
+from bridge.segment import kept
 from bridge.segment.library import ffi, last_error, lib, text_of
 
 _MOST_SLOTS = 64
@@ -205,7 +205,7 @@ def survey() -> tuple[list[Report], list[str]]:
     reports, ignored = [], []
     for path in sorted(directory().iterdir()):
         name = path.name
-        if ports.is_place(path) or name.startswith(_REMOVED):
+        if kept.is_place(path) or name.startswith(_REMOVED):
             continue
         if not name.isascii() or not lib.iblbw_kind(name.encode()) or path.is_symlink() or not path.is_file():
             ignored.append(name)
@@ -231,7 +231,7 @@ def clean(name: str) -> None:
         It was left alone; the sentence says why.
     """
     check(lib.iblbw_clean(name.encode()))
-    ports.forget(directory() / name)
+    kept.forget(directory() / name)
 
 
 def findings(report: Report) -> list[str]:

@@ -6,8 +6,7 @@ made sayable first, for it may answer with anything that JSON can say.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +14,8 @@ import msgpack
 
 from bridge.numbers import CODES
 from bridge.outcome import reply_data
+from bridge.sayable import sayable
 
-_MAX_DEPTH = 48  # of a service's data; the C reader stops at 64
 _MAX_ERROR = 300
 
 
@@ -34,36 +33,6 @@ def command_id(segment_id: int, slot: int, request: int) -> str:
 def shown_request(request: int) -> int:
     """Return a request's 64-bit number as the client knows it: its lower 31 bits."""
     return request & 0x7FFFFFFF
-
-
-def sayable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911
-    """Return a JSON value as msgpack and the C reader can carry it.
-
-    A service may answer with anything JSON can say: numbers beyond 64 bits become floats, lone surrogates question
-    marks, NaN and infinity None, and what is nested deeper than 48 becomes text.
-    """
-    if isinstance(value, str):
-        return value.encode('utf-8', 'replace').decode()
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return int(value) if -(2**63) <= value < 2**64 else _as_float(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if depth >= _MAX_DEPTH:
-        return '(nested too deeply)'
-    if isinstance(value, Mapping):
-        return {sayable(str(key)): sayable(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [sayable(item, depth + 1) for item in value]
-    return sayable(str(value))
-
-
-def _as_float(value: int) -> float | None:
-    try:
-        return float(value)
-    except OverflowError:
-        return None
 
 
 def _sayable_entry(entry: dict[str, Any]) -> dict[str, Any]:
@@ -118,23 +87,32 @@ def response_body(
     }
 
 
+def _without_data(entry: dict[str, Any], size: int, why: str = 'the response was too large') -> dict[str, Any]:
+    note = f'{size} bytes of data are left out: {why}'
+    return {**entry, 'data': {}, 'error': '; '.join(filter(None, (entry['error'], note)))}
+
+
 def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
     """Return status and msgpack of a response that takes at most `largest` bytes.
 
-    If it would take more, the services' data are left out and each such service's ``error`` names the size; states
-    and stamps stay whole.
+    If it would take more, data are left out, the largest first, and each such service's ``error`` names the size: one
+    that says very much costs the others nothing. States and stamps stay whole.
     """
     packed: bytes = msgpack.packb(body)
     if len(packed) <= largest:
         return body['code'], packed
-    services = []
-    for entry in body['services']:
-        size = len(msgpack.packb(entry['data']))
-        note = f'{size} bytes of data are left out: the response was too large' if size > 1 else ''
-        error = '; '.join(filter(None, (entry['error'][:_MAX_ERROR], note)))
-        services.append({**entry, 'data': {}, 'error': error})
+    services = [{**entry, 'error': entry['error'][:_MAX_ERROR]} for entry in body['services']]
     code = body['code'] or CODES['IBLB_W_SHORTENED']
     shortened = {**body, 'code': code, 'error': body['error'][:_MAX_ERROR], 'services': services}
+    packed = msgpack.packb(shortened)
+    size = {i: len(msgpack.packb(entry['data'])) for i, entry in enumerate(services)}
+    excess = len(packed) - largest
+    for i in sorted(size, key=size.__getitem__, reverse=True):
+        if excess <= 0 or size[i] <= 1:
+            break
+        whole = services[i]
+        services[i] = _without_data(whole, size[i])
+        excess -= len(msgpack.packb(whole)) - len(msgpack.packb(services[i]))
     packed = msgpack.packb(shortened)
     if len(packed) > largest:  # a ring of the least size, and very many services
         note = f"what {len(services)} services did takes {len(packed)} bytes; this segment's responses have {largest}"
@@ -142,6 +120,17 @@ def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
             {**shortened, 'services': [], 'error': '; '.join(filter(None, (shortened['error'], note)))}
         )
     return code, packed
+
+
+def without_data(body: dict[str, Any], why: str) -> tuple[int, bytes]:
+    """Return status and msgpack of a response whose services' data are left out; `why` stands in their errors."""
+    services = []
+    for entry in body['services']:
+        size = len(msgpack.packb(entry['data']))
+        error = entry['error'][:_MAX_ERROR]
+        services.append(_without_data({**entry, 'error': error}, size, why) if size > 1 else {**entry, 'error': error})
+    code = body['code'] or CODES['IBLB_W_SHORTENED']
+    return code, msgpack.packb({**body, 'code': code, 'error': body['error'][:_MAX_ERROR], 'services': services})
 
 
 def event_body(

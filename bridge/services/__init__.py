@@ -6,6 +6,7 @@
 `line`      one service as a machine without socket, loop or clock, that follows the rules
 `link`      the socket and the timer of a line
 `iblutil`   all that iblutil is asked for; what opens a socket
+`repeats`   what a service says again and again, for the log
 `carrier`   commands over the network: one errand per service, and one result, once
 `simulate`  a simulated service
 ==========  ==================================================================================

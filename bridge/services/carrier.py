@@ -23,13 +23,16 @@ from concurrent import futures
 from concurrent.futures import Future
 from typing import Any
 
+from bridge import discretion
 from bridge.carrier import CLOSED, REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
+from bridge.numbers import MESSAGE_NAMES
 from bridge.outcome import Aborted, Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
 from bridge.services.line import Heard, Line
-from bridge.services.link import Link, ServiceLink
+from bridge.services.link import Link, ServiceLink, Unreachable
+from bridge.services.repeats import Repeats
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,10 @@ class _Plan:
         self.behind: dict[str, set[str]] = {}  # which wait for others, and for whom
         self.left = 0
         self.begun = self.dropped = False
+
+
+_DONE = _Plan(0, Command(''), b'', False)  # of errands whose command is over: nothing of it may leave any more
+_DONE.begun = _DONE.dropped = True
 
 
 class UdpCarrier(ThreadedCarrier):
@@ -111,6 +118,7 @@ class UdpCarrier(ThreadedCarrier):
         self.links: dict[str, ServiceLink] = {
             name: _kind(uri)(self, name, uri, (timings or {}).get(name, self.timing)) for name, uri in addresses.items()
         }
+        self._repeats: dict[str, Repeats] = {}
         self._order = itertools.count(1)
         self._plans: dict[Command, _Plan] = {}
 
@@ -121,7 +129,9 @@ class UdpCarrier(ThreadedCarrier):
         faults = await asyncio.gather(*(link.open() for link in self.links.values()), return_exceptions=True)
         for link, fault in zip(self.links.values(), faults, strict=True):
             if fault is not None:
-                self.logger().error('%s can not be reached for now: %s', link.name, fault)
+                never = isinstance(fault, Unreachable) and fault.reason is Reason.UNSUPPORTED
+                what = 'is not served' if never else 'can not be reached for now'
+                self.logger().error('%s %s: %s', link.name, what, fault)
 
     def _end_unsent(self) -> None:
         for plan in tuple(self._plans.values()):
@@ -342,6 +352,13 @@ class UdpCarrier(ThreadedCarrier):
             self._advance(plan, errand)
         if not plan.left:
             self._resolve(plan)
+            self._let_go(plan)
+
+    def _let_go(self, plan: _Plan) -> None:
+        """Free what services said: errands are remembered for a while, and circles are not collected for long."""
+        errands, plan.errands = plan.errands, {}
+        for errand in errands.values():
+            errand.command, errand.reply = _DONE, None
 
     def _advance(self, plan: _Plan, ended: Errand) -> None:
         """Release what waited for this errand; a start only if it went well, nothing if it was given up."""
@@ -372,9 +389,19 @@ class UdpCarrier(ThreadedCarrier):
             net.base.Communicator._receive(com, message.datagram, (com.hostname, com.port))
         if message.answer:
             return
-        log.log(logging.INFO if message.event else logging.WARNING, '%s sent event %d unasked', name, message.event)
+        self._note(name, message)
         if self.on_event is not None:
             self.on_event(name, message.event, message.data)
+
+    def _note(self, name: str, message: Heard) -> None:
+        """Log what a service says by itself, but not all of it if it says the same all the time."""
+        repeats = self._repeats.setdefault(name, Repeats(name, log))
+        if message.event == rules.ERROR:
+            what, about = message.data
+            repeats.tell(logging.WARNING, 'errors', f'{name} reports an error: {discretion.error(about, what)}')
+        else:
+            event = MESSAGE_NAMES.get(message.event, f'event {message.event}')
+            repeats.tell(logging.INFO, event, f'{name} sent {event} unasked')
 
     def _opened(self, name: str, com: Any) -> None:
         self.communicators[name] = com

@@ -26,6 +26,7 @@ from typing import Any
 from iblutil.io import net
 
 from bridge import plain
+from bridge.addresses import one_address, same_place
 from bridge.outcome import Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
@@ -275,6 +276,13 @@ class Opener:
         The local port that each service knows us by; read and written.
     opened : callable
         Called with the name of a service and its new communicator.
+
+    Attributes
+    ----------
+    exclusive : bool
+        Of two services whose names turn out to be one address the later one is not opened.
+    shared : str
+        What was said of the first that was not; empty if all were.
     """
 
     def __init__(
@@ -283,6 +291,9 @@ class Opener:
         self._ring, self._patience, self._ports, self._opened = ring, patience, ports, opened
         self._sockets: dict[str, Socket] = {}
         self._lookups: dict[str, asyncio.Future[str]] = {}
+        self._places: dict[str, str] = {}  # where each service is, by its name
+        self.exclusive = False
+        self.shared = ''
 
     async def __call__(self, link: Link) -> None:
         """Open a link; runs in the network thread.
@@ -314,6 +325,7 @@ class Opener:
                     '%s: the host name is not to be looked up now, its last address is used: %s', link.name, exc
                 )
                 return
+        self._claim(link.name, address)
         if here is not None:
             if address not in (link.line.uri, here.com.server_uri):
                 log.info('%s has moved to %s', link.name, address)
@@ -330,6 +342,20 @@ class Opener:
         await made.open(self._ports.get(link.name, 0))
         self._sockets[link.name], self._ports[link.name] = made, made.port
         self._opened(link.name, com)
+
+    def _claim(self, name: str, address: str) -> None:
+        """Note where a service is; Unreachable if another one is there."""
+        place = same_place(address)
+        other = next((one for one, there in self._places.items() if there == place and one != name), None)
+        if other is None:
+            self._places[name] = place
+            return
+        sentence = one_address(other, name, place)
+        if self.exclusive:
+            self._places.pop(name, None)  # where it was it is no more
+            self.shared = self.shared or sentence
+            raise Unreachable(Reason.ADDRESS, f'not sent: {sentence}')
+        log.warning('%s', sentence)
 
     async def _resolve(self, uri: str) -> str:
         """Look a host name up in a thread of its own; a silent name server must not stop the loop."""

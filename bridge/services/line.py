@@ -88,10 +88,11 @@ class Heard:
 
 @dataclass(slots=True)
 class Noted:
-    """Something for the log; level as in `logging`."""
+    """Something for the log; level as in `logging`, and of what kind it is, in words."""
 
     level: int
     text: str
+    kind: str
 
 
 Action = Send | Open | Ended | Heard | Noted
@@ -221,7 +222,7 @@ class Line:
             message = rules.read(datagram)
             if message is None:
                 text = f'{self.name}: {len(datagram)} bytes that are no message were ignored'
-                self._out.append(Noted(logging.WARNING, text))
+                self._out.append(Noted(logging.WARNING, text, 'what is no message'))
             else:
                 self._message(*message, datagram, now)
 
@@ -406,7 +407,8 @@ class Line:
         elif errand.again_at == at:
             errand.last_sent, errand.again_at = now, 0
             errand.tries += 1
-            self._out.append(Noted(logging.DEBUG, f'{self.name}: event {errand.event} is sent again ({errand.tries})'))
+            text = f'{self.name}: event {errand.event} is sent again ({errand.tries})'
+            self._out.append(Noted(logging.DEBUG, text, 'what is sent again'))
             self._out.append(Send(errand.payload))
         else:
             self._give_up(errand, now)

@@ -15,6 +15,7 @@ from typing import Protocol
 from bridge.outcome import Reason
 from bridge.services.errand import Errand
 from bridge.services.line import Action, Ended, Heard, Line, Noted, Open, Send
+from bridge.services.repeats import Repeats
 from bridge.services.rules import INTERRUPT, Timing
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class Link:
         self._rings_at = 0
         self._opening: asyncio.Task[None] | None = None
         self._running = False
+        self._repeats = Repeats(self.name, log)
 
     # --- what the carrier wants ---
 
@@ -173,8 +175,9 @@ class Link:
         """Take a datagram of the service; `run` is to be called behind the last of those that are there."""
         try:
             self.line.received(datagram, time.perf_counter_ns())
-        except Exception:
-            log.exception('%s: a datagram of %d bytes could not be handled', self.name, len(datagram))
+        except Exception as exc:
+            text = f'{self.name}: a datagram of {len(datagram)} bytes could not be handled: {type(exc).__name__}: {exc}'
+            self._repeats.tell(logging.ERROR, 'what could not be handled', text, trace=True)
 
     def refused(self, error: OSError) -> None:
         """Take an error of the network that came by itself."""
@@ -216,7 +219,7 @@ class Link:
             elif type(action) is Heard:
                 self._host.heard(self.name, action)
             elif isinstance(action, Noted):
-                log.log(action.level, '%s', action.text)
+                self._repeats.tell(action.level, action.kind, action.text)
         except Exception:
             log.exception('%s: what was told could not be taken', self.name)
 

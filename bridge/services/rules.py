@@ -48,6 +48,7 @@ from typing import Any
 
 from bridge.numbers import LOCAL, MESSAGES, STATUSES
 from bridge.outcome import NO_STATUS
+from bridge.sayable import sayable, sentence
 
 ERROR = 0
 MESSAGE_NUMBERS: dict[str, int] = {name: number for name, number in MESSAGES.items() if name not in LOCAL}
@@ -196,7 +197,8 @@ CHANNELS: Mapping[tuple[Channel, Turn], Channel] = {
 def read(datagram: bytes) -> tuple[int, list[Any]] | None:
     """Return event number and data of a message, None if it is not one.
 
-    Never raises, whatever the bytes are: a stray datagram must not stop an experiment.
+    Never raises, whatever the bytes are: a stray datagram must not stop an experiment. This is where the words of
+    services come in: what is returned can be said by all that pass it on, and an error is one line of bounded length.
 
     Examples
     --------
@@ -213,8 +215,8 @@ def read(datagram: bytes) -> tuple[int, list[Any]] | None:
         return None
     event, *data = message
     if event == ERROR:
-        return (ERROR, data) if len(data) == 2 else None
-    return (event, data) if event in EVENTS else None
+        return (ERROR, [sentence(data[0]), sayable(data[1])]) if len(data) == 2 else None
+    return (event, sayable(data)) if event in EVENTS else None
 
 
 def is_echo(datagram: bytes) -> bool:

@@ -10,20 +10,21 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bridge import discretion
 from bridge.carrier import Command
 from bridge.config import ClientLost
 from bridge.errors import BridgeError
 from bridge.journal import Journal
-from bridge.numbers import EVENTS, MESSAGE_NAMES
-from bridge.outcome import Outcome, status_of, to_entry
+from bridge.numbers import CODES, EVENTS, MESSAGE_NAMES
+from bridge.outcome import Outcome, Reason, status_of, to_entry
 from bridge.segment.response import event_body, response_body
 from bridge.segment.served import Segment
+from bridge.worker import losses
 from bridge.worker.watch import Watch
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Housekeeping:
         Called with the exception that says that this worker has to stop.
     optional : collection of str
         Services whose failure is only a warning.
+    keep : callable
+        Has something kept for the next worker, see `bridge.segment.kept.Keeper.keep`.
 
     Attributes
     ----------
@@ -63,7 +66,10 @@ class Housekeeping:
         journal: Journal | None,
         fail: Callable[[BaseException], None],
         optional: Collection[str] = (),
+        *,
+        keep: Callable[[str, Mapping[str, Any]], None] = lambda kind, what: None,
     ) -> None:
+        self._keep, self._kept, self._keeping = keep, dict[str, int](), threading.Lock()
         self._optional = optional
         self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
         self._numbers = itertools.count(1)
@@ -81,9 +87,6 @@ class Housekeeping:
         self._turn([service], now)  # first: who is heard is up
         if name:
             self.tell(name, service=service, data=data)
-        else:  # an error that answers no command
-            sentence, about = data
-            log.warning('%s reports an error: %s', service, discretion.error(about, str(sentence)))
 
     def learn(self, outcomes: Sequence[Outcome], message: str, asked: Any = None) -> None:
         """Learn from what services did with a command; `asked` is the command's first argument."""
@@ -146,6 +149,7 @@ class Housekeeping:
             self._watch.lost(client, now)
         for rule in self._watch.due(now, self._segment.is_attached):
             self._send_for(rule, carrier)
+        self._keep_losses()
         for service in self._watch.heartbeats(now):
             self._ask(service, carrier)
         self._segment.publish_services_up(self._watch.up(now))
@@ -163,10 +167,45 @@ class Housekeeping:
     def _send_for(self, rule: ClientLost, carrier: Carrier) -> None:
         """Send what the configuration says for a client that is gone."""
         log.warning('%s is sent to all services, as client %s did not come back', rule.send, rule.client)
-        self.send(rule.send, carrier, client=rule.client)
+        left = partial(self._has_left, rule.client)
+
+        def over(future: Future[dict[str, Outcome]]) -> None:
+            closed = future.exception() or any(one.reason is Reason.CLOSED for one in future.result().values())
+            if not closed:  # else it is left to the next worker, unless it had left before
+                left()
+
+        self.send(rule.send, carrier, client=rule.client, gate=left).add_done_callback(over)
+
+    def _has_left(self, client: str) -> None:
+        """Forget what was due for a client: directly before the first datagram, so that it is not sent twice."""
+        self._watch.left(client)
+        self._keep_losses()
+
+    def _keep_losses(self) -> None:
+        """Have the next worker know for whom something has still to be sent."""
+        with self._keeping:
+            owed = self._watch.owed()
+            if owed != self._kept:
+                self._kept = owed
+                self._keep(losses.KIND, losses.to_keep(self._segment.id, owed))
+
+    def take_up(self, found: Mapping[str, Any]) -> None:
+        """Take up what the worker before us has left to be sent for lost clients."""
+        owed, stale = losses.found(found, self._segment.id)
+        for client, at in owed.items():
+            self._watch.lost(client, at)
+        for client in stale:
+            log.warning('client %s was lost before this segment was made: nothing is sent for it any more', client)
+        self._kept = owed or dict.fromkeys(stale, 0)
 
     def send(
-        self, message: str, carrier: Carrier, *, client: str = '', timeout: float | None = None
+        self,
+        message: str,
+        carrier: Carrier,
+        *,
+        client: str = '',
+        timeout: float | None = None,
+        gate: Callable[[], None] | None = None,
     ) -> Future[dict[str, Outcome]]:
         """Send a message of our own to all services, and write down what became of it."""
         key = f'{self._segment.id:016x}-worker-{next(self._numbers)}'
@@ -177,9 +216,12 @@ class Housekeeping:
             )
 
         def done(future: Future[dict[str, Outcome]]) -> None:
-            outcomes = [] if future.exception() else list(future.result().values())
+            fault = future.exception()
+            outcomes = [] if fault else list(future.result().values())
             self.learn(outcomes, message)
             code, failed = status_of(outcomes, self._optional)
+            if fault:
+                code, failed = CODES['IBLB_E_INTERNAL'], f'{type(fault).__name__}: {fault}'
             if code < 0:
                 log.error('%s to all services: %d %s', message, code, failed)
             if self._journal:
@@ -196,7 +238,7 @@ class Housekeeping:
                 self._journal.write('outcome', **body)
             self.under_way.discard(future)
 
-        future = carrier.submit(Command(message, names=carrier.names, timeout=timeout, last=True))
+        future = carrier.submit(Command(message, names=carrier.names, timeout=timeout, last=True, gate=gate))
         self.under_way.add(future)
         future.add_done_callback(done)
         return future

@@ -6,7 +6,8 @@
   soon behind a message that was neither echoed nor refused: a service that is only held up finds both, and two at once
   close a stock one.
 - A client that died without closing has time to come back. If no client of that name is attached then, what the
-  configuration says is sent, once.
+  configuration says is sent, once. Until it leaves, `owed` has it: that is kept for the next worker, who takes it up
+  with the time that is left.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Watch:
         self._asking: set[str] = set()
         self._told: dict[str, str] = {}
         self._rules = {rule.client: rule for rule in on_client_lost}
-        self._lost: dict[str, int] = {}
+        self._lost: dict[str, int] = {}  # when something is due, ns
+        self._leaving: dict[str, int] = {}  # the same, of what is on its way
 
     def turn(self, service: str, now: int) -> str:
         """Return ``SERVICE_UP`` or ``SERVICE_DOWN`` if a service has become that since the last call, else ""."""
@@ -84,12 +86,21 @@ class Watch:
         if rule is not None and rule.send != 'nothing':
             self._lost[client] = now + int(rule.after * 1e9)
 
+    def owed(self) -> dict[str, int]:
+        """Return when clients died for whom something has still to be sent, ns by name."""
+        due = self._leaving | self._lost
+        return {client: at - int(self._rules[client].after * 1e9) for client, at in due.items()}
+
+    def left(self, client: str) -> None:
+        """Note that what was due for a client has left, or can not leave."""
+        self._leaving.pop(client, None)
+
     def due(self, now: int, is_attached: Callable[[str], bool]) -> list[ClientLost]:
         """Return the rules whose time has come; those of clients that are attached again are forgotten."""
         self._lost = {client: at for client, at in self._lost.items() if not is_attached(client)}
         due = [client for client, at in self._lost.items() if at <= now]
         for client in due:
-            del self._lost[client]
+            self._leaving[client] = self._lost.pop(client)
         return [self._rules[client] for client in due]
 
     def pause(self, now: int, most: float) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
@@ -23,18 +22,19 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import discretion
 from bridge.carrier import Command
-from bridge.config import ClientLost, ServiceConfig, check_order
+from bridge.config import ClientLost, ConfigError, ServiceConfig, check_addresses, check_order
 from bridge.errors import BridgeError, error_for
 from bridge.journal import Journal
 from bridge.numbers import CODES, LOCAL, MESSAGE_NAMES
 from bridge.outcome import NOT_SENT, Outcome, status_of, to_entry
-from bridge.segment import ports
+from bridge.segment import kept, ports
 from bridge.segment.library import error_text
 from bridge.segment.payload import Refused, choose_services, decode_arguments
-from bridge.segment.response import command_id, pack_response, response_body, shown_request
+from bridge.segment.response import command_id, response_body, shown_request
 from bridge.segment.served import Segment, Taken
-from bridge.worker import signals
+from bridge.worker import losses, signals
 from bridge.worker.housekeeping import Housekeeping
+from bridge.worker.outbox import Outbox
 from bridge.worker.watch import Watch
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Worker:
         Send EXPCLEANUP to all services when `run` ends.
     journal : Journal, optional
         Where commands, outcomes and events are written down; closed by its owner.
+    shared_addresses : bool
+        Let several services be at one address; what listens there gets each command several times.
     segment_options : dict, optional
         Sizes of a new segment, see `bridge.segment.served.Segment`.
 
@@ -89,7 +91,7 @@ class Worker:
     bridge.errors.WorkerBusy
         Another worker serves the segment; the sentence names it.
     ConfigError
-        The order of the services cannot be kept.
+        The order of the services cannot be kept, or two of them are at one address.
     """
 
     def __init__(
@@ -103,23 +105,31 @@ class Worker:
         any_reference: bool = False,
         notify: bool = False,
         journal: Journal | None = None,
+        shared_addresses: bool = False,
         segment_options: Mapping[str, int] | None = None,
     ) -> None:
         if isinstance(services, Mapping):
             services = [ServiceConfig(name, uri) for name, uri in services.items()]
         self._services = {service.name: service for service in services}
         check_order(self._services)
+        if not shared_addresses:
+            check_addresses(self._services)
         self._optional = {service.name for service in services if service.optional}
         self._watch = Watch(self._services, heartbeat, on_client_lost)
+        self._shared_addresses = shared_addresses
         self._timeout, self._notify, self._journal = timeout, notify, journal
         self._any_reference = any_reference
         self._stopping = self._hurry = False  # plain: a signal handler sets them, and must not wait for a lock
         self._failure: BaseException | None = None
         self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
-        self._held: deque[tuple[Taken, int, bytes]] = deque()
         self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
-        self._house = Housekeeping(self._segment, self._watch, journal, self._fail, self._optional)
+        self._outbox = Outbox(self._segment.respond, self._segment.largest_response)
+        self._keeper = kept.Keeper(self._segment.path)
+        self._house = Housekeeping(
+            self._segment, self._watch, journal, self._fail, self._optional, keep=self._keeper.keep
+        )
         try:
+            self._house.take_up(kept.load(self._segment.path, losses.KIND))
             self._carrier = self._open_services()
             self._segment.publish_services(self._services)
         except BaseException:
@@ -144,8 +154,12 @@ class Worker:
             {name: port for name, port in known.items() if name in self._services},
         )
         carrier.on_event = self._house.heard
-        carrier.on_opened = lambda: ports.save(self._segment.path, carrier.ports)
+        carrier.on_opened = lambda: self._keeper.keep(ports.KIND, carrier.ports)
+        carrier.opener.exclusive = not self._shared_addresses
         carrier.start()
+        if carrier.opener.shared:
+            carrier.close()
+            raise ConfigError(f'services: {carrier.opener.shared}.')
         ports.save(self._segment.path, carrier.ports)
         return carrier
 
@@ -187,8 +201,7 @@ class Worker:
             return 0
         for taken in batch:
             self._begin(taken)
-        for _ in range(len(self._held)):
-            self._place(*self._held.popleft())
+        self._deliver()
         return len(batch)
 
     def stop(self) -> None:
@@ -209,10 +222,10 @@ class Worker:
             self._wait_for(lambda: self._house.under_way, self._longest())
         self._carrier.close()  # ends what is still under way, as aborted
         until = time.monotonic() + _GRACE
-        while not self._failure and time.monotonic() < until and (self._pass(0.02) or self._held):
+        while not self._failure and time.monotonic() < until and (self._pass(0.02) or len(self._outbox)):
             pass
-        if self._held:
-            log.warning('%d responses could not be delivered: their clients do not read', len(self._held))
+        if len(self._outbox):
+            log.warning('%d responses could not be delivered: their clients do not read', len(self._outbox))
 
     def _longest(self) -> float:
         """Return how long a service may take to answer, s."""
@@ -234,8 +247,9 @@ class Worker:
             Delete the segment's file, and tell the clients that it is gone.
         """
         self._carrier.close()
+        self._keeper.close()
         if remove and self.path:
-            ports.forget(self.path)
+            kept.forget(self.path)
         self._segment.close(remove=remove)
 
     def __enter__(self) -> Worker:
@@ -267,7 +281,8 @@ class Worker:
             chosen = choose_services(taken.services, list(self._services))
             if name in LOCAL or not chosen:
                 self._gate(taken)
-                self._answer(taken, 0, '', self._local_entries(name, chosen))
+                code, error = (0, '') if name in LOCAL else status_of(())
+                self._answer(taken, code, error, self._local_entries(name, chosen))
                 return
             if self._stopping and name != 'EXPINTERRUPT':
                 raise Refused(CODES['IBLB_E_ABORTED'], 'The worker was stopped before the command was sent.')
@@ -343,7 +358,10 @@ class Worker:
             log.log(level, '%s %s: %d %s', self._key(taken), taken.name, code, discretion.error(taken.name, error))
         body = self._body(taken, code, error, services)
         self._write_outcome(taken, body)
-        self._place(taken, *pack_response(body, self._segment.largest_response))
+        try:
+            self._outbox.put(taken, body)
+        except BridgeError as failure:
+            self._fail(failure)
 
     def _body(
         self, taken: Taken, code: int, error: str, services: list[dict[str, Any]] | None = None
@@ -364,10 +382,10 @@ class Worker:
     def _key(self, taken: Taken) -> str:
         return command_id(self._segment.id, taken.slot, taken.request)
 
-    def _place(self, taken: Taken, code: int, packed: bytes) -> None:
+    def _deliver(self) -> None:
+        """Place what had no room before."""
         try:
-            if not self._segment.respond(taken, code, packed):
-                self._held.append((taken, code, packed))
+            self._outbox.deliver()
         except BridgeError as error:
             self._fail(error)
 

@@ -147,6 +147,7 @@ extern "C" {
 #define IBLB_W_ACCEPTED 5003 /* cancel, withdraw: The worker had already accepted the command; after a cancel its answer is discarded. */
 #define IBLB_W_SHORTENED 5004 /* wait, call: The response was too large for its ring; data was left out, states are complete. */
 #define IBLB_W_STATUS 5005 /* wait, call: All services answered, but the status that one of them reports contradicts the command. */
+#define IBLB_W_NO_SERVICES 5006 /* wait, call: The worker has no services: the command reached nobody. */
 /* codes: end */
 /* clang-format on */
 
@@ -205,11 +206,11 @@ IBLB_API int iblb_send_msgpack(int handle, const char *services, int message, co
 IBLB_API int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms);
 
 /* Waits for the response to `request`. Returns the status of the command: 0 only if every addressed service did what was asked;
- * IBLB_W_OPTIONAL, IBLB_W_SHORTENED, IBLB_W_STATUS; IBLB_E_PARTIAL, _ALL_FAILED, _EXPIRED, _ABORTED, _OUTCOME_UNKNOWN, _ARGS, _SERVICE,
- * _TOO_LARGE, _MESSAGE, _INTERNAL: in all these cases there is a response and it is taken. The body is written to `json` (NULL: not
- * wanted), its size to `needed`. If the buffer is too small, or `json` is NULL and `needed` is not: IBLB_E_BUFFER, and the response stays.
- * Without a response the request stays open: IBLB_E_TIMEOUT; IBLB_E_NO_WORKER at once if no worker lives (a new one will answer);
- * IBLB_E_REQUEST, _CLOSED, _CANCELLED, _STALE, _QUARANTINED, _SEGMENT, _HANDLE, _FORKED, _ARGUMENT. */
+ * IBLB_W_OPTIONAL, IBLB_W_SHORTENED, IBLB_W_STATUS, IBLB_W_NO_SERVICES; IBLB_E_PARTIAL, _ALL_FAILED, _EXPIRED, _ABORTED, _OUTCOME_UNKNOWN,
+ * _ARGS, _SERVICE, _TOO_LARGE, _MESSAGE, _INTERNAL: in all these cases there is a response and it is taken. The body is written to `json`
+ * (NULL: not wanted), its size to `needed`. If the buffer is too small, or `json` is NULL and `needed` is not: IBLB_E_BUFFER, and the
+ * response stays. Without a response the request stays open: IBLB_E_TIMEOUT; IBLB_E_NO_WORKER at once if no worker lives (a new one will
+ * answer); IBLB_E_REQUEST, _CLOSED, _CANCELLED, _STALE, _QUARANTINED, _SEGMENT, _HANDLE, _FORKED, _ARGUMENT. */
 IBLB_API int iblb_wait(int handle, int request, int timeout_ms, char *json, int capacity, int *needed);
 
 /* The same with the body as msgpack; `capacity` and `needed` count its bytes, there is no NUL. */

@@ -439,6 +439,7 @@ inline const char *error_name(int code) {
     case IBLB_W_ACCEPTED: return "IBLB_W_ACCEPTED";
     case IBLB_W_SHORTENED: return "IBLB_W_SHORTENED";
     case IBLB_W_STATUS: return "IBLB_W_STATUS";
+    case IBLB_W_NO_SERVICES: return "IBLB_W_NO_SERVICES";
     /* codes: end */
     /* clang-format on */
     default:

@@ -150,6 +150,9 @@ namespace IblBridge
         /// <summary>All services answered, but the status that one of them reports contradicts the command. Look at
         /// `services` in the response: an EXPEND that is answered with RUNNING has not stopped anything.</summary>
         public const int W_STATUS = 5005;
+        /// <summary>The worker has no services: the command reached nobody. Name some: iblbridge serve --services FILE
+        /// or --service NAME=URI.</summary>
+        public const int W_NO_SERVICES = 5006;
 
         /// <summary>The name of a code as in iblbridge.h, or its number if there is none.</summary>
         public static string Name(int code)
@@ -202,6 +205,7 @@ namespace IblBridge
                 case W_ACCEPTED: return "IBLB_W_ACCEPTED";
                 case W_SHORTENED: return "IBLB_W_SHORTENED";
                 case W_STATUS: return "IBLB_W_STATUS";
+                case W_NO_SERVICES: return "IBLB_W_NO_SERVICES";
                 default: return code.ToString();
             }
         }

@@ -106,6 +106,7 @@ const CODES = Object.freeze({
     IBLB_W_ACCEPTED: 5003,
     IBLB_W_SHORTENED: 5004,
     IBLB_W_STATUS: 5005,
+    IBLB_W_NO_SERVICES: 5006,
     // codes: end
 });
 const NAMES = Object.fromEntries(Object.entries(CODES).map(([name, code]) => [code, name]));

@@ -103,8 +103,9 @@ static void a_body_that_is_not_wanted_is_taken_all_the_same(void) {
 }
 
 static void a_response_bears_a_code_that_a_worker_gives_or_counts_as_damage(void) {
-    static const int given[] = {IBLB_OK, IBLB_W_OPTIONAL, IBLB_W_SHORTENED, IBLB_W_STATUS, IBLB_E_PARTIAL, IBLB_E_EXPIRED, IBLB_E_INTERNAL};
-    static const int never[] = {1, -1, 5999, IBLB_W_NO_WORKER, IBLB_W_ACCEPTED, IBLB_E_BUFFER, IBLB_E_TIMEOUT};
+    static const int given[] = {IBLB_OK,        IBLB_W_OPTIONAL, IBLB_W_SHORTENED, IBLB_W_STATUS, IBLB_W_NO_SERVICES,
+                                IBLB_E_PARTIAL, IBLB_E_EXPIRED,  IBLB_E_INTERNAL};
+    static const int never[] = {1, -1, 5999, IBLB_W_NO_WORKER, IBLB_W_ACCEPTED, IBLB_E_BUFFER, IBLB_E_TIMEOUT, 5099};
     start();
     int handle = open_client("a");
     for (size_t i = 0; i < sizeof given / sizeof given[0]; i++) {

@@ -205,7 +205,7 @@ def test_the_sentence_of_an_error_has_its_characters_back(octave, serve):
 
 @pytest.mark.parametrize('names', [['cameras:left'], ['cameras:left', 'ephys']])
 def test_services_are_a_struct_array_however_many_there_are(octave, serve, server, names):
-    serve('rig0', dict.fromkeys(names, server.uri))
+    serve('rig0', dict.fromkeys(names, server.uri), shared_addresses=True)
     shape = 'disp(size(r.services)); disp(class(r.services(1).data)); disp({r.services.name}{1}); '
     said = octave(
         OPEN + f"r = rig.call('EXPINFO', 20, 'services', 'cameras:left'); {shape}"

@@ -155,6 +155,8 @@ public final class IblBridge implements AutoCloseable {
     public static final int W_SHORTENED = 5004;
     /** wait, call: All services answered, but the status that one of them reports contradicts the command. */
     public static final int W_STATUS = 5005;
+    /** wait, call: The worker has no services: the command reached nobody. */
+    public static final int W_NO_SERVICES = 5006;
 
     /** The name of a code, such as IBLB_E_PARTIAL; "?" if there is none. */
     public static String nameOf(int code) {
@@ -205,6 +207,7 @@ public final class IblBridge implements AutoCloseable {
         case W_ACCEPTED: return "IBLB_W_ACCEPTED";
         case W_SHORTENED: return "IBLB_W_SHORTENED";
         case W_STATUS: return "IBLB_W_STATUS";
+        case W_NO_SERVICES: return "IBLB_W_NO_SERVICES";
         default: return "?";
         }
     }

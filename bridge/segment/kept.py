@@ -1,0 +1,102 @@
+"""What a worker keeps beside its segment for the one after it: small JSON files, the ports and the lost clients.
+
+They are hints: one that is missing, old or damaged costs what it holds and nothing else. The loops of the worker do not
+write them, for a disk may hang: a `Keeper` does, in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+KINDS = ('ports', 'losses')
+
+
+def place(segment: Path, kind: str) -> Path:
+    """Return the file that belongs to a segment's; no segment can have that name."""
+    return segment.with_name(f'.{segment.name}.{kind}')
+
+
+def is_place(path: Path) -> bool:
+    """Tell whether a file is one of these."""
+    return path.name.startswith('.') and path.suffix.removeprefix('.') in KINDS
+
+
+def load(segment: Path, kind: str) -> dict[str, Any]:
+    """Return what was kept, {} if nothing is known."""
+    try:
+        found = json.loads(place(segment, kind).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def save(segment: Path, kind: str, what: Mapping[str, Any]) -> None:
+    """Keep something; what the disk refuses is not kept."""
+    whole = place(segment, kind)
+    half = whole.with_name(f'{whole.name}.new')
+    try:
+        half.write_text(json.dumps(dict(what)))
+        os.replace(half, whole)
+    except OSError:  # on Windows also if somebody just reads it
+        with contextlib.suppress(OSError):
+            half.unlink()
+
+
+def forget(segment: Path) -> None:
+    """Remove all that is kept of a segment."""
+    for kind in KINDS:
+        with contextlib.suppress(OSError):
+            place(segment, kind).unlink()
+
+
+class Keeper:
+    """Saves in a thread of its own; of what follows closely the last only.
+
+    Parameters
+    ----------
+    segment : Path
+        The segment's file.
+    """
+
+    def __init__(self, segment: Path) -> None:
+        self._segment = segment
+        self._wanted: dict[str, dict[str, Any]] = {}
+        self._saving = self._closed = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def keep(self, kind: str, what: Mapping[str, Any]) -> None:
+        """Have something saved soon; never waits for the disk."""
+        with self._changed:
+            if self._closed:
+                return
+            self._wanted[kind] = dict(what)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name='keeper', daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Save what waits, for `timeout` (s) at most. Harmless twice."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not (self._wanted or self._saving), timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._saving = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._wanted or self._closed)
+                if not self._wanted:
+                    return
+                kind, what = self._wanted.popitem()
+                self._saving = True
+            save(self._segment, kind, what)

@@ -1,0 +1,133 @@
+"""Two names with one address: that PC would get every command twice, and both names would say ok."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+from peers import StockServer, eventually, rig
+
+from bridge.config import ConfigError, ServiceConfig, load_rig, merge_services, parse_service_option, parse_services
+from bridge.errors import ServiceFailure
+from bridge.segment.client import Client
+from bridge.worker import Worker
+
+REF = '2026-01-01_1_subject'
+
+SAME = [
+    ('192.168.0.8', 'udp://192.168.0.8:11001'),
+    ('192.168.0.8:5', 'UDP://192.168.0.8:00005'),
+    ('localhost', '127.0.0.1'),
+    ('LocalHost:7', 'udp://127.0.0.1:7'),
+    ('rig-pc.lab', 'RIG-PC.lab:11001'),
+]
+OTHERS = [
+    ('192.168.0.8', '192.168.0.9'),
+    ('192.168.0.8', '192.168.0.8:11002'),
+    ('127.0.0.1', '127.0.0.2'),
+    ('rig-pc', 'rig-pc2'),
+    ('ws://192.168.0.8:1', 'ws://192.168.0.8:1'),  # not served, with a sentence of its own
+]
+
+
+@pytest.mark.parametrize(('one', 'other'), SAME)
+def test_two_names_with_one_address_are_refused_and_both_are_named(one, other, tmp_path):
+    path = tmp_path / 'remote_devices.yaml'
+    path.write_text(f'cameras: {one}\nlamp: 10.0.0.7\nephys: {other}\n')
+    for refuse in (
+        lambda: load_rig(path),
+        lambda: parse_services({'cameras': one, 'ephys': {'uri': other}}),
+        lambda: merge_services(map(parse_service_option, (f'cameras={one}', f'ephys={other}'))),
+    ):
+        with pytest.raises(ConfigError, match='cameras and ephys are at one address') as refusal:
+            refuse()
+        assert 'twice' in str(refusal.value) and 'udp://' in str(refusal.value)
+
+
+@pytest.mark.parametrize(('one', 'other'), OTHERS)
+def test_two_names_with_two_addresses_are_two_services(one, other):
+    assert list(parse_services({'cameras': one, 'ephys': other})) == ['cameras', 'ephys']
+
+
+def test_serve_refuses_them_before_it_starts(tmp_path):
+    options = ['--service', 'cameras=127.0.0.1:5', '--service', 'ephys=localhost:5']
+    command = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, '')
+    assert done.stderr.count('\n') == 1 and 'cameras and ephys' in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def names(monkeypatch) -> dict[str, str]:
+    """A name server."""
+    table: dict[str, str] = {}
+
+    def look_up(host: str) -> str:
+        if host not in table:
+            raise socket.gaierror(socket.EAI_NONAME, 'no such name')
+        return table[host]
+
+    monkeypatch.setattr(socket, 'gethostbyname', look_up)
+    return table
+
+
+@pytest.mark.parametrize('hosts', [('127.0.0.1', 'rig-pc'), ('rig-pc', '127.0.0.1'), ('rig-pc', 'camera-pc')])
+def test_two_names_that_turn_out_to_be_one_address_are_refused_at_the_start(names, hosts, segment_directory):
+    names |= {'rig-pc': '127.0.0.1', 'camera-pc': '127.0.0.1'}
+    with StockServer() as server:
+        services = {name: f'udp://{host}:{server.port}' for name, host in zip(('cameras', 'ephys'), hosts, strict=True)}
+        with pytest.raises(ConfigError, match='at one address') as refusal:
+            Worker('rig', services)
+        assert 'cameras' in str(refusal.value) and 'ephys' in str(refusal.value)
+        with Worker('rig', {'cameras': server.uri}):
+            pass  # nothing was left behind that keeps the next one out
+
+
+def test_a_name_that_turns_out_later_to_be_another_service_s_address_is_not_sent_to(serve, names):
+    with StockServer() as server:
+        serve('rig', {'ephys': f'udp://rig-pc:{server.port}', 'cameras': server.uri})
+        with Client('rig') as client:
+            for known in (False, True):
+                if known:
+                    names['rig-pc'] = '127.0.0.1'
+                with pytest.raises(ServiceFailure) as failure:
+                    client.call('EXPSTART', REF)
+                ephys, cameras = failure.value.response['services']
+                assert cameras['ok'] and (ephys['state'], ephys['reason']) == ('not_sent', 'address')
+            assert 'cameras and ephys are at one address' in ephys['error']
+            assert [message[0] for message in server.saw] == [2, 2], 'it got each command once'
+            names['rig-pc'] = '127.0.0.2'
+            with pytest.raises(ServiceFailure) as failure:
+                client.call('EXPSTART', REF)
+            assert failure.value.response['services'][0]['state'] == 'unreachable', 'it is somewhere else now'
+
+
+def test_two_names_that_swap_their_addresses_are_not_kept_apart_for_ever(names):
+    from bridge.outcome import Reason
+    from bridge.services.iblutil import Opener
+    from bridge.services.link import Unreachable
+
+    opener = Opener(lambda *_: None, 1.0, {}, lambda *_: None)
+    opener.exclusive = True
+    opener._claim('a', 'udp://10.0.0.1:5')
+    opener._claim('b', 'udp://10.0.0.2:5')
+    with pytest.raises(Unreachable) as refusal:
+        opener._claim('a', 'udp://10.0.0.2:5')
+    assert refusal.value.reason is Reason.ADDRESS
+    opener._claim('b', 'udp://10.0.0.1:5')
+    opener._claim('a', 'udp://10.0.0.2:5')
+
+
+def test_a_drop_in_opens_both_as_iblrig_does_and_says_so(caplog):
+    with StockServer() as server, rig(a=server.uri, b=server.uri) as aux:
+        assert aux.submit('EXPINIT').result(5)['a'].ok
+        eventually(lambda: 'a and b are at one address' in caplog.text)
+
+
+def test_a_worker_is_as_strict_as_the_file():
+    services = [ServiceConfig('a', 'udp://127.0.0.1:5'), ServiceConfig('b', 'udp://localhost:5')]
+    with pytest.raises(ConfigError, match='a and b'):
+        Worker('rig', services)
