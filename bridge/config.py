@@ -98,6 +98,8 @@ class ServiceConfig:
         Messages that may be sent again if no echo comes, or if nobody may have listened.
     heartbeat : float or None
         Ask EXPSTATUS when nothing was heard for this long, s; 0: never; None: as the rig says.
+    ask : bool or None
+        Ask EXPINFO once at the start, and whenever it is up again after it was down; None: as the rig says.
     after : tuple of str
         Services that get EXPINIT and EXPSTART, and have answered, before it does; EXPEND goes the other way round.
     max_message_size : int
@@ -112,6 +114,7 @@ class ServiceConfig:
     reply_gap: float = Timing.reply_gap
     repeat: tuple[str, ...] = tuple(MESSAGE_NAMES[number] for number in sorted(REPEATABLE))
     heartbeat: float | None = None
+    ask: bool | None = None
     after: tuple[str, ...] = ()
     max_message_size: int = 0
 
@@ -165,11 +168,14 @@ class RigConfig:
         Of services that have none of their own, s; 0: none.
     on_client_lost : tuple of ClientLost
         At most one per client.
+    ask : bool
+        Of services that do not say: ask them EXPINFO at the start, and when they are up again.
     """
 
     services: dict[str, ServiceConfig] = field(default_factory=dict)
     heartbeat: float = 0.0
     on_client_lost: tuple[ClientLost, ...] = ()
+    ask: bool = True
 
 
 def parse_services(services: Mapping[Any, Any], where: str = 'services') -> dict[str, ServiceConfig]:
@@ -227,7 +233,8 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     """Return the checked configuration of services and of the rig; raises as `parse_services`."""
     services = parse_services({name: value for name, value in data.items() if name != RESERVED}, where)
     where = f'{where}: {RESERVED}'
-    settings = _mapping(data.get(RESERVED) or {}, ('heartbeat', 'on_client_lost'), where)
+    settings = _mapping(data.get(RESERVED) or {}, ('heartbeat', 'on_client_lost', 'ask'), where)
+    _check_bool(settings, 'ask', where)
     heartbeat = _seconds(settings.get('heartbeat', 0), f'{where}: heartbeat')
     losses = settings.get('on_client_lost') or []
     parsed = [
@@ -235,7 +242,7 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     ]
     if len({loss.client for loss in parsed}) < len(parsed):
         raise ConfigError(f'{where}: on_client_lost: a client is named twice; keep one of the two.')
-    return RigConfig(services, heartbeat, tuple(parsed))
+    return RigConfig(services, heartbeat, tuple(parsed), settings.get('ask', True))
 
 
 def load_rig(path: str | Path) -> RigConfig:
@@ -292,7 +299,7 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
         heartbeat = own.heartbeat
     if 'on_client_lost' in given:
         losses = own.on_client_lost
-    return RigConfig(services, heartbeat, losses)
+    return RigConfig(services, heartbeat, losses, own.ask if 'ask' in given else rig.ask)
 
 
 def check_order(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:
@@ -361,9 +368,9 @@ def _parse_service(name: str, value: Any, where: str) -> ServiceConfig:
 
 def _settings(value: Any, where: str, more: tuple[str, ...]) -> dict[str, Any]:
     """Return the checked settings of a service; what stands under the keys `more` is not looked at."""
-    settings = _mapping(value, (*more, 'optional', *_TIMES, 'repeat', 'after', 'max_message_size'), where)
-    if not isinstance(settings.get('optional', False), bool):
-        raise ConfigError(f'{where}: optional is {kind_of(settings["optional"])}; write true or false.')
+    settings = _mapping(value, (*more, 'optional', *_TIMES, 'ask', 'repeat', 'after', 'max_message_size'), where)
+    for key in ('optional', 'ask'):
+        _check_bool(settings, key, where)
     for key, least in _TIMES.items():
         if key in settings:
             settings[key] = _seconds(settings[key], f'{where}: {key}', least)
@@ -379,6 +386,11 @@ def _settings(value: Any, where: str, more: tuple[str, ...]) -> dict[str, Any]:
 
 
 _TIMES = {'timeout': 0.001, 'echo_timeout': 0.001, 'reply_gap': 0.0, 'heartbeat': 0.0}  # the least, s
+
+
+def _check_bool(settings: Mapping[str, Any], key: str, where: str) -> None:
+    if not isinstance(settings.get(key, False), bool):
+        raise ConfigError(f'{where}: {key} is {kind_of(settings[key])}; write true or false.')
 
 
 def _mapping(value: Any, keys: Iterable[str], where: str) -> dict[str, Any]:

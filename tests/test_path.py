@@ -99,7 +99,7 @@ def serve_from_file(directory: Path, text: str) -> Process:
     file = directory / 'remote_devices.yaml'
     file.write_text(text)
     command = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig0', '--services', file, '--timeout', 3]
-    return Process(*command, ready='READY')
+    return Process(*command, '--no-ask', ready='READY')
 
 
 def test_a_c_program_runs_an_experiment_on_plain_services(experiment, services, tmp_path):

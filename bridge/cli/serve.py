@@ -53,6 +53,9 @@ def add_parser(subparsers: Any) -> None:
         '--timeout', type=float, default=10.0, metavar='S', help='how long a service has for its reply (default 10)'
     )
     parser.add_argument('--journal', metavar='FILE', help='append every command, outcome and event to this file')
+    parser.add_argument(
+        '--no-ask', action='store_true', help='do not ask the services at the start, or when one is back, what they do'
+    )
     parser.add_argument('--notify', action='store_true', help='send EXPCLEANUP to all services at the end')
     parser.add_argument('--remove', action='store_true', help='remove the segment at the end')
     parser.add_argument(
@@ -105,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
             timeout=args.timeout,
             heartbeat=rig.heartbeat,
             on_client_lost=rig.on_client_lost,
+            ask=rig.ask and not args.no_ask,
             notify=args.notify,
             journal=journal,
         )

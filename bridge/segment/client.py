@@ -155,7 +155,8 @@ class Client:
         ----------
         *events : str or int
             Names or numbers: messages that services send by themselves (``'EXPINTERRUPT'``: a camera died) and
-            ``'SERVICE_UP'``, ``'SERVICE_DOWN'``, ``'CLIENT_LOST'``, ``'WORKER_RESTARTED'``; none for no events.
+            ``'SERVICE_UP'``, ``'SERVICE_DOWN'``, ``'CLIENT_LOST'``, ``'WORKER_RESTARTED'``, ``'EXPERIMENT_LOST'``;
+            none for no events.
         """
         mask = 0
         for event in events:

@@ -24,7 +24,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from bridge.carrier import CLOSED, REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
-from bridge.outcome import Aborted, Reason
+from bridge.outcome import Aborted, Outcome, Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
@@ -85,6 +85,9 @@ class UdpCarrier(ThreadedCarrier):
         iblutil's, by name.
     logger : callable
         Returns the logger where it is told that a service cannot be reached.
+    on_outcome : callable or None
+        Called in the network thread with a command and its outcome at one service, as soon as that is there; before
+        `Command.future` is resolved.
     on_opened : callable
         Called in the network thread when there is a new communicator.
     """
@@ -100,6 +103,7 @@ class UdpCarrier(ThreadedCarrier):
         super().__init__('auxiliaries')
         self.names = tuple(addresses)
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
+        self.on_outcome: Callable[[Command, Outcome], None] | None = None
         self.on_opened: Callable[[], None] = lambda: None
         self.timing = Timing()
         self.timeout: Callable[[], float] = lambda: TIMEOUT
@@ -250,7 +254,16 @@ class UdpCarrier(ThreadedCarrier):
             timeout = self.timeout()
         deadline = command.deadline * 1e9
         return Errand(
-            name, event, plan.text, plan.order, timeout, deadline, plan.wants_reply, command.once, command=plan
+            name,
+            event,
+            plan.text,
+            plan.order,
+            timeout,
+            deadline,
+            plan.wants_reply,
+            command.once,
+            command=plan,
+            yields=command.yields,
         )
 
     def _stage(self, plan: _Plan, event: int) -> None:
@@ -337,6 +350,8 @@ class UdpCarrier(ThreadedCarrier):
                 errand.command.set_result(errand)
             return
         plan: _Plan = errand.command
+        if self.on_outcome is not None:
+            self.on_outcome(plan.command, errand.outcome())
         plan.left -= 1
         if plan.behind and not plan.dropped:
             self._advance(plan, errand)
