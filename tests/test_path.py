@@ -139,7 +139,7 @@ def test_the_shell_client_tells_success_and_failure_by_its_exit_status(services,
         fine = iblb('call', 'rig0', 'EXPSTART', '["2026-01-01_1_subject"]')
         assert (fine.returncode, fine.stderr, json.loads(fine.stdout)['code']) == (0, '', 0)
         assert iblb('ping', 'rig0').stdout.endswith('us\n')
-        assert iblb('state', 'rig0').stdout == 'worker alive, 2 services, 2 up\n'
+        assert iblb('state', 'rig0').stdout == 'worker alive, 2 services: 0 down, 2 up\n'
         assert iblb('notify', 'rig0', 'EXPEND').returncode == 0
         services[ephys].process.kill()
         services[ephys].process.wait(10)

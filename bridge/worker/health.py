@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 from bridge import discretion
 from bridge.numbers import MESSAGES, STATUSES
 from bridge.outcome import NO_STATUS, Outcome
+from bridge.segment.words import HEARD_WITHIN
 from bridge.services import rules
 
-UNKNOWN_AFTER = 30_000_000_000  # ns without a word from a service
+UNKNOWN_AFTER = int(HEARD_WITHIN * 1e9)  # ns without a word from a service
 _LONGEST_REF = 1000  # characters of a reference; a service may send anything
 _RENAMES = frozenset(('EXPINIT', 'EXPSTART', 'EXPCLEANUP'))
 _CHANGES = _RENAMES | {'EXPEND', 'EXPINTERRUPT'}

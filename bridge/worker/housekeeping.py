@@ -102,6 +102,7 @@ class Housekeeping:
         """Tell the clients how many services are up, and of each of these what has just become of it."""
         self._segment.publish_services_up(self._watch.up(now))
         for service in services:
+            self._publish_health(service)
             if event := self._watch.turn(service, now):
                 error = self._watch.health[service].error if event == 'SERVICE_DOWN' else ''
                 log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
@@ -114,6 +115,11 @@ class Housekeeping:
                 self.tell('EXPERIMENT_LOST', service=service, data=[lost._asdict()])
         if self._watch.pause(now, 1.0) == 0.0:
             self._segment.ring()  # the loop does what is due
+
+    def _publish_health(self, service: str) -> None:
+        health = self._watch.health[service]
+        index = list(self._watch.health).index(service)
+        self._segment.publish_service_health(index, down=health.failed, heard=health.heard)
 
     # From any thread
 
