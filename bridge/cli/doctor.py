@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     around = surroundings.look(args.program)
     wrong, notes = surroundings.advice(around)
     wrong = unusable + wrong
+    notes = [*notes, *map(other_user, inspection.other_users())]
     healthy = not wrong and not any(report.findings for report in reports)
     result = {'directory': inspection.directory_name(), 'healthy': healthy, 'removed': removed, 'left': left}
     if args.json:
@@ -132,6 +133,12 @@ def show(
     console.print(
         f'{result["directory"]}: {len(reports) or "no"} segment{"s"[len(reports) == 1 :]}; {what}', soft_wrap=True
     )
+
+
+def other_user(directory: Path) -> str:
+    """Return what to know of another user's segments."""
+    share = 'an IBLBRIDGE_DIR that a group can write to (README: Several users on one PC)'
+    return f'{directory}: segments of another user; your programs find one only if both users have {share}'
 
 
 def summary(report: Report) -> str:

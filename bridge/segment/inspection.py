@@ -8,6 +8,7 @@ could hold before it unlinks a file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -213,6 +214,16 @@ def inspect(name: str) -> Report:
         size=raw.slots,
         slots=[_slot(i, slots[i], now, same_boot) for i in range(raw.slots) if slots[i].state or slots[i].alive],
     )
+
+
+def other_users() -> list[Path]:
+    """Return the directories in which other users of this computer have their segments, if such lie beside ours."""
+    ours = Path(directory_name())
+    before, dash, user = ours.name.rpartition('-')
+    if not (dash and user.isdigit()) or os.environ.get('IBLBRIDGE_DIR'):
+        return []
+    beside = (path for path in ours.parent.glob(f'{before}-*') if path.name.removeprefix(f'{before}-').isdigit())
+    return sorted(path for path in beside if path.name != ours.name and path.is_dir() and not path.is_symlink())
 
 
 def survey() -> tuple[list[Report], list[str]]:
