@@ -8,7 +8,7 @@
 - The status of a service is asked for once at the beginning, and whenever it is up again after it was down, for what it
   said before tells nothing then; if so configured. Not while a command of the worker before us may still be answered: a
   service that says something and reads something else than its confirmation closes.
-- A client that died without closing has time to come back. If no client of that name is attached then, what the
+- A client that ended without closing has time to come back. If no client of that name is attached then, what the
   configuration says is sent, once.
 """
 
@@ -103,7 +103,7 @@ class Watch:
         self._asking.discard(service)
 
     def lost(self, client: str, now: int) -> None:
-        """Note that a client died without closing."""
+        """Note that a client ended without closing."""
         rule = self._rules.get(client)
         if rule is not None and rule.send != 'nothing':
             self._lost[client] = now + int(rule.after * 1e9)

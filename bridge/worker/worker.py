@@ -71,7 +71,7 @@ class Worker:
     heartbeat : float
         Ask EXPSTATUS of a service that said nothing for this long and has no heartbeat of its own, s; 0: never.
     on_client_lost : iterable of ClientLost
-        What to send when a client dies without closing.
+        What to send when a client ends without closing.
     ask : bool
         Ask EXPINFO of services whose configuration does not say, once at the start and whenever one is up again.
     notify : bool

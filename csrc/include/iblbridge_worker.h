@@ -84,7 +84,7 @@ IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_comma
  * its sequence numbers. Never blocks. Returns how many got it, or IBLB_E_ARGUMENT, _TOO_LARGE, _SUPERSEDED, _FORKED. */
 IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const unsigned char *body, int bytes);
 
-/* The name of a client that died without closing, each once, as iblbw_take finds them. 1 if there was one, else 0. */
+/* The name of a client that ended without closing, each once, as iblbw_take finds them. 1 if there was one, else 0. */
 IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity);
 
 /* 1 if a client of this name is attached. */
