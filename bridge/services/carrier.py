@@ -350,13 +350,19 @@ class UdpCarrier(ThreadedCarrier):
                 errand.command.set_result(errand)
             return
         plan: _Plan = errand.command
-        if self.on_outcome is not None:
-            self.on_outcome(plan.command, errand.outcome())
+        self._tell_outcome(plan.command, errand)
         plan.left -= 1
         if plan.behind and not plan.dropped:
             self._advance(plan, errand)
         if not plan.left:
             self._resolve(plan)
+
+    def _tell_outcome(self, command: Command, errand: Errand) -> None:
+        if self.on_outcome is not None:
+            try:
+                self.on_outcome(command, errand.outcome())
+            except Exception:  # whoever waits for the command gets its result all the same
+                log.exception('%s: the outcome of %s could not be taken', errand.name, command.message)
 
     def _advance(self, plan: _Plan, ended: Errand) -> None:
         """Release what waited for this errand; a start only if it went well, nothing if it was given up."""
