@@ -30,7 +30,7 @@ def test_programs_worker_and_services_are_killed_and_what_was_told_is_what_was_d
     print('\n' + report.table())
     assert not report.wrong, '\n'.join(report.wrong[:20])
     assert min(report.deaths[kind] for kind in ('program', 'service', 'worker')) > 0
-    assert seconds / 2 < report.told['IBLB_OK'] < report.commands
+    assert 0 < report.told['IBLB_OK'] < report.commands
 
 
 def judged(change: Callable[[dict[str, Any]], None] = lambda truth: None) -> list[str]:
