@@ -39,6 +39,7 @@ SERVICES, PROGRAMS = ('cameras', 'ephys'), 3
 PACE = 0.05  # s between the commands of a program, on average
 LIVES = {'service': (2.0, 6.0), 'program': (1.0, 4.0), 'worker': (4.0, 9.0)}  # s until the next one is killed
 TIMEOUT = 4.0  # s, for a service's reply
+REPEATED = {'EXPINFO': 2, 'EXPINTERRUPT': 3}  # times that these may be sent: once more, an interrupt behind each answer
 UNDECIDED = ('IBLB_E_OUTCOME_UNKNOWN', 'IBLB_E_PENDING', 'IBLB_E_TIMEOUT', 'IBLB_E_NO_WORKER')
 
 
@@ -325,7 +326,7 @@ def judge(
 def _heard_twice(heard: dict[str, Counter[str]], messages: dict[str, str]) -> Iterator[str]:
     for name, keys in heard.items():
         for key, times in keys.items():
-            most = 2 if messages.get(key) in ('EXPINTERRUPT', 'EXPINFO') else 1  # which may be sent once more
+            most = REPEATED.get(messages.get(key, ''), 1)
             if key not in messages:
                 yield f'{name} heard {key}, which nobody sent'
             elif times > most:
