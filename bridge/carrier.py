@@ -58,6 +58,9 @@ class Command:
         Whether all services are sent it at once, or each when the one before it has answered.
     last : bool
         It may leave although the carrier is being closed.
+    yields : bool
+        It is a question that nobody waits for: other commands go first, and wait for its answer no longer than the
+        usual pause.
     future : concurrent.futures.Future
         Resolves with one `Outcome` per service, in the order of `names`.
     fault : Exception or None
@@ -77,6 +80,7 @@ class Command:
     once: bool = False
     concurrent: bool = True
     last: bool = False
+    yields: bool = False
     future: Future[Outcomes] = field(default_factory=Future)
     fault: Exception | None = field(default=None, init=False)
     forgiven: bool = field(default=False, init=False)

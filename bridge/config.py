@@ -33,7 +33,7 @@ iblrig wants nothing but ``name: uri`` in its ``remote_devices.yaml``, and write
 settings of a rig that iblrig uses too stand in a file of their own (``--settings``), in the same form without ``uri``.
 
 Settings of ``_rig``: ``heartbeat``, for services that say nothing else; ``on_client_lost``, one mapping or a list of
-them: if the client of that name dies without closing, ``send`` (nothing, EXPEND or EXPINTERRUPT) goes to all services
+them: if the client of that name ends without closing, ``send`` (nothing, EXPEND or EXPINTERRUPT) goes to all services
 ``after_s`` later, unless a client of that name is attached again by then; it is kept until it leaves, over a restart of
 the worker: `bridge.worker.losses`. ``any_reference``, true for a lab whose references of experiments are not
 ``date_sequence_subject``, as iblrig's services parse them.
@@ -112,6 +112,8 @@ class ServiceConfig:
         Messages that may be sent again if no echo comes, or if nobody may have listened.
     heartbeat : float or None
         Ask EXPSTATUS when nothing was heard for this long, s; 0: never; None: as the rig says.
+    ask : bool or None
+        Ask EXPINFO once at the start, and whenever it is up again after it was down; None: as the rig says.
     after : tuple of str
         Services that get EXPINIT and EXPSTART, and have answered, before it does; EXPEND goes the other way round.
     max_message_size : int
@@ -126,6 +128,7 @@ class ServiceConfig:
     reply_gap: float = Timing.reply_gap
     repeat: tuple[str, ...] = tuple(MESSAGE_NAMES[number] for number in sorted(REPEATABLE))
     heartbeat: float | None = None
+    ask: bool | None = None
     after: tuple[str, ...] = ()
     max_message_size: int = 0
 
@@ -150,7 +153,7 @@ class ServiceConfig:
 
 @dataclass(frozen=True)
 class ClientLost:
-    """What to do when a client dies without closing.
+    """What to do when a client ends without closing.
 
     Parameters
     ----------
@@ -181,12 +184,15 @@ class RigConfig:
         At most one per client.
     any_reference : bool
         The reference of an experiment may have any form.
+    ask : bool
+        Of services that do not say: ask them EXPINFO at the start, and when they are up again.
     """
 
     services: dict[str, ServiceConfig] = field(default_factory=dict)
     heartbeat: float = 0.0
     on_client_lost: tuple[ClientLost, ...] = ()
     any_reference: bool = False
+    ask: bool = True
 
 
 def parse_services(services: Mapping[Any, Any], where: str = 'services') -> dict[str, ServiceConfig]:
@@ -251,7 +257,9 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     """Return the checked configuration of services and of the rig; raises as `parse_services`."""
     services = parse_services({name: value for name, value in data.items() if name != RESERVED}, where)
     where = f'{where}: {RESERVED}'
-    settings = _mapping(data.get(RESERVED) or {}, ('heartbeat', 'on_client_lost', 'any_reference'), where)
+    settings = _mapping(data.get(RESERVED) or {}, ('heartbeat', 'on_client_lost', 'any_reference', 'ask'), where)
+    for key in _YES_OR_NO:
+        _check_bool(settings, key, where)
     heartbeat = _seconds(settings.get('heartbeat', 0), f'{where}: heartbeat')
     losses = settings.get('on_client_lost') or []
     parsed = [
@@ -259,10 +267,8 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     ]
     if len({loss.client for loss in parsed}) < len(parsed):
         raise ConfigError(f'{where}: on_client_lost: a client is named twice; keep one of the two.')
-    any_reference = settings.get('any_reference', False)
-    if not isinstance(any_reference, bool):
-        raise ConfigError(f'{where}: any_reference is {kind_of(any_reference)}; write true or false.')
-    return RigConfig(services, heartbeat, tuple(parsed), any_reference)
+    any_reference, ask = settings.get('any_reference', False), settings.get('ask', True)
+    return RigConfig(services, heartbeat, tuple(parsed), any_reference, ask)
 
 
 def load_rig(path: str | Path) -> RigConfig:
@@ -320,7 +326,7 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
     if 'on_client_lost' in given:
         losses = own.on_client_lost
     any_reference = own.any_reference if 'any_reference' in given else rig.any_reference
-    return RigConfig(services, heartbeat, losses, any_reference)
+    return RigConfig(services, heartbeat, losses, any_reference, own.ask if 'ask' in given else rig.ask)
 
 
 def check_addresses(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:
@@ -364,9 +370,9 @@ def _parse_service(name: str, value: Any, where: str) -> ServiceConfig:
 
 def _settings(value: Any, where: str, more: tuple[str, ...]) -> dict[str, Any]:
     """Return the checked settings of a service; what stands under the keys `more` is not looked at."""
-    settings = _mapping(value, (*more, 'optional', *_TIMES, 'repeat', 'after', 'max_message_size'), where)
-    if not isinstance(settings.get('optional', False), bool):
-        raise ConfigError(f'{where}: optional is {kind_of(settings["optional"])}; write true or false.')
+    settings = _mapping(value, (*more, 'optional', *_TIMES, 'ask', 'repeat', 'after', 'max_message_size'), where)
+    for key in ('optional', 'ask'):
+        _check_bool(settings, key, where)
     for key, least in _TIMES.items():
         if key in settings:
             settings[key] = _seconds(settings[key], f'{where}: {key}', least)
@@ -382,6 +388,11 @@ def _settings(value: Any, where: str, more: tuple[str, ...]) -> dict[str, Any]:
 
 
 _TIMES = {'timeout': 0.001, 'echo_timeout': 0.001, 'reply_gap': 0.0, 'heartbeat': 0.0}  # the least, s
+
+
+def _check_bool(settings: Mapping[str, Any], key: str, where: str) -> None:
+    if not isinstance(settings.get(key, False), bool):
+        raise ConfigError(f'{where}: {key} is {kind_of(settings[key])}; write true or false.')
 
 
 def _mapping(value: Any, keys: Iterable[str], where: str) -> dict[str, Any]:

@@ -90,6 +90,7 @@ EVENTS: dict[str, int] = {
     'SERVICE_DOWN': 512,
     'CLIENT_LOST': 1024,
     'WORKER_RESTARTED': 2048,
+    'EXPERIMENT_LOST': 16384,
 }
 """What can be subscribed to: messages that services send by themselves, and events of the worker."""
 

@@ -12,7 +12,7 @@
 #include "include/iblbridge.h"
 #include "json.h"
 
-#define ALL_EVENTS 4095 /* IBLB_EXPINIT to IBLB_WORKER_RESTARTED */
+#define ALL_EVENTS 20479 /* IBLB_EXPINIT to IBLB_WORKER_RESTARTED, and IBLB_EXPERIMENT_LOST; IBLB_PING and IBLB_SERVICES are none */
 
 IBLB_API int iblb_subscribe(int number, int message_mask) {
     int code;

@@ -55,8 +55,8 @@ static void inspect_slot(os_file file, const struct segment_sizes *sizes, uint32
         report->process[0] = '\0';
 }
 
-/* The names, one a line, as far as they fit. */
-static uint32_t inspect_services(os_file file, uint32_t count, char *text, int capacity) {
+/* The names, one a line, as far as they fit, and how they are. */
+static uint32_t inspect_services(os_file file, uint32_t count, struct iblbw_report *report, char *text, int capacity) {
     size_t used = 0;
     uint32_t i = 0;
     for (; i < count && i < MAX_SERVICES; i++) {
@@ -71,6 +71,9 @@ static uint32_t inspect_services(os_file file, uint32_t count, char *text, int c
         memcpy(text + used, name, length);
         used += length;
         text[used++] = '\n';
+        uint32_t health = load32_relaxed(&entry.health);
+        report->service_down[i] = health % 2;
+        report->service_heard[i] = health > 1 ? (health / 2 - 1) * 1000000000ull : 0;
     }
     text[used] = '\0';
     return i;
@@ -103,7 +106,7 @@ static void inspect(os_file file, const char *path, struct iblbw_report *report,
     report->worker_pid = load32_relaxed(&header.worker_pid);
     report->epoch = load32_relaxed(&header.epoch);
     report->services_up = load32_relaxed(&header.services_up);
-    report->services = inspect_services(file, load32_relaxed(&header.services), services, capacity);
+    report->services = inspect_services(file, load32_relaxed(&header.services), report, services, capacity);
     if (os_process_name(report->worker_pid, report->worker_name, sizeof report->worker_name) != 0)
         report->worker_name[0] = '\0';
     struct segment_sizes sizes = {header.slots, header.command_bytes, header.response_bytes, header.event_bytes};

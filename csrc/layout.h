@@ -87,7 +87,7 @@ struct segment_header {
 
 struct service_entry {
     char name[SERVICE_NAME_BYTES];
-    shared_u32 health;
+    shared_u32 health; /* lowest bit: down; above it 1 + the s of the segment's clock when it was last heard, 0 for never */
     uint32_t reserved[3];
 };
 

@@ -144,6 +144,68 @@ void os_for_each_file(const char *directory, void (*visit)(const char *file, voi
     closedir(entries);
 }
 
+enum elsewhere { NOWHERE, HIDDEN, ANOTHER_USERS, SHARED };
+
+/* Where a segment `name` stands, or may stand unseen, beside our directory: in another user's, or in one that is shared. */
+static enum elsewhere find_elsewhere(const char *name, char found[PATH_BYTES], unsigned *user) {
+    char ours[PATH_BYTES], directory[PATH_BYTES], path[PATH_BYTES + 128];
+    enum elsewhere best = NOWHERE;
+    int length = posix_default_directory(ours, sizeof ours);
+    const char *own = os_file_name(ours), *dash = strrchr(own, '-');
+    if (length < 0 || length >= PATH_BYTES - 300 || !dash || own == ours)
+        return NOWHERE; /* no system where users have their directories side by side */
+    int above = (int)(own - ours), prefix = (int)(dash + 1 - own);
+    snprintf(directory, sizeof directory, "%.*s", above, ours);
+    DIR *entries = opendir(directory);
+    for (struct dirent *entry = entries ? readdir(entries) : NULL; entry; entry = readdir(entries)) {
+        struct stat status, segment;
+        if (strncmp(entry->d_name, own, (size_t)prefix) != 0 || strcmp(entry->d_name, own) == 0)
+            continue;
+        snprintf(directory, sizeof directory, "%.*s%.255s", above, ours, entry->d_name);
+        snprintf(path, sizeof path, "%s/%.120s", directory, name);
+        if (lstat(directory, &status) != 0 || !S_ISDIR(status.st_mode))
+            continue;
+        int of_user = entry->d_name[prefix + (int)strspn(entry->d_name + prefix, "0123456789")] == '\0';
+        enum elsewhere here = NOWHERE;
+        if (lstat(path, &segment) == 0)
+            here = of_user ? ANOTHER_USERS : SHARED;
+        else if (errno == EACCES && of_user)
+            here = HIDDEN;
+        if (here > best) {
+            best = here;
+            *user = (unsigned)status.st_uid;
+            snprintf(found, PATH_BYTES, "%s", directory);
+        }
+    }
+    if (entries)
+        closedir(entries);
+    return best;
+}
+
+/* A second worker would not help somebody whose rig is another user's. */
+static int no_segment(struct problem *problem, const char *path) {
+    static const char share[] = "run this program as that user, or give both an IBLBRIDGE_DIR that a group can write to (README: Several "
+                                "users on one PC)";
+    char other[PATH_BYTES];
+    unsigned user;
+    const char *given = getenv("IBLBRIDGE_DIR"), *name = os_file_name(path);
+    switch (given && *given ? NOWHERE : find_elsewhere(name, other, &user)) {
+    case SHARED:
+        return problem_set(problem, IBLB_E_NO_SEGMENT, "There is no segment at %s, but one at %s/%s. To use it, set IBLBRIDGE_DIR=%s.",
+                           path, other, name, other);
+    case ANOTHER_USERS:
+        return problem_set(problem, IBLB_E_NO_SEGMENT, "There is no segment at %s, but user %u has one of that name: %s/%s. To use it, %s.",
+                           path, user, other, name, share);
+    case HIDDEN:
+        return problem_set(problem, IBLB_E_NO_SEGMENT,
+                           "There is no segment at %s. User %u has a directory of segments, %s: if %s is there, %s. Else start the worker: "
+                           "iblbridge serve --segment %s.",
+                           path, user, other, name, share, name);
+    default:
+        return problem_no_segment(problem, path, name);
+    }
+}
+
 int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct problem *problem) {
     const char *given = getenv("IBLBRIDGE_DIR");
     char directory[PATH_BYTES];
@@ -156,7 +218,7 @@ int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct 
                            strerror(errno));
     int code = check_directory(directory, given && *given, problem);
     if (code == IBLB_E_NO_SEGMENT)
-        return problem_no_segment(problem, path, os_file_name(path));
+        return no_segment(problem, path);
     return code;
 }
 
@@ -166,7 +228,7 @@ int os_open(const char *path, os_file *file, struct problem *problem) {
     if (opened < 0) {
         int code = errno == ENOENT ? IBLB_E_NO_SEGMENT : errno == EACCES || errno == ELOOP ? IBLB_E_PERMISSION : IBLB_E_SYSTEM;
         if (code == IBLB_E_NO_SEGMENT)
-            return problem_no_segment(problem, path, os_file_name(path));
+            return no_segment(problem, path);
         return problem_set(problem, code, "%s cannot be opened: %s.", path, strerror(errno));
     }
     struct stat status;

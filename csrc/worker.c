@@ -135,6 +135,7 @@ IBLB_API void iblbw_close(struct iblbw_worker *worker, int remove) {
         delist(worker);
         if (load32_acquire(&header->epoch) == worker->epoch) {
             store32_relaxed(&header->services_up, 0);
+            store32_relaxed(&header->worker_pid, 0); /* it stopped in order: nobody has to look for what ended it */
             if (worker->stray)
                 store32_release(&header->state, SEGMENT_REPLACED); /* nobody will ever serve it again */
         } else {
@@ -190,6 +191,7 @@ IBLB_API int iblbw_services(struct iblbw_worker *worker, const char *names) {
         char padded[SERVICE_NAME_BYTES] = "";
         memcpy(padded, name, length);
         shared_write(entries[count].name, padded, sizeof padded);
+        store32_relaxed(&entries[count].health, 0); /* what the worker before knew is not what this one knows */
         name += length + (name[length] == '\n');
     }
     store32_relaxed(&header->services, count);
@@ -201,6 +203,16 @@ IBLB_API int iblbw_services_up(struct iblbw_worker *worker, int count) {
     if (worker->forked)
         return fail(IBLB_E_FORKED);
     store32_release(&worker->segment.header->services_up, (uint32_t)count);
+    return IBLB_OK;
+}
+
+IBLB_API int iblbw_service_health(struct iblbw_worker *worker, int index, int down, unsigned long long heard) {
+    if (worker->forked)
+        return fail(IBLB_E_FORKED);
+    if (index < 0 || (uint32_t)index >= MAX_SERVICES)
+        return fail(IBLB_E_ARGUMENT);
+    uint32_t second = heard ? (uint32_t)(heard / 1000000000) + 1 : 0; /* 0 is for never */
+    store32_release(&segment_services(&worker->segment)[index].health, second * 2 + (down != 0));
     return IBLB_OK;
 }
 

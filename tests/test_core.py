@@ -94,8 +94,8 @@ def test_status_and_reference_are_what_the_service_said_last():
     assert (health.status, health.exp_ref) == (-1, '')
     assert answered('EXPINIT', [20]) == (-1, '')
     assert answered('EXPSTATUS', [0]) == (0, '')
-    assert answered('EXPSTART', ['ref_1', None]) == (0, 'ref_1')
-    assert answered('EXPSTART', [], 'ref_2') == (0, 'ref_2')
+    assert answered('EXPSTART', ['ref_1', None]) == (-1, 'ref_1'), 'it is not what it was before'
+    assert answered('EXPSTART', [], 'ref_2') == (-1, 'ref_2')
     assert answered('EXPINFO', [20, {'exp_ref': 'ref_3'}]) == (20, 'ref_3')
     assert answered('EXPINFO', [30, {'main_sync': True}]) == (30, 'ref_3')
     assert answered('EXPINFO', [0, {'exp_ref': None}]) == (0, '')

@@ -130,6 +130,19 @@ def test_a_segment_whose_worker_died_is_left_to_its_client_and_removed_after_it(
     assert files(segment_directory) == set()
 
 
+def test_a_house_that_is_full_of_what_closed_programs_left_has_one_cause_and_one_line(capsys):
+    Segment('rig').close()
+    for number in range(15):
+        with Client('rig', f'notifier-{number}', timeout=0) as client:
+            client.notify('EXPINIT')
+    status, said = doctor_says(capsys)
+    (finding,) = said['segments'][0]['findings']
+    assert status == 1 and finding.startswith(
+        'No worker serves it and frees the slots, and all are taken: 15 commands of'
+    )
+    assert finding.endswith('Start the worker: iblbridge serve --segment rig.')
+
+
 def test_of_several_only_the_ownerless_is_removed(capsys, segment_directory):
     with Segment('served'), program(CLIENT, 'served', 'a'):
         Segment('left').close()

@@ -252,3 +252,15 @@ def test_a_service_that_answers_after_a_silence_counts_as_up_at_once(serve, monk
             eventually(lambda: client.call('PING') and client.worker_state().services_up == 0)
             client.call('EXPSTATUS')
             assert client.worker_state().services_up == 1
+
+
+def test_a_command_is_answered_also_if_nothing_can_be_learned_from_it(serve, caplog):
+    def fail(*_: object) -> None:
+        raise RuntimeError('a fault of ours')
+
+    with StockServer() as server:
+        worker = serve('rig', {'cameras': server.uri})
+        worker._carrier.on_outcome = fail
+        with Client('rig') as client:
+            assert client.call('EXPINIT', timeout=5)['code'] == 0
+    assert 'the outcome of EXPINIT could not be taken' in caplog.text

@@ -857,3 +857,72 @@ def test_an_answer_right_behind_the_echo_of_an_init_is_not_its_own_if_it_names_t
     world.service.say([INIT, {'exp_ref': 'one', 'status': 10}])
     world.run_until(lambda: second.reason)
     assert second.reason is Reason.DOUBTFUL
+
+
+# --- a question that yields (rule 9) ---
+
+
+def question(world: World, timeout: float = 10.0) -> Errand:
+    errand = Errand('a', INFO, b'[64, 0, null]', 0, timeout, yields=True, once=True)
+    world.line.submit(errand)
+    world.turn()
+    return errand
+
+
+def without_info(world: World) -> Stock:
+    return Stock(world, answer=lambda event, data: None if event == INFO else [None])
+
+
+def test_a_command_that_comes_before_a_question_has_left_goes_first():
+    world = World(Stock)
+    first = world.submit(INIT)
+    asked = question(world)
+    second, third = world.submit(START), world.submit(END)
+    world.run_until(lambda: asked.has_ended)
+    assert first.sent < second.sent < third.sent < asked.sent and asked.reason is Reason.NONE
+
+
+@pytest.mark.parametrize('service', ['dead', 'silent'])
+@pytest.mark.parametrize('after', [0, 50 * MS, 500 * MS])
+def test_a_command_waits_for_a_question_no_longer_than_the_usual_pause(service, after):
+    world = World(Stock if service == 'dead' else without_info)
+    world.fate = (lambda way, datagram: []) if service == 'dead' else world.fate
+    asked = question(world)
+    world.run(after)
+    came = world.now
+    command = world.submit(START)
+    world.run_until(lambda: command.sent)
+    assert command.sent - came <= 100 * MS + HOP * 2
+    assert asked.has_ended and asked.reason is Reason.WITHDRAWN
+    world.run_until(lambda: command.has_ended)
+    assert command.reason is (Reason.NO_ECHO if service == 'dead' else Reason.NONE)
+
+
+def test_a_question_that_got_no_echo_keeps_no_command_waiting_and_proves_nobody_dead():
+    world = World(Stock, fate=lambda way, datagram: [])
+    asked = question(world)
+    world.run_until(lambda: asked.has_ended)
+    assert asked.reason is Reason.NO_ECHO and not world.line.unread
+    first = world.submit(START)
+    world.run_until(lambda: first.has_ended)
+    second = world.submit(END)
+    world.run_until(lambda: second.sent)
+    assert second.sent - first.sent >= 10_000 * MS, 'it waits for the echo of the first command as always'
+
+
+def test_an_interrupt_does_not_wait_for_the_echo_of_a_question_as_for_that_of_a_command():
+    world = World(Stock, fate=lambda way, datagram: [])
+    asked = question(world)
+    came = world.now
+    interrupt = world.submit(INTERRUPT)
+    world.run_until(lambda: interrupt.sent)
+    assert interrupt.sent - came <= 100 * MS and asked.reason is Reason.ABORTED
+
+
+def test_an_answer_in_time_is_taken_and_the_command_behind_it_leaves_after_the_usual_pause():
+    world = World(Stock)
+    asked = question(world)
+    command = world.submit(START)
+    world.run_until(lambda: command.has_ended)
+    assert asked.reason is command.reason is Reason.NONE
+    assert asked.sent < asked.answered < command.sent <= asked.answered + 100 * MS + HOP

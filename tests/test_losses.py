@@ -21,7 +21,7 @@ from bridge.worker.watch import Watch
 
 S = 10**9
 RULE = ClientLost('stimulus', 'EXPEND', 60.0)
-DIES = 'import os; from bridge.segment.client import Client; Client("rig", "stimulus"); os.kill(os.getpid(), 9)'
+DIES = 'import os; from bridge.segment.client import Client; c = Client("rig", "stimulus"); os.kill(os.getpid(), 9)'
 WORKER = """
 import sys
 from bridge.config import ClientLost

@@ -99,7 +99,7 @@ def serve_from_file(directory: Path, text: str) -> Process:
     file = directory / 'remote_devices.yaml'
     file.write_text(text)
     command = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig0', '--services', file, '--timeout', 3]
-    return Process(*command, ready='READY')
+    return Process(*command, '--no-ask', ready='READY')
 
 
 def test_a_c_program_runs_an_experiment_on_plain_services(experiment, services, tmp_path):
@@ -139,7 +139,7 @@ def test_the_shell_client_tells_success_and_failure_by_its_exit_status(services,
         fine = iblb('call', 'rig0', 'EXPSTART', '["2026-01-01_1_subject"]')
         assert (fine.returncode, fine.stderr, json.loads(fine.stdout)['code']) == (0, '', 0)
         assert iblb('ping', 'rig0').stdout.endswith('us\n')
-        assert iblb('state', 'rig0').stdout == 'worker alive, 2 services, 2 up\n'
+        assert iblb('state', 'rig0').stdout == 'worker alive, 2 services: 0 down, 2 up\n'
         assert iblb('notify', 'rig0', 'EXPEND').returncode == 0
         services[ephys].process.kill()
         services[ephys].process.wait(10)

@@ -232,7 +232,7 @@ def test_serve_sends_in_the_stages_that_the_settings_say(files) -> None:
 
     with ScriptedPeer(refuse) as cameras, ScriptedPeer(echo_and_reply) as ephys:
         plain = f'ephys: {ephys.uri}\ncameras: {cameras.uri}\n'
-        with served(*files(plain, 'ephys: {after: cameras}\n')) as client:
+        with served(*files(plain, 'ephys: {after: cameras}\n_rig: {ask: false}\n')) as client:
             with pytest.raises(BridgeError) as caught:
                 client.call('EXPINIT')
             assert [entry['reason'] for entry in caught.value.response['services']] == ['after', 'callback_failed']
@@ -243,7 +243,7 @@ def test_serve_sends_in_the_stages_that_the_settings_say(files) -> None:
 
 def test_serve_takes_the_settings_of_the_rig_and_of_services_from_the_command_line(files) -> None:
     with ScriptedPeer(echo_and_reply) as one, ScriptedPeer(echo_and_reply) as two:
-        options = files(f'cameras: {one.uri}\n', '_rig: {heartbeat: 0.2}\nlamp: {heartbeat: 0}\n')
+        options = files(f'cameras: {one.uri}\n', '_rig: {heartbeat: 0.2, ask: false}\nlamp: {heartbeat: 0}\n')
         with served(*options, '--service', f'lamp={two.uri}') as client:
             eventually(lambda: one.datagrams)
             assert json.loads(one.datagrams[0])[0] == 32

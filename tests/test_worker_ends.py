@@ -32,6 +32,7 @@ LONG = 'one-loop', '--work', 'EXPINIT=8'
 def serving(session: Session | ScriptedPeer, *options: object) -> Iterator[subprocess.Popen[str]]:
     """Run ``iblbridge serve`` for one session; what is not ended is killed."""
     command = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', '--service', f'cameras={session.uri}']
+    command.append('--no-ask')
     process = subprocess.Popen(
         [*command, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **APART
     )

@@ -216,7 +216,7 @@ def _worker(uris: list[str], folder: str) -> Iterator[Callable[[], float]]:
     segment = f'bench-{os.getpid()}'
     services = Path(folder) / 'services.yaml'
     services.write_text(''.join(f's{i}: {{uri: "{uri}", reply_gap: 0}}\n' for i, uri in enumerate(uris)))
-    serve = ('serve', '--segment', segment, '--services', str(services), '--remove')
+    serve = ('serve', '--segment', segment, '--services', str(services), '--no-ask', '--remove')
     with _child('worker', *serve), Client(segment, timeout=5.0) as client:
 
         def once() -> float:

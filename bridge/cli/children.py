@@ -165,9 +165,13 @@ class Rig:
 
         ports = {name: str(free_port('127.0.0.1')) for name in self.services}
         options = [option for name in ports for option in ('--service', f'{name}=udp://127.0.0.1:{ports[name]}')]
-        self.children['worker'] = Child(
-            'worker', 'serve', '--segment', self.segment, *options, '--remove', *self.worker
-        )
+        options = [
+            *options,
+            '--no-ask',
+            '--remove',
+            *self.worker,
+        ]  # its services say what they hear: the program's words
+        self.children['worker'] = Child('worker', 'serve', '--segment', self.segment, *options)
         for name, more in self.services.items():
             self.children[name] = Child(name, 'simulate', '--name', name, '--port', ports[name], *more)
         deadline = time.monotonic() + START_TIMEOUT

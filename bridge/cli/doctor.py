@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     around = surroundings.look(args.program)
     wrong, notes = surroundings.advice(around)
     wrong = unusable + wrong
+    notes = [*notes, *map(other_user, inspection.other_users())]
     healthy = not wrong and not any(report.findings for report in reports)
     result = {'directory': inspection.directory_name(), 'healthy': healthy, 'removed': removed, 'left': left}
     if args.json:
@@ -134,17 +135,28 @@ def show(
     )
 
 
+def other_user(directory: Path) -> str:
+    """Return what to know of another user's segments."""
+    share = 'an IBLBRIDGE_DIR that a group can write to (README: Several users on one PC)'
+    return f'{directory}: segments of another user; your programs find one only if both users have {share}'
+
+
 def summary(report: Report) -> str:
     """Return one line about a file."""
+    from bridge.segment.words import age, services_sentence
+
     parts = [f'{report.name}: {report.bytes / 1e6:.1f} MB']
     if report.kind != 'segment':
         parts.append(report.kind)
     worker = report.worker
     if report.size:
         process = process_name(worker['pid'], worker['process'])
-        parts.append(f'served by process {process} for {age(worker["age"])}' if report.worker_alive else 'no worker')
-        if report.worker_alive and report.services:
-            parts.append(f'services: {report.services_up} of {len(report.services)} up ({", ".join(report.services)})')
+        if report.worker_alive:
+            parts.append(f'served by process {process} for {age(worker["age"])}')
+            said = services_sentence([(service.down, service.age) for service in report.health])
+            parts.append(f'{said} ({", ".join(report.services)})' if report.services else said)
+        else:
+            parts.append('no worker' if worker['pid'] else 'stopped in order, the next worker takes it over')
         parts.append(f'slots: {len(report.slots)} of {report.size} taken')
         parts.append(f'version {version(report.library)}')
     if report.layout:
@@ -159,6 +171,8 @@ def slot_table(report: Report) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
+
+    from bridge.segment.words import age
 
     result = Table('slot', 'client', 'process', 'since', 'pending', 'state', box=box.SIMPLE_HEAD)
     for slot in report.slots:
@@ -176,16 +190,6 @@ def slot_table(report: Report) -> Table:
 def process_name(pid: int, name: str) -> str:
     """Return "4242 (python3)"."""
     return f'{pid} ({name})' if name else str(pid)
-
-
-def age(seconds: float | None) -> str:
-    """Return how long ago, for people."""
-    if seconds is None:
-        return '?'
-    for unit, size in (('d', 86400), ('h', 3600), ('min', 60)):
-        if seconds >= 2 * size:
-            return f'{seconds / size:.0f} {unit}'
-    return f'{seconds:.0f} s'
 
 
 def version(number: int) -> str:

@@ -102,6 +102,8 @@ def show(response: dict[str, Any], *, as_json: bool) -> None:
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     if response['services']:
         console.print(service_table(response) if response['message'] == 'SERVICES' else table(response))
+        if response['message'] == 'SERVICES':
+            console.print(service_sentence(response), soft_wrap=True)
     elif response['code'] >= 0:
         took = milliseconds(response['sent'], response['finished'])
         console.print(f'{response["message"]}: answered by the worker{took and f" in {took} ms"}')
@@ -147,6 +149,15 @@ def service_table(response: dict[str, Any]) -> Table:
         cells = (data.get('name', ''), data.get('uri', ''), data.get('health', ''), heard, status, *said)
         result.add_row(*(Text(str(cell)) for cell in cells))
     return result
+
+
+def service_sentence(response: dict[str, Any]) -> str:
+    """Return how many services there are and how they do."""
+    from bridge.segment.words import services_sentence
+
+    known = [service['data'] for service in response['services']]
+    ages = [data['age_ms'] / 1000 if data.get('age_ms', -1) >= 0 else None for data in known]
+    return services_sentence([(data.get('health') == 'down', age) for data, age in zip(known, ages, strict=True)])
 
 
 def milliseconds(start: int, end: int) -> str:

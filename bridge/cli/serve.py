@@ -58,6 +58,9 @@ def add_parser(subparsers: Any) -> None:
         action='store_true',
         help="pass references of experiments on whatever their form; else only date_sequence_subject, iblrig's own",
     )
+    parser.add_argument(
+        '--no-ask', action='store_true', help='do not ask the services at the start, or when one is back, what they do'
+    )
     parser.add_argument('--notify', action='store_true', help='send EXPCLEANUP to all services at the end')
     parser.add_argument('--remove', action='store_true', help='remove the segment at the end')
     parser.add_argument(
@@ -111,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
             heartbeat=rig.heartbeat,
             on_client_lost=rig.on_client_lost,
             any_reference=args.any_reference or rig.any_reference,
+            ask=rig.ask and not args.no_ask,
             notify=args.notify,
             journal=journal,
         )

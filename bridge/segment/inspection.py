@@ -8,6 +8,7 @@ could hold before it unlinks a file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ from bridge.errors import BridgeError, check, error_for
 from bridge.numbers import CODES
 from bridge.segment import kept
 from bridge.segment.library import ffi, last_error, lib, text_of
+from bridge.segment.words import age
 
+TOOL_SLOTS = 1  # segment.c keeps the last one for the tools
 _MOST_SLOTS = 64
 _SERVICES_BYTES = 16 << 10
 _REMOVED = '.removed-'  # os_windows.c: as good as deleted, but somebody has it mapped
@@ -54,6 +57,24 @@ class Slot(NamedTuple):
     pending: int
 
 
+class Service(NamedTuple):
+    """A configured service, as its worker published it.
+
+    Attributes
+    ----------
+    name : str
+        As configured.
+    down : bool
+        Its last command did not reach it.
+    age : float or None
+        s since it was last heard; None: never.
+    """
+
+    name: str
+    down: bool
+    age: float | None
+
+
 class Report(NamedTuple):
     """One file of the segment directory.
 
@@ -84,6 +105,8 @@ class Report(NamedTuple):
         Names, in configured order.
     services_up : int
         How many of them answered lately.
+    health : list of Service
+        What is known of each.
     size : int
         How many slots there are.
     slots : list of Slot
@@ -103,6 +126,7 @@ class Report(NamedTuple):
     library: int = 0
     services: Sequence[str] = ()
     services_up: int = 0
+    health: Sequence[Service] = ()
     size: int = 0
     slots: Sequence[Slot] = ()
 
@@ -163,6 +187,7 @@ def inspect(name: str) -> Report:
         return Report(name, 'half-made' if half_made else 'segment', code, last_error())
     now = float(_clock_ns())
     same_boot = bool(raw.same_boot)
+    names = _text(services, keep='\n').splitlines()
     return Report(
         name=name,
         kind='half-made' if half_made else 'segment' if raw.is_segment else 'foreign',
@@ -180,11 +205,25 @@ def inspect(name: str) -> Report:
         boot='unknown' if not raw.slots else 'this' if same_boot else 'another',
         layout=raw.layout_version,
         library=raw.library_version,
-        services=_text(services, keep='\n').splitlines(),
+        services=names,
         services_up=raw.services_up,
+        health=[
+            Service(name, bool(raw.service_down[i]), _age(raw.service_heard[i], now, same_boot))
+            for i, name in enumerate(names)
+        ],
         size=raw.slots,
         slots=[_slot(i, slots[i], now, same_boot) for i in range(raw.slots) if slots[i].state or slots[i].alive],
     )
+
+
+def other_users() -> list[Path]:
+    """Return the directories in which other users of this computer have their segments, if such lie beside ours."""
+    ours = Path(directory_name())
+    before, dash, user = ours.name.rpartition('-')
+    if not (dash and user.isdigit()) or os.environ.get('IBLBRIDGE_DIR'):
+        return []
+    beside = (path for path in ours.parent.glob(f'{before}-*') if path.name.removeprefix(f'{before}-').isdigit())
+    return sorted(path for path in beside if path.name != ours.name and path.is_dir() and not path.is_symlink())
 
 
 def survey() -> tuple[list[Report], list[str]]:
@@ -254,19 +293,41 @@ def findings(report: Report) -> list[str]:
             report.sentence if report.has_owner else f'{report.name} is not a segment, or one that was overwritten.'
         ]
     found = [report.sentence] if report.code else []
-    if report.boot == 'this' and not report.code and not report.worker_alive:
-        found.append(
-            'No worker serves it; the commands of its clients wait. Start one: '
-            f'iblbridge serve --segment {report.name}.'
-            if report.has_owner
-            else 'It has no worker and no clients. The next worker takes it over, or remove it with --clean.'
-        )
+    unserved = not report.code and not report.worker_alive
+    if report.boot == 'this' and unserved:
+        found.extend(_unserved(report))
+    for service in report.health if report.worker_alive else ():
+        if service.down:
+            heard = f'last heard {age(service.age)} ago' if service.age is not None else 'never heard'
+            look = f'iblbridge send {report.name} SERVICES'
+            found.append(f'Service {service.name} is down ({heard}). Why: {look}. Start it, and send it EXPSTATUS.')
     for slot in report.slots if report.boot == 'this' else ():
-        found.extend(f'Slot {slot.number} ({slot.client}): {said}' for said in _slot_findings(slot))
+        found.extend(f'Slot {slot.number} ({slot.client}): {said}' for said in _slot_findings(slot, unserved=unserved))
     return found
 
 
-def _slot_findings(slot: Slot) -> list[str]:
+def _unserved(report: Report) -> list[str]:
+    """Return what is to be done about a segment without a worker, as one cause in one line; none if it was stopped."""
+    start = f'Start the worker: iblbridge serve --segment {report.name}.'
+    pending = sum(max(slot.pending, 0) for slot in report.slots)
+    gone = sum(not slot.alive for slot in report.slots)
+    left = f'{_count(pending, "command")} of {_count(len(report.slots), "program")} without an answer'
+    left += f', {gone} of these gone' if gone else ''
+    if len(report.slots) >= report.size - TOOL_SLOTS:
+        return [f'No worker serves it and frees the slots, and all are taken: {left}. {start}']
+    if pending or (report.has_owner and report.worker['pid']):
+        return [f'No worker serves it: {left}. {start}']
+    if not report.worker['pid']:
+        return []
+    next_step = 'The next worker takes it over, or remove it with --clean.'
+    return [f'It has no worker and no clients, and the last worker did not stop in order. {next_step}']
+
+
+def _count(number: int, what: str) -> str:
+    return f'{number} {what}{"s"[number == 1 :]}'
+
+
+def _slot_findings(slot: Slot, *, unserved: bool = False) -> list[str]:
     found = []
     if slot.state == 'quarantined':
         found.append(
@@ -276,7 +337,7 @@ def _slot_findings(slot: Slot) -> list[str]:
         found.append('it is in no known state.')
     elif slot.pending < 0:
         found.append('its command ring makes no sense.')
-    if not slot.alive:
+    if not slot.alive and not unserved:  # else there is one cause, and it was told
         found.append(
             f'its client is gone, {max(slot.pending, 0)} of its commands have no answer yet. A worker frees it.'
         )

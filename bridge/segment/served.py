@@ -158,6 +158,10 @@ class Segment:
         """Tell the clients how many services are up."""
         check(lib.iblbw_services_up(self._worker, count))
 
+    def publish_service_health(self, index: int, *, down: bool, heard: int) -> None:
+        """Tell who looks at the segment's file how a service is: its place in order, when it was last heard (ns)."""
+        check(lib.iblbw_service_health(self._worker, index, int(down), heard))
+
     def take(self, timeout: float) -> tuple[NDArray[Any], list[Taken]]:
         """Wait for commands and return them in order of (interrupts first, sent stamp, slot).
 
@@ -244,7 +248,7 @@ class Segment:
         return check(count)
 
     def lost_clients(self) -> list[str]:
-        """Return the names of the clients that died without closing, since the last call."""
+        """Return the names of the clients that ended without closing, since the last call."""
         names = []
         buffer = ffi.new('char[]', 64)
         while lib.iblbw_lost_client(self._worker, buffer, 64):

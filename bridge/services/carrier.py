@@ -26,7 +26,7 @@ from typing import Any
 from bridge import discretion
 from bridge.carrier import CLOSED, REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
 from bridge.numbers import MESSAGE_NAMES
-from bridge.outcome import Aborted, Reason
+from bridge.outcome import Aborted, Outcome, Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
@@ -92,6 +92,9 @@ class UdpCarrier(ThreadedCarrier):
         iblutil's, by name.
     logger : callable
         Returns the logger where it is told that a service cannot be reached.
+    on_outcome : callable or None
+        Called in the network thread with a command and its outcome at one service, as soon as that is there; before
+        `Command.future` is resolved.
     on_opened : callable
         Called in the network thread when there is a new communicator.
     """
@@ -107,6 +110,7 @@ class UdpCarrier(ThreadedCarrier):
         super().__init__('auxiliaries')
         self.names = tuple(addresses)
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
+        self.on_outcome: Callable[[Command, Outcome], None] | None = None
         self.on_opened: Callable[[], None] = lambda: None
         self.timing = Timing()
         self.timeout: Callable[[], float] = lambda: TIMEOUT
@@ -260,7 +264,16 @@ class UdpCarrier(ThreadedCarrier):
             timeout = self.timeout()
         deadline = command.deadline * 1e9
         return Errand(
-            name, event, plan.text, plan.order, timeout, deadline, plan.wants_reply, command.once, command=plan
+            name,
+            event,
+            plan.text,
+            plan.order,
+            timeout,
+            deadline,
+            plan.wants_reply,
+            command.once,
+            command=plan,
+            yields=command.yields,
         )
 
     def _stage(self, plan: _Plan, event: int) -> None:
@@ -347,6 +360,7 @@ class UdpCarrier(ThreadedCarrier):
                 errand.command.set_result(errand)
             return
         plan: _Plan = errand.command
+        self._tell_outcome(plan.command, errand)
         plan.left -= 1
         if plan.behind and not plan.dropped:
             self._advance(plan, errand)
@@ -359,6 +373,13 @@ class UdpCarrier(ThreadedCarrier):
         errands, plan.errands = plan.errands, {}
         for errand in errands.values():
             errand.command, errand.reply = _DONE, None
+
+    def _tell_outcome(self, command: Command, errand: Errand) -> None:
+        if self.on_outcome is not None:
+            try:
+                self.on_outcome(command, errand.outcome())
+            except Exception:  # whoever waits for the command gets its result all the same
+                log.exception('%s: the outcome of %s could not be taken', errand.name, command.message)
 
     def _advance(self, plan: _Plan, ended: Errand) -> None:
         """Release what waited for this errand; a start only if it went well, nothing if it was given up."""

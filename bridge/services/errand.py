@@ -35,6 +35,8 @@ class Errand:
         Whether an echo is not enough; whether it may never be sent a second time.
     command : object
         Whose errand it is; for the carrier.
+    yields : bool
+        Others go first, and do not wait for it for longer than the pause between two messages.
     blocked : bool
         It keeps its place, and all behind it waiting, until it is released.
     sent, echoed, answered : int
@@ -50,6 +52,7 @@ class Errand:
     wants_reply: bool = True
     once: bool = False
     command: Any = field(default=None, repr=False)
+    yields: bool = False
     blocked: bool = False
     stage: Stage = Stage.WAITING
     payload: bytes = field(default=b'', repr=False)

@@ -162,8 +162,9 @@ class Line:
     # --- what the carrier wants ---
 
     def submit(self, errand: Errand) -> None:
-        """Carry out a command after those before it."""
-        self.waiting.append(errand)
+        """Carry out a command after those before it; but for those that yield."""
+        behind = 0 if errand.yields else sum(one.yields for one in self.waiting)
+        self.waiting.insert(len(self.waiting) - behind, errand)
         self._oldest = min(self._oldest, errand.deadline)
 
     def interrupt(self, errand: Errand, now: int) -> None:
@@ -287,7 +288,7 @@ class Line:
 
     def pauses_until(self) -> int:
         """Return when a command could leave if only the pause is waited for, ns; 0 if something else is as well."""
-        busy = self.flying or self.waiting or self.urgent or self.unread or self._held
+        busy = self.flying or self.urgent or self.unread or self._held or not all(one.yields for one in self.waiting)
         return 0 if busy or self.channel is not Channel.OPEN else self._next_at()
 
     def _times(self) -> Iterator[int]:
@@ -313,6 +314,8 @@ class Line:
         if self._held is not None and now >= self._held.until:
             self._release(now)
         for errand in tuple(self.flying):
+            if errand.yields and not errand.graces and self._somebody_waits():
+                errand.due = min(errand.due, max(self._yields_at(errand), now))
             self._look(errand, now)
         if self.unread:
             self.unread = [errand for errand in self.unread if now < self._unread_until(errand)]
@@ -374,9 +377,19 @@ class Line:
         for errand in itertools.chain(self.flying, self.unread):
             if errand.read:
                 at = max(at, errand.read + _ns(self.timing.head_start))
+            elif errand.yields:
+                at = max(at, self._yields_at(errand))
             elif self._missed < DEAD_AFTER:
                 at = max(at, errand.sent + _ns(self.timing.patience * self.timing.echo_timeout))
         return at
+
+    def _somebody_waits(self) -> bool:
+        """Tell whether a command waits that does not yield."""
+        return any(not (one.yields or one.blocked) and one.stage is Stage.WAITING for one in self.waiting)
+
+    def _yields_at(self, errand: Errand) -> int:
+        """Return until when others wait for the answer to a question that yields (rule 9), ns."""
+        return (errand.echoed or errand.sent) + _ns(self.timing.reply_gap)
 
     def _unread_until(self, errand: Errand) -> int:
         """Return until when a command that was given up keeps the next one waiting, ns."""
@@ -419,6 +432,9 @@ class Line:
             self._release(now)
             if errand.stage is Stage.ENDED:
                 return
+        if errand.yields and self._somebody_waits():
+            self._end(errand, Reason.WITHDRAWN, 'given up: a command went first', now)
+            return
         after = f'{(now - errand.sent) / 1e9:.3g} s'
         if errand.doubted:
             when = f'{(errand.doubted - errand.sent) / 1e9:.3g} s'
@@ -690,9 +706,10 @@ class Line:
                 # What left twice may be answered twice.
                 self._owed = [*self._owed, *[(now + rules.OWED_FOR, errand)] * errand.tries][-OWED_MOST:]
                 if not errand.read:
+                    self._turn(Turn.DOUBT)
+                if not errand.read and not errand.yields:
                     self._missed += reason in (Reason.NO_ECHO, Reason.OTHER_ADDRESS)
                     self.unread.append(errand)
-                    self._turn(Turn.DOUBT)
         self._out.append(Ended(errand))
 
     def _move(self, errand: Errand, fact: Fact) -> None:

@@ -1,21 +1,39 @@
 """What is known of a service, from the outcomes of its commands and from what it says by itself: values only.
 
-The clock is passed in.
+The clock is passed in. Rules:
+
+- **Learn** status and reference of the experiment from whatever the service says, and only from that: a map with
+  ``status`` and ``exp_ref`` may stand in the reply to any message.
+- **Forget** what a command may have changed as soon as it was sent, whatever became of it, and all that is known of a
+  service that was away when it is heard again. Its answer, or the question that follows, tells anew.
+- **An experiment is lost** if a service that said it runs it says, later, that it does not, and nothing that we or it
+  itself did explains that: a service that stops by itself says so, or is STOPPED with the reference that it had.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from bridge import discretion
-from bridge.numbers import MESSAGES
+from bridge.numbers import MESSAGES, STATUSES
 from bridge.outcome import NO_STATUS, Outcome
+from bridge.segment.words import HEARD_WITHIN
 from bridge.services import rules
 
-UNKNOWN_AFTER = 30_000_000_000  # ns without a word from a service
+UNKNOWN_AFTER = int(HEARD_WITHIN * 1e9)  # ns without a word from a service
 _LONGEST_REF = 1000  # characters of a reference; a service may send anything
+_RENAMES = frozenset(('EXPINIT', 'EXPSTART', 'EXPCLEANUP'))
+_CHANGES = _RENAMES | {'EXPEND', 'EXPINTERRUPT'}
+_RUNNING, _STOPPED = STATUSES['RUNNING'], STATUSES['STOPPED']
+
+
+class Lost(NamedTuple):
+    """An experiment that a service has lost: its reference, "" if it never said it, and the status that it says now."""
+
+    exp_ref: str
+    status: int
 
 
 @dataclass
@@ -35,9 +53,11 @@ class Health:
     error : str
         The last error, empty if the last command was fine.
     status : int
-        As it last reported (``iblutil.io.net.base.ExpStatus``); -1 if it never did.
+        As it last reported (``iblutil.io.net.base.ExpStatus``); -1 if it never did, or if that may have changed since.
     exp_ref : str
-        The experiment's reference as it last said in EXPINFO or at EXPSTART; empty if it never did.
+        The experiment's reference as it last said it; empty if it has none, never said it, or if it may have changed.
+    lost : Lost or None
+        An experiment that it has lost; to be told, and set back to None.
     """
 
     heard: int = 0
@@ -47,35 +67,74 @@ class Health:
     error: str = ''
     status: int = NO_STATUS
     exp_ref: str = ''
+    lost: Lost | None = None
+    _ran: str | None = field(default=None, repr=False)  # the reference of what it said it runs; None: nothing
+    _away: bool = field(default=False, repr=False)  # it was down since it said that
 
     def note(self, outcome: Outcome, message: str = '', asked: Any = None) -> None:
         """Learn from the outcome of a command; `asked` is the command's first argument."""
         if outcome.sent and not (outcome.echoed or outcome.answered or outcome.refused):
             self.unread = outcome.sent
+        if outcome.sent and not outcome.refused:
+            self._forget(message)
         if outcome.aborted and not outcome.echoed:
             return  # there was no time to hear of it
         if not outcome.aborted:
             self.error = discretion.said(message, outcome.error) if outcome.echoed else outcome.error
         if heard := max(outcome.echoed, outcome.answered):
-            self.heard, self.failed, self.unread = max(heard, self.heard), False, 0
             self.rtt = max(outcome.echoed - outcome.sent, 0)
+            self._hear(heard)
         elif outcome.sent:
-            self.failed = True
+            self.failed = self._away = True
         if outcome.reply is not None:
-            self._learn(message, outcome.reply or [asked], outcome.status)
+            self._learn(message, outcome.reply, outcome.status)
+            if message == 'EXPSTART' and outcome.ok and not self.exp_ref:
+                self.exp_ref = _text(asked)
 
     def hear(self, message: str, data: Sequence[Any], now: int) -> None:
         """Learn from a message that the service sent by itself; `now` in ns."""
-        self.heard, self.failed, self.unread = now, False, 0
+        self._hear(now)
+        self._forget(message)
         self._learn(message, data, rules.reported_status(MESSAGES.get(message, 0), data))
 
+    def _hear(self, at: int) -> None:
+        """Take it that the service lives; what it was before it was away tells nothing."""
+        if self.failed:
+            self.status, self.exp_ref = NO_STATUS, ''
+        self.heard, self.failed, self.unread = max(at, self.heard), False, 0
+
+    def _forget(self, message: str) -> None:
+        """Forget what a message that was sent, by whomever, may have changed."""
+        if message in _CHANGES:
+            self.status, self._ran = NO_STATUS, None
+        if message in _RENAMES:
+            self.exp_ref = ''
+
     def _learn(self, message: str, data: Sequence[Any], status: int) -> None:
-        if status != NO_STATUS:
-            self.status = status
-        if message == 'EXPINFO' and len(data) > 1 and isinstance(data[1], Mapping) and 'exp_ref' in data[1]:
-            self.exp_ref = str(data[1]['exp_ref'] or '')[:_LONGEST_REF]
-        elif message == 'EXPSTART' and data and isinstance(data[0], str):
-            self.exp_ref = data[0][:_LONGEST_REF]
+        """Take over what a message says."""
+        said = said_reference(message, data)
+        if said is not None:
+            self.exp_ref = said
+        if status == NO_STATUS:
+            return
+        self.status = status
+        if self._has_lost(status, said):
+            self.lost = Lost(self._ran or '', status)
+            self._ran = None
+        if status != _RUNNING:
+            self._ran = None
+        elif said is not None or self._ran is None:
+            self._ran = self.exp_ref
+        self._away = False
+
+    def _has_lost(self, status: int, said: str | None) -> bool:
+        """Tell whether what it says means that it does not run any more what it ran."""
+        if self._ran is None:
+            return False
+        another = said is not None and self._ran not in ('', said)
+        if status == _STOPPED and not self._away:
+            return another  # else it has ended by itself
+        return another or status != _RUNNING
 
     def state(self, now: int) -> str:
         """Return ``up``, ``down``, or ``unknown`` if nothing was heard for 30 s; `now` in ns."""
@@ -100,3 +159,28 @@ class Health:
             'exp_ref': self.exp_ref,
             'last_error': self.error,
         }
+
+
+def said_reference(message: str, data: Sequence[Any]) -> str | None:
+    """Return the reference of the experiment that a message of a service says, "" for none, None if it does not say.
+
+    Examples
+    --------
+    >>> said_reference('EXPEND', [{'exp_ref': '2026-01-01_1_mouse'}]), said_reference('EXPINFO', [0, {'exp_ref': None}])
+    ('2026-01-01_1_mouse', '')
+    >>> said_reference('EXPSTART', ['2026-01-01_1_mouse', None]), said_reference('EXPSTATUS', [20])
+    ('2026-01-01_1_mouse', None)
+    """
+    if message == 'ALYX':
+        return None  # its map holds tokens by user
+    for part in data:
+        if isinstance(part, Mapping) and 'exp_ref' in part:
+            return _text(part['exp_ref']) or (_text(data[0]) if message == 'EXPSTART' else '')
+    return _text(data[0]) if message == 'EXPSTART' and data and isinstance(data[0], str) else None
+
+
+def _text(reference: Any) -> str:
+    """Return a reference as text, whatever a service or program wrote."""
+    if isinstance(reference, Mapping) and {'date', 'sequence', 'subject'} <= reference.keys():
+        reference = '_'.join(str(reference[key]) for key in ('date', 'sequence', 'subject'))
+    return str(reference or '')[:_LONGEST_REF] if not isinstance(reference, (list, Mapping)) else ''

@@ -1,7 +1,8 @@
 """What the worker does besides carrying out commands: health, events, heartbeats, lost clients.
 
 What is due is decided in `watch`; here it is done. `Housekeeping.heard` and `Housekeeping.learn` are called by the
-network thread, `tick` by the worker's loop. None of them waits for anything.
+network thread, `tick` by the worker's loop. None of them waits for anything. Each outcome is learned when it is there,
+not when that of the slowest service is, so that they are learned in the order in which things happened.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ from bridge.numbers import CODES, EVENTS, MESSAGE_NAMES
 from bridge.outcome import Outcome, Reason, status_of, to_entry
 from bridge.segment.response import event_body, response_body
 from bridge.segment.served import Segment
+from bridge.services import rules
 from bridge.worker import losses
 from bridge.worker.watch import Watch
 
@@ -55,8 +58,8 @@ class Housekeeping:
 
     Attributes
     ----------
-    under_way : set of concurrent.futures.Future
-        Commands of our own, heartbeats not among them, that have no outcome yet.
+    under_way, asking : set of concurrent.futures.Future
+        Commands, and questions, of our own that have no outcome yet; heartbeats are in neither.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Housekeeping:
         self._early: list[tuple[int, dict[str, Any]]] | None = []  # events until the clients are found
         self._telling = threading.Lock()
         self.under_way: set[Future[dict[str, Outcome]]] = set()
+        self.asking: set[Future[dict[str, Outcome]]] = set()
 
     # In the network thread
 
@@ -88,21 +92,36 @@ class Housekeeping:
         if name:
             self.tell(name, service=service, data=data)
 
-    def learn(self, outcomes: Sequence[Outcome], message: str, asked: Any = None) -> None:
-        """Learn from what services did with a command; `asked` is the command's first argument."""
-        now = time.perf_counter_ns()
-        for outcome in outcomes:
-            self._watch.health[outcome.name].note(outcome, message, asked)
-        self._turn([outcome.name for outcome in outcomes], now)
+    def learn(self, command: Command, outcome: Outcome) -> None:
+        """Learn from what one service did with a command."""
+        if command.yields and outcome.echoed:  # nobody is to be bothered by a question that it does not know
+            outcome = replace(outcome, error='')
+        asked = command.args[0] if command.args else None
+        self._watch.health[outcome.name].note(outcome, command.message, asked)
+        self._turn([outcome.name], time.perf_counter_ns())
 
     def _turn(self, services: Sequence[str], now: int) -> None:
-        """Tell the clients how many services are up, and of each of these if it has just gone up or down."""
+        """Tell the clients how many services are up, and of each of these what has just become of it."""
         self._segment.publish_services_up(self._watch.up(now))
         for service in services:
+            self._publish_health(service)
             if event := self._watch.turn(service, now):
                 error = self._watch.health[service].error if event == 'SERVICE_DOWN' else ''
                 log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
                 self.tell(event, service=service, data=[error] if error else [])
+            health = self._watch.health[service]
+            if lost := health.lost:
+                health.lost = None
+                says = f'{rules.status_name(lost.status)}, {health.exp_ref or "no experiment"}'
+                log.warning('%s has lost the experiment %s: now it says %s', service, lost.exp_ref, says)
+                self.tell('EXPERIMENT_LOST', service=service, data=[lost._asdict()])
+        if self._watch.pause(now, 1.0) == 0.0:
+            self._segment.ring()  # the loop does what is due
+
+    def _publish_health(self, service: str) -> None:
+        health = self._watch.health[service]
+        index = list(self._watch.health).index(service)
+        self._segment.publish_service_health(index, down=health.failed, heard=health.heard)
 
     # From any thread
 
@@ -144,25 +163,23 @@ class Housekeeping:
         """Do what is due."""
         now = time.perf_counter_ns()
         for client in self._segment.lost_clients():
-            log.warning('client %s died without closing', client)
+            log.warning('client %s ended without closing', client)
             self.tell('CLIENT_LOST', client=client)
             self._watch.lost(client, now)
         for rule in self._watch.due(now, self._segment.is_attached):
             self._send_for(rule, carrier)
         self._keep_losses()
         for service in self._watch.heartbeats(now):
-            self._ask(service, carrier)
+            beat = carrier.submit(Command('EXPSTATUS', (0,), names=(service,), once=True))
+            beat.add_done_callback(partial(self._beaten, service))
+        for service in self._watch.questions(now):
+            question = carrier.submit(Command('EXPINFO', (0,), names=(service,), once=True, yields=True))
+            self.asking.add(question)
+            question.add_done_callback(self.asking.discard)
         self._segment.publish_services_up(self._watch.up(now))
 
-    def _ask(self, service: str, carrier: Carrier) -> None:
-        """Send a heartbeat."""
-
-        def done(future: Future[dict[str, Outcome]]) -> None:
-            self._watch.beaten(service)
-            if not future.exception():
-                self.learn([future.result()[service]], 'EXPSTATUS')
-
-        carrier.submit(Command('EXPSTATUS', (0,), names=(service,), once=True)).add_done_callback(done)
+    def _beaten(self, service: str, _: Future[dict[str, Outcome]]) -> None:
+        self._watch.beaten(service)
 
     def _send_for(self, rule: ClientLost, carrier: Carrier) -> None:
         """Send what the configuration says for a client that is gone."""
@@ -218,7 +235,6 @@ class Housekeeping:
         def done(future: Future[dict[str, Outcome]]) -> None:
             fault = future.exception()
             outcomes = [] if fault else list(future.result().values())
-            self.learn(outcomes, message)
             code, failed = status_of(outcomes, self._optional)
             if fault:
                 code, failed = CODES['IBLB_E_INTERNAL'], f'{type(fault).__name__}: {fault}'

@@ -5,7 +5,10 @@
 - A heartbeat is due when nothing was heard of a service for its time, and not before the one before it has ended. Not
   soon behind a message that was neither echoed nor refused: a service that is only held up finds both, and two at once
   close a stock one.
-- A client that died without closing has time to come back. If no client of that name is attached then, what the
+- The status of a service is asked for once at the beginning, and whenever it is up again after it was down, for what it
+  said before tells nothing then; if so configured. Not while a command of the worker before us may still be answered: a
+  service that says something and reads something else than its confirmation closes.
+- A client that ended without closing has time to come back. If no client of that name is attached then, what the
   configuration says is sent, once. Until it leaves, `owed` has it: that is kept for the next worker, who takes it up
   with the time that is left.
 """
@@ -21,7 +24,7 @@ UNREAD_FOR = 10 * 10**9  # ns for which a service may be held up and go on all t
 
 
 class Watch:
-    """Health of the services, heartbeats and lost clients.
+    """Health of the services, questions, heartbeats and lost clients.
 
     Parameters
     ----------
@@ -31,6 +34,8 @@ class Watch:
         Of services that have none of their own, s; 0: none.
     on_client_lost : iterable of ClientLost
         What to do about which client.
+    ask : bool
+        Ask services that say nothing about it themselves what they do, at the beginning and when they come back.
 
     Attributes
     ----------
@@ -43,6 +48,7 @@ class Watch:
         services: Mapping[str, ServiceConfig],
         heartbeat: float = 0.0,
         on_client_lost: Iterable[ClientLost] = (),
+        ask: bool = False,
     ) -> None:
         self.health = {name: Health() for name in services}
         self._beats = {
@@ -50,6 +56,9 @@ class Watch:
             for name, service in services.items()
             if not service.unsupported and (beat := heartbeat if service.heartbeat is None else service.heartbeat)
         }
+        served = {name: service for name, service in services.items() if not service.unsupported}
+        self._askable = [name for name, service in served.items() if (ask if service.ask is None else service.ask)]
+        self._questions = dict.fromkeys(self._askable, 0)  # when to ask, ns
         self._asked: dict[str, int] = {}
         self._asking: set[str] = set()
         self._told: dict[str, str] = {}
@@ -62,12 +71,27 @@ class Watch:
         state = self.health[service].state(now)
         if state == 'unknown' or state == self._told.get(service):
             return ''
+        if state == 'up' and self._told.get(service) == 'down' and service in self._askable:
+            self._questions[service] = now
         self._told[service] = state
         return f'SERVICE_{state.upper()}'
 
     def up(self, now: int) -> int:
         """Return how many services are up."""
         return sum(health.state(now) == 'up' for health in self.health.values())
+
+    def questions(self, now: int) -> list[str]:
+        """Return the services to be asked now what they do, each once."""
+        due = [name for name, at in list(self._questions.items()) if at <= now]
+        for name in due:
+            del self._questions[name]
+        return due
+
+    def expect(self, services: Iterable[str], until: int) -> None:
+        """Note that services may still answer a command of the worker before us, until a time in ns."""
+        for name in services:
+            if name in self._questions:
+                self._questions[name] = max(self._questions[name], until)
 
     def heartbeats(self, now: int) -> list[str]:
         """Return the services to be asked now; `beaten` has to follow for each."""
@@ -81,7 +105,7 @@ class Watch:
         self._asking.discard(service)
 
     def lost(self, client: str, now: int) -> None:
-        """Note that a client died without closing."""
+        """Note that a client ended without closing."""
         rule = self._rules.get(client)
         if rule is not None and rule.send != 'nothing':
             self._lost[client] = now + int(rule.after * 1e9)
@@ -105,7 +129,8 @@ class Watch:
 
     def pause(self, now: int, most: float) -> float:
         """Return in how many s there may be something to do, at most `most`."""
-        times = [self._beat_due(name) for name in self._beats if name not in self._asking] + list(self._lost.values())
+        times = [self._beat_due(name) for name in self._beats if name not in self._asking]
+        times += [*self._lost.values(), *list(self._questions.values())]
         return min(most, max((min(times, default=now + int(most * 1e9)) - now) / 1e9, 0.0))
 
     def _beat_due(self, name: str) -> int:

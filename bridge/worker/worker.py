@@ -10,6 +10,7 @@ besides, health, events, heartbeats and lost clients, is in `housekeeping`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 _LOOK = 5.0  # s: how often the loop comes up by itself to note health; what is due earlier shortens it
 _SOON = 0.1  # s: how long that can be put off while commands come
+_ANSWERED = 0.5  # s: how long a clean stop waits for the answer to a question of ours
 _GRACE = 2.0  # s: what a clean stop leaves to services beyond their time, and to clients to fetch their answers
 
 
@@ -69,9 +71,11 @@ class Worker:
     heartbeat : float
         Ask EXPSTATUS of a service that said nothing for this long and has no heartbeat of its own, s; 0: never.
     on_client_lost : iterable of ClientLost
-        What to send when a client dies without closing.
+        What to send when a client ends without closing.
     any_reference : bool
         The reference of an experiment may have any form; else it is what iblrig's services can parse.
+    ask : bool
+        Ask EXPINFO of services whose configuration does not say, once at the start and whenever one is up again.
     notify : bool
         Send EXPCLEANUP to all services when `run` ends.
     journal : Journal, optional
@@ -103,6 +107,7 @@ class Worker:
         heartbeat: float = 0.0,
         on_client_lost: Iterable[ClientLost] = (),
         any_reference: bool = False,
+        ask: bool = False,
         notify: bool = False,
         journal: Journal | None = None,
         shared_addresses: bool = False,
@@ -115,7 +120,7 @@ class Worker:
         if not shared_addresses:
             check_addresses(self._services)
         self._optional = {service.name for service in services if service.optional}
-        self._watch = Watch(self._services, heartbeat, on_client_lost)
+        self._watch = Watch(self._services, heartbeat, on_client_lost, ask)
         self._shared_addresses = shared_addresses
         self._timeout, self._notify, self._journal = timeout, notify, journal
         self._any_reference = any_reference
@@ -154,6 +159,7 @@ class Worker:
             {name: port for name, port in known.items() if name in self._services},
         )
         carrier.on_event = self._house.heard
+        carrier.on_outcome = self._house.learn
         carrier.on_opened = lambda: self._keeper.keep(ports.KIND, carrier.ports)
         carrier.opener.exclusive = not self._shared_addresses
         carrier.start()
@@ -217,6 +223,7 @@ class Worker:
         """Answer everything: what is under way is answered by its services in their time, the rest is aborted."""
         self._carrier.begin_nothing()
         self._wait_for(lambda: self._under_way or self._house.under_way or self._carrier.awaits_more(), self._longest())
+        self._wait_for(lambda: self._house.asking, _ANSWERED)  # an answer that is not confirmed closes the service
         if self._notify and not self._failure and not self._hurry:
             self._house.send('EXPCLEANUP', self._carrier)
             self._wait_for(lambda: self._house.under_way, self._longest())
@@ -272,6 +279,7 @@ class Worker:
         try:
             try:
                 if taken.is_orphan:
+                    self._expect_answers(taken)
                     raise Refused(CODES['IBLB_E_OUTCOME_UNKNOWN'], error_text(CODES['IBLB_E_OUTCOME_UNKNOWN']))
                 name, taken.args = decode_arguments(
                     taken.message, taken.arguments, taken.is_json, taken.payload_bytes, self._any_reference
@@ -298,6 +306,12 @@ class Worker:
             self._under_way[taken] = future
             future.add_done_callback(lambda done: self._done(taken, done))
 
+    def _expect_answers(self, taken: Taken) -> None:
+        """Take it that services may still answer a command that the worker before us sent."""
+        with contextlib.suppress(Refused):  # a service that is not configured any more
+            chosen = choose_services(taken.services, list(self._services))
+            self._watch.expect(chosen, time.perf_counter_ns() + int(self._longest() * 1e9))
+
     def _gate(self, taken: Taken) -> None:
         """Make a command ours, directly before its first datagram; NotAccepted if it must not be sent."""
         if code := self._segment.accept(taken):
@@ -310,7 +324,6 @@ class Worker:
         try:
             outcomes = list(future.result().values())
             code, error = status_of(outcomes, self._optional)
-            self._house.learn(outcomes, taken.name, taken.args[0] if taken.args else None)
             self._answer(taken, code, error, [to_entry(outcome, taken.name) for outcome in outcomes])
         except Exception as error:
             self._not_carried_out(taken, error)

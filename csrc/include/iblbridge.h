@@ -91,6 +91,7 @@ extern "C" {
 #define IBLB_SERVICE_DOWN 512
 #define IBLB_CLIENT_LOST 1024
 #define IBLB_WORKER_RESTARTED 2048
+#define IBLB_EXPERIMENT_LOST 16384 /* a service that ran is back without its experiment */
 
 /* The status of a service, as EXPSTATUS and EXPINFO give and take it, and as an entry of a response says it. */
 #define IBLB_STATUS_CONNECTED 0
@@ -182,8 +183,9 @@ IBLB_API int iblb_version(void);
 /* Attaches to the segment `segment` under the name `client` (1 to 63 bytes; none: "pid-<pid>-<n>"; names that begin with "iblb" may use
  * the slot kept for tools). Waits up to `timeout_ms` for a segment and a living worker. *handle: a positive number, 0 on error.
  * Opening the same segment under the same name again in this process closes the old handle, as an aborted program would have left it.
- * Returns 0; IBLB_W_NO_WORKER with a valid handle; IBLB_E_NO_SEGMENT (the sentence names the path searched), _NAME, _NAME_TAKEN (naming
- * the pid), _NO_SLOT, _VERSION (naming both), _SEGMENT, _STALE, _PERMISSION, _HANDLES, _MEMORY, _SYSTEM, _ARGUMENT, _UTF8. */
+ * Returns 0; IBLB_W_NO_WORKER with a valid handle; IBLB_E_NO_SEGMENT (the sentence names the path searched, and another user's), _NAME,
+ * _NAME_TAKEN (naming the pid), _NO_SLOT, _VERSION (naming both), _SEGMENT, _STALE, _PERMISSION, _HANDLES, _MEMORY, _SYSTEM, _ARGUMENT,
+ * _UTF8. */
 IBLB_API int iblb_open(const char *segment, const char *client, int timeout_ms, int *handle);
 
 /* Gives the slot back and makes the handle invalid. Commands already sent are carried out, their answers discarded. Waits in other threads
@@ -232,13 +234,14 @@ IBLB_API int iblb_withdraw(int handle, int request);
 IBLB_API int iblb_cancel(int handle, int request);
 
 /* Chooses which events this handle gets: the sum of the numbers of messages that services send by themselves (IBLB_EXPINTERRUPT: a camera
- * died) and of IBLB_SERVICE_UP to IBLB_WORKER_RESTARTED; 0 for none. Replaces the earlier choice. What came before is not delivered.
+ * died) and of IBLB_SERVICE_UP to IBLB_EXPERIMENT_LOST; 0 for none. Replaces the earlier choice. What came before is not delivered.
  * Returns 0, IBLB_E_MESSAGE (a number that is no event), _STALE, _QUARANTINED, _SEGMENT, _HANDLE, _FORKED. */
 IBLB_API int iblb_subscribe(int handle, int message_mask);
 
 /* The next event, in order; waits up to `timeout_ms` for one. *message: its number. `json`: an object, every key always present:
  *     sequence int (counts this handle's events; a gap says that some were lost because nobody read), event text ("EXPINTERRUPT"),
- *     service text ("" if none), client text ("" unless CLIENT_LOST), data object (as in responses), time int (ns), wall text (ISO 8601).
+ *     service text ("" if none), client text ("" unless CLIENT_LOST), data object (as in responses; EXPERIMENT_LOST: {value: {exp_ref: the
+ *     experiment that is lost, status: what the service says now}}), time int (ns), wall text (ISO 8601).
  * If the buffer is too small, or `json` is NULL and `needed` is not: IBLB_E_BUFFER, and the event stays; `json` and `needed` NULL: not
  * wanted. Events wait in 64 KiB of shared memory; when that is full, newer ones are lost, and nothing else is affected. Returns 0;
  * IBLB_E_TIMEOUT if there is none; IBLB_E_NO_WORKER at once if no worker lives; _BUFFER, _CLOSED, _STALE, _QUARANTINED, _SEGMENT, _HANDLE,

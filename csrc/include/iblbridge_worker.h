@@ -60,6 +60,10 @@ IBLB_API int iblbw_largest_command(struct iblbw_worker *worker);
 IBLB_API int iblbw_services(struct iblbw_worker *worker, const char *names);
 IBLB_API int iblbw_services_up(struct iblbw_worker *worker, int count);
 
+/* Publishes what is known of one service, by its place in that order: whether it is down, and when it was last heard (ns of iblb_clock_ns;
+ * 0: never). For iblbw_inspect. */
+IBLB_API int iblbw_service_health(struct iblbw_worker *worker, int index, int down, unsigned long long heard);
+
 /* Waits up to timeout_ms for commands and copies them out: descriptors in order of (interrupt first, stamp, slot), payloads one after the
  * other. Changes no command's state. Returns how many, 0 also after a signal or iblbw_ring. Frees the slots of dead clients on the way.
  * IBLB_E_SUPERSEDED, _SEGMENT, _STALE: as above. */
@@ -80,7 +84,7 @@ IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_comma
  * its sequence numbers. Never blocks. Returns how many got it, or IBLB_E_ARGUMENT, _TOO_LARGE, _SUPERSEDED, _FORKED. */
 IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const unsigned char *body, int bytes);
 
-/* The name of a client that died without closing, each once, as iblbw_take finds them. 1 if there was one, else 0. */
+/* The name of a client that ended without closing, each once, as iblbw_take finds them. 1 if there was one, else 0. */
 IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity);
 
 /* 1 if a client of this name is attached. */
@@ -104,12 +108,14 @@ struct iblbw_report {
     int locks;        /* how many locks are held, the worker's included */
     unsigned int layout_version;
     unsigned int library_version;
-    unsigned int worker_pid;
+    unsigned int worker_pid; /* 0: the last one stopped in order */
     unsigned int epoch;
     unsigned int slots; /* 0 if its layout cannot be read */
     unsigned int services;
     unsigned int services_up;
-    char worker_name[32]; /* of the process that has this pid now */
+    unsigned int service_down[128];        /* by service: 1 if it is down */
+    unsigned long long service_heard[128]; /* ns of iblb_clock_ns, to the second; 0: never */
+    char worker_name[32];                  /* of the process that has this pid now */
     char sentence[1024];
 };
 

@@ -128,12 +128,76 @@ static int ping(int handle, const struct options *options) {
     return report(handle, code);
 }
 
-static int state(int handle) {
-    int alive = 0, services = 0, up = 0;
-    int code = iblb_worker_state(handle, &alive, &services, &up);
-    if (code == IBLB_OK)
-        printf("worker %s, %d services, %d up\n", alive ? "alive" : "gone", services, up);
-    return report(handle, code);
+/* As bridge/segment/words.py says it. */
+static void print_age(double seconds) {
+    static const struct {
+        const char *name;
+        double seconds;
+    } units[] = {{"d", 86400}, {"h", 3600}, {"min", 60}};
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (seconds >= 2 * units[i].seconds) {
+            printf("%.0f %s", seconds / units[i].seconds, units[i].name);
+            return;
+        }
+    printf("%.0f s", seconds);
+}
+
+/* How the services in a response to IBLB_SERVICES do: who is down, and of whom nothing was heard lately; silence is no fault. */
+static void print_services(const char *json) {
+    int count = 0, down = 0, up = 0, silent = 0, never = 0;
+    double least = 0;
+    while ((json = strstr(json, "\"health\":\"")) != NULL) { /* a quotation mark in a text has a backslash before it */
+        const char *age = strstr(json, "\"age_ms\":");
+        double seconds = age ? strtod(age + strlen("\"age_ms\":"), NULL) / 1000 : -1;
+        json += strlen("\"health\":\"");
+        count++;
+        if (strncmp(json, "down", 4) == 0)
+            down++;
+        else if (strncmp(json, "up", 2) == 0)
+            up++;
+        else if (seconds < 0)
+            never++;
+        else if (silent++ == 0 || seconds < least)
+            least = seconds;
+    }
+    printf(", ");
+    if (count == 0)
+        printf("no services");
+    else
+        printf("%d service%s: %d down", count, count == 1 ? "" : "s", down);
+    if (up)
+        printf(", %d up", up);
+    if (silent) {
+        printf(", %d not heard for ", silent);
+        print_age(least);
+    }
+    if (never)
+        printf(", %d never heard", never);
+}
+
+static int state(int handle, const struct options *options) {
+    int alive = 0, services = 0, request, needed, capacity = 1 << 18; /* of 128 services with long errors */
+    int code = iblb_worker_state(handle, &alive, &services, NULL);
+    if (code != IBLB_OK)
+        return report(handle, code);
+    printf("worker %s", alive ? "alive" : "gone");
+    char *json = alive ? malloc((size_t)capacity) : NULL;
+    if (json) {
+        code =
+            iblb_call(handle, NULL, IBLB_SERVICES, NULL, options->timeout_ms < 1000 ? options->timeout_ms : 1000, json, capacity, &request);
+        if (code == IBLB_E_BUFFER && iblb_wait(handle, request, 0, NULL, 0, &needed) == IBLB_E_BUFFER) {
+            free(json);
+            json = malloc((size_t)needed);
+            code = json ? iblb_wait(handle, request, 0, json, needed, &needed) : IBLB_E_MEMORY;
+        }
+        if (code >= 0)
+            print_services(json);
+        else
+            printf(", %d services: it does not answer", services);
+        free(json);
+    }
+    puts("");
+    return EXIT_FINE; /* that it does not answer is the answer */
 }
 
 static int codes(void) {
@@ -204,7 +268,7 @@ int main(int count, char **arguments) {
     else if (strcmp(verb, "ping") == 0)
         status = ping(handle, &options);
     else
-        status = state(handle);
+        status = state(handle, &options);
     iblb_close(handle);
     return status;
 }

@@ -22,6 +22,7 @@ namespace IblBridge
         SERVICE_DOWN = 512,
         CLIENT_LOST = 1024,
         WORKER_RESTARTED = 2048,
+        EXPERIMENT_LOST = 16384,
     }
 
     /// <summary>All codes: 0 is success, negative an error, positive a warning.</summary>

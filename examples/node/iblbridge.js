@@ -44,6 +44,7 @@ const MESSAGES = Object.freeze({
     SERVICE_DOWN: 512,
     CLIENT_LOST: 1024,
     WORKER_RESTARTED: 2048,
+    EXPERIMENT_LOST: 16384,
     // messages: end
 });
 

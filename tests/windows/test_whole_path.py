@@ -184,7 +184,7 @@ def test_the_tool_says_in_utf8_what_it_is_told_in_utf16(rig):
     assert status == 0, out + err
     assert json.loads(out)['services'][0]['name'] == 'caméras'
     assert 'Zoë_日本' in json.dumps(cameras.messages, ensure_ascii=False)
-    assert rig.iblb('state', 'rig')[1] == 'worker alive, 1 services, 1 up'
+    assert rig.iblb('state', 'rig')[1] == 'worker alive, 1 service: 0 down, 1 up'
     assert rig.iblb('call', 'rig', 'EXPSTART', '[1')[0] == 2
     assert rig.iblb('call', 'other', 'EXPINFO', '--open', '0')[0] == 3
 

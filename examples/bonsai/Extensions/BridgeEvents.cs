@@ -22,7 +22,7 @@ namespace Bonsai.IblBridge
         /// <summary>Gets or sets which events are emitted.</summary>
         [TypeConverter(typeof(EventsConverter))]
         [Description("Which events, separated by commas: messages that services send by themselves, SERVICE_UP, " +
-            "SERVICE_DOWN, CLIENT_LOST, WORKER_RESTARTED.")]
+            "SERVICE_DOWN, CLIENT_LOST, WORKER_RESTARTED, EXPERIMENT_LOST.")]
         public Message Events
         {
             get { return events; }

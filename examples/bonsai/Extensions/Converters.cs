@@ -90,7 +90,8 @@ namespace Bonsai.IblBridge
     internal static class Check
     {
         const Message OnlyEvents =
-            Message.SERVICE_UP | Message.SERVICE_DOWN | Message.CLIENT_LOST | Message.WORKER_RESTARTED;
+            Message.SERVICE_UP | Message.SERVICE_DOWN | Message.CLIENT_LOST | Message.WORKER_RESTARTED |
+            Message.EXPERIMENT_LOST;
         const Message OnlyCommands = Message.PING | Message.SERVICES;
 
         internal static bool IsCommand(Message message)

@@ -1,0 +1,55 @@
+"""How many services there are and how they do, in the words of all tools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+HEARD_WITHIN = 30.0  # s: who was heard since is up
+
+
+def services_sentence(services: Sequence[tuple[bool, float | None]]) -> str:
+    """Return how services do, as one part of a sentence.
+
+    Silence is no fault: between commands nobody is asked. So it says who is down, and of whom nothing was heard lately.
+
+    Parameters
+    ----------
+    services : sequence of (bool, float or None)
+        Of each whether it is down, and how long ago it was heard, s; None: never.
+
+    Examples
+    --------
+    >>> services_sentence([(False, 38.2), (False, 40.1)])
+    '2 services: 0 down, 2 not heard for 38 s'
+    >>> services_sentence([(False, 1.0), (True, 300.0), (False, None)])
+    '3 services: 1 down, 1 up, 1 never heard'
+    >>> services_sentence([])
+    'no services'
+    """
+    if not services:
+        return 'no services'
+    alive = [heard for down, heard in services if not down]
+    silent = [heard for heard in alive if heard is not None and heard >= HEARD_WITHIN]
+    counts = {
+        'up': len([heard for heard in alive if heard is not None and heard < HEARD_WITHIN]),
+        f'not heard for {age(min(silent))}' if silent else '': len(silent),
+        'never heard': len([heard for heard in alive if heard is None]),
+    }
+    parts = [f'{len(services) - len(alive)} down', *(f'{count} {what}' for what, count in counts.items() if count)]
+    return f'{len(services)} service{"s"[len(services) == 1 :]}: {", ".join(parts)}'
+
+
+def age(seconds: float | None) -> str:
+    """Return how long ago, for people.
+
+    Examples
+    --------
+    >>> age(38.4), age(150), age(8000), age(None)
+    ('38 s', '2 min', '2 h', '?')
+    """
+    if seconds is None:
+        return '?'
+    for unit, size in (('d', 86400), ('h', 3600), ('min', 60)):
+        if seconds >= 2 * size:
+            return f'{seconds / size:.0f} {unit}'
+    return f'{seconds:.0f} s'
