@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from bridge.cli.words import command_arguments, duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,14 +29,25 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         'message',
         metavar='MESSAGE',
-        help='EXPINIT, EXPSTART, EXPEND, EXPCLEANUP, EXPINTERRUPT, EXPSTATUS, EXPINFO, ALYX, PING or SERVICES',
+        help='EXPINIT, EXPSTART, EXPEND, EXPCLEANUP, EXPINTERRUPT, EXPSTATUS, EXPINFO, ALYX, PING or SERVICES, in any '
+        'case',
     )
     parser.add_argument(
-        'args', nargs='*', metavar='ARG', help='its arguments, each as JSON, or as text if it is not JSON'
+        'args',
+        nargs='*',
+        default=[],
+        metavar='ARG',
+        help='its arguments, each as JSON or plain words; @FILE and - stand for what is in a file or comes from '
+        'standard input (a token, say); an only one that is an array [..., ...] is all of them',
     )
+    parser.add_argument('--args-file', metavar='FILE', help='take the arguments from a file, as @FILE does')
     parser.add_argument('--services', default='', metavar='A,B', help='only to these services')
     parser.add_argument(
-        '--timeout', type=float, default=12.0, metavar='S', help='how long to wait for the answer (default 12)'
+        '--timeout',
+        type=duration,
+        default=12.0,
+        metavar='TIME',
+        help='how long to wait for the answer: 5s, 500ms, or a number of seconds (default 12)',
     )
     parser.add_argument('--json', action='store_true', help='print the response as JSON')
     parser.set_defaults(run=run)
@@ -46,36 +59,26 @@ def run(args: argparse.Namespace) -> int:
     from bridge.errors import BridgeError
     from bridge.numbers import CODES
     from bridge.segment.client import Client
+    from bridge.segment.payload import message_number
 
-    message = int(args.message) if args.message.isascii() and args.message.isdigit() else args.message.upper()
+    message = int(args.message) if args.message.isascii() and args.message.isdigit() else args.message
     services = [name.strip() for name in args.services.split(',') if name.strip()]
-    arguments = [parse_argument(text) for text in args.args]
     code, response, sentence = 0, None, ''
     try:
+        message_number(message)  # before a segment is looked for: whether there is one has no part in it
+        arguments = command_arguments([*args.args, *([f'@{args.args_file}'] if args.args_file else [])])
         with Client(args.segment, f'iblb-send-{os.getpid()}') as client:
             response = client.call(message, *arguments, services=services, timeout=args.timeout)
             code, sentence = response['code'], response['error']
     except BridgeError as e:
         code, response, sentence = e.code, e.response, f'{e.name}: {e.text}'
     except (TypeError, ValueError) as e:
-        code, sentence = CODES['IBLB_E_ARGUMENT'], f'{args.message}: {e}'
+        code, sentence = CODES['IBLB_E_ARGUMENT'], f'{e}' if str(e).endswith('?') else f'{e}.'
     if response is not None:
         show(response, as_json=args.json)
     if sentence:
         print(f'iblbridge send: {sentence}', file=sys.stderr)
     return exit_status(code)
-
-
-def parse_argument(text: str) -> Any:
-    """Return the JSON value that `text` is, or `text` itself; NaN and Infinity are text, for JSON has none."""
-
-    def refuse(name: str) -> NoReturn:
-        raise ValueError(name)
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        return text
 
 
 def show(response: dict[str, Any], *, as_json: bool) -> None:
