@@ -3,12 +3,18 @@
 Every entry has ``kind``, ``time`` (ns of the segment's clock) and ``wall`` (ISO 8601 with offset); what else, by kind:
 
 ============  =========================================================================================================
-command       ``command_id``, ``message``, ``services`` (as addressed, "" for all), ``args``, ``sent``
-outcome       the response body as in iblbridge.h, with the same ``command_id``
+start         a worker begins: ``schema`` (`SCHEMA`), ``version`` (of iblbridge), ``segment``, ``pid``, ``settings``,
+              ``services`` (each with its settings)
+stop          it ends in order: ``reason``, such as SIGINT; a start without a stop before it follows a kill
+command       ``command_id``, ``message``, ``client`` (who sent it; of the worker's own commands: on whose behalf),
+              ``services`` (as addressed, "" for all), ``args``, ``sent``
+outcome       the response body as in iblbridge.h, with the same ``command_id`` and ``client``
 notification  the same, of a command that nobody waits for
 event         the event's body as in iblbridge.h: ``event``, ``service``, ``client``, ``data``
 gap           ``lost``: so many entries are missing here, because the disk was full or too slow
 ============  =========================================================================================================
+
+Text is UTF-8 as it was said; half a surrogate pair, which UTF-8 cannot say, is JSON's escape for it.
 
 Rules:
 
@@ -37,6 +43,8 @@ from bridge import discretion
 
 log = logging.getLogger(__name__)
 
+SCHEMA = 2  # of the entries; what a reader of an older one knows keeps its meaning
+KINDS = ('start', 'stop', 'command', 'outcome', 'notification', 'event', 'gap')
 DEPTH = 10_000  # entries in the queue
 SYNC_EVERY = 1.0  # s
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
@@ -134,7 +142,7 @@ class Journal:
             self._lose(str(error))
 
     def _put(self, entry: dict[str, Any]) -> None:
-        data = b'\n' * self._torn + json.dumps(entry, default=str).encode() + b'\n'
+        data = b'\n' * self._torn + _line(entry)
         while data:
             written = os.write(self._file, data)
             self._torn = not data[:written].endswith(b'\n')
@@ -143,6 +151,19 @@ class Journal:
     def _sync(self) -> None:
         with contextlib.suppress(OSError):  # a pipe, or a disk whose fault the next write reports
             os.fsync(self._file)
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry, default=str, ensure_ascii=False).encode('utf-8', 'backslashreplace') + b'\n'
+
+
+def entry_of(line: bytes) -> dict[str, Any] | None:
+    """Return the entry that a line of a journal is, None if it is none."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get('kind'), str) else None
 
 
 def read(path: str | Path) -> Iterator[dict[str, Any] | int]:
@@ -157,11 +178,8 @@ def read(path: str | Path) -> Iterator[dict[str, Any] | int]:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                entry = None
-            yield entry if isinstance(entry, dict) and isinstance(entry.get('kind'), str) else number
+            entry = entry_of(line)
+            yield number if entry is None else entry
 
 
 def _ends_with_newline(file: int) -> bool:

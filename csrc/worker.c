@@ -470,6 +470,15 @@ IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capa
     return found;
 }
 
+IBLB_API int iblbw_client_of(struct iblbw_worker *worker, const struct iblbw_command *command, char *name, int capacity) {
+    os_mutex_lock(&worker->mutex);
+    const struct view *view = command->slot < worker->segment.sizes.slots ? &worker->views[command->slot] : NULL;
+    int known = view && view->phase != PHASE_FREE && view->generation == command->generation;
+    copy_text(known ? view->client : "", name, capacity);
+    os_mutex_unlock(&worker->mutex);
+    return known ? IBLB_OK : IBLB_E_STALE;
+}
+
 IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name) {
     int found = 0;
     os_mutex_lock(&worker->mutex);

@@ -16,8 +16,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MOST_LINES = 10_000  # of the log that wait for their reader
+PIPE_WIDTH = 160  # columns, where there is no terminal to ask
 LAST_WORDS = 1.0  # s that the rest of the log has at the end
 
 
@@ -71,6 +76,14 @@ def go_on_when_clicked() -> None:
         from bridge.cli.windows import turn_quick_edit_off
 
         turn_quick_edit_off()
+
+
+def plain_console() -> Console:
+    """Return a console of rich's that shows text as it is; as wide as the terminal, COLUMNS, or `PIPE_WIDTH`."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or os.environ.get('COLUMNS', '').isdigit() else PIPE_WIDTH
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def say(line: str) -> None:

@@ -131,7 +131,7 @@ def judge(records: Sequence[Record], silent: str | None) -> list[str]:
 
 def cell(entry: dict[str, Any]) -> str:
     """Return what a service did, for the table: the state it replied, and the time from sent to answered."""
-    from bridge.cli.send import milliseconds
+    from bridge.cli.lines import milliseconds
     from bridge.services.simulate import State
 
     if not entry:
@@ -214,7 +214,7 @@ def experiment(console: Console, tool: Path, segment: str, halt: Halt) -> list[R
 
 def show(console: Console, record: Record) -> None:
     """Print the row of one command, or what the C program wrote if it got no response."""
-    from bridge.cli.send import milliseconds
+    from bridge.cli.lines import milliseconds
 
     if record.body is None:
         console.print(

@@ -6,15 +6,16 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bridge.cli.lines import milliseconds
 from bridge.cli.words import command_arguments, duration
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
-
-PIPE_WIDTH = 160  # columns, where there is no terminal to ask
+WIDE = 100  # columns
 
 
 def add_parser(subparsers: Any) -> None:
@@ -86,58 +87,67 @@ def show(response: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(response))
         return
-    from rich.console import Console
+    from bridge.cli.console import plain_console
 
-    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = plain_console()
     if response['services']:
-        console.print(service_table(response) if response['message'] == 'SERVICES' else table(response))
+        if response['message'] != 'SERVICES':
+            console.print(response['message'])
+        show_table(console, *(services_rows if response['message'] == 'SERVICES' else rows)(response))
     elif response['code'] >= 0:
         took = milliseconds(response['sent'], response['finished'])
         console.print(f'{response["message"]}: answered by the worker{took and f" in {took} ms"}')
 
 
-def table(response: dict[str, Any]) -> Table:
-    """Return a response body as a table: one row per service."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
+def rows(response: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Return a response body as the head of a table and one row per service; the last column is what it said."""
     head = ('service', 'ok', 'state', 'echo ms', 'reply ms', 'data or error')
-    result = Table(*head, title=response['message'], title_justify='left', box=box.SIMPLE_HEAD)
-    result.columns[3].justify = result.columns[4].justify = 'right'
-    for service in response['services']:
-        said = service['error'] or (json.dumps(service['data']) if service['data'] else '')
-        result.add_row(
-            Text(service['name']),
-            Text('yes', 'green') if service['ok'] else Text('no', 'bold red'),
+    return head, [
+        (
+            service['name'],
+            'yes' if service['ok'] else 'no',
             service['state'].replace('_', ' '),
             milliseconds(service['sent'], service['echoed']),
             milliseconds(service['sent'], service['answered']),
-            Text(said),
+            service['error'] or (json.dumps(service['data']) if service['data'] else ''),
         )
-    return result
+        for service in response['services']
+    ]
 
 
-def service_table(response: dict[str, Any]) -> Table:
-    """Return the response to SERVICES as a table: one row per configured service."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
+def services_rows(response: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Return the response to SERVICES likewise: one row per configured service."""
     from bridge.numbers import STATUSES
 
-    head = ('service', 'address', 'health', 'heard', 'status', 'experiment', 'last error')
-    result = Table(*head, box=box.SIMPLE_HEAD)
+    found: list[Sequence[str]] = []
     for service in response['services']:
         data = service['data']
         heard = f'{data["age_ms"] / 1000:.1f} s ago' if data.get('age_ms', -1) >= 0 else 'never'
         status = next((name for name, number in STATUSES.items() if number == data.get('status')), '')
-        said = (data.get('exp_ref', ''), data.get('last_error', ''))
-        cells = (data.get('name', ''), data.get('uri', ''), data.get('health', ''), heard, status, *said)
-        result.add_row(*(Text(str(cell)) for cell in cells))
-    return result
+        cells = (data.get('name', ''), data.get('uri', ''), data.get('health', ''), heard, status)
+        found.append([str(cell) for cell in (*cells, data.get('exp_ref', ''), data.get('last_error', ''))])
+    return ('service', 'address', 'health', 'heard', 'status', 'experiment', 'last error'), found
 
 
-def milliseconds(start: int, end: int) -> str:
-    """Return the time between two stamps (ns, 0 for never) in ms with one decimal, or "" if one of them is missing."""
-    return f'{(end - start) / 1e6:.1f}' if start and end else ''
+def show_table(console: Console, head: Sequence[str], found: Sequence[Sequence[str]]) -> None:
+    """Print a table whose last column may be long; on a narrow console that stands below, and nothing is cut."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    below = console.width < WIDE
+    # What is empty takes no room.
+    shown = [i for i, name in enumerate(head[:-1]) if not below or i < 3 or any(row[i] for row in found)]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if not below else 0, 0, 1))
+    for i in shown:
+        table.add_column(head[i], justify='right' if head[i].endswith('ms') else 'left', overflow='fold')
+    if not below:
+        table.add_column(head[-1], overflow='fold')
+    styles = {'yes': 'green', 'no': 'bold red', 'down': 'bold red'}
+    for row in found:
+        cells = [Text(row[i], styles.get(row[i], '') if i else '') for i in shown]
+        table.add_row(*cells, *([] if below else [Text(row[-1])]))
+    console.print(table)
+    for row in found if below else ():
+        if row[-1]:
+            console.print(Text(f'  {row[0]}: {row[-1]}'), overflow='fold')

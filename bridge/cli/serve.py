@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     def stop(reason: str) -> None:
         stopped_by.append(reason)
         if worker is not None:
-            worker.stop()
+            worker.stop(reason)
 
     try:
         journal = Journal(args.journal) if args.journal else None

@@ -52,6 +52,8 @@ class Taken:
         Names separated by commas, as the client gave them.
     arguments : object
         The second object of the payload.
+    client : str
+        Noted: the name of the program that sent it, if somebody wants to know.
     name : str
         Noted: the message's name, its number if it has none.
     args : tuple
@@ -73,6 +75,7 @@ class Taken:
     payload_bytes: int
     services: str
     arguments: Any = field(repr=False)
+    client: str = ''
     name: str = ''
     args: tuple[Any, ...] = field(default=(), repr=False)
     accepted: int = 0
@@ -250,6 +253,10 @@ class Segment:
         while lib.iblbw_lost_client(self._worker, buffer, 64):
             names.append(bytes(ffi.string(buffer)).decode('utf-8', 'replace'))
         return names
+
+    def client_of(self, taken: Taken) -> str:
+        """Return the name of the client that a command came from; "" if its slot has another owner by now."""
+        return text_of(lib.iblbw_client_of, self._worker, taken.key, capacity=64)
 
     def is_attached(self, client: str) -> bool:
         """Return whether a client of this name is attached."""

@@ -11,21 +11,24 @@ besides, health, events, heartbeats and lost clients, is in `housekeeping`.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import bridge
 from bridge import discretion
 from bridge.carrier import Command
 from bridge.config import ClientLost, ServiceConfig, check_order
 from bridge.errors import BridgeError, error_for
-from bridge.journal import Journal
+from bridge.journal import SCHEMA, Journal
 from bridge.numbers import CODES, LOCAL, MESSAGE_NAMES
 from bridge.outcome import NOT_SENT, Outcome, status_of, to_entry
 from bridge.segment import ports
@@ -106,10 +109,13 @@ class Worker:
             services = [ServiceConfig(name, uri) for name, uri in services.items()]
         self._services = {service.name: service for service in services}
         check_order(self._services)
+        on_client_lost = list(on_client_lost)
         self._optional = {service.name for service in services if service.optional}
         self._watch = Watch(self._services, heartbeat, on_client_lost)
         self._timeout, self._notify, self._journal = timeout, notify, journal
+        self._reason = ''
         self._stopping = self._hurry = False  # plain: a signal handler sets them, and must not wait for a lock
+        self._started = False
         self._failure: BaseException | None = None
         self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
         self._held: deque[tuple[Taken, int, bytes]] = deque()
@@ -124,6 +130,7 @@ class Worker:
         self.path: Path = self._segment.path
         if self._segment.replaced:
             log.warning('the segment was made anew: %s', self._segment.replaced)
+        self._write_start(segment, heartbeat, on_client_lost)
 
     def _open_services(self) -> UdpCarrier:
         from bridge.services.carrier import UdpCarrier  # imports iblutil, which takes a second
@@ -184,11 +191,17 @@ class Worker:
             self._place(*self._held.popleft())
         return len(batch)
 
-    def stop(self) -> None:
+    def stop(self, reason: str = '') -> None:
         """Ask `run` to end when what is under way has been answered; asked again: at once.
 
         From any thread or signal handler.
+
+        Parameters
+        ----------
+        reason : str
+            What the journal says of it, such as SIGINT.
         """
+        self._reason = self._reason or reason
         self._hurry = self._stopping
         self._stopping = True
         self._segment.ring()
@@ -227,6 +240,7 @@ class Worker:
             Delete the segment's file, and tell the clients that it is gone.
         """
         self._carrier.close()
+        self._write_stop()
         if remove and self.path:
             ports.forget(self.path)
         self._segment.close(remove=remove)
@@ -364,13 +378,43 @@ class Worker:
 
     # --- the journal ---
 
+    def _write_start(self, segment: str, heartbeat: float, on_client_lost: Iterable[ClientLost]) -> None:
+        if self._journal:
+            settings = {
+                'timeout': self._timeout,
+                'heartbeat': heartbeat,
+                'on_client_lost': [asdict(rule) for rule in on_client_lost],
+                'notify': self._notify,
+            }
+            self._journal.write(
+                'start',
+                schema=SCHEMA,
+                version=bridge.__version__,
+                segment=segment,
+                pid=os.getpid(),
+                settings=settings,
+                services=[asdict(service) for service in self._services.values()],
+            )
+            self._started = True
+
+    def _write_stop(self) -> None:
+        if self._journal and self._started:
+            self._started = False
+            self._journal.write('stop', reason=str(self._failure) if self._failure else self._reason)
+
     def _write_command(self, taken: Taken) -> None:
         if self._journal:
-            key, services = self._key(taken), taken.services
+            taken.client = self._segment.client_of(taken)
             self._journal.write(
-                'command', command_id=key, message=taken.name, services=services, args=taken.args, sent=taken.stamp
+                'command',
+                command_id=self._key(taken),
+                message=taken.name,
+                client=taken.client,
+                services=taken.services,
+                args=taken.args,
+                sent=taken.stamp,
             )
 
     def _write_outcome(self, taken: Taken, body: dict[str, Any]) -> None:
         if self._journal:
-            self._journal.write('outcome' if taken.wants_response else 'notification', **body)
+            self._journal.write('outcome' if taken.wants_response else 'notification', **body, client=taken.client)

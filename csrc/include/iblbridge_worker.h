@@ -83,6 +83,9 @@ IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const
 /* The name of a client that died without closing, each once, as iblbw_take finds them. 1 if there was one, else 0. */
 IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity);
 
+/* The name of the client that a command that was taken came from; "" if its slot has another owner by now. */
+IBLB_API int iblbw_client_of(struct iblbw_worker *worker, const struct iblbw_command *command, char *name, int capacity);
+
 /* 1 if a client of this name is attached. */
 IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name);
 
