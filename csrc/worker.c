@@ -457,6 +457,16 @@ IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const
     return code == IBLB_OK ? count : stand_down(worker, code);
 }
 
+IBLB_API int iblbw_is_wanted(struct iblbw_worker *worker, int message) {
+    int wanted = 0;
+    os_mutex_lock(&worker->mutex);
+    for (uint32_t i = 0; !worker->forked && i < worker->segment.sizes.slots; i++)
+        wanted = wanted || (worker->views[i].phase == PHASE_LIVE &&
+                            (load32_acquire(&worker->views[i].slot.header->event_mask) & (uint32_t)message) != 0);
+    os_mutex_unlock(&worker->mutex);
+    return wanted;
+}
+
 IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity) {
     int found = 0;
     os_mutex_lock(&worker->mutex);

@@ -18,6 +18,7 @@ from bridge.outcome import reply_data
 
 _MAX_DEPTH = 48  # of a service's data; the C reader stops at 64
 _MAX_ERROR = 300
+_MOST_OF_AN_EVENT = 16 << 10  # bytes
 
 
 def command_id(segment_id: int, slot: int, request: int) -> str:
@@ -142,6 +143,40 @@ def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
             {**shortened, 'services': [], 'error': '; '.join(filter(None, (shortened['error'], note)))}
         )
     return code, packed
+
+
+def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: datetime) -> dict[str, Any]:
+    """Return what those who watch are told of a command; what services replied is left to the journal.
+
+    Parameters
+    ----------
+    kind : str
+        ``command``, ``outcome`` or ``notification``, as in the journal.
+    entry : mapping
+        What the journal would write, without anything secret.
+    time : int
+        ns of ``time.perf_counter_ns``.
+    wall : datetime
+        The same moment, with its offset.
+    """
+    body: dict[str, Any] = {'event': 'COMMAND', 'kind': kind}
+    for key in ('command_id', 'message', 'client', 'services', 'args', 'code', 'error', 'sent', 'accepted', 'finished'):
+        if key in entry:
+            body[key] = sayable(entry[key])
+    if isinstance(body.get('services'), list):
+        keys = ('name', 'ok', 'state', 'reason', 'error', 'status', 'sent', 'echoed', 'answered')
+        body['services'] = [{key: s[key] for key in keys if key in s} for s in body['services']]
+    body |= {'time': time, 'wall': wall.isoformat(timespec='milliseconds')}
+    cuts: tuple[dict[str, Any], ...] = (
+        {},
+        {'args': ['(left out)']},
+        {'services': [] if 'code' in body else '(left out)'},
+    )
+    for cut in cuts:
+        body |= {key: value for key, value in cut.items() if key in body}
+        if len(msgpack.packb(body)) <= _MOST_OF_AN_EVENT:
+            return body
+    return body | {key: body[key][:_MAX_ERROR] for key in ('error', 'client', 'message') if key in body}
 
 
 def event_body(

@@ -27,6 +27,7 @@ COMMAND: np.dtype[Any] = struct_dtype('iblbw_command')
 """numpy.dtype: a command's descriptor: slot, generation, position and request tell which it is; stamp and ttl (ns),
 message and flags what."""
 
+COMMANDS = int(lib.IBLBW_COMMANDS)  # what those who watch commands subscribe to
 BATCH = 256  # commands at a time
 _COLUMNS = ('request', 'slot', 'message', 'flags', 'stamp', 'ttl', 'payload_bytes')
 _PAYLOAD_BYTES = 1 << 20
@@ -245,6 +246,21 @@ class Segment:
             packed = msgpack.packb({**body, 'data': {'left_out': f'{len(packed)} bytes are more than an event holds'}})
             count = int(lib.iblbw_publish_event(self._worker, message, packed, len(packed)))
         return check(count)
+
+    def is_wanted(self, message: int) -> bool:
+        """Tell whether a client has subscribed to events of this number."""
+        return bool(lib.iblbw_is_wanted(self._worker, message))
+
+    def publish_command(self, body: dict[str, Any]) -> None:
+        """Give what is noted of a command to those who watch; one without room loses it.
+
+        Parameters
+        ----------
+        body : dict
+            Made by `bridge.segment.response.command_event`.
+        """
+        packed: bytes = msgpack.packb(body)
+        check(lib.iblbw_publish_event(self._worker, COMMANDS, packed, len(packed)))
 
     def lost_clients(self) -> list[str]:
         """Return the names of the clients that died without closing, since the last call."""

@@ -376,7 +376,7 @@ class Worker:
         except BridgeError as error:
             self._fail(error)
 
-    # --- the journal ---
+    # --- what is noted ---
 
     def _write_start(self, segment: str, heartbeat: float, on_client_lost: Iterable[ClientLost]) -> None:
         if self._journal:
@@ -403,9 +403,9 @@ class Worker:
             self._journal.write('stop', reason=str(self._failure) if self._failure else self._reason)
 
     def _write_command(self, taken: Taken) -> None:
-        if self._journal:
+        if self._house.is_noted():
             taken.client = self._segment.client_of(taken)
-            self._journal.write(
+            self._house.note(
                 'command',
                 command_id=self._key(taken),
                 message=taken.name,
@@ -416,5 +416,5 @@ class Worker:
             )
 
     def _write_outcome(self, taken: Taken, body: dict[str, Any]) -> None:
-        if self._journal:
-            self._journal.write('outcome' if taken.wants_response else 'notification', **body, client=taken.client)
+        if self._house.is_noted():
+            self._house.note('outcome' if taken.wants_response else 'notification', **body, client=taken.client)

@@ -2,7 +2,6 @@
 #include "words.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,7 +121,7 @@ static int fetch(const char *word, struct text *text, char *problem, size_t capa
     while (fine && (count = fread(part, 1, sizeof part, file)) > 0)
         fine = append(text, part, count);
     if (!file || !fine || ferror(file)) {
-        snprintf(problem, capacity, "%s: %s; of a text that begins with @ write '\"@...\"'.", word, strerror(errno));
+        snprintf(problem, capacity, "%s: it cannot be read; of a text that begins with @ write '\"@...\"'.", word);
         fine = 0;
     }
     if (file && from_file)
