@@ -310,3 +310,43 @@ def test_a_rig_that_stays_ends_with_a_sentence_when_a_part_of_it_dies(demo):
     assert run.finish() == 3, run.output
     assert f'ephys ended with exit status {KILLED}' in run.output
     assert run.left() == []
+
+
+def test_the_first_command_of_a_program_that_waits_for_the_rig_finds_its_services(demo):
+    """Four of five came too early: the segment was there before the services listened."""
+    from bridge.native import IBLB
+
+    run = demo('--stay', '--segment', 'rig0')
+    words = [IBLB, 'call', 'rig0', 'EXPINIT', '--open', '30s']
+    environment = {**os.environ, 'IBLBRIDGE_DIR': str(run.directory)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    ask_to_end(run.process, 'SIGINT')
+    assert run.finish() == 130, run.output
+
+
+def test_the_worker_starts_when_its_services_listen(monkeypatch):
+    from bridge.cli import children
+
+    born: list[list[bool]] = []
+
+    class Slow:
+        """A process that is ready at the third look."""
+
+        def __init__(self, name: str, *_: str) -> None:
+            born.append([bool(other.looks >= 3) for other in rig.children.values()] if name == 'worker' else [])
+            self.name, self.looks = name, 0
+            self.process = self
+
+        def poll(self) -> None:
+            """It goes on."""
+
+        @property
+        def ready(self) -> list[str]:
+            self.looks += 1
+            return ['rig0', '/nowhere'] if self.looks >= 3 else []
+
+    monkeypatch.setattr(children, 'Child', Slow)
+    rig = children.Rig('rig0', {name: [] for name in SERVICES}, children.Halt())
+    rig.start()
+    assert born == [[], [], [True, True]]
