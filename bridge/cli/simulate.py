@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import ipaddress
 import sys
 from contextlib import suppress
@@ -53,6 +54,7 @@ def add_parser(subparsers: Any) -> None:
         metavar='TIME',
         help='stop and say EXPINTERRUPT by itself so many seconds after a start, as when a camera dies',
     )
+    parser.add_argument('--echo', action='store_true', help='reply what it got, to see what a program really sends')
     parser.add_argument(
         '--main-sync', action='store_true', help='say in EXPINFO that this is the main synchronization device'
     )
@@ -79,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         frozenset(args.refuse),
         args.main_sync,
         args.dies_after,
+        args.echo,
     )
 
     async def serve() -> None:
@@ -100,11 +103,20 @@ def run(args: argparse.Namespace) -> int:
     try:
         loop.run_until_complete(serve())
     except OSError as e:
-        print(f'iblbridge simulate: can not listen on {host}:{port}: {e.strerror or e}; try --port 0.', file=sys.stderr)
+        print(f'iblbridge simulate: can not listen on {host}:{port}: {e.strerror or e}; {_advice(e)}.', file=sys.stderr)
         return 3
     finally:
         loop.close()
     return 0
+
+
+def _advice(error: OSError) -> str:
+    """Return what to do about an address that can not be had."""
+    if error.errno == errno.EADDRNOTAVAIL:
+        return 'this computer has no such address; --bind 0.0.0.0 listens on all that it has'
+    if error.errno == errno.EACCES:
+        return 'take a port above 1023, or --port 0'
+    return 'another program has it; end that, or try --port 0'
 
 
 def _message(text: str) -> str:
