@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from systems import APART, END_SIGNALS, KILLED, ask_to_end, ctrl_c, family, kill
 
-from bridge.cli.demo import PARTIAL, PLAN, SERVICES, Record, cell, judge
+from bridge.cli.console import own_name
+from bridge.cli.demo import PARTIAL, PLAN, SERVICES, Record, cell, ended, judge
 
 MARK = 'IBLBRIDGE_TEST_MARK'
 ALONE = APART or {'start_new_session': True}
@@ -350,3 +351,26 @@ def test_the_worker_starts_when_its_services_listen(monkeypatch):
     rig = children.Rig('rig0', {name: [] for name in SERVICES}, children.Halt())
     rig.start()
     assert born == [[], [], [True, True]]
+
+
+def test_that_the_c_program_was_ended_by_a_signal_is_said_in_words():
+    """It said: EXPSTATUS exit status -2."""
+    assert ended(-signal.SIGTERM) == 'the C program was ended by SIGTERM'
+    assert ended(3) == 'the C program ended with exit status 3'
+    wrong = judge([replace(records()[0], exit_status=-2), *records()[1:]], None)
+    assert 'status -2' not in ' '.join(wrong) and 'SIGINT' in wrong[0]
+
+
+def test_what_to_type_next_can_be_typed(monkeypatch, tmp_path):
+    """Behind .venv/bin/iblbridge demo stood iblbridge, which is not on PATH."""
+    program = tmp_path / 'venv' / 'iblbridge'
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setattr(sys, 'argv', [str(program), 'demo'])
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert own_name() == str(program)
+    monkeypatch.setenv('PATH', str(program.parent))
+    monkeypatch.setattr('shutil.which', lambda _: str(program))
+    assert own_name() == 'iblbridge'
+    monkeypatch.setattr(sys, 'argv', ['/somewhere/bridge/__main__.py'])
+    assert own_name().endswith('-m bridge')

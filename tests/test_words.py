@@ -218,3 +218,33 @@ def test_a_service_that_is_misspelt_is_refused_with_the_nearest():
         choose_services('camera', ['cameras', 'ephys'])
     with pytest.raises(Refused, match='no service "lamp"; there are: cameras, ephys'):
         choose_services('lamp', ['cameras', 'ephys'])
+
+
+def test_what_a_status_says_can_be_done_wherever_it_is_read():
+    """At a shell prompt and in Python or C# there is no iblb_wait, and "by another thread. Nothing." says nothing."""
+    from bridge.numbers import CODES
+    from bridge.segment.library import error_text
+
+    for code in CODES.values():
+        text = error_text(code)
+        assert not re.search(
+            r'\b(call )?iblb_(wait|cancel|notify|open|close|last_error)\b|IBLB_EXP', text, re.IGNORECASE
+        ), text
+        assert not text.endswith(' Nothing.'), text
+
+
+@pytest.mark.parametrize('tool', TOOLS, ids=['iblb', 'send'])
+def test_a_command_whose_answer_comes_too_late_for_a_shell_is_not_to_be_waited_for(tool, serve):
+    from peers import StockServer
+
+    with StockServer(answers={1: None}) as slow:
+        serve('rig', {'cameras': slow.uri}, timeout=3)
+        done = run(tool, 'rig', 'EXPINIT', '--timeout', '700ms')
+    assert done.returncode == 4, done
+    assert 'EXPSTATUS' in done.stderr and 'wait' not in done.stderr.lower()
+
+
+def test_messages_are_named_not_numbered_in_the_log():
+    from bridge.services.rules import event_name
+
+    assert [event_name(n) for n in (16, 0, 3)] == ['EXPINTERRUPT', 'an error', 'event 3']

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -84,6 +86,15 @@ def plain_console() -> Console:
 
     width = None if sys.stdout.isatty() or os.environ.get('COLUMNS', '').isdigit() else PIPE_WIDTH
     return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def own_name() -> str:
+    """Return how this program can be started again from the same shell: its path, if its name is not on PATH."""
+    called = Path(sys.argv[0])
+    if called.stem != 'iblbridge':
+        return f'{Path(sys.executable).name} -m bridge'
+    found = shutil.which('iblbridge')
+    return 'iblbridge' if found and Path(found).resolve() == called.resolve() else str(called)
 
 
 def say(line: str) -> None:

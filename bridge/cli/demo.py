@@ -109,8 +109,8 @@ def judge(records: Sequence[Record], silent: str | None) -> list[str]:
     for record in records:
         status, code = (1, PARTIAL) if failing else (0, 0)
         if (record.exit_status, record.code) != (status, code):
-            told = f'ended with exit status {record.exit_status} and code {record.code} instead of {status} and {code}'
-            wrong.append(f'{record.message}: the C program {told}. {record.sentence}'.strip())
+            told = f'{ended(record.exit_status)} and code {record.code} instead of {status} and {code}'
+            wrong.append(f'{record.message}: {told}. {record.sentence}'.strip())
         for name in SERVICES:
             entry = record.service(name)
             answered = entry.get('ok') is True and entry.get('state') == 'answered'
@@ -206,6 +206,7 @@ def experiment(console: Console, tool: Path, segment: str, halt: Halt) -> list[R
         if console.is_terminal:
             console.print(f'  {message} ...', style='dim', end='\r')
         exit_status, out, err = run_tool(words, CALL_TIMEOUT + 3.0, halt)
+        halt.check()  # Ctrl-C reaches the C program too: that it was ended is no outcome
         record = Record(message, exit_status, _response(out), ' '.join(err.split()))
         records.append(record)
         show(console, record)
@@ -218,12 +219,26 @@ def show(console: Console, record: Record) -> None:
 
     if record.body is None:
         console.print(
-            f'  {record.message:<{WIDTHS[0]}}exit status {record.exit_status}: {record.sentence}', style='bold red'
+            f'  {record.message:<{WIDTHS[0]}}{ended(record.exit_status)}. {record.sentence}'.rstrip(), style='bold red'
         )
         return
     took = milliseconds(record.body['sent'], record.body['finished'])
     style = 'green' if record.code == 0 else 'yellow'
     row(console, (record.message, *(cell(record.service(name)) for name in SERVICES), f'{took:>7} ms'), style)
+
+
+def ended(exit_status: int) -> str:
+    """Return how the C program ended, in words: negative numbers are signals.
+
+    Examples
+    --------
+    >>> ended(3)
+    'the C program ended with exit status 3'
+    """
+    if exit_status >= 0:
+        return f'the C program ended with exit status {exit_status}'
+    name = next((s.name for s in signal.Signals if s == -exit_status), f'signal {-exit_status}')
+    return f'the C program was ended by {name}'
 
 
 def row(console: Console, cells: Sequence[str], style: str) -> None:
@@ -284,6 +299,8 @@ def explain(console: Console, records: Sequence[Record], silent: str) -> None:
 
 def conclude(console: Console, wrong: Sequence[str], fail: str | None) -> None:
     """Print the verdict."""
+    from bridge.cli.console import own_name
+
     console.print()
     if wrong:
         console.print('Not as it should be:', style='bold red')
@@ -297,7 +314,8 @@ def conclude(console: Console, wrong: Sequence[str], fail: str | None) -> None:
         hint = 'the table of codes in the README says what to do at each status'
     else:
         verdict = f'All {len(PLAN)} commands were answered by both services. No process and no segment is left.'
-        hint = 'iblbridge demo --fail cameras, then iblbridge serve --segment rig0 --service cameras=192.168.0.8'
+        me = own_name()
+        hint = f'{me} demo --fail cameras, then {me} serve --segment rig0 --service cameras=192.168.0.8'
     console.print(verdict, style='bold green')
     console.print(f'next: {hint}', style='dim')
 

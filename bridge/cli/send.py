@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 WIDE = 100  # columns
 
 
+# Who waits for a request is this process, and it ends.
+_TOO_LATE = (
+    'The time is up; the worker has the command, and its answer is lost here. Ask EXPSTATUS before you repeat it.'
+)
+
+
 def add_parser(subparsers: Any) -> None:
     """Describe the subcommand."""
     parser = subparsers.add_parser(
@@ -72,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
             response = client.call(message, *arguments, services=services, timeout=args.timeout)
             code, sentence = response['code'], response['error']
     except BridgeError as e:
-        code, response, sentence = e.code, e.response, f'{e.name}: {e.text}'
+        said = _TOO_LATE if e.code == CODES['IBLB_E_PENDING'] else e.text
+        code, response, sentence = e.code, e.response, f'{e.name}: {said}'
     except (TypeError, ValueError) as e:
         code, sentence = CODES['IBLB_E_ARGUMENT'], f'{e}' if str(e).endswith('?') else f'{e}.'
     if response is not None:

@@ -240,7 +240,7 @@ class UdpCarrier(ThreadedCarrier):
         try:
             self.links[errand.name].enqueue(errand)
         except Exception as exc:
-            log.exception('%s: event %d', errand.name, errand.event)
+            log.exception('%s: %s', errand.name, rules.event_name(errand.event))
             self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
 
     def _errand(self, plan: _Plan, name: str, event: int) -> Errand:
@@ -372,7 +372,12 @@ class UdpCarrier(ThreadedCarrier):
             net.base.Communicator._receive(com, message.datagram, (com.hostname, com.port))
         if message.answer:
             return
-        log.log(logging.INFO if message.event else logging.WARNING, '%s sent event %d unasked', name, message.event)
+        log.log(
+            logging.INFO if message.event else logging.WARNING,
+            '%s sent %s unasked',
+            name,
+            rules.event_name(message.event),
+        )
         if self.on_event is not None:
             self.on_event(name, message.event, message.data)
 

@@ -406,7 +406,9 @@ class Line:
         elif errand.again_at == at:
             errand.last_sent, errand.again_at = now, 0
             errand.tries += 1
-            self._out.append(Noted(logging.DEBUG, f'{self.name}: event {errand.event} is sent again ({errand.tries})'))
+            self._out.append(
+                Noted(logging.DEBUG, f'{self.name}: {rules.event_name(errand.event)} is sent again ({errand.tries})')
+            )
             self._out.append(Send(errand.payload))
         else:
             self._give_up(errand, now)

@@ -193,8 +193,9 @@ class Housekeeping:
             outcomes = [] if future.exception() else list(future.result().values())
             self.learn(outcomes, message)
             code, failed = status_of(outcomes, self._optional)
-            if code < 0:
-                log.error('%s to all services: %d %s', message, code, failed)
+            if code:
+                level = logging.ERROR if code < 0 else logging.WARNING
+                log.log(level, '%s to all services: %d %s', message, code, failed)
             if self.is_noted():
                 body = response_body(
                     request=0,

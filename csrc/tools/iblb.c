@@ -99,6 +99,9 @@ static int report(int handle, int code) {
     if (code == IBLB_OK)
         return EXIT_FINE;
     iblb_last_error(handle, text, sizeof text);
+    if (code == IBLB_E_PENDING) /* who waits for a request is this process, and it ends */
+        snprintf(text, sizeof text,
+                 "The time is up; the worker has the command, and its answer is lost here. Ask EXPSTATUS before you repeat it.");
     fprintf(stderr, "iblb: %s (%d)\n", text, code);
     return exit_status(code);
 }
