@@ -19,7 +19,7 @@ import pytest
 from systems import APART, END_SIGNALS, KILLED, ask_to_end, ctrl_c, family, kill
 
 from bridge.cli.console import own_name
-from bridge.cli.demo import PARTIAL, PLAN, SERVICES, Record, cell, ended, judge
+from bridge.cli.demo import PARTIAL, PLAN, SERVICES, Record, cell, ended, judge, show
 
 MARK = 'IBLBRIDGE_TEST_MARK'
 ALONE = APART or {'start_new_session': True}
@@ -374,3 +374,17 @@ def test_what_to_type_next_can_be_typed(monkeypatch, tmp_path):
     assert own_name() == 'iblbridge'
     monkeypatch.setattr(sys, 'argv', ['/somewhere/bridge/__main__.py'])
     assert own_name().endswith('-m bridge')
+
+
+@pytest.mark.parametrize('width', [60, 80])
+def test_the_table_fits_the_terminal_and_is_plain_without_colour(width, capsys):
+    from rich.console import Console
+
+    console = Console(width=width, soft_wrap=True)
+    body = {'code': 0, 'sent': 1, 'finished': 99_000_000, 'services': []}
+    answer = {'ok': True, 'state': 'answered', 'data': {'status': 10}, 'sent': 1, 'answered': 9_000_000}
+    body['services'] = [{'name': name, **answer} for name in SERVICES]
+    show(console, Record('EXPCLEANUP', 0, body, ''))
+    line = capsys.readouterr().out.rstrip('\n')
+    assert len(line) <= width and '\x1b' not in line
+    assert line.split()[:2] == ['EXPCLEANUP', 'INITIALIZED'] and line.endswith('99.0 ms')

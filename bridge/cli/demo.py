@@ -37,6 +37,7 @@ LAST_HEARD = 'EXPSTART'  # what a service that goes silent still answers
 PARTIAL = -8070
 CALL_TIMEOUT = 12.0  # s
 WIDTHS = (12, 24, 24, 11)  # columns of the table: command, each service, whole command
+NARROW = (12, 14, 14, 11)  # the same without the services' times
 
 
 def add_parser(subparsers: Any) -> None:
@@ -188,7 +189,7 @@ def experiment(console: Console, tool: Path, segment: str, halt: Halt) -> list[R
     from bridge.cli.children import run_tool
 
     row(console, ('command', *SERVICES, 'in all'), 'bold')
-    console.print('  ' + '-' * sum(WIDTHS), style='dim')
+    console.print('  ' + '-' * sum(widths(console)), style='dim')
     records = []
     for message, arguments in PLAN:
         halt.check()
@@ -227,6 +228,11 @@ def show(console: Console, record: Record) -> None:
     row(console, (record.message, *(cell(record.service(name)) for name in SERVICES), f'{took:>7} ms'), style)
 
 
+def widths(console: Console) -> tuple[int, ...]:
+    """Return the widths of the table's columns that fit the console."""
+    return WIDTHS if console.width > sum(WIDTHS) + 2 else NARROW
+
+
 def ended(exit_status: int) -> str:
     """Return how the C program ended, in words: negative numbers are signals.
 
@@ -243,9 +249,11 @@ def ended(exit_status: int) -> str:
 
 def row(console: Console, cells: Sequence[str], style: str) -> None:
     """Print one line of the table."""
-    console.print(
-        '  ' + ''.join(f'{text:<{width}}' for text, width in zip(cells, WIDTHS, strict=True)).rstrip(), style=style
-    )
+    wide = widths(console)
+    fitted = [
+        f'{text[: width - 1] if wide is NARROW else text:<{width}}' for text, width in zip(cells, wide, strict=True)
+    ]
+    console.print('  ' + ''.join(fitted).rstrip(), style=style)
 
 
 def introduce(console: Console, rig: Rig, tool: Path, args: argparse.Namespace) -> None:
