@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peers import eventually
 from systems import APART, ask_to_end, go_on, stop
@@ -24,7 +24,8 @@ from bridge.segment.served import COMMANDS
 REF = '2026-01-01_1_subject'
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda v: st.lists(v) | st.dictionaries(st.text(), v),
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3),
+    max_leaves=6,
 )
 
 
@@ -145,7 +146,7 @@ KEYS = ('command_id', 'message', 'client', 'args', 'code', 'error', 'sent', 'fin
 SERVICES = st.text() | st.lists(st.dictionaries(st.sampled_from(['name', 'ok', 'error', 'data']), JSON), max_size=3)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(KEYS), JSON), SERVICES, st.integers(1, 40_000))
 def test_whatever_a_command_says_an_event_can_carry_it(entry, services, times):
     entry = {**entry, 'services': services, 'error': 'é' * times, 'client': 'c' * 63, 'message': 'EXPINIT'}

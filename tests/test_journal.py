@@ -14,7 +14,7 @@ import time
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peers import StockServer, eventually
 from systems import WINDOWS
@@ -29,7 +29,8 @@ from bridge.segment.client import Client
 REF = '2026-01-01_1_subject'
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda v: st.lists(v) | st.dictionaries(st.text(), v),
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3),
+    max_leaves=6,
 )
 
 
@@ -341,7 +342,7 @@ def test_a_line_fits_its_terminal_and_says_what_failed(width):
     assert lines.line(ENTRY, width, fold=False).count('\n') == 0
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([*ENTRY, 'event', 'args', 'data', 'lost', 'reason']), JSON), st.booleans())
 def test_any_entry_has_a_line_that_no_terminal_takes_for_a_command(entry, fold):
     shown = lines.line({'kind': 'outcome', **entry}, 80, fold=fold)
@@ -383,7 +384,7 @@ def test_parquet_holds_commands_services_and_events_and_is_not_overwritten_unask
     assert set(tmp_path.glob('*out*')) == {out, services, events}
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([*ENTRY, 'event', 'args', 'data']), JSON))
 def test_any_entry_can_be_exported(tmp_path_factory, entry):
     pytest.importorskip('pyarrow')
