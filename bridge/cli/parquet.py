@@ -109,7 +109,7 @@ def fit(value: Any, kind: Any) -> Any:
             return None
     if kind is str:
         return None if value is None else str(value).encode('utf-8', 'backslashreplace').decode()
-    if kind is int and isinstance(value, int) and not -(2**63) <= value < 2**63:
+    if kind is int and (isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63):
         return None
     return value if isinstance(value, kind) else None
 
