@@ -3,12 +3,18 @@
 Every entry has ``kind``, ``time`` (ns of the segment's clock) and ``wall`` (ISO 8601 with offset); what else, by kind:
 
 ============  =========================================================================================================
-command       ``command_id``, ``message``, ``services`` (as addressed, "" for all), ``args``, ``sent``
-outcome       the response body as in iblbridge.h, with the same ``command_id``
+start         a worker begins: ``schema`` (`SCHEMA`), ``version`` (of iblbridge), ``segment``, ``pid``, ``settings``,
+              ``services`` (each with its settings)
+stop          it ends in order: ``reason``, such as SIGINT; a start without a stop before it follows a kill
+command       ``command_id``, ``message``, ``client`` (who sent it; of the worker's own commands: on whose behalf),
+              ``services`` (as addressed, "" for all), ``args``, ``sent``
+outcome       the response body as in iblbridge.h, with the same ``command_id`` and ``client``
 notification  the same, of a command that nobody waits for
 event         the event's body as in iblbridge.h: ``event``, ``service``, ``client``, ``data``
 gap           ``lost``: so many entries are missing here, because the disk was full or too slow
 ============  =========================================================================================================
+
+Text is UTF-8 as it was said; half a surrogate pair, which UTF-8 cannot say, is JSON's escape for it.
 
 Rules:
 
@@ -38,6 +44,8 @@ from bridge import discretion
 
 log = logging.getLogger(__name__)
 
+SCHEMA = 2  # of the entries; what a reader of an older one knows keeps its meaning
+KINDS = ('start', 'stop', 'command', 'outcome', 'notification', 'event', 'gap')
 DEPTH = 10_000  # entries in the queue
 MOST = 16 << 20  # bytes in the queue
 SYNC_EVERY = 1.0  # s
@@ -156,7 +164,16 @@ class Journal:
 
 
 def _line(entry: dict[str, Any]) -> bytes:
-    return json.dumps(entry, default=str).encode() + b'\n'
+    return json.dumps(entry, default=str, ensure_ascii=False).encode('utf-8', 'backslashreplace') + b'\n'
+
+
+def entry_of(line: bytes) -> dict[str, Any] | None:
+    """Return the entry that a line of a journal is, None if it is none."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get('kind'), str) else None
 
 
 def read(path: str | Path) -> Iterator[dict[str, Any] | int]:
@@ -171,11 +188,8 @@ def read(path: str | Path) -> Iterator[dict[str, Any] | int]:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                entry = None
-            yield entry if isinstance(entry, dict) and isinstance(entry.get('kind'), str) else number
+            entry = entry_of(line)
+            yield number if entry is None else entry
 
 
 def _ends_with_newline(file: int) -> bool:

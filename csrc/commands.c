@@ -28,7 +28,7 @@ static int check_message(int message, struct problem *problem) {
     if ((message >= IBLB_EXPINIT && message <= IBLB_ALYX && (message & (message - 1)) == 0) || message == IBLB_PING ||
         message == IBLB_SERVICES)
         return IBLB_OK;
-    return problem_set(problem, IBLB_E_MESSAGE, "%d is no message. Use IBLB_EXPINIT (1) to IBLB_ALYX (128), IBLB_PING or IBLB_SERVICES.",
+    return problem_set(problem, IBLB_E_MESSAGE, "%d is no message. Use EXPINIT (1) to ALYX (128), PING (4096) or SERVICES (8192).",
                        message);
 }
 
@@ -330,7 +330,7 @@ static int take(struct entry *entry, const struct body *body, struct problem *pr
         code = problem_set(problem, IBLB_E_SEGMENT, "The response cannot be read: %s", wrong);
         needed = 0;
     } else if (needed > capacity && (body->bytes || body->needed)) {
-        code = problem_set(problem, IBLB_E_BUFFER, "The response takes %zu bytes and the buffer has %zu; it is kept: call iblb_wait again.",
+        code = problem_set(problem, IBLB_E_BUFFER, "The response takes %zu bytes and the buffer has %zu; it is kept: wait for it again.",
                            needed, capacity);
     } else {
         if (!body->as_json && capacity >= needed && needed)

@@ -10,6 +10,7 @@
 
 #include "client.h"
 #include "include/iblbridge.h"
+#include "include/iblbridge_worker.h"
 #include "json.h"
 
 #define ALL_EVENTS 20479 /* IBLB_EXPINIT to IBLB_WORKER_RESTARTED, and IBLB_EXPERIMENT_LOST; IBLB_PING and IBLB_SERVICES are none */
@@ -21,7 +22,7 @@ IBLB_API int iblb_subscribe(int number, int message_mask) {
     if (!handle)
         return code;
     os_mutex_lock(&handle->mutex);
-    if (message_mask & ~ALL_EVENTS)
+    if (message_mask & ~(ALL_EVENTS | IBLBW_COMMANDS))
         code = problem_set(&problem, IBLB_E_MESSAGE, "%d holds a number that is no event; the sum of them all is %d.", message_mask,
                            ALL_EVENTS);
     else

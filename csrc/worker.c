@@ -469,6 +469,16 @@ IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const
     return code == IBLB_OK ? count : stand_down(worker, code);
 }
 
+IBLB_API int iblbw_is_wanted(struct iblbw_worker *worker, int message) {
+    int wanted = 0;
+    os_mutex_lock(&worker->mutex);
+    for (uint32_t i = 0; !worker->forked && i < worker->segment.sizes.slots; i++)
+        wanted = wanted || (worker->views[i].phase == PHASE_LIVE &&
+                            (load32_acquire(&worker->views[i].slot.header->event_mask) & (uint32_t)message) != 0);
+    os_mutex_unlock(&worker->mutex);
+    return wanted;
+}
+
 IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity) {
     int found = 0;
     os_mutex_lock(&worker->mutex);
@@ -480,6 +490,15 @@ IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capa
         }
     os_mutex_unlock(&worker->mutex);
     return found;
+}
+
+IBLB_API int iblbw_client_of(struct iblbw_worker *worker, const struct iblbw_command *command, char *name, int capacity) {
+    os_mutex_lock(&worker->mutex);
+    const struct view *view = command->slot < worker->segment.sizes.slots ? &worker->views[command->slot] : NULL;
+    int known = view && view->phase != PHASE_FREE && view->generation == command->generation;
+    copy_text(known ? view->client : "", name, capacity);
+    os_mutex_unlock(&worker->mutex);
+    return known ? IBLB_OK : IBLB_E_STALE;
 }
 
 IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name) {

@@ -11,12 +11,10 @@ import sys
 import threading
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from systems import APART, WINDOWS, ask_to_end
 
 from bridge.cli import console, exit_status, main
-from bridge.cli.send import milliseconds, parse_argument
+from bridge.cli.send import milliseconds
 
 HEAVY = ('iblutil', 'numba', 'pandas', 'scipy', 'pyarrow')
 
@@ -77,7 +75,8 @@ def test_help_names_every_subcommand(capsys):
 )
 def test_misuse_has_exit_status_2(arguments, capsys):
     assert main(arguments) == 2
-    assert 'usage:' in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert 'usage:' in said and said.count('\n') == 1
 
 
 @pytest.mark.parametrize(
@@ -92,23 +91,6 @@ def test_misuse_has_exit_status_2(arguments, capsys):
 )  # fmt: skip
 def test_every_group_of_codes_has_its_exit_status(code, status):
     assert exit_status(code) == status
-
-
-@pytest.mark.parametrize(
-    ('text', 'value'),
-    [
-        ('2026-01-01_1_subject', '2026-01-01_1_subject'), ('{"note": 1}', {'note': 1}), ('20', 20), ('null', None),
-        ('"20"', '20'), ('', ''),
-        ('NaN', 'NaN'), ('[1', '[1'), ('[' * 99999, '[' * 99999),
-    ],
-)  # fmt: skip
-def test_an_argument_is_json_if_it_parses_and_text_otherwise(text, value):
-    assert parse_argument(text) == value
-
-
-@given(st.text())
-def test_any_argument_can_be_sent_as_json(text):
-    json.dumps(parse_argument(text), allow_nan=False)
 
 
 def test_a_stamp_that_never_came_leaves_its_cell_empty():

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from systems import APART, END_SIGNALS, KILLED, ask_to_end, ctrl_c, family, kill
 
-from bridge.cli.demo import PARTIAL, PLAN, SERVICES, Record, cell, judge
+from bridge.cli.console import own_name
+from bridge.cli.demo import PARTIAL, PLAN, SERVICES, Record, cell, ended, judge, show
 
 MARK = 'IBLBRIDGE_TEST_MARK'
 ALONE = APART or {'start_new_session': True}
@@ -310,3 +311,80 @@ def test_a_rig_that_stays_ends_with_a_sentence_when_a_part_of_it_dies(demo):
     assert run.finish() == 3, run.output
     assert f'ephys ended with exit status {KILLED}' in run.output
     assert run.left() == []
+
+
+def test_the_first_command_of_a_program_that_waits_for_the_rig_finds_its_services(demo):
+    """Four of five came too early: the segment was there before the services listened."""
+    from bridge.native import IBLB
+
+    run = demo('--stay', '--segment', 'rig0')
+    words = [IBLB, 'call', 'rig0', 'EXPINIT', '--open', '30s']
+    environment = {**os.environ, 'IBLBRIDGE_DIR': str(run.directory)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    ask_to_end(run.process, 'SIGINT')
+    assert run.finish() == 130, run.output
+
+
+def test_the_worker_starts_when_its_services_listen(monkeypatch):
+    from bridge.cli import children
+
+    born: list[list[bool]] = []
+
+    class Slow:
+        """A process that is ready at the third look."""
+
+        def __init__(self, name: str, *_: str) -> None:
+            born.append([bool(other.looks >= 3) for other in rig.children.values()] if name == 'worker' else [])
+            self.name, self.looks = name, 0
+            self.process = self
+
+        def poll(self) -> None:
+            """It goes on."""
+
+        @property
+        def ready(self) -> list[str]:
+            self.looks += 1
+            return ['rig0', '/nowhere'] if self.looks >= 3 else []
+
+    monkeypatch.setattr(children, 'Child', Slow)
+    rig = children.Rig('rig0', {name: [] for name in SERVICES}, children.Halt())
+    rig.start()
+    assert born == [[], [], [True, True]]
+
+
+def test_that_the_c_program_was_ended_by_a_signal_is_said_in_words():
+    """It said: EXPSTATUS exit status -2."""
+    assert ended(-signal.SIGTERM) == 'the C program was ended by SIGTERM'
+    assert ended(3) == 'the C program ended with exit status 3'
+    wrong = judge([replace(records()[0], exit_status=-2), *records()[1:]], None)
+    assert 'status -2' not in ' '.join(wrong) and 'SIGINT' in wrong[0]
+
+
+def test_what_to_type_next_can_be_typed(monkeypatch, tmp_path):
+    """Behind .venv/bin/iblbridge demo stood iblbridge, which is not on PATH."""
+    program = tmp_path / 'venv' / 'iblbridge'
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setattr(sys, 'argv', [str(program), 'demo'])
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert own_name() == str(program)
+    monkeypatch.setenv('PATH', str(program.parent))
+    monkeypatch.setattr('shutil.which', lambda _: str(program))
+    assert own_name() == 'iblbridge'
+    monkeypatch.setattr(sys, 'argv', ['/somewhere/bridge/__main__.py'])
+    assert own_name().endswith('-m bridge')
+
+
+@pytest.mark.parametrize('width', [60, 80])
+def test_the_table_fits_the_terminal_and_is_plain_without_colour(width, capsys):
+    from rich.console import Console
+
+    console = Console(width=width, soft_wrap=True)
+    body = {'code': 0, 'sent': 1, 'finished': 99_000_000, 'services': []}
+    answer = {'ok': True, 'state': 'answered', 'data': {'status': 10}, 'sent': 1, 'answered': 9_000_000}
+    body['services'] = [{'name': name, **answer} for name in SERVICES]
+    show(console, Record('EXPCLEANUP', 0, body, ''))
+    line = capsys.readouterr().out.rstrip('\n')
+    assert len(line) <= width and '\x1b' not in line
+    assert line.split()[:2] == ['EXPCLEANUP', 'INITIALIZED'] and line.endswith('99.0 ms')

@@ -12,6 +12,7 @@ from peers import NOBODY_SAYS, ScriptedPeer, StockServer, echo_and_reply, eventu
 from bridge.config import ClientLost, ServiceConfig
 from bridge.errors import ServiceFailure
 from bridge.journal import Journal, read
+from bridge.numbers import CODES
 from bridge.segment.client import Client
 
 REF = '2026-01-01_1_subject'
@@ -171,6 +172,19 @@ def test_if_so_configured_services_are_stopped_when_the_client_that_started_them
     assert [entry['kind'] for entry in mine] == ['command', 'outcome']
     assert mine[0]['client'] == 'stimulus' and mine[0]['command_id'] == mine[1]['command_id']
     assert mine[1]['services'][0]['ok'] is True
+
+
+def test_what_an_optional_service_did_not_do_for_a_lost_client_is_a_warning(serve, tmp_path, caplog):
+    """It was logged as an error, and journaled as 0."""
+    book, lamp = Journal(tmp_path / 'journal'), ServiceConfig('lamp', f'udp://127.0.0.1:{free_port()}', optional=True)
+    worker = serve('rig', [lamp], on_client_lost=[ClientLost('stimulus', 'EXPEND')], journal=book)
+    subprocess.run([sys.executable, '-c', DIES], check=False, timeout=30)
+    eventually(lambda: [e for e in read(book.path) if e.get('message') == 'EXPEND' and e['kind'] == 'outcome'])
+    worker.end_of_test()
+    book.close()
+    assert [e['code'] for e in read(book.path) if e['kind'] == 'outcome'] == [CODES['IBLB_W_OPTIONAL']]
+    assert [r.levelname for r in caplog.records if 'EXPEND to all services' in r.message] == ['WARNING']
+    assert not [r for r in caplog.records if r.levelname == 'ERROR']
 
 
 def test_a_client_that_comes_back_in_time_goes_on(serve):

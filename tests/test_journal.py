@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from datetime import datetime, timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from peers import StockServer, eventually
 from systems import WINDOWS
 
 from bridge import discretion, journal
-from bridge.cli import main
+from bridge.cli import lines, main
+from bridge.cli import parquet as parquet_files
+from bridge.cli.journal import since
 from bridge.journal import Journal, read
 from bridge.segment.client import Client
 
 REF = '2026-01-01_1_subject'
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3),
+    max_leaves=6,
+)
 
 
 def entries(path) -> list[dict]:
@@ -201,6 +213,8 @@ def test_commands_outcomes_events_and_notifications_are_written(serve, tmp_path)
         worker.end_of_test()
     book.close()
     found = entries(path)
+    assert (found[0]['kind'], found[-1]['kind']) == ('start', 'stop')
+    found = found[1:-1]
     assert [(entry['kind'], entry.get('message') or entry['event']) for entry in found[:4]] == [
         ('command', 'EXPSTART'),
         ('event', 'SERVICE_UP'),
@@ -247,8 +261,8 @@ def test_a_kill_loses_nothing_that_was_answered_before(tmp_path):
     assert written[:19] == answered[:19], 'the last one may have been in flight'
 
 
-def test_the_command_shows_a_journal_and_exports_it(tmp_path, capsys):
-    path, out = tmp_path / 'journal', tmp_path / 'out.parquet'
+def test_the_command_shows_a_journal(tmp_path, capsys):
+    path = tmp_path / 'journal'
     book = Journal(path)
     service = {'name': 'cameras', 'ok': False, 'state': 'echoed', 'error': 'no reply', 'data': {}}
     book.write('command', command_id='abc-01-7', message='EXPSTART', services='', args=[REF], sent=5)
@@ -262,14 +276,177 @@ def test_the_command_shows_a_journal_and_exports_it(tmp_path, capsys):
     for word in ('abc-01-7', 'EXPSTART', REF, '-8071', 'cameras: echoed', 'SERVICE_DOWN', 'no echo'):
         assert word in shown.out
     assert 'line 4 is torn' in shown.err
-    assert main(['journal', str(path), '--parquet', str(out)]) == 0
+    assert '1 commands were answered: 1 failed' in shown.out
+
+
+def test_a_journal_says_who_sent_what_and_who_served_it(serve, tmp_path):
+    import bridge
+
+    path = tmp_path / 'journal'
+    book = Journal(path)
+    with StockServer() as server:
+        worker = serve('rig', {'cameras': server.uri}, journal=book, heartbeat=60.0)
+        with Client('rig', 'stimulus') as client:
+            client.call('EXPINIT')
+        with Client('rig', 'größer') as client:
+            client.notify('EXPINIT')
+            client.call('PING')
+        worker.stop('SIGTERM')
+        worker.end_of_test()
+    book.close()
+    start, *between, stop = entries(path)
+    assert (start['kind'], start['schema'], start['version']) == ('start', journal.SCHEMA, bridge.__version__)
+    assert (start['segment'], start['pid'], start['settings']['heartbeat']) == ('rig', os.getpid(), 60.0)
+    assert [(s['name'], s['uri'], s['optional']) for s in start['services']] == [('cameras', server.uri, False)]
+    assert (stop['kind'], stop['reason']) == ('stop', 'SIGTERM')
+    who = {(e['kind'], e['message'], e['client']) for e in between if 'command_id' in e}
+    assert who == {
+        ('command', 'EXPINIT', 'stimulus'), ('outcome', 'EXPINIT', 'stimulus'),
+        ('command', 'EXPINIT', 'größer'), ('notification', 'EXPINIT', 'größer'),
+        ('command', 'PING', 'größer'), ('outcome', 'PING', 'größer'),
+    }  # fmt: skip
+
+
+def test_text_is_written_as_it_is_and_half_a_surrogate_pair_spoils_nothing(tmp_path):
+    book = Journal(tmp_path / 'journal')
+    book.write('event', event='EXPINFO', data={'text': 'größer 実験', 'file': 'a\udcffb'})
+    book.close()
+    raw = book.path.read_bytes()
+    assert 'größer 実験' in raw.decode('utf-8')
+    assert json.loads(raw)['data'] == {'text': 'größer 実験', 'file': 'a\udcffb'}
+
+
+@pytest.mark.parametrize(
+    'content', [b'root:x:0:0:root:/root:/bin/bash\n', b'\0\xff' * 5000, b'{"kind": "of fruit"}\n[]\n']
+)
+@pytest.mark.parametrize('words', [[], ['--parquet', 'out.parquet'], ['--json', '--failures']])
+def test_what_is_no_journal_is_said_to_be_none(content, words, tmp_path, capsys, monkeypatch):
+    """Each of its lines was said to be torn, and the exit status was 0."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').write_bytes(content)
+    assert main(['journal', 'file', *words]) == 2
+    shown = capsys.readouterr()
+    assert 'this is no journal' in shown.err and shown.err.count('\n') == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / 'file']
+
+
+def test_an_empty_journal_is_one(tmp_path, capsys):
+    Journal(tmp_path / 'journal').close()
+    assert main(['journal', str(tmp_path / 'journal')]) == 0
+    assert capsys.readouterr().out == 'It is empty.\n'
+
+
+ENTRY = {
+    'kind': 'outcome', 'command_id': '0123456789abcdef-03-17', 'message': 'EXPSTART', 'client': 'stimulus',
+    'code': -8070, 'error': 'lamp: no echo', 'sent': 10**9, 'finished': 2 * 10**9,
+    'wall': '2026-01-31T12:00:00.125+00:00',
+    'services': [
+        {'name': 'cameras', 'ok': True, 'state': 'answered', 'error': '', 'data': {'value': 'größer'}, 'status': 20,
+         'reason': '', 'sent': 10**9, 'echoed': 10**9 + 10**6, 'answered': 10**9 + 25 * 10**5},
+        {'name': 'lamp', 'ok': False, 'state': 'not_sent', 'error': 'no echo', 'data': {}, 'status': -1,
+         'reason': 'no_echo', 'sent': 0, 'echoed': 0, 'answered': 0},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('width', [60, 80, 120])
+def test_a_line_fits_its_terminal_and_says_what_failed(width):
+    shown = lines.line(ENTRY, width, fold=True)
+    assert max(map(len, shown.splitlines())) <= width
+    words = ' '.join(shown.split())
+    assert words.startswith('! ') and 'stimulus' in words and 'IBLB_E_PARTIAL -8070; ' in words
+    assert ('03-17' in words) == (width >= lines.WIDER) and '0123456789abcdef' not in words
+    local = lines.moment(ENTRY)
+    assert f'{local:%H:%M:%S}' in words
+    assert lines.line(ENTRY, width, fold=False).count('\n') == 0
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from([*ENTRY, 'event', 'args', 'data', 'lost', 'reason']), JSON), st.booleans())
+def test_any_entry_has_a_line_that_no_terminal_takes_for_a_command(entry, fold):
+    shown = lines.line({'kind': 'outcome', **entry}, 80, fold=fold)
+    assert all(c.isprintable() for c in shown.replace('\n', ''))
+
+
+def write(path, *found: dict) -> None:
+    path.write_text(''.join(json.dumps(entry) + '\n' for entry in found), encoding='utf-8')
+
+
+def test_parquet_holds_commands_services_and_events_and_is_not_overwritten_unasked(tmp_path, capsys):
     parquet = pytest.importorskip('pyarrow.parquet')
-    table = parquet.read_table(out)
-    assert table.num_rows == 3
-    row = table.drop_columns(['wall']).to_pylist()[1]
-    assert (row['kind'], row['command_id'], row['code']) == ('outcome', 'abc-01-7', -8071)
-    assert json.loads(row['details'])['services'] == [service]
-    assert table.schema.field('wall').type.tz and table['wall'][1].is_valid and row['time'] > 0
+    path, out = tmp_path / 'journal', tmp_path / 'out.parquet'
+    key = ENTRY['command_id']
+    command = {'kind': 'command', 'command_id': key, 'message': 'EXPSTART', 'client': 'stimulus', 'args': ['é', 1]}
+    command |= {'services': '', 'sent': 10**9, 'wall': '2026-01-31T12:00:00+00:00'}
+    unanswered = command | {'command_id': 'x', 'message': 'EXPEND'}
+    write(path, {'kind': 'start', 'pid': 5}, command, {'kind': 'event', 'event': 'SERVICE_UP'}, unanswered, ENTRY)
+    assert main(['journal', str(path), '--parquet', str(out)]) == 0
+    services, events = tmp_path / 'out-services.parquet', tmp_path / 'out-events.parquet'
+    said = [f'{out}: 2 commands', f'{services}: 2 services of commands', f'{events}: 2 events']
+    assert capsys.readouterr().out.splitlines() == said
+    rows = parquet.read_table(out).drop_columns(['wall']).to_pylist()
+    assert [(r['message'], r['client'], r['code'], r['latency_ms'], r['args']) for r in rows] == [
+        ('EXPSTART', 'stimulus', -8070, 1000.0, '["é", 1]'),
+        ('EXPEND', 'stimulus', None, None, '["é", 1]'),
+    ]
+    rows = parquet.read_table(services).drop_columns(['wall']).to_pylist()
+    assert [(r['command_id'], r['service'], r['ok'], r['echo_ms'], r['reply_ms'], r['status']) for r in rows] == [
+        (key, 'cameras', True, 1.0, 2.5, 20),
+        (key, 'lamp', False, None, None, -1),
+    ]
+    before = out.read_bytes()
+    write(path, ENTRY)
+    assert main(['journal', str(path), '--parquet', str(out)]) == 2
+    assert '--force' in capsys.readouterr().err and out.read_bytes() == before
+    assert main(['journal', str(path), '--parquet', str(out), '--force']) == 0
+    assert parquet.read_table(out).num_rows == 1
+    assert set(tmp_path.glob('*out*')) == {out, services, events}
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from([*ENTRY, 'event', 'args', 'data']), JSON))
+def test_any_entry_can_be_exported(tmp_path_factory, entry):
+    pytest.importorskip('pyarrow')
+    places = parquet_files.places(str(tmp_path_factory.mktemp('out') / 'out'))
+    list(parquet_files.export([{**entry, 'kind': kind} for kind in journal.KINDS], places))
+
+
+@pytest.mark.parametrize(('words', 'shown'), [(['--since', '2026-01-31T12:30+00:00'], 1), (['--failures'], 1), ([], 2)])
+def test_what_is_wanted_can_be_chosen(words, shown, tmp_path, capsys):
+    later = ENTRY | {'code': 0, 'wall': '2026-01-31T13:00:00+00:00'}
+    write(tmp_path / 'journal', ENTRY, later)
+    assert main(['journal', str(tmp_path / 'journal'), '--json', *words]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == shown
+
+
+def test_since_takes_a_moment_or_how_long_ago():
+    now = datetime.now().astimezone()
+    assert now - since('15min') < timedelta(minutes=16)
+    assert since('10:30').date() == now.date() and since('10:30').minute == 30
+    assert (since('2026-01-31').day, since('2026-01-31T10:30').hour) == (31, 10)
+    with pytest.raises(argparse.ArgumentTypeError, match='no moment'):
+        since('yesterday')
+
+
+@pytest.mark.posix('the reader is ended by a signal')
+def test_a_journal_is_followed_line_by_line_until_ctrl_c(tmp_path):
+    path = tmp_path / 'journal'
+    write(path, ENTRY)
+    words = [sys.executable, '-m', 'bridge', 'journal', '--follow', str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while 'EXPSTART' not in process.stdout.readline():
+                assert process.poll() is None
+            half, rest = json.dumps(ENTRY | {'message': 'EXPEND'})[:50], json.dumps(ENTRY | {'message': 'EXPEND'})[50:]
+            with path.open('a') as file:
+                file.write(half)
+                file.flush()
+                file.write(rest + '\n')
+            assert 'EXPEND' in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130 and process.stderr.read() == ''
+        finally:
+            process.kill()
 
 
 def test_a_journal_that_is_not_there_has_exit_status_2(tmp_path, capsys):

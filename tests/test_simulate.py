@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systems import APART, END_SIGNALS, ask_to_end
 
+from bridge.segment.client import Client
 from bridge.services.simulate import MESSAGES, TRANSITIONS, Behaviour, Memory, Refusal, Simulator, State, respond
 
 CAMERAS = Behaviour('cameras')
@@ -49,6 +50,8 @@ def test_an_interrupt_stops_a_running_service():
 def test_a_message_that_comes_twice_changes_nothing_more():
     for message in ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPINTERRUPT', 'EXPCLEANUP'):
         for state in State:
+            if (message, state) == ('EXPSTART', State.STOPPED):  # refused
+                continue
             once = respond(CAMERAS, Memory(state), message, []).memory
             assert respond(CAMERAS, once, message, []).memory == once, (state, message)
 
@@ -86,6 +89,10 @@ def test_what_is_refused_raises_and_names_service_and_message():
 @settings(max_examples=50)
 @given(st.sampled_from(State), st.sampled_from(MESSAGES), st.lists(JSON))
 def test_any_data_from_the_network_gets_a_reply_that_json_can_say(state, message, data):
+    echoed = respond(Behaviour('echo', echo=True), Memory(state), message, data).reply
+    assert message == 'ALYX' or echoed == data
+    if (message, state) == ('EXPSTART', State.STOPPED):
+        return
     reply = respond(CAMERAS, Memory(state), message, data).reply
     assert reply is not None or message == 'ALYX'
     json.dumps(reply)
@@ -275,7 +282,38 @@ def test_a_port_that_is_taken_is_said_with_exit_status_3():
         done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 3
     assert 'can not listen' in done.stderr
-    assert 'Traceback' not in done.stderr
+    assert len(done.stderr.splitlines()) == 1, 'asyncio told of a task that was destroyed'
+
+
+@pytest.mark.parametrize('end', ['EXPEND', 'EXPINTERRUPT'])
+def test_a_start_after_the_end_is_refused_until_the_next_experiment_is_initialized(end):
+    memory = after('EXPINIT', 'EXPSTART', end)
+    with pytest.raises(Refusal, match='cameras has ended its experiment; send EXPINIT before'):
+        respond(CAMERAS, memory, 'EXPSTART', [REF])
+    for message in ('EXPINIT', 'EXPCLEANUP'):
+        ready = respond(CAMERAS, memory, message, []).memory
+        assert respond(CAMERAS, ready, 'EXPSTART', [REF]).memory.state is State.RUNNING
+
+
+def test_a_service_that_replies_what_it_got_shows_what_a_program_sends():
+    with running(Behaviour('cameras', echo=True)) as (simulator, _), peer(simulator) as s:
+        assert command(s, 2, REF, {'note': 1}) == [2, REF, {'note': 1}]
+        assert command(s, 4, None) == [4, None]
+        assert command(s, 2, REF) == [2, REF]
+
+
+def test_the_command_line_has_it_too(serve):
+    words = [sys.executable, '-m', 'bridge', 'simulate', '--name', 'cameras', '--port', '0', '--echo', '--until-eof']
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **APART) as process:
+        try:
+            uri = process.stdout.readline().split()[2]
+            serve('rig', {'cameras': uri})
+            with Client('rig') as client:
+                body = client.call('EXPSTART', REF, {'note': 'é'})
+                assert body['services'][0]['data'] == {'value': [REF, {'note': 'é'}]}
+                assert client.call('EXPEND')['code'] == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize('end', [*END_SIGNALS[:2], 'EOF'])

@@ -22,7 +22,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
+from bridge.cli.words import Parser
 from bridge.numbers import EXIT_STATUSES, EXITS
 
 
@@ -73,16 +75,27 @@ def exit_status(code: int) -> int:
     return EXIT_STATUSES.get(code, EXITS['MISUSE'] if code < 0 else EXITS['FINE'])
 
 
+class _Version(argparse.Action):
+    """Prints the version; it is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        import bridge
+
+        print(f'{parser.prog} {bridge.__version__}')
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    from bridge.cli import bench, demo, doctor, journal, kit, send, serve, simulate
+    from bridge.cli import bench, demo, doctor, journal, kit, send, serve, simulate, watch
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog='iblbridge',
         description='Any program on the rig PC commands the remote services of an experiment by plain C calls.',
         epilog='Begin with: iblbridge demo',
     )
+    parser.add_argument('--version', action=_Version, nargs=0, help="show this package's version")
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
-    for module in (demo, serve, send, simulate, doctor, journal, kit, bench):
+    for module in (demo, serve, send, watch, simulate, doctor, journal, kit, bench):
         module.add_parser(subparsers)
     return parser

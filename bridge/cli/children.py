@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,7 +142,7 @@ class Rig:
     path: Path | None = None
 
     def start(self) -> None:
-        """Start all processes at the same time and wait until they are ready.
+        """Start the services, and when they listen the worker; return when that is ready.
 
         Raises
         ------
@@ -165,15 +165,17 @@ class Rig:
 
         ports = {name: str(free_port('127.0.0.1')) for name in self.services}
         options = [option for name in ports for option in ('--service', f'{name}=udp://127.0.0.1:{ports[name]}')]
-        options = [
-            *options,
-            '--no-ask',
-            '--remove',
-            *self.worker,
-        ]  # its services say what they hear: the program's words
-        self.children['worker'] = Child('worker', 'serve', '--segment', self.segment, *options)
         for name, more in self.services.items():
             self.children[name] = Child(name, 'simulate', '--name', name, '--port', ports[name], *more)
+        self._await_ready(ports)
+        # Not before: with its segment programs may begin, and what they command must find the services.
+        # It asks nobody: its services say what they hear, and let that be what the program sends.
+        own = ('--no-ask', '--remove', *self.worker)
+        self.children['worker'] = Child('worker', 'serve', '--segment', self.segment, *options, *own)
+        self._await_ready(ports)
+        self.path = Path(self.children['worker'].ready[1])
+
+    def _await_ready(self, ports: Container[str]) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while not all(child.ready for child in self.children.values()):
             self.halt.check()
@@ -184,7 +186,6 @@ class Rig:
                 if time.monotonic() > deadline and not child.ready:
                     raise DemoError(f'not ready within {START_TIMEOUT:g} s: {child.report()}')
             time.sleep(TICK)
-        self.path = Path(self.children['worker'].ready[1])
 
     def end(self) -> list[str]:
         """End all processes, remove what they left, and return what was not as it should be."""

@@ -9,15 +9,22 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MOST_LINES = 10_000  # of the log that wait for their reader
+PIPE_WIDTH = 160  # columns, where there is no terminal to ask
 LAST_WORDS = 1.0  # s that the rest of the log has at the end
 
 
@@ -71,6 +78,23 @@ def go_on_when_clicked() -> None:
         from bridge.cli.windows import turn_quick_edit_off
 
         turn_quick_edit_off()
+
+
+def plain_console() -> Console:
+    """Return a console of rich's that shows text as it is; as wide as the terminal, COLUMNS, or `PIPE_WIDTH`."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or os.environ.get('COLUMNS', '').isdigit() else PIPE_WIDTH
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def own_name() -> str:
+    """Return how this program can be started again from the same shell: its path, if its name is not on PATH."""
+    called = Path(sys.argv[0])
+    if called.stem != 'iblbridge':
+        return f'{Path(sys.executable).name} -m bridge'
+    found = shutil.which('iblbridge')
+    return 'iblbridge' if found and Path(found).resolve() == called.resolve() else str(called)
 
 
 def say(line: str) -> None:

@@ -37,6 +37,7 @@ LAST_HEARD = 'EXPSTART'  # what a service that goes silent still answers
 PARTIAL = -8070
 CALL_TIMEOUT = 12.0  # s
 WIDTHS = (12, 24, 24, 11)  # columns of the table: command, each service, whole command
+NARROW = (12, 14, 14, 11)  # the same without the services' times
 
 
 def add_parser(subparsers: Any) -> None:
@@ -109,8 +110,8 @@ def judge(records: Sequence[Record], silent: str | None) -> list[str]:
     for record in records:
         status, code = (1, PARTIAL) if failing else (0, 0)
         if (record.exit_status, record.code) != (status, code):
-            told = f'ended with exit status {record.exit_status} and code {record.code} instead of {status} and {code}'
-            wrong.append(f'{record.message}: the C program {told}. {record.sentence}'.strip())
+            told = f'{ended(record.exit_status)} and code {record.code} instead of {status} and {code}'
+            wrong.append(f'{record.message}: {told}. {record.sentence}'.strip())
         for name in SERVICES:
             entry = record.service(name)
             answered = entry.get('ok') is True and entry.get('state') == 'answered'
@@ -131,7 +132,7 @@ def judge(records: Sequence[Record], silent: str | None) -> list[str]:
 
 def cell(entry: dict[str, Any]) -> str:
     """Return what a service did, for the table: the state it replied, and the time from sent to answered."""
-    from bridge.cli.send import milliseconds
+    from bridge.cli.lines import milliseconds
     from bridge.services.simulate import State
 
     if not entry:
@@ -188,7 +189,7 @@ def experiment(console: Console, tool: Path, segment: str, halt: Halt) -> list[R
     from bridge.cli.children import run_tool
 
     row(console, ('command', *SERVICES, 'in all'), 'bold')
-    console.print('  ' + '-' * sum(WIDTHS), style='dim')
+    console.print('  ' + '-' * sum(widths(console)), style='dim')
     records = []
     for message, arguments in PLAN:
         halt.check()
@@ -206,6 +207,7 @@ def experiment(console: Console, tool: Path, segment: str, halt: Halt) -> list[R
         if console.is_terminal:
             console.print(f'  {message} ...', style='dim', end='\r')
         exit_status, out, err = run_tool(words, CALL_TIMEOUT + 3.0, halt)
+        halt.check()  # Ctrl-C reaches the C program too: that it was ended is no outcome
         record = Record(message, exit_status, _response(out), ' '.join(err.split()))
         records.append(record)
         show(console, record)
@@ -214,11 +216,11 @@ def experiment(console: Console, tool: Path, segment: str, halt: Halt) -> list[R
 
 def show(console: Console, record: Record) -> None:
     """Print the row of one command, or what the C program wrote if it got no response."""
-    from bridge.cli.send import milliseconds
+    from bridge.cli.lines import milliseconds
 
     if record.body is None:
         console.print(
-            f'  {record.message:<{WIDTHS[0]}}exit status {record.exit_status}: {record.sentence}', style='bold red'
+            f'  {record.message:<{WIDTHS[0]}}{ended(record.exit_status)}. {record.sentence}'.rstrip(), style='bold red'
         )
         return
     took = milliseconds(record.body['sent'], record.body['finished'])
@@ -226,11 +228,32 @@ def show(console: Console, record: Record) -> None:
     row(console, (record.message, *(cell(record.service(name)) for name in SERVICES), f'{took:>7} ms'), style)
 
 
+def widths(console: Console) -> tuple[int, ...]:
+    """Return the widths of the table's columns that fit the console."""
+    return WIDTHS if console.width > sum(WIDTHS) + 2 else NARROW
+
+
+def ended(exit_status: int) -> str:
+    """Return how the C program ended, in words: negative numbers are signals.
+
+    Examples
+    --------
+    >>> ended(3)
+    'the C program ended with exit status 3'
+    """
+    if exit_status >= 0:
+        return f'the C program ended with exit status {exit_status}'
+    name = next((s.name for s in signal.Signals if s == -exit_status), f'signal {-exit_status}')
+    return f'the C program was ended by {name}'
+
+
 def row(console: Console, cells: Sequence[str], style: str) -> None:
     """Print one line of the table."""
-    console.print(
-        '  ' + ''.join(f'{text:<{width}}' for text, width in zip(cells, WIDTHS, strict=True)).rstrip(), style=style
-    )
+    wide = widths(console)
+    fitted = [
+        f'{text[: width - 1] if wide is NARROW else text:<{width}}' for text, width in zip(cells, wide, strict=True)
+    ]
+    console.print('  ' + ''.join(fitted).rstrip(), style=style)
 
 
 def introduce(console: Console, rig: Rig, tool: Path, args: argparse.Namespace) -> None:
@@ -284,6 +307,8 @@ def explain(console: Console, records: Sequence[Record], silent: str) -> None:
 
 def conclude(console: Console, wrong: Sequence[str], fail: str | None) -> None:
     """Print the verdict."""
+    from bridge.cli.console import own_name
+
     console.print()
     if wrong:
         console.print('Not as it should be:', style='bold red')
@@ -297,7 +322,8 @@ def conclude(console: Console, wrong: Sequence[str], fail: str | None) -> None:
         hint = 'the table of codes in the README says what to do at each status'
     else:
         verdict = f'All {len(PLAN)} commands were answered by both services. No process and no segment is left.'
-        hint = 'iblbridge demo --fail cameras, then iblbridge serve --segment rig0 --service cameras=192.168.0.8'
+        me = own_name()
+        hint = f'{me} demo --fail cameras, then {me} serve --segment rig0 --service cameras=192.168.0.8'
     console.print(verdict, style='bold green')
     console.print(f'next: {hint}', style='dim')
 

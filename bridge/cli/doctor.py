@@ -110,7 +110,7 @@ def show(
     """Print for people."""
     from rich.console import Console
 
-    from bridge.cli.send import PIPE_WIDTH
+    from bridge.cli.console import PIPE_WIDTH
 
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for name in result['removed']:

@@ -6,15 +6,22 @@ import argparse
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bridge.cli.lines import milliseconds
+from bridge.cli.words import command_arguments, duration
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
     from bridge.segment.client import Client
 
-
-PIPE_WIDTH = 160  # columns, where there is no terminal to ask
+WIDE = 100  # columns
+# Who waits for a request is this process, and it ends.
+_TOO_LATE = (
+    'The time is up; the worker has the command, and its answer is lost here. Ask EXPSTATUS before you repeat it.'
+)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -29,14 +36,25 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         'message',
         metavar='MESSAGE',
-        help='EXPINIT, EXPSTART, EXPEND, EXPCLEANUP, EXPINTERRUPT, EXPSTATUS, EXPINFO, ALYX, PING or SERVICES',
+        help='EXPINIT, EXPSTART, EXPEND, EXPCLEANUP, EXPINTERRUPT, EXPSTATUS, EXPINFO, ALYX, PING or SERVICES, in any '
+        'case',
     )
     parser.add_argument(
-        'args', nargs='*', metavar='ARG', help='its arguments, each as JSON, or as text if it is not JSON'
+        'args',
+        nargs='*',
+        default=[],
+        metavar='ARG',
+        help='its arguments, each as JSON or plain words; @FILE and - stand for what is in a file or comes from '
+        'standard input (a token, say); an only one that is an array [..., ...] is all of them',
     )
+    parser.add_argument('--args-file', metavar='FILE', help='take the arguments from a file, as @FILE does')
     parser.add_argument('--services', default='', metavar='A,B', help='only to these services')
     parser.add_argument(
-        '--timeout', type=float, default=12.0, metavar='S', help='how long to wait for the answer (default 12)'
+        '--timeout',
+        type=duration,
+        default=12.0,
+        metavar='TIME',
+        help='how long to wait for the answer: 5s, 500ms, or a number of seconds (default 12)',
     )
     parser.add_argument('--json', action='store_true', help='print the response as JSON')
     parser.set_defaults(run=run)
@@ -48,12 +66,14 @@ def run(args: argparse.Namespace) -> int:
     from bridge.errors import BridgeError
     from bridge.numbers import CODES
     from bridge.segment.client import Client
+    from bridge.segment.payload import message_number
 
-    message = int(args.message) if args.message.isascii() and args.message.isdigit() else args.message.upper()
+    message = int(args.message) if args.message.isascii() and args.message.isdigit() else args.message
     services = [name.strip() for name in args.services.split(',') if name.strip()]
-    arguments = [parse_argument(text) for text in args.args]
     code, response, sentence = 0, None, ''
     try:
+        message_number(message)  # before a segment is looked for: whether there is one has no part in it
+        arguments = command_arguments([*args.args, *([f'@{args.args_file}'] if args.args_file else [])])
         with Client(args.segment, f'iblb-send-{os.getpid()}') as client:
             try:
                 response = client.call(message, *arguments, services=services, timeout=args.timeout)
@@ -63,9 +83,10 @@ def run(args: argparse.Namespace) -> int:
                 raise
             code, sentence = response['code'], response['error']
     except BridgeError as e:
-        code, response, sentence = e.code, e.response, f'{e.name}: {e.text}'
+        said = _TOO_LATE if e.code == CODES['IBLB_E_PENDING'] else e.text
+        code, response, sentence = e.code, e.response, f'{e.name}: {said}'
     except (TypeError, ValueError) as e:
-        code, sentence = CODES['IBLB_E_ARGUMENT'], f'{args.message}: {e}'
+        code, sentence = CODES['IBLB_E_ARGUMENT'], f'{e}' if str(e).endswith('?') else f'{e}.'
     if response is not None:
         show(response, as_json=args.json)
     if sentence:
@@ -80,28 +101,18 @@ def _left(client: Client, request: int) -> str:
     return 'the worker has the command, and carries it out; EXPSTATUS asks what the services do'
 
 
-def parse_argument(text: str) -> Any:
-    """Return the JSON value that `text` is, or `text` itself; NaN and Infinity are text, for JSON has none."""
-
-    def refuse(name: str) -> NoReturn:
-        raise ValueError(name)
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        return text
-
-
 def show(response: dict[str, Any], *, as_json: bool) -> None:
     """Print a response body."""
     if as_json:
         print(json.dumps(response))
         return
-    from rich.console import Console
+    from bridge.cli.console import plain_console
 
-    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console = plain_console()
     if response['services']:
-        console.print(service_table(response) if response['message'] == 'SERVICES' else table(response))
+        if response['message'] != 'SERVICES':
+            console.print(response['message'])
+        show_table(console, *(services_rows if response['message'] == 'SERVICES' else rows)(response))
         if response['message'] == 'SERVICES':
             console.print(service_sentence(response), soft_wrap=True)
     elif response['code'] >= 0:
@@ -109,46 +120,34 @@ def show(response: dict[str, Any], *, as_json: bool) -> None:
         console.print(f'{response["message"]}: answered by the worker{took and f" in {took} ms"}')
 
 
-def table(response: dict[str, Any]) -> Table:
-    """Return a response body as a table: one row per service."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
+def rows(response: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Return a response body as the head of a table and one row per service; the last column is what it said."""
     head = ('service', 'ok', 'state', 'echo ms', 'reply ms', 'data or error')
-    result = Table(*head, title=response['message'], title_justify='left', box=box.SIMPLE_HEAD)
-    result.columns[3].justify = result.columns[4].justify = 'right'
-    for service in response['services']:
-        said = service['error'] or (json.dumps(service['data']) if service['data'] else '')
-        result.add_row(
-            Text(service['name']),
-            Text('yes', 'green') if service['ok'] else Text('no', 'bold red'),
+    return head, [
+        (
+            service['name'],
+            'yes' if service['ok'] else 'no',
             service['state'].replace('_', ' '),
             milliseconds(service['sent'], service['echoed']),
             milliseconds(service['sent'], service['answered']),
-            Text(said),
+            service['error'] or (json.dumps(service['data']) if service['data'] else ''),
         )
-    return result
+        for service in response['services']
+    ]
 
 
-def service_table(response: dict[str, Any]) -> Table:
-    """Return the response to SERVICES as a table: one row per configured service."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
+def services_rows(response: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Return the response to SERVICES likewise: one row per configured service."""
     from bridge.numbers import STATUSES
 
-    head = ('service', 'address', 'health', 'heard', 'status', 'experiment', 'last error')
-    result = Table(*head, box=box.SIMPLE_HEAD)
+    found: list[Sequence[str]] = []
     for service in response['services']:
         data = service['data']
         heard = f'{data["age_ms"] / 1000:.1f} s ago' if data.get('age_ms', -1) >= 0 else 'never'
         status = next((name for name, number in STATUSES.items() if number == data.get('status')), '')
-        said = (data.get('exp_ref', ''), data.get('last_error', ''))
-        cells = (data.get('name', ''), data.get('uri', ''), data.get('health', ''), heard, status, *said)
-        result.add_row(*(Text(str(cell)) for cell in cells))
-    return result
+        cells = (data.get('name', ''), data.get('uri', ''), data.get('health', ''), heard, status)
+        found.append([str(cell) for cell in (*cells, data.get('exp_ref', ''), data.get('last_error', ''))])
+    return ('service', 'address', 'health', 'heard', 'status', 'experiment', 'last error'), found
 
 
 def service_sentence(response: dict[str, Any]) -> str:
@@ -160,6 +159,25 @@ def service_sentence(response: dict[str, Any]) -> str:
     return services_sentence([(data.get('health') == 'down', age) for data, age in zip(known, ages, strict=True)])
 
 
-def milliseconds(start: int, end: int) -> str:
-    """Return the time between two stamps (ns, 0 for never) in ms with one decimal, or "" if one of them is missing."""
-    return f'{(end - start) / 1e6:.1f}' if start and end else ''
+def show_table(console: Console, head: Sequence[str], found: Sequence[Sequence[str]]) -> None:
+    """Print a table whose last column may be long; on a narrow console that stands below, and nothing is cut."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    below = console.width < WIDE
+    # What is empty takes no room.
+    shown = [i for i, name in enumerate(head[:-1]) if not below or i < 3 or any(row[i] for row in found)]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if not below else 0, 0, 1))
+    for i in shown:
+        table.add_column(head[i], justify='right' if head[i].endswith('ms') else 'left', overflow='fold')
+    if not below:
+        table.add_column(head[-1], overflow='fold')
+    styles = {'yes': 'green', 'no': 'bold red', 'down': 'bold red'}
+    for row in found:
+        cells = [Text(row[i], styles.get(row[i], '') if i else '') for i in shown]
+        table.add_row(*cells, *([] if below else [Text(row[-1])]))
+    console.print(table)
+    for row in found if below else ():
+        if row[-1]:
+            console.print(Text(f'  {row[0]}: {row[-1]}'), overflow='fold')

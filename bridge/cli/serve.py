@@ -13,6 +13,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bridge.cli.words import duration
+
 if TYPE_CHECKING:
     from bridge.config import RigConfig
 
@@ -50,7 +52,11 @@ def add_parser(subparsers: Any) -> None:
         help='one more service; may be given several times',
     )
     parser.add_argument(
-        '--timeout', type=float, default=10.0, metavar='S', help='how long a service has for its reply (default 10)'
+        '--timeout',
+        type=duration,
+        default=10.0,
+        metavar='TIME',
+        help='how long a service has for its reply: 5s, 500ms, or a number of seconds (default 10)',
     )
     parser.add_argument('--journal', metavar='FILE', help='append every command, outcome and event to this file')
     parser.add_argument(
@@ -92,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     def stop(reason: str) -> None:
         stopped_by.append(reason)
         if worker is not None:
-            worker.stop()
+            worker.stop(reason)
 
     try:
         journal = Journal(args.journal) if args.journal else None

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import ipaddress
 import sys
 from contextlib import suppress
 from typing import Any
+
+from bridge.cli.words import duration
+from bridge.nearest import did_you_mean
 
 LOOPBACK = '127.0.0.1'
 
@@ -30,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
     )
     where.add_argument('--port', type=_port, help=f'UDP port of {LOOPBACK} to listen on; 0 takes a free one')
     parser.add_argument(
-        '--delay', type=_seconds, default=0.0, metavar='S', help='be slow: wait so many seconds before each reply'
+        '--delay', type=duration, default=0.0, metavar='TIME', help='be slow: wait so many seconds before each reply'
     )
     deaf = parser.add_mutually_exclusive_group()
     deaf.add_argument('--deaf', action='store_true', help='never echo or reply')
@@ -46,10 +50,11 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         '--dies-after',
-        type=_seconds,
-        metavar='S',
+        type=duration,
+        metavar='TIME',
         help='stop and say EXPINTERRUPT by itself so many seconds after a start, as when a camera dies',
     )
+    parser.add_argument('--echo', action='store_true', help='reply what it got, to see what a program really sends')
     parser.add_argument(
         '--main-sync', action='store_true', help='say in EXPINFO that this is the main synchronization device'
     )
@@ -76,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         frozenset(args.refuse),
         args.main_sync,
         args.dies_after,
+        args.echo,
     )
 
     async def serve() -> None:
@@ -97,11 +103,20 @@ def run(args: argparse.Namespace) -> int:
     try:
         loop.run_until_complete(serve())
     except OSError as e:
-        print(f'iblbridge simulate: can not listen on {host}:{port}: {e.strerror or e}; try --port 0.', file=sys.stderr)
+        print(f'iblbridge simulate: can not listen on {host}:{port}: {e.strerror or e}; {_advice(e)}.', file=sys.stderr)
         return 3
     finally:
         loop.close()
     return 0
+
+
+def _advice(error: OSError) -> str:
+    """Return what to do about an address that can not be had."""
+    if error.errno == errno.EADDRNOTAVAIL:
+        return 'this computer has no such address; --bind 0.0.0.0 listens on all that it has'
+    if error.errno == errno.EACCES:
+        return 'take a port above 1023, or --port 0'
+    return 'another program has it; end that, or try --port 0'
 
 
 def _message(text: str) -> str:
@@ -109,7 +124,8 @@ def _message(text: str) -> str:
     from bridge.services.simulate import MESSAGES
 
     if (name := text.upper()) not in MESSAGES:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a message; there are {", ".join(MESSAGES)}')
+        offer = did_you_mean(text, MESSAGES) or f'; there are {", ".join(MESSAGES)}'
+        raise argparse.ArgumentTypeError(f'{text!r} is not a message{offer}')
     return name
 
 
@@ -118,17 +134,6 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f'{text!r} is not a port; write a number from 0 to 65535')
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    """Return a duration in seconds as argparse's type."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 3600:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number of seconds from 0 to 3600')
-    return value
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from bridge.nearest import did_you_mean
 from bridge.numbers import CODES, EVENTS, MESSAGE_NAMES, MESSAGES, STATUSES
 from bridge.segment import references
 from bridge.segment.references import shown
@@ -49,7 +50,7 @@ def message_number(message: str | int) -> int:
     try:
         return MESSAGES[message.strip().upper()]
     except KeyError:
-        raise ValueError(f'there is no message {message!r}; choose from {", ".join(MESSAGES)}') from None
+        raise ValueError(f'there is no message {message!r}{_offer(message, MESSAGES)}') from None
 
 
 def event_number(event: str | int) -> int:
@@ -65,7 +66,7 @@ def event_number(event: str | int) -> int:
     try:
         return EVENTS[event.strip().upper()]
     except KeyError:
-        raise ValueError(f'there is no event {event!r}; choose from {", ".join(EVENTS)}') from None
+        raise ValueError(f'there is no event {event!r}{_offer(event, EVENTS)}') from None
 
 
 def _status(value: Any) -> int:
@@ -244,6 +245,13 @@ def choose_services(wanted: str, configured: Sequence[str]) -> list[str]:
         return list(configured)
     names = {name.strip() for name in wanted.split(',')}
     if unknown := names.difference(configured):
-        have = ', '.join(configured) or 'none'
-        raise Refused(CODES['IBLB_E_SERVICE'], f'There is no service {shown(min(unknown))}; there are: {have}.')
+        name, have = min(unknown), ', '.join(configured) or 'none'
+        offer = did_you_mean(name, configured) or ';'
+        sentence = f'There is no service {shown(name)}{offer} {"T" if offer[-1] == "?" else "t"}here are: {have}.'
+        raise Refused(CODES['IBLB_E_SERVICE'], sentence)
     return [name for name in configured if name in names]
+
+
+def _offer(word: str, words: Iterable[str]) -> str:
+    """Return the nearest word as the end of a sentence, or all of them."""
+    return did_you_mean(word.strip(), words) or f'; choose from {", ".join(words)}'

@@ -6,7 +6,7 @@ made sayable first, for it may answer with anything that JSON can say.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from bridge.outcome import reply_data
 from bridge.sayable import sayable
 
 _MAX_ERROR = 300
+_MOST_OF_AN_EVENT = 16 << 10  # bytes
 
 
 def command_id(segment_id: int, slot: int, request: int) -> str:
@@ -131,6 +132,40 @@ def without_data(body: dict[str, Any], why: str) -> tuple[int, bytes]:
         services.append(_without_data({**entry, 'error': error}, size, why) if size > 1 else {**entry, 'error': error})
     code = body['code'] or CODES['IBLB_W_SHORTENED']
     return code, msgpack.packb({**body, 'code': code, 'error': body['error'][:_MAX_ERROR], 'services': services})
+
+
+def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: datetime) -> dict[str, Any]:
+    """Return what those who watch are told of a command; what services replied is left to the journal.
+
+    Parameters
+    ----------
+    kind : str
+        ``command``, ``outcome`` or ``notification``, as in the journal.
+    entry : mapping
+        What the journal would write, without anything secret.
+    time : int
+        ns of ``time.perf_counter_ns``.
+    wall : datetime
+        The same moment, with its offset.
+    """
+    body: dict[str, Any] = {'event': 'COMMAND', 'kind': kind}
+    for key in ('command_id', 'message', 'client', 'services', 'args', 'code', 'error', 'sent', 'accepted', 'finished'):
+        if key in entry:
+            body[key] = sayable(entry[key])
+    if isinstance(body.get('services'), list):
+        keys = ('name', 'ok', 'state', 'reason', 'error', 'status', 'sent', 'echoed', 'answered')
+        body['services'] = [{key: s[key] for key in keys if key in s} for s in body['services']]
+    body |= {'time': time, 'wall': wall.isoformat(timespec='milliseconds')}
+    cuts: tuple[dict[str, Any], ...] = (
+        {},
+        {'args': ['(left out)']},
+        {'services': [] if 'code' in body else '(left out)'},
+    )
+    for cut in cuts:
+        body |= {key: value for key, value in cut.items() if key in body}
+        if len(msgpack.packb(body)) <= _MOST_OF_AN_EVENT:
+            return body
+    return body | {key: body[key][:_MAX_ERROR] for key in ('error', 'client', 'message') if key in body}
 
 
 def event_body(

@@ -27,6 +27,7 @@ COMMAND: np.dtype[Any] = struct_dtype('iblbw_command')
 """numpy.dtype: a command's descriptor: slot, generation, position and request tell which it is; stamp and ttl (ns),
 message and flags what."""
 
+COMMANDS = int(lib.IBLBW_COMMANDS)  # what those who watch commands subscribe to
 BATCH = 256  # commands at a time
 _COLUMNS = ('request', 'slot', 'message', 'flags', 'stamp', 'ttl', 'payload_bytes')
 _PAYLOAD_BYTES = 1 << 20
@@ -52,6 +53,8 @@ class Taken:
         Names separated by commas, as the client gave them.
     arguments : object
         The second object of the payload.
+    client : str
+        Noted: the name of the program that sent it, if somebody wants to know.
     name : str
         Noted: the message's name, its number if it has none.
     args : tuple
@@ -73,6 +76,7 @@ class Taken:
     payload_bytes: int
     services: str
     arguments: Any = field(repr=False)
+    client: str = ''
     name: str = ''
     args: tuple[Any, ...] = field(default=(), repr=False)
     accepted: int = 0
@@ -247,6 +251,21 @@ class Segment:
             count = int(lib.iblbw_publish_event(self._worker, message, packed, len(packed)))
         return check(count)
 
+    def is_wanted(self, message: int) -> bool:
+        """Tell whether a client has subscribed to events of this number."""
+        return bool(lib.iblbw_is_wanted(self._worker, message))
+
+    def publish_command(self, body: dict[str, Any]) -> None:
+        """Give what is noted of a command to those who watch; one without room loses it.
+
+        Parameters
+        ----------
+        body : dict
+            Made by `bridge.segment.response.command_event`.
+        """
+        packed: bytes = msgpack.packb(body)
+        check(lib.iblbw_publish_event(self._worker, COMMANDS, packed, len(packed)))
+
     def lost_clients(self) -> list[str]:
         """Return the names of the clients that ended without closing, since the last call."""
         names = []
@@ -254,6 +273,10 @@ class Segment:
         while lib.iblbw_lost_client(self._worker, buffer, 64):
             names.append(bytes(ffi.string(buffer)).decode('utf-8', 'replace'))
         return names
+
+    def client_of(self, taken: Taken) -> str:
+        """Return the name of the client that a command came from; "" if its slot has another owner by now."""
+        return text_of(lib.iblbw_client_of, self._worker, taken.key, capacity=64)
 
     def is_attached(self, client: str) -> bool:
         """Return whether a client of this name is attached."""

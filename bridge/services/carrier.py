@@ -25,7 +25,6 @@ from typing import Any
 
 from bridge import discretion
 from bridge.carrier import CLOSED, REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
-from bridge.numbers import MESSAGE_NAMES
 from bridge.outcome import Aborted, Outcome, Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
@@ -254,7 +253,7 @@ class UdpCarrier(ThreadedCarrier):
         try:
             self.links[errand.name].enqueue(errand)
         except Exception as exc:
-            log.exception('%s: event %d', errand.name, errand.event)
+            log.exception('%s: %s', errand.name, rules.event_name(errand.event))
             self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
 
     def _errand(self, plan: _Plan, name: str, event: int) -> Errand:
@@ -421,7 +420,7 @@ class UdpCarrier(ThreadedCarrier):
             what, about = message.data
             repeats.tell(logging.WARNING, 'errors', f'{name} reports an error: {discretion.error(about, what)}')
         else:
-            event = MESSAGE_NAMES.get(message.event, f'event {message.event}')
+            event = rules.event_name(message.event)
             repeats.tell(logging.INFO, event, f'{name} sent {event} unasked')
 
     def _opened(self, name: str, com: Any) -> None:

@@ -420,7 +420,7 @@ class Line:
         elif errand.again_at == at:
             errand.last_sent, errand.again_at = now, 0
             errand.tries += 1
-            text = f'{self.name}: event {errand.event} is sent again ({errand.tries})'
+            text = f'{self.name}: {rules.event_name(errand.event)} is sent again ({errand.tries})'
             self._out.append(Noted(logging.DEBUG, text, 'what is sent again'))
             self._out.append(Send(errand.payload))
         else:

@@ -16,7 +16,7 @@ from bridge.outcome import Reason
 from bridge.services.errand import Errand
 from bridge.services.line import Action, Ended, Heard, Line, Noted, Open, Send
 from bridge.services.repeats import Repeats
-from bridge.services.rules import INTERRUPT, Timing
+from bridge.services.rules import INTERRUPT, Timing, event_name
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ class Link:
             return self._send(action)
         except BaseException as exc:
             if (errand := action.errand) is not None:
-                log.exception('%s: event %d', self.name, errand.event)
+                log.exception('%s: %s', self.name, event_name(errand.event))
                 self.line.withdraw(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}', time.perf_counter_ns())
                 self.line.denied(errand)
             return False

@@ -49,7 +49,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from bridge.numbers import LOCAL, MESSAGES, STATUSES
+from bridge.numbers import LOCAL, MESSAGE_NAMES, MESSAGES, STATUSES
 from bridge.outcome import NO_STATUS
 from bridge.sayable import sayable, sentence
 
@@ -279,6 +279,11 @@ _FITTING: Mapping[int, frozenset[int]] = {
     START: frozenset((_RUNNING,)),
     **dict.fromkeys((END, INTERRUPT, CLEANUP), frozenset(STATUSES.values()) - {_RUNNING}),
 }
+
+
+def event_name(event: int) -> str:
+    """Return an event number as people know it: EXPINTERRUPT; ``an error`` for 0; ``event 3`` if it has no name."""
+    return MESSAGE_NAMES.get(event, f'event {event}' if event else 'an error')
 
 
 def status_name(status: int) -> str:

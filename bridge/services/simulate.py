@@ -10,7 +10,8 @@ Rules:
 - `TRANSITIONS` is the whole machine and `respond` decides the reply; both are values and functions of values.
   Sockets, time and printing are in `Simulator`.
 - What the table does not list leaves the state alone and is answered all the same, as iblrig's camera service does:
-  datagrams may come twice.
+  datagrams may come twice. But an EXPSTART after the experiment's end is refused, as it is there, until EXPINIT or
+  EXPCLEANUP has come.
 - Replies go one after the other, each after `Behaviour.delay`, for a stock communicator that has two messages on
   their way to one address closes itself.
 - A stock server that misses an echo closes its socket for good. This one comes back on the same port, remembering its
@@ -83,6 +84,8 @@ class Behaviour:
         Messages whose callback raises.
     main_sync : bool
         What EXPINFO says of it.
+    echo : bool
+        Reply what it got, in place of what it is: one sees what a program really sends. Not ALYX, which has a token.
     dies_after : float or None
         Seconds after a start at which it stops and says EXPINTERRUPT by itself, as when its camera dies.
     """
@@ -94,6 +97,7 @@ class Behaviour:
     refuse: frozenset[str] = frozenset()
     main_sync: bool = False
     dies_after: float | None = None
+    echo: bool = False
 
 
 class Memory(NamedTuple):
@@ -134,7 +138,7 @@ def respond(behaviour: Behaviour, memory: Memory, message: str, data: list[Any])
     Raises
     ------
     Refusal
-        If it was told to refuse this message.
+        If it was told to refuse this message, or it starts what has ended.
     """
     if message in behaviour.refuse:
         raise Refusal(f'{behaviour.name} was told to refuse {message}')
@@ -143,6 +147,8 @@ def respond(behaviour: Behaviour, memory: Memory, message: str, data: list[Any])
         if url and isinstance(token, dict) and token:
             return Response(memory._replace(url=url, token=token), None)
         return Response(memory, [memory.url, memory.token])
+    if message == 'EXPSTART' and memory.state is State.STOPPED and not behaviour.echo:
+        raise Refusal(f'{behaviour.name} has ended its experiment; send EXPINIT before the next EXPSTART')
     state = TRANSITIONS.get((memory.state, message), memory.state)
     exp_ref = memory.exp_ref
     if message in ('EXPINIT', 'EXPSTART'):
@@ -150,14 +156,14 @@ def respond(behaviour: Behaviour, memory: Memory, message: str, data: list[Any])
     elif message == 'EXPCLEANUP':
         exp_ref = None
     memory = memory._replace(state=state, exp_ref=exp_ref)
-    info = {'exp_ref': exp_ref, 'main_sync': behaviour.main_sync, 'name': behaviour.name}
-    if message == 'EXPSTATUS':
-        return Response(memory, [int(state)])
-    if message == 'EXPINFO':
-        return Response(memory, [int(state), info])
-    if message == 'EXPSTART':
-        return Response(memory, [exp_ref, {**info, 'status': int(state)}])
-    return Response(memory, [{**info, 'status': int(state)}])
+    info: dict[str, Any] = {'exp_ref': exp_ref, 'main_sync': behaviour.main_sync, 'name': behaviour.name}
+    told = {**info, 'status': int(state)}
+    replies: dict[str, list[Any]] = {
+        'EXPSTATUS': [int(state)],
+        'EXPINFO': [int(state), info],
+        'EXPSTART': [exp_ref, told],
+    }
+    return Response(memory, list(data) if behaviour.echo else replies.get(message, [told]))
 
 
 def _reference(data: list[Any]) -> str | None:
@@ -212,8 +218,8 @@ class Simulator:
         OSError
             If the address can't be bound to.
         """
-        stopped = asyncio.ensure_future(self._stop.wait())
         self._server = await self._open()
+        stopped = asyncio.ensure_future(self._stop.wait())
         self.announce(f'READY {self.behaviour.name} udp://{self.host}:{self.port}')
         try:
             while not self._stop.is_set():

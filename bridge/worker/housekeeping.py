@@ -18,14 +18,15 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bridge import discretion
 from bridge.carrier import Command
 from bridge.config import ClientLost
 from bridge.errors import BridgeError
 from bridge.journal import Journal
 from bridge.numbers import CODES, EVENTS, MESSAGE_NAMES
 from bridge.outcome import Outcome, Reason, status_of, to_entry
-from bridge.segment.response import event_body, response_body
-from bridge.segment.served import Segment
+from bridge.segment.response import command_event, event_body, response_body
+from bridge.segment.served import COMMANDS, Segment
 from bridge.services import rules
 from bridge.worker import losses
 from bridge.worker.watch import Watch
@@ -124,6 +125,22 @@ class Housekeeping:
         self._segment.publish_service_health(index, down=health.failed, heard=health.heard)
 
     # From any thread
+
+    def is_noted(self) -> bool:
+        """Tell whether anybody wants to know of commands."""
+        return self._journal is not None or self._segment.is_wanted(COMMANDS)
+
+    def note(self, kind: str, **entry: Any) -> None:
+        """Write a command, or what became of it, into the journal, and tell those who watch."""
+        if self._journal:
+            self._journal.write(kind, **entry)
+        if not self._segment.is_wanted(COMMANDS):
+            return
+        now, wall = time.perf_counter_ns(), datetime.now().astimezone()
+        try:
+            self._segment.publish_command(command_event(kind, discretion.entry(entry), time=now, wall=wall))
+        except BridgeError as error:
+            self._fail(error)
 
     def tell(self, event: str, *, service: str = '', client: str = '', data: Sequence[Any] = ()) -> None:
         """Give an event to the clients that want it, and to the journal."""
@@ -227,10 +244,7 @@ class Housekeeping:
         """Send a message of our own to all services, and write down what became of it."""
         key = f'{self._segment.id:016x}-worker-{next(self._numbers)}'
         sent = time.perf_counter_ns()
-        if self._journal:
-            self._journal.write(
-                'command', command_id=key, message=message, services='', args=[], sent=sent, client=client
-            )
+        self.note('command', command_id=key, message=message, services='', args=[], sent=sent, client=client)
 
         def done(future: Future[dict[str, Outcome]]) -> None:
             fault = future.exception()
@@ -238,9 +252,10 @@ class Housekeeping:
             code, failed = status_of(outcomes, self._optional)
             if fault:
                 code, failed = CODES['IBLB_E_INTERNAL'], f'{type(fault).__name__}: {fault}'
-            if code < 0:
-                log.error('%s to all services: %d %s', message, code, failed)
-            if self._journal:
+            if code:
+                level = logging.ERROR if code < 0 else logging.WARNING
+                log.log(level, '%s to all services: %d %s', message, code, failed)
+            if self.is_noted():
                 body = response_body(
                     request=0,
                     command_id=key,
@@ -251,7 +266,7 @@ class Housekeeping:
                     sent=sent,
                     finished=time.perf_counter_ns(),
                 )
-                self._journal.write('outcome', **body)
+                self.note('outcome', **body, client=client)
             self.under_way.discard(future)
 
         future = carrier.submit(Command(message, names=carrier.names, timeout=timeout, last=True, gate=gate))

@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import bridge
 from bridge import discretion
 from bridge.carrier import Command
 from bridge.config import ClientLost, ConfigError, ServiceConfig, check_addresses, check_order
 from bridge.errors import BridgeError, error_for
-from bridge.journal import Journal
+from bridge.journal import SCHEMA, Journal
 from bridge.numbers import CODES, LOCAL, MESSAGE_NAMES
 from bridge.outcome import NOT_SENT, Outcome, status_of, to_entry
 from bridge.segment import kept, ports
@@ -119,12 +122,15 @@ class Worker:
         check_order(self._services)
         if not shared_addresses:
             check_addresses(self._services)
+        on_client_lost = list(on_client_lost)
         self._optional = {service.name for service in services if service.optional}
         self._watch = Watch(self._services, heartbeat, on_client_lost, ask)
         self._shared_addresses = shared_addresses
         self._timeout, self._notify, self._journal = timeout, notify, journal
         self._any_reference = any_reference
+        self._reason = ''
         self._stopping = self._hurry = False  # plain: a signal handler sets them, and must not wait for a lock
+        self._started = False
         self._failure: BaseException | None = None
         self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
         self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
@@ -143,6 +149,9 @@ class Worker:
         self.path: Path = self._segment.path
         if self._segment.replaced:
             log.warning('the segment was made anew: %s', self._segment.replaced)
+        self._write_start(
+            segment, heartbeat=heartbeat, on_client_lost=[asdict(rule) for rule in on_client_lost], ask=ask
+        )
 
     def __repr__(self) -> str:
         return f'<Worker of {self.path.name}: {", ".join(self._services) or "no services"}>'
@@ -210,11 +219,17 @@ class Worker:
         self._deliver()
         return len(batch)
 
-    def stop(self) -> None:
+    def stop(self, reason: str = '') -> None:
         """Ask `run` to end when what is under way has been answered; asked again: at once.
 
         From any thread or signal handler.
+
+        Parameters
+        ----------
+        reason : str
+            What the journal says of it, such as SIGINT.
         """
+        self._reason = self._reason or reason
         self._hurry = self._stopping
         self._stopping = True
         self._segment.ring()
@@ -255,6 +270,7 @@ class Worker:
         """
         self._carrier.close()
         self._keeper.close()
+        self._write_stop()
         if remove and self.path:
             kept.forget(self.path)
         self._segment.close(remove=remove)
@@ -402,15 +418,44 @@ class Worker:
         except BridgeError as error:
             self._fail(error)
 
-    # --- the journal ---
+    # --- what is noted ---
+
+    def _write_start(self, segment: str, **settings: Any) -> None:
+        if self._journal:
+            settings |= {
+                'timeout': self._timeout,
+                'any_reference': self._any_reference,
+                'notify': self._notify,
+            }
+            self._journal.write(
+                'start',
+                schema=SCHEMA,
+                version=bridge.__version__,
+                segment=segment,
+                pid=os.getpid(),
+                settings=settings,
+                services=[asdict(service) for service in self._services.values()],
+            )
+            self._started = True
+
+    def _write_stop(self) -> None:
+        if self._journal and self._started:
+            self._started = False
+            self._journal.write('stop', reason=str(self._failure) if self._failure else self._reason)
 
     def _write_command(self, taken: Taken) -> None:
-        if self._journal:
-            key, services = self._key(taken), taken.services
-            self._journal.write(
-                'command', command_id=key, message=taken.name, services=services, args=taken.args, sent=taken.stamp
+        if self._house.is_noted():
+            taken.client = self._segment.client_of(taken)
+            self._house.note(
+                'command',
+                command_id=self._key(taken),
+                message=taken.name,
+                client=taken.client,
+                services=taken.services,
+                args=taken.args,
+                sent=taken.stamp,
             )
 
     def _write_outcome(self, taken: Taken, body: dict[str, Any]) -> None:
-        if self._journal:
-            self._journal.write('outcome' if taken.wants_response else 'notification', **body)
+        if self._house.is_noted():
+            self._house.note('outcome' if taken.wants_response else 'notification', **body, client=taken.client)

@@ -93,7 +93,7 @@ def short(name: str) -> str:
 
 def code_lines(code: Code) -> str:
     """Return a code with its documentation."""
-    remedy = '' if code.remedy == 'Nothing.' else f' {code.remedy}'
+    remedy = '' if code.remedy == 'There is nothing to do.' else f' {code.remedy}'
     summary = wrap(f'<summary>{escape(code.meaning + remedy)}</summary>', WIDTH - len('        /// '))
     return '\n'.join([*(f'/// {line}' for line in summary), f'public const int {short(code.name)} = {code.number};'])
 

@@ -20,6 +20,10 @@ extern "C" {
 #define IBLBW_JSON 2
 #define IBLBW_ORPHAN 4
 
+/* For iblb_subscribe, by `iblbridge watch` alone: commands of all clients, when they are taken and when they are answered. Not an event of
+ * the public interface: whoever asks for all events does not get it. */
+#define IBLBW_COMMANDS 1048576
+
 struct iblbw_worker;
 
 /* One command: where it is (slot, generation, position, request: opaque to the caller) and what it says. */
@@ -84,8 +88,14 @@ IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_comma
  * its sequence numbers. Never blocks. Returns how many got it, or IBLB_E_ARGUMENT, _TOO_LARGE, _SUPERSEDED, _FORKED. */
 IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const unsigned char *body, int bytes);
 
+/* 1 if a client has subscribed to events of this number: whether it is worth making one. */
+IBLB_API int iblbw_is_wanted(struct iblbw_worker *worker, int message);
+
 /* The name of a client that ended without closing, each once, as iblbw_take finds them. 1 if there was one, else 0. */
 IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity);
+
+/* The name of the client that a command that was taken came from; "" if its slot has another owner by now. */
+IBLB_API int iblbw_client_of(struct iblbw_worker *worker, const struct iblbw_command *command, char *name, int capacity);
 
 /* 1 if a client of this name is attached. */
 IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name);

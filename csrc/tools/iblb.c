@@ -1,6 +1,6 @@
 /* iblb: the bridge from a shell, and the simplest foreign program there is.
  *
- *     iblb call rig0 EXPSTART '["2026-01-01_1_subject"]'
+ *     iblb call rig0 EXPSTART 2026-01-01_1_subject
  *
  * The response goes to standard output as one line of JSON, a sentence to standard error if the status is not 0. Exit status: see usage. */
 #include <stdio.h>
@@ -8,54 +8,68 @@
 #include <string.h>
 
 #include "iblbridge.h"
+#include "words.h"
 
 enum exit_status {
 #define EXIT_STATUS(name, number, meaning) EXIT_##name = (number),
 #include "../codes.def"
 };
 
-static const char usage[] = "iblb call SEGMENT MESSAGE [ARGS]     send a command, wait, print the response\n"
-                            "iblb notify SEGMENT MESSAGE [ARGS]   send a command that nobody waits for\n"
-                            "iblb ping SEGMENT                    time one turn through the worker\n"
-                            "iblb state SEGMENT                   worker and services\n"
-                            "iblb codes                           all statuses\n"
+static const char usage[] = "iblb call SEGMENT MESSAGE [ARG...]    send a command, wait, print the response\n"
+                            "iblb notify SEGMENT MESSAGE [ARG...]  send a command that nobody waits for\n"
+                            "iblb ping SEGMENT                     time one turn through the worker\n"
+                            "iblb state SEGMENT                    worker and services\n"
+                            "iblb codes                            all statuses\n"
+                            "iblb --version\n"
                             "\n"
-                            "MESSAGE  EXPINIT EXPSTART EXPEND EXPCLEANUP EXPINTERRUPT EXPSTATUS EXPINFO ALYX PING SERVICES, or a number\n"
-                            "ARGS     a JSON array of the arguments, e.g. '[\"2026-01-01_1_subject\", {\"note\": 1}]'\n"
+                            "MESSAGE  EXPINIT EXPSTART EXPEND EXPCLEANUP EXPINTERRUPT EXPSTATUS\n"
+                            "         EXPINFO ALYX PING SERVICES, in any case, or a number\n"
+                            "ARG      JSON or plain words: 2026-01-01_1_subject '{\"note\": 1}'\n"
+                            "         @FILE: what stands in the file; -: what comes from standard input\n"
+                            "         an only ARG that is an array is all of them: '[\"2026-...\", {}]'\n"
                             "\n"
-                            "  --services A,B   only these services (default: all)\n"
-                            "  --timeout MS     how long to wait for the response (default: 12000)\n"
-                            "  --open MS        how long to wait for segment and worker (default: 1000)\n"
-                            "  --client NAME    name of this client (default: its own)\n";
+                            "  --services A,B    only these services (default: all)\n"
+                            "  --timeout TIME    how long to wait for the response: 5s, 500ms, or a number\n"
+                            "                    of ms (default: 12s)\n"
+                            "  --open TIME       how long to wait for segment and worker (default: 1s)\n"
+                            "  --client NAME     name of this client (default: its own)\n"
+                            "  --args-file FILE  take the arguments from a file, as @FILE does\n";
 
 struct options {
     const char *services;
     const char *client;
+    const char *args_file;
     int timeout_ms;
     int open_ms;
 };
 
-static const struct {
-    const char *name;
-    int number;
-} messages[] = {{"EXPINIT", IBLB_EXPINIT},
-                {"EXPSTART", IBLB_EXPSTART},
-                {"EXPEND", IBLB_EXPEND},
-                {"EXPCLEANUP", IBLB_EXPCLEANUP},
-                {"EXPINTERRUPT", IBLB_EXPINTERRUPT},
-                {"EXPSTATUS", IBLB_EXPSTATUS},
-                {"EXPINFO", IBLB_EXPINFO},
-                {"ALYX", IBLB_ALYX},
-                {"PING", IBLB_PING},
-                {"SERVICES", IBLB_SERVICES}};
+static const char *const message_names[] = {"EXPINIT",   "EXPSTART", "EXPEND", "EXPCLEANUP", "EXPINTERRUPT",
+                                            "EXPSTATUS", "EXPINFO",  "ALYX",   "PING",       "SERVICES"};
+static const int message_numbers[] = {IBLB_EXPINIT,   IBLB_EXPSTART, IBLB_EXPEND, IBLB_EXPCLEANUP, IBLB_EXPINTERRUPT,
+                                      IBLB_EXPSTATUS, IBLB_EXPINFO,  IBLB_ALYX,   IBLB_PING,       IBLB_SERVICES};
+static const char *const verbs[] = {"call", "notify", "ping", "state", "codes", "help"};
+static const char *const option_names[] = {"--services", "--client", "--timeout", "--open", "--args-file", "--help", "--version"};
+#define COUNT(array) (sizeof(array) / sizeof *(array))
 
+/* The number of a message that is given by name or number; -1 if there is none of that name. */
 static int message_number(const char *text) {
-    for (size_t i = 0; i < sizeof messages / sizeof messages[0]; i++)
-        if (strcmp(text, messages[i].name) == 0)
-            return messages[i].number;
-    char *end;
-    long number = strtol(text, &end, 10);
-    return *end || number < 0 || number > 4096 ? 0 : (int)number; /* 0 is no message: the library says so */
+    for (size_t i = 0; i < COUNT(message_names); i++)
+        if (same_word(text, message_names[i]))
+            return message_numbers[i];
+    size_t digits = strspn(text, "0123456789");
+    return digits && digits < 9 && !text[digits] ? (int)strtol(text, NULL, 10) : -1; /* the library refuses what is no message */
+}
+
+static int misuse(const char *sentence) {
+    fprintf(stderr, "iblb: %s For usage: iblb --help\n", sentence);
+    return EXIT_MISUSE;
+}
+
+static int unknown(const char *kind, const char *word, const char *const *words, size_t count) {
+    const char *meant = nearest(word, words, count);
+    fprintf(stderr, "iblb: there is no %s %s%s%s%s For usage: iblb --help\n", kind, word, meant ? "; did you mean " : "",
+            meant ? meant : "", meant ? "?" : ".");
+    return EXIT_MISUSE;
 }
 
 static int show_usage(FILE *stream, int status) {
@@ -85,6 +99,9 @@ static int report(int handle, int code) {
     if (code == IBLB_OK)
         return EXIT_FINE;
     iblb_last_error(handle, text, sizeof text);
+    if (code == IBLB_E_PENDING) /* who waits for a request is this process, and it ends */
+        snprintf(text, sizeof text,
+                 "The time is up; the worker has the command, and its answer is lost here. Ask EXPSTATUS before you repeat it.");
     fprintf(stderr, "iblb: %s (%d)\n", text, code);
     return exit_status(code);
 }
@@ -97,12 +114,12 @@ static int report_command(int handle, int code, const char *args) {
     return status;
 }
 
-static int call(int handle, const char *message, const char *args, const struct options *options) {
+static int call(int handle, int message, const char *args, const struct options *options) {
     int request, needed = 0, capacity = 1 << 16;
     char *json = malloc((size_t)capacity);
     if (!json)
         return report(0, IBLB_E_MEMORY);
-    int code = iblb_call(handle, options->services, message_number(message), args, options->timeout_ms, json, capacity, &request);
+    int code = iblb_call(handle, options->services, message, args, options->timeout_ms, json, capacity, &request);
     if (code == IBLB_E_BUFFER) { /* the response is kept; ask how long it is */
         iblb_wait(handle, request, 0, NULL, 0, &needed);
         free(json);
@@ -208,67 +225,128 @@ static int codes(void) {
     return EXIT_FINE;
 }
 
-/* Takes `--name value` out of the arguments; returns how many are left, or -1. */
+/* Takes `--name value` and `--name=value` out of the arguments; returns how many are left, or -1 after it has said what is wrong. */
 static int parse(int count, char **arguments, struct options *options) {
-    int left = 0;
+    int left = 0, ended = 0;
     for (int i = 0; i < count; i++) {
-        const char **text = strcmp(arguments[i], "--services") == 0 ? &options->services
-                            : strcmp(arguments[i], "--client") == 0 ? &options->client
-                                                                    : NULL;
-        int *number = strcmp(arguments[i], "--timeout") == 0 ? &options->timeout_ms
-                      : strcmp(arguments[i], "--open") == 0  ? &options->open_ms
-                                                             : NULL;
-        char *end = "";
-        if (!text && !number) {
-            if (strncmp(arguments[i], "--", 2) == 0)
-                return -1;
-            arguments[left++] = arguments[i];
+        char *word = arguments[i], *value = strchr(word, '=');
+        if (ended || strncmp(word, "--", 2) != 0) {
+            arguments[left++] = word;
             continue;
         }
-        if (++i == count)
+        if (strcmp(word, "--") == 0) {
+            ended = 1;
+            continue;
+        }
+        if (value)
+            *value++ = '\0';
+        const char **text = strcmp(word, "--services") == 0    ? &options->services
+                            : strcmp(word, "--client") == 0    ? &options->client
+                            : strcmp(word, "--args-file") == 0 ? &options->args_file
+                                                               : NULL;
+        int *time = strcmp(word, "--timeout") == 0 ? &options->timeout_ms : strcmp(word, "--open") == 0 ? &options->open_ms : NULL;
+        if (!text && !time)
+            return unknown("option", word, option_names, COUNT(option_names)), -1;
+        if (!value && ++i < count)
+            value = arguments[i];
+        if (!value) {
+            fprintf(stderr, "iblb: something is missing behind %s. For usage: iblb --help\n", word);
             return -1;
+        }
         if (text)
-            *text = arguments[i];
-        else
-            *number = (int)strtol(arguments[i], &end, 10);
-        if (*end)
+            *text = value;
+        else if ((*time = milliseconds(value)) < 0) {
+            fprintf(stderr, "iblb: %s: %s is no time; write 5s or 500ms, or a number of ms. For usage: iblb --help\n", word, value);
             return -1;
+        }
     }
     return left;
 }
 
+/* The arguments as JSON, to be freed; NULL if there are none. 0 after it has said what is wrong. */
+static int read_arguments(int count, char **words, const struct options *options, char **json) {
+    char problem[1024];
+    char *file = NULL;
+    *json = NULL;
+    if (options->args_file) {
+        if (count)
+            return misuse("the arguments stand in --args-file, or here."), 0;
+        file = malloc(strlen(options->args_file) + 2);
+        if (!file)
+            return 0;
+        sprintf(file, "@%s", options->args_file);
+        words = &file;
+        count = 1;
+    }
+    if (count)
+        *json = arguments_json(count, words, problem, sizeof problem);
+    if (count && !*json)
+        fprintf(stderr, "iblb: %s\n", problem);
+    if (count && !*json && strstr(problem, "begins like JSON")) {
+        fputs("iblb: The shell has handed over:", stderr);
+        for (int i = 0; i < count; i++)
+            fprintf(stderr, " %s", words[i]);
+        fputs("\n", stderr);
+    }
+    free(file);
+    return !count || *json;
+}
+
 int main(int count, char **arguments) {
-    struct options options = {NULL, NULL, 12000, 1000};
-    int left = parse(count - 1, arguments + 1, &options);
+    struct options options = {NULL, NULL, NULL, 12000, 1000};
     char **words = arguments + 1;
-    const char *verb = left > 0 ? words[0] : "";
+    for (int i = 1; i < count && strcmp(arguments[i], "--") != 0; i++) {
+        if (strcmp(arguments[i], "--help") == 0 || strcmp(arguments[i], "-h") == 0)
+            return show_usage(stdout, EXIT_FINE);
+        if (strcmp(arguments[i], "--version") == 0) {
+            printf("iblb %d.%d.%d\n", IBLB_VERSION / 10000, IBLB_VERSION / 100 % 100, IBLB_VERSION % 100);
+            return EXIT_FINE;
+        }
+    }
+    int left = parse(count - 1, words, &options);
+    if (left < 0)
+        return EXIT_MISUSE;
+    if (left == 0)
+        return show_usage(stderr, EXIT_MISUSE);
+    const char *verb = words[0];
     int commands = strcmp(verb, "call") == 0 || strcmp(verb, "notify") == 0;
     int questions = strcmp(verb, "ping") == 0 || strcmp(verb, "state") == 0;
-    if (strcmp(verb, "help") == 0 || (count == 2 && strcmp(arguments[1], "--help") == 0))
+    if (strcmp(verb, "help") == 0)
         return show_usage(stdout, EXIT_FINE);
-    if (strcmp(verb, "codes") == 0 && left == 1)
-        return codes();
-    if (!(commands && (left == 3 || left == 4)) && !(questions && left == 2))
-        return show_usage(stderr, EXIT_MISUSE);
+    if (strcmp(verb, "codes") == 0)
+        return left == 1 ? codes() : misuse("codes takes nothing.");
+    if (!commands && !questions)
+        return unknown("command", verb, verbs, COUNT(verbs));
+    if (questions && left != 2)
+        return misuse(left < 2 ? "the name of the segment is missing." : "one word too many behind the name of the segment.");
+    if (commands && left < 3)
+        return misuse(left < 2 ? "the name of the segment is missing." : "the message is missing.");
+    int message = commands ? message_number(words[2]) : IBLB_PING;
+    if (message < 0)
+        return unknown("message", words[2], message_names, COUNT(message_names));
+    char *args = NULL;
+    if (commands && !read_arguments(left - 3, words + 3, &options, &args))
+        return EXIT_MISUSE;
 
     int handle;
     double now;
     char name[40];
     iblb_clock_ns(&now);
     snprintf(name, sizeof name, "iblb-%.0f", now); /* "iblb": may use the slot kept for tools */
-    int code = iblb_open(words[1], options.client ? options.client : name, options.open_ms, &handle);
-    if (code < 0)
+    int status, code = iblb_open(words[1], options.client ? options.client : name, options.open_ms, &handle);
+    if (code < 0) {
+        free(args);
         return report(0, code);
-    const char *args = left == 4 ? words[3] : NULL;
-    int status;
+    }
     if (strcmp(verb, "call") == 0)
-        status = call(handle, words[2], args, &options);
+        status = call(handle, message, args, &options);
     else if (strcmp(verb, "notify") == 0)
-        status = report_command(handle, iblb_notify(handle, options.services, message_number(words[2]), args, 0), args);
+        status = report_command(handle, iblb_notify(handle, options.services, message, args, 0), args);
     else if (strcmp(verb, "ping") == 0)
         status = ping(handle, &options);
     else
         status = state(handle, &options);
     iblb_close(handle);
+    free(args);
     return status;
 }

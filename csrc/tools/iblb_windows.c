@@ -1,6 +1,9 @@
-/* iblb_windows.c: Windows hands the arguments over in UTF-16, iblb.c and the library take UTF-8; and Ctrl-C has its exit status. */
+/* iblb_windows.c: Windows hands the arguments over in UTF-16 and takes names of files so, iblb.c and the library take UTF-8; and Ctrl-C has
+ * its exit status. */
 #include <stdlib.h>
 #include <windows.h>
+
+#include "words.h"
 
 enum exit_status {
 #define EXIT_STATUS(name, number, meaning) EXIT_##name = (number),
@@ -9,6 +12,11 @@ enum exit_status {
 
 int main(int count, char **arguments);
 int wmain(int count, wchar_t **arguments);
+
+FILE *open_text(const char *path) {
+    wchar_t wide[4096];
+    return MultiByteToWideChar(CP_UTF8, 0, path, -1, wide, 4096) ? _wfopen(wide, L"r") : NULL;
+}
 
 static BOOL WINAPI end(DWORD event) {
     (void)event;

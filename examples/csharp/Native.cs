@@ -33,12 +33,12 @@ namespace IblBridge
         /// <summary>A parameter is NULL, negative or out of range. See the function's description in
         /// iblbridge.h.</summary>
         public const int E_ARGUMENT = -8001;
-        /// <summary>The handle is unknown or was closed. Use it between iblb_open and iblb_close; to open the same
-        /// segment under the same client name again in this process closes the first handle.</summary>
+        /// <summary>The handle is unknown or was closed. Use it between open and close; to open the same segment under
+        /// the same client name again in this process closes the first handle.</summary>
         public const int E_HANDLE = -8002;
         /// <summary>The handle was closed during the call, by another thread. Open again.</summary>
         public const int E_CLOSED = -8003;
-        /// <summary>The handle belongs to the parent process. Call iblb_open in the child.</summary>
+        /// <summary>The handle belongs to the parent process. Open in the child.</summary>
         public const int E_FORKED = -8004;
         /// <summary>The segment's or client's name cannot be used. Segment: 1 to 63 of A-Z a-z 0-9 . _ -, not beginning
         /// with a dot. Client: 1 to 63 bytes of UTF-8 without control characters.</summary>
@@ -72,15 +72,15 @@ namespace IblBridge
         public const int E_NO_WORKER = -8018;
         /// <summary>Another worker serves this segment, or is stopped but alive. Stop that process first.</summary>
         public const int E_WORKER_BUSY = -8019;
-        /// <summary>The operating system refused a call. Read the sentence of iblb_last_error.</summary>
+        /// <summary>The operating system refused a call. Read the sentence that comes with it.</summary>
         public const int E_SYSTEM = -8020;
         /// <summary>There is no memory or no space left for the segment. Free memory, or space in the segment's
         /// directory.</summary>
         public const int E_MEMORY = -8021;
         /// <summary>Another worker has taken over the segment. Stop this one.</summary>
         public const int E_SUPERSEDED = -8022;
-        /// <summary>The message number is unknown. Use one of the IBLB_EXP... numbers, IBLB_ALYX, IBLB_PING or
-        /// IBLB_SERVICES.</summary>
+        /// <summary>The message number is unknown. Use one of EXPINIT (1) to ALYX (128), PING (4096) or SERVICES
+        /// (8192).</summary>
         public const int E_MESSAGE = -8030;
         /// <summary>A named service is not in the worker's configuration. Check the name, or add the service and
         /// restart the worker.</summary>
@@ -97,11 +97,11 @@ namespace IblBridge
         /// <summary>The command is larger than the ring or a datagram takes. Send less; 65,507 bytes is the most for a
         /// service.</summary>
         public const int E_TOO_LARGE = -8036;
-        /// <summary>The command ring is full of commands without an answer. Wait for some; an IBLB_EXPINTERRUPT still
-        /// gets in.</summary>
+        /// <summary>The command ring is full of commands without an answer. Wait for some; an EXPINTERRUPT still gets
+        /// in.</summary>
         public const int E_FULL = -8037;
-        /// <summary>1,024 requests of this handle are not waited for yet. Call iblb_wait or iblb_cancel for them, or
-        /// send with iblb_notify; an IBLB_EXPINTERRUPT still gets in.</summary>
+        /// <summary>1,024 requests of this handle are not waited for yet. Wait for some, or cancel them, or notify in
+        /// place of send; an EXPINTERRUPT still gets in.</summary>
         public const int E_TOO_MANY = -8038;
         /// <summary>The time is up and there is no response yet. Wait again for the same request; do not send it
         /// twice.</summary>
@@ -109,14 +109,14 @@ namespace IblBridge
         /// <summary>The request is unknown, its response was already taken, or it was cancelled. Use the number that
         /// send gave, once.</summary>
         public const int E_REQUEST = -8051;
-        /// <summary>The buffer is too small; the response is kept. Call iblb_wait for the request again with the size
-        /// in `needed`.</summary>
+        /// <summary>The buffer is too small; the response is kept. Wait for the request again, with a buffer of the
+        /// size in `needed`.</summary>
         public const int E_BUFFER = -8052;
         /// <summary>The time was up before the worker took the command; it was withdrawn and nothing was sent. Check
         /// the worker and repeat.</summary>
         public const int E_NOT_SENT = -8053;
-        /// <summary>The time is up; the worker has the command and its answer is still to come. Call iblb_wait with the
-        /// request; do not repeat the command.</summary>
+        /// <summary>The time is up; the worker has the command and its answer is still to come. Wait for this request;
+        /// do not repeat the command.</summary>
         public const int E_PENDING = -8054;
         /// <summary>The request was cancelled during the wait, by another thread.</summary>
         public const int E_CANCELLED = -8055;
@@ -133,7 +133,7 @@ namespace IblBridge
         /// <summary>The worker died after it had begun to send the command. Ask the services with EXPSTATUS before you
         /// repeat it.</summary>
         public const int E_OUTCOME_UNKNOWN = -8074;
-        /// <summary>The worker failed at this command. Please report the sentence of iblb_last_error and the worker's
+        /// <summary>The worker failed at this command. Please report the sentence that comes with it, and the worker's
         /// log.</summary>
         public const int E_INTERNAL = -8075;
         /// <summary>No worker serves the segment at the moment; commands wait for one until they expire. Start it:

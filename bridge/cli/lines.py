@@ -1,0 +1,143 @@
+"""An entry of the journal as a line for people: when, what, who, and what became of it. Functions of values.
+
+Everything in an entry may come from a service or from a file that somebody has edited, so nothing is taken for granted,
+and what could command a terminal is shown as its escape.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from bridge.numbers import CODE_NAMES
+
+WIDE = 80  # columns; from here on with milliseconds and the program's name
+WIDER = 110  # and from here on with the command's key
+_KINDS = {'notification': 'notified'}
+_SEGMENT = re.compile(r'[0-9a-f]{16}-')
+_CUT = 200  # characters of arguments and data
+
+
+def mark(entry: dict[str, Any]) -> str:
+    """Return ``!`` for an entry that says of a failure, ``~`` for a warning, else a space."""
+    code = entry.get('code')
+    if isinstance(code, int) and code:
+        return '!' if code < 0 else '~'
+    if entry.get('kind') == 'gap' or entry.get('event') in ('SERVICE_DOWN', 'CLIENT_LOST', 'EXPERIMENT_LOST'):
+        return '!'
+    return '~' if entry.get('event') == 'EXPINTERRUPT' else ' '
+
+
+def moment(entry: dict[str, Any]) -> datetime | None:
+    """Return when it was, in this computer's zone; None if it does not say."""
+    try:
+        return datetime.fromisoformat(str(entry.get('wall'))).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def head(width: int) -> str:
+    """Return the line above all others."""
+    return '  ' + _columns(('time', 'kind', 'what', 'who', 'command'), width) + 'details'
+
+
+def line(entry: dict[str, Any], width: int, *, fold: bool) -> str:
+    """Return an entry as a line, or, folded, as several of at most `width` columns."""
+    when = moment(entry)
+    time = when.strftime('%H:%M:%S') + f'.{when.microsecond // 1000:03d}' if when else '?'
+    kind = _text(entry.get('kind'))
+    what = _text(entry.get('message') or entry.get('event'))
+    cells = (time, _KINDS.get(kind, kind), what, who(entry), short(entry.get('command_id')))
+    columns = _columns(cells, width)
+    begin, said = f'{mark(entry)} {columns}', details(entry)
+    if width < WIDE and who(entry):
+        said = f'{who(entry)}: {said}' if said else who(entry)
+    if not fold:
+        return (begin + said).rstrip()
+    indent = ' ' * min(len(begin), width // 2)
+    return '\n'.join(textwrap.wrap(begin + said, width, subsequent_indent=indent, drop_whitespace=True)) or begin
+
+
+def who(entry: dict[str, Any]) -> str:
+    """Return who sent a command, or whom an event is about."""
+    if '-worker-' in str(entry.get('command_id')):
+        return f'worker for {_text(entry["client"])}' if entry.get('client') else 'worker'
+    return _text(entry.get('client') or entry.get('service'))
+
+
+def short(key: Any) -> str:
+    """Return the key of a command without the segment's.
+
+    Examples
+    --------
+    >>> short('0123456789abcdef-03-17')
+    '03-17'
+    """
+    return _SEGMENT.sub('', _text(key), count=1)
+
+
+def details(entry: dict[str, Any]) -> str:
+    """Return what a person wants to know of an entry, beside its kind and key."""
+    kind, services, data = entry.get('kind'), entry.get('services'), entry.get('data')
+    names = [s for s in services if isinstance(s, dict)] if isinstance(services, list) else []
+    match kind:
+        case 'command':
+            args = entry.get('args')
+            said = [f'to {_text(services)}' if services else '', _json(args) if args else '']
+        case 'event':
+            alone = data.get('value') if isinstance(data, dict) and len(data) == 1 else None
+            said = [_text(alone) if isinstance(alone, str) else _json(data) if data else '']
+        case 'gap':
+            said = [f'{_text(entry.get("lost", "?"))} entries are missing']
+        case 'start':
+            have = ', '.join(f'{_text(s.get("name"))} {_text(s.get("uri"))}' for s in names) or 'no services'
+            said = [f'iblbridge {_text(entry.get("version"))}, process {_text(entry.get("pid"))}: {have}']
+        case 'stop':
+            said = [f'by {_text(entry["reason"])}' if entry.get('reason') else '']
+        case _:
+            said = [_outcome(entry, names)]
+    return ' '.join(filter(None, said))
+
+
+def _outcome(entry: dict[str, Any], services: Sequence[dict[str, Any]]) -> str:
+    """Return what became of a command: what failed first."""
+    code = entry.get('code', 0)
+    told = ', '.join(f'{_text(s.get("name"))}: {_text(s.get("state")).replace("_", " ")}' for s in services)
+    if not code:
+        took = milliseconds(entry.get('sent'), entry.get('finished'))
+        return ', '.join(filter(None, (took and f'{took} ms', told)))
+    name = CODE_NAMES.get(code, '') if isinstance(code, int) else ''
+    return '; '.join(filter(None, (f'{name} {_text(code)}'.strip(), told, _text(entry.get('error')))))
+
+
+def milliseconds(start: Any, end: Any) -> str:
+    """Return the time between two stamps (ns, 0 for never) in ms with one decimal, or "" if one of them is missing."""
+    return f'{(end - start) / 1e6:.1f}' if isinstance(start, int) and isinstance(end, int) and start and end else ''
+
+
+def style(entry: dict[str, Any]) -> str:
+    """Return how rich shows an entry."""
+    return {'!': 'bold red', '~': 'yellow'}.get(mark(entry), 'dim' if entry.get('kind') == 'command' else '')
+
+
+def _columns(cells: tuple[str, str, str, str, str], width: int) -> str:
+    time, kind, what, name, key = cells
+    name = name if len(name) <= 12 else f'{name[:11]}…'
+    shown = [f'{time:<12}' if width >= WIDE else f'{time[:8]:<8}', f'{kind:<8}', f'{what:<12}']
+    shown += [f'{name:<12}'] * (width >= WIDE) + [f'{key:<8}'] * (width >= WIDER)
+    return ' '.join(shown) + ' '
+
+
+def _json(value: Any) -> str:
+    text = _text(json.dumps(value, ensure_ascii=False, default=str))
+    return text if len(text) <= _CUT else f'{text[: _CUT - 3]}...'
+
+
+def _text(value: Any) -> str:
+    """Return a value as text that no terminal takes for a command."""
+    text = '' if value is None else str(value)
+    return text if text.isprintable() else ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)

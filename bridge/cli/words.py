@@ -1,0 +1,164 @@
+"""How a command line is read: what a word that is not known says, arguments as words or JSON, times with their units.
+
+The C tool ``iblb`` reads arguments and times by the same rules (``csrc/tools/words.c``):
+
+- Of a command's arguments each is JSON, or plain words if it is not. What begins as JSON's objects, arrays, texts do,
+  and is not JSON, is refused: sent as a text it would start an experiment of that name.
+- ``@FILE`` stands for the text of a file and ``-`` for that of standard input, so that a token is in no list of
+  processes and in no shell's history.
+- An array that is the only argument is all of the arguments, as in the C interface; ``[[...]]`` is one array.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bridge.nearest import did_you_mean
+from bridge.numbers import EXITS
+
+BEGINNINGS = ('{', '[', '"')
+UNITS = {'ms': 0.001, 's': 1.0, 'min': 60.0, 'h': 3600.0}
+_LONGEST = 2**31 / 1000  # s; what an int of ms holds
+_SHOWN = 60  # characters of what was typed
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one sentence, and offers the nearest word that there is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with the exit status of misuse."""
+        end = '' if message.endswith(('.', '?')) else '.'
+        self.exit(EXITS['MISUSE'], f'{self.prog}: {message}{end} For usage: {self.prog} --help\n')
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        names = [str(choice) for choice in action.choices]
+        is_command = isinstance(action, argparse._SubParsersAction)
+        what = f'there is no command {value!r}' if is_command else f'{value!r} is none of its choices'
+        offer = did_you_mean(str(value), names) or f'; there are {", ".join(names)}'
+        raise argparse.ArgumentError(None if is_command else action, what + offer)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse, and refuse at once what is not known: only this parser knows its own options.
+
+        A word that argparse leaves over because it stands behind an option goes where words can be repeated.
+        """
+        args = sys.argv[1:] if args is None else list(args)
+        options = [option for action in self._actions for option in action.option_strings]
+        # Before anything else: a misspelt option is also one that is missing.
+        for word in args[: args.index('--') if '--' in args else None]:
+            if not word.startswith('-') and self._subparsers is not None:
+                break  # what follows is the command's
+            name = word.partition('=')[0]
+            if name.startswith('--') and not any(option.startswith(name) for option in options):
+                self.error(f'there is no option {name}{did_you_mean(name, options)}')
+        found, rest = super().parse_known_args(args, namespace)
+        repeated = next((a for a in self._actions if not a.option_strings and a.nargs == '*'), None)
+        if rest and (repeated is None or any(word.startswith('-') for word in rest)):
+            self.error(f'{rest[0]!r} is not known here')
+        if rest and repeated is not None:
+            setattr(found, repeated.dest, [*getattr(found, repeated.dest), *rest])
+        return found, []
+
+
+def parse_argument(text: str, *, shown: str = '') -> Any:
+    """Return the JSON value that `text` is, or `text` itself if it is plain words.
+
+    NaN and Infinity are words, for JSON has none.
+
+    Parameters
+    ----------
+    text : str
+        One argument of a command line, or what stood in its place.
+    shown : str
+        What to call it in a sentence; by default its beginning.
+
+    Raises
+    ------
+    ValueError
+        It begins like JSON and is none, or its numbers are too large for any program; the sentence names the place.
+    """
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(f'{name} is no number of JSON')
+
+    def number(literal: str) -> float:
+        if not math.isfinite(value := float(literal)):
+            raise OverflowError(literal)
+        return value
+
+    try:
+        return json.loads(text, parse_constant=refuse, parse_float=number)
+    except OverflowError as e:
+        raise ValueError(f'{_cut(str(e))} is larger than any number that can be sent') from None
+    except (ValueError, RecursionError) as e:
+        if not text.lstrip().startswith(BEGINNINGS):
+            return text
+        wrong = str(e)
+        if isinstance(e, json.JSONDecodeError):
+            wrong = f'{e.msg[0].lower()}{e.msg[1:]} at character {e.pos + 1}'
+        elif isinstance(e, RecursionError):
+            wrong = 'it is nested too deeply'
+        raise ValueError(f'{shown or _cut(text)} begins like JSON and is none: {wrong}') from None
+
+
+def command_arguments(words: Sequence[str]) -> list[Any]:
+    """Return the arguments of a command, as they are typed; see the rules above.
+
+    Raises
+    ------
+    ValueError
+        One begins like JSON and is none, or its file cannot be read.
+    """
+    values = []
+    for word in words:
+        text, shown = _fetched(word)
+        values.append(parse_argument(text, shown=shown))
+    return values[0] if len(values) == 1 and isinstance(values[0], list) else values
+
+
+def duration(text: str) -> float:
+    """Return a time in s, as argparse's type: ``5``, ``5s``, ``500ms``, ``2min``, ``1h``.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        It is none, or longer than 24 days.
+    """
+    match = re.fullmatch(rf'([0-9]+\.?[0-9]*|\.[0-9]+) *({"|".join(UNITS)}|)', text.strip(), re.ASCII)
+    seconds = float(match[1]) * UNITS[match[2] or 's'] if match else math.inf
+    if seconds >= _LONGEST:
+        raise argparse.ArgumentTypeError(f'{text!r} is no time; write 5s or 500ms, or a number of seconds')
+    return seconds
+
+
+def _fetched(word: str) -> tuple[str, str]:
+    """Return the text of an argument, and what to call it: "" for its own beginning."""
+    if word == '-':
+        return _stripped(sys.stdin.buffer.read(), 'standard input'), 'standard input'
+    if word.startswith('@'):
+        try:
+            return _stripped(Path(word[1:]).read_bytes(), word), word
+        except OSError as e:
+            raise ValueError(f'{word}: {e.strerror or e}; of a text that begins with @ write \'"@..."\'') from None
+    return word, ''
+
+
+def _stripped(raw: bytes, name: str) -> str:
+    """Return a file's text without the line end at its end, or the mark that Windows puts before it."""
+    try:
+        return raw.decode('utf-8-sig').rstrip('\r\n')
+    except UnicodeDecodeError as e:
+        raise ValueError(f'{name} is not UTF-8 at byte {e.start + 1}') from None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f'{text[: _SHOWN - 3]}...'

@@ -1,0 +1,172 @@
+/* words.c: see words.h. */
+#include "words.h"
+
+#include <ctype.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../json.h"
+
+#define LONGEST_WORD 63 /* what is longer is like nothing */
+
+struct text {
+    char *bytes; /* NUL-terminated */
+    size_t used, capacity;
+};
+
+/* --- words that are meant --- */
+
+static int lower(char c) {
+    return tolower((unsigned char)c);
+}
+
+int same_word(const char *one, const char *other) {
+    while (*one && lower(*one) == lower(*other))
+        one++, other++;
+    return lower(*one) == lower(*other);
+}
+
+/* How many characters must be put in, left out, changed, or exchanged with their neighbour. */
+static size_t distance(const char *one, size_t ones, const char *other, size_t others) {
+    size_t row[3][LONGEST_WORD + 1] = {{0}};
+    for (size_t j = 0; j <= others; j++)
+        row[0][j] = j;
+    for (size_t i = 1; i <= ones; i++) {
+        size_t *now = row[i % 3], *before = row[(i + 2) % 3], *first = row[(i + 1) % 3];
+        now[0] = i;
+        for (size_t j = 1; j <= others; j++) {
+            size_t least = before[j - 1] + (lower(one[i - 1]) != lower(other[j - 1]));
+            if (before[j] + 1 < least)
+                least = before[j] + 1;
+            if (now[j - 1] + 1 < least)
+                least = now[j - 1] + 1;
+            if (i > 1 && j > 1 && lower(one[i - 1]) == lower(other[j - 2]) && lower(one[i - 2]) == lower(other[j - 1]) &&
+                first[j - 2] + 1 < least)
+                least = first[j - 2] + 1;
+            now[j] = least;
+        }
+    }
+    return row[ones % 3][others];
+}
+
+const char *nearest(const char *word, const char *const *words, size_t count) {
+    const char *best = NULL;
+    size_t length = strlen(word), least = (length + 2) / 3 + 1;
+    for (size_t i = 0; i < count && length <= LONGEST_WORD; i++) {
+        size_t far = strlen(words[i]) <= LONGEST_WORD ? distance(word, length, words[i], strlen(words[i])) : least;
+        if (far < least) {
+            least = far;
+            best = words[i];
+        }
+    }
+    return best;
+}
+
+/* --- times --- */
+
+int milliseconds(const char *text) {
+    static const struct {
+        const char *unit;
+        double ms;
+    } units[] = {{"", 1}, {"ms", 1}, {"s", 1e3}, {"min", 60e3}, {"h", 3600e3}};
+    size_t digits = strspn(text, "0123456789.");
+    char *end;
+    double number = strtod(text, &end);
+    if (digits == 0 || end != text + digits)
+        return -1;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (strcmp(end, units[i].unit) == 0)
+            return number * units[i].ms < INT_MAX ? (int)(number * units[i].ms) : -1;
+    return -1;
+}
+
+/* --- arguments --- */
+
+static int append(struct text *text, const char *bytes, size_t count) {
+    if (text->capacity - text->used <= count) {
+        size_t capacity = 2 * (text->used + count) + 64;
+        char *larger = realloc(text->bytes, capacity);
+        if (!larger)
+            return 0;
+        text->bytes = larger;
+        text->capacity = capacity;
+    }
+    memcpy(text->bytes + text->used, bytes, count);
+    text->used += count;
+    text->bytes[text->used] = '\0';
+    return 1;
+}
+
+static int append_quoted(struct text *text, const char *words, size_t count) {
+    int fine = append(text, "\"", 1);
+    for (size_t i = 0; fine && i < count; i++) {
+        unsigned char c = (unsigned char)words[i];
+        char escape[8];
+        int length = snprintf(escape, sizeof escape, c == '"' || c == '\\' ? "\\%c" : c < 0x20 ? "\\u%04x" : "%c", c);
+        fine = append(text, escape, (size_t)length);
+    }
+    return fine && append(text, "\"", 1);
+}
+
+/* The text that a word stands for. 0 if it cannot be read. */
+static int fetch(const char *word, struct text *text, char *problem, size_t capacity) {
+    int from_file = word[0] == '@', from_input = strcmp(word, "-") == 0;
+    char part[4096];
+    size_t count;
+    if (!from_file && !from_input)
+        return append(text, word, strlen(word));
+    FILE *file = from_input ? stdin : open_text(word + 1);
+    int fine = file && append(text, "", 0);
+    while (fine && (count = fread(part, 1, sizeof part, file)) > 0)
+        fine = append(text, part, count);
+    if (!file || !fine || ferror(file)) {
+        snprintf(problem, capacity, "%s: it cannot be read; of a text that begins with @ write '\"@...\"'.", word);
+        fine = 0;
+    }
+    if (file && from_file)
+        fclose(file);
+    while (fine && text->used && strchr("\r\n", text->bytes[text->used - 1]))
+        text->bytes[--text->used] = '\0';
+    if (fine && text->used >= 3 && memcmp(text->bytes, "\xef\xbb\xbf", 3) == 0) /* the mark that Windows puts before a text */
+        memmove(text->bytes, text->bytes + 3, (text->used -= 3) + 1);
+    return fine;
+}
+
+/* Appends one argument as JSON; *is_array: it is an array. */
+static int append_argument(struct text *json, const char *word, int *is_array, char *problem, size_t capacity) {
+    struct text text = {NULL, 0, 0};
+    size_t where = 0;
+    int fine = fetch(word, &text, problem, capacity);
+    const char *wrong = fine ? json_check(text.bytes, text.used, &where) : NULL;
+    char first = fine ? text.bytes[strspn(text.bytes, " \t\r\n")] : '\0';
+    *is_array = fine && !wrong && first == '[';
+    if (wrong && first && strchr("{[\"", first)) {
+        size_t characters = 1;
+        for (size_t i = 0; i < where; i++)
+            characters += ((unsigned char)text.bytes[i] & 0xc0) != 0x80;
+        const char *shown = word[0] == '-' ? "standard input" : word;
+        snprintf(problem, capacity, "%.60s begins like JSON and is none: %s at character %u.", shown, wrong, (unsigned)characters);
+        fine = 0;
+    } else if (fine) {
+        fine = wrong ? append_quoted(json, text.bytes, text.used) : append(json, text.bytes, text.used);
+    }
+    free(text.bytes);
+    return fine;
+}
+
+char *arguments_json(int count, char *const *words, char *problem, size_t capacity) {
+    struct text json = {NULL, 0, 0};
+    int fine = append(&json, "[", 1), is_array = 0;
+    snprintf(problem, capacity, "There is no memory.");
+    for (int i = 0; fine && i < count; i++)
+        fine = (i == 0 || append(&json, ", ", 2)) && append_argument(&json, words[i], &is_array, problem, capacity);
+    if (fine && count == 1 && is_array) {
+        memmove(json.bytes, json.bytes + 1, json.used);
+        return json.bytes;
+    }
+    if (fine && append(&json, "]", 1))
+        return json.bytes;
+    free(json.bytes);
+    return NULL;
+}

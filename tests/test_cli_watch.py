@@ -1,0 +1,154 @@
+"""``iblbridge watch``: what happens on a rig, as it happens; who watches holds nothing up and is told no secret."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgpack
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from peers import eventually
+from systems import APART, ask_to_end, go_on, stop
+
+from bridge.cli import main
+from bridge.errors import BridgeError
+from bridge.segment.client import Client
+from bridge.segment.response import command_event
+from bridge.segment.served import COMMANDS
+
+REF = '2026-01-01_1_subject'
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3),
+    max_leaves=6,
+)
+
+
+class Watching:
+    """A running ``iblbridge watch``."""
+
+    def __init__(self, *words: str) -> None:
+        command = [sys.executable, '-u', '-m', 'bridge', 'watch', *words]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, encoding='utf-8', **APART)
+        self.said()
+
+    def said(self) -> str:
+        """Return the next line about the rig itself."""
+        return str(self.process.stderr.readline())
+
+    def until(self, word: str) -> list[str]:
+        """Return the next lines, up to one that holds a word."""
+        found: list[str] = []
+        for line in self.process.stdout:
+            found.append(line)
+            if word in line:
+                return found
+        raise AssertionError(f'{word} did not come: {found}')
+
+
+@pytest.fixture
+def watch() -> Iterator[type[Watching]]:
+    """Return a function that starts to watch, and returns when it does."""
+    started = []
+
+    def start(*words: str) -> Watching:
+        started.append(Watching(*words))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.communicate()
+
+
+def test_commands_of_all_programs_and_events_are_shown_as_they_happen_until_ctrl_c(serve, server, watch):
+    serve('rig', {'cameras': server.uri})
+    seen = watch('rig')
+    with Client('rig', 'stimulus') as client, Client('rig', 'größer') as other:
+        client.call('EXPSTART', REF)
+        lines = ''.join(seen.until('outcome  EXPSTART'))
+        for word in ('command  EXPSTART', 'stimulus', REF, 'SERVICE_UP', 'cameras: answered'):
+            assert word in lines
+        other.notify('EXPSTATUS', services=['cameras'])
+        assert 'größer' in seen.until('notified EXPSTATUS')[-1]
+        with pytest.raises(BridgeError):
+            client.call('EXPSTATUS', 'ASLEEP')
+        assert seen.until('outcome  EXPSTATUS')[-1].startswith('! ')
+    ask_to_end(seen.process, 'SIGINT')
+    assert seen.process.wait(20) == 130
+    assert 'Traceback' not in seen.process.stderr.read()
+
+
+def test_each_line_is_an_object_if_json_is_asked_for_and_no_token_is_in_it(serve, server, watch):
+    serve('rig', {'cameras': server.uri})
+    seen = watch('rig', '--json')
+    with Client('rig', 'stimulus') as client:
+        client.notify('ALYX', 'https://alyx', {'me': 's3cret'})
+        client.notify('EXPINIT', 'x' * 50_000)
+        client.call('PING')
+        lines = seen.until('"outcome", "sequence"')
+    found = [json.loads(line) for line in lines]
+    assert 's3cret' not in ''.join(lines)
+    commands = [(e['message'], e['client'], e['args']) for e in found if e['kind'] == 'command']
+    assert commands == [('ALYX', 'stimulus', []), ('EXPINIT', 'stimulus', ['(left out)']), ('PING', 'stimulus', [])]
+
+
+def test_what_is_not_read_in_time_is_lost_to_who_watches_alone_and_said(serve, server, watch):
+    serve('rig', {'cameras': server.uri})
+    seen = watch('rig')
+    with Client('rig', 'stimulus') as client:
+        stop(seen.process)
+        for _ in range(400):
+            client.call('PING')
+        go_on(seen.process)
+        eventually(lambda: client.call('PING') and any('entries are missing' in line for line in seen.until('PING')))
+
+
+def test_a_worker_that_goes_and_comes_back_is_said_and_what_it_does_then_is_shown(serve, server, watch):
+    worker = serve('rig', {'cameras': server.uri})
+    seen = watch('rig')
+    worker.end_of_test()
+    assert 'no worker serves it' in seen.said()
+    worker = serve('rig', {'cameras': server.uri})
+    assert 'watching' in seen.said()
+    assert seen.until('WORKER_RESTARTED')
+    with Client('rig') as client:
+        client.call('PING')
+        assert seen.until('outcome  PING')
+
+
+def test_a_rig_that_there_is_not_is_said_with_exit_status_3(capsys):
+    assert main(['watch', 'rig9']) == 3
+    assert 'IBLB_E_NO_SEGMENT' in capsys.readouterr().err
+
+
+def test_nothing_is_made_for_those_who_do_not_watch(serve, server, monkeypatch):
+    worker = serve('rig', {'cameras': server.uri})
+    made = []
+    monkeypatch.setattr(worker._segment, 'publish_command', made.append)
+    with Client('rig') as client:
+        client.subscribe('SERVICE_UP', 'EXPINTERRUPT')
+        client.call('EXPINIT')
+        assert not made
+        client.subscribe(COMMANDS)
+        eventually(lambda: worker._segment.is_wanted(COMMANDS))
+        client.call('PING')
+        assert [(body['kind'], body['message']) for body in made] == [('command', 'PING'), ('outcome', 'PING')]
+
+
+KEYS = ('command_id', 'message', 'client', 'args', 'code', 'error', 'sent', 'finished')
+SERVICES = st.text() | st.lists(st.dictionaries(st.sampled_from(['name', 'ok', 'error', 'data']), JSON), max_size=3)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from(KEYS), JSON), SERVICES, st.integers(1, 40_000))
+def test_whatever_a_command_says_an_event_can_carry_it(entry, services, times):
+    entry = {**entry, 'services': services, 'error': 'é' * times, 'client': 'c' * 63, 'message': 'EXPINIT'}
+    body = command_event('outcome', entry, time=1, wall=datetime.now().astimezone())
+    assert len(msgpack.packb(body)) <= 16 << 10
