@@ -89,6 +89,22 @@ uint32_t os_pid(void) {
 
 /* --- files --- */
 
+/* A program may have been started without its standard descriptors; what it prints then goes to whatever is opened as number 1. While the
+ * file is opened something harmless takes such a number up, so that the file never has it, not even for an instant. */
+int posix_open(const char *path, int flags) {
+    int filler = open("/", O_RDONLY | O_CLOEXEC);
+    if (filler > STDERR_FILENO) {
+        close(filler);
+        filler = -1;
+    }
+    int opened = filler < 0 ? open(path, flags | O_CLOEXEC, 0600) : posix_open(path, flags);
+    int error = errno;
+    if (filler >= 0)
+        close(filler);
+    errno = error;
+    return opened;
+}
+
 const char *os_file_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
@@ -161,7 +177,7 @@ int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct 
 }
 
 int os_open(const char *path, os_file *file, struct problem *problem) {
-    int opened = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    int opened = posix_open(path, O_RDWR | O_NOFOLLOW);
     *file = opened;
     if (opened < 0) {
         int code = errno == ENOENT ? IBLB_E_NO_SEGMENT : errno == EACCES || errno == ELOOP ? IBLB_E_PERMISSION : IBLB_E_SYSTEM;
@@ -183,7 +199,7 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
     struct stat status;
     snprintf(directory, sizeof directory, "%.*s", (int)(os_file_name(path) - path), path);
     mode_t group = stat(directory, &status) == 0 ? status.st_mode & 060 : 0;
-    int made = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int made = posix_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
     *file = made;
     if (made < 0)
         return problem_set(problem, errno == EACCES ? IBLB_E_PERMISSION : IBLB_E_SYSTEM, "%s cannot be made: %s.", path, strerror(errno));
