@@ -33,7 +33,7 @@ iblrig wants nothing but ``name: uri`` in its ``remote_devices.yaml``, and write
 settings of a rig that iblrig uses too stand in a file of their own (``--settings``), in the same form without ``uri``.
 
 Settings of ``_rig``: ``heartbeat``, for services that say nothing else; ``on_client_lost``, one mapping or a list of
-them: if the client of that name dies without closing, ``send`` (nothing, EXPEND or EXPINTERRUPT) goes to all services
+them: if the client of that name ends without closing, ``send`` (nothing, EXPEND or EXPINTERRUPT) goes to all services
 ``after_s`` later, unless a client of that name is attached again by then.
 
 Everything is checked here, before anything runs, and every refusal is a `ConfigError` that says where, what is wrong
@@ -136,7 +136,7 @@ class ServiceConfig:
 
 @dataclass(frozen=True)
 class ClientLost:
-    """What to do when a client dies without closing.
+    """What to do when a client ends without closing.
 
     Parameters
     ----------

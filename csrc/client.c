@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "client.h"
-#include "include/iblbridge.h"
+#include "include/iblbridge_worker.h"
 #include "json.h"
 #include "remembered.h"
 
@@ -202,7 +202,11 @@ IBLB_API int iblb_open(const char *segment, const char *client, int timeout_ms, 
 }
 
 IBLB_API int iblb_close(int handle) {
-    return handle_close(handle);
+    return handle_close(handle, CLOSED_IN_ORDER);
+}
+
+IBLB_API int iblbw_abandon(int handle) {
+    return handle_close(handle, CLOSED_AS_LOST);
 }
 
 /* --- the rest --- */

@@ -56,11 +56,12 @@ void handles_let_forks(void) {
 
 /* --- the table --- */
 
+/* Runs at exit and when the library is unloaded. Nobody has said that all is well: to the worker these clients are lost. */
 static void close_all(void) {
     for (int place = 0; place < MAX_HANDLES; place++) {
         struct handle *handle = table[place];
         if (handle && !handle->forked)
-            handle_close(handle->number);
+            handle_close(handle->number, CLOSED_AS_LOST);
     }
 }
 
@@ -117,11 +118,11 @@ void handle_free(struct handle *handle) {
 }
 
 /* Ends the handle's life in the segment; those who still wait on it are woken and find it closed. The worker frees the slot. */
-static void leave(struct handle *handle) {
+static void leave(struct handle *handle, enum slot_end how) {
     struct segment *segment = &handle->segment;
     os_mutex_lock(&handle->mutex);
     handle->closed = 1;
-    store32_release(&handle->slot.header->closing, 1);
+    store32_release(&handle->slot.header->closing, (uint32_t)how);
     os_unlock(segment->locks, slot_lock(handle->slot_index)); /* at once, also if a child that is being forked still has our descriptor */
     os_unlock(segment->locks, slot_guard(handle->slot_index));
     os_close(segment->locks);
@@ -132,7 +133,7 @@ static void leave(struct handle *handle) {
     os_mutex_unlock(&handle->mutex);
 }
 
-int handle_close(int number) {
+int handle_close(int number, enum slot_end how) {
     int code;
     struct handle *handle = handle_hold(number, &code);
     if (!handle)
@@ -146,7 +147,7 @@ int handle_close(int number) {
     }
     os_mutex_unlock(&table_mutex);
     if (ours)
-        leave(handle);
+        leave(handle, how);
     handles_let_forks();
     handle_drop(handle);
     return ours ? IBLB_OK : IBLB_E_HANDLE;
@@ -162,5 +163,5 @@ void handle_close_same(const char *segment_name, const char *client) {
     }
     os_mutex_unlock(&table_mutex);
     if (number)
-        handle_close(number);
+        handle_close(number, CLOSED_IN_ORDER);
 }

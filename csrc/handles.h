@@ -53,10 +53,10 @@ int handle_add(struct handle *handle, struct problem *problem);
 struct handle *handle_hold(int number, int *code);
 void handle_drop(struct handle *handle);
 
-/* Closes; 0, or a code as handle_hold. */
-int handle_close(int number);
+/* Closes, in order or as lost; 0, or a code as handle_hold. */
+int handle_close(int number, enum slot_end how);
 
-/* Closes the handle of this segment and client name, if there is one. */
+/* Closes the handle of this segment and client name, if there is one, in order: the program has come back. */
 void handle_close_same(const char *segment_name, const char *client);
 
 /* Frees what a handle holds that was never added, or whose last reference went. */

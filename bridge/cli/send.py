@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     arguments = [parse_argument(text) for text in args.args]
     code, response, sentence = 0, None, ''
     try:
-        with Client(args.segment, f'iblb-send-{os.getpid()}') as client:
+        with closing(Client(args.segment, f'iblb-send-{os.getpid()}')) as client:  # a failed command is no lost client
             response = client.call(message, *arguments, services=services, timeout=args.timeout)
             code, sentence = response['code'], response['error']
     except BridgeError as e:

@@ -26,6 +26,9 @@ class WorkerState(NamedTuple):
 class Client:
     """Attached to a segment; sends commands to its worker and waits for the responses.
 
+    In a ``with`` block it is closed at the end. If the block ends by an exception, or the program without `close`, the
+    worker takes the client for lost (event ``CLIENT_LOST``, setting ``on_client_lost``), as if it had been killed.
+
     Parameters
     ----------
     segment : str
@@ -209,6 +212,9 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and self._handle:  # it did not do its work: its services are to be looked after
+            lib.iblbw_abandon(self._handle)
+            self._handle = 0
         self.close()
 
 

@@ -244,7 +244,7 @@ class Segment:
         return check(count)
 
     def lost_clients(self) -> list[str]:
-        """Return the names of the clients that died without closing, since the last call."""
+        """Return the names of the clients that ended without closing, since the last call."""
         names = []
         buffer = ffi.new('char[]', 64)
         while lib.iblbw_lost_client(self._worker, buffer, 64):

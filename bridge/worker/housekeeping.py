@@ -141,7 +141,7 @@ class Housekeeping:
         """Do what is due."""
         now = time.perf_counter_ns()
         for client in self._segment.lost_clients():
-            log.warning('client %s died without closing', client)
+            log.warning('client %s ended without closing', client)
             self.tell('CLIENT_LOST', client=client)
             self._watch.lost(client, now)
         for rule in self._watch.due(now, self._segment.is_attached):

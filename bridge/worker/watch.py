@@ -5,7 +5,7 @@
 - A heartbeat is due when nothing was heard of a service for its time, and not before the one before it has ended. Not
   soon behind a message that was neither echoed nor refused: a service that is only held up finds both, and two at once
   close a stock one.
-- A client that died without closing has time to come back. If no client of that name is attached then, what the
+- A client that ended without closing has time to come back. If no client of that name is attached then, what the
   configuration says is sent, once.
 """
 
@@ -79,7 +79,7 @@ class Watch:
         self._asking.discard(service)
 
     def lost(self, client: str, now: int) -> None:
-        """Note that a client died without closing."""
+        """Note that a client ended without closing."""
         rule = self._rules.get(client)
         if rule is not None and rule.send != 'nothing':
             self._lost[client] = now + int(rule.after * 1e9)

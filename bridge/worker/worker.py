@@ -69,7 +69,7 @@ class Worker:
     heartbeat : float
         Ask EXPSTATUS of a service that said nothing for this long and has no heartbeat of its own, s; 0: never.
     on_client_lost : iterable of ClientLost
-        What to send when a client dies without closing.
+        What to send when a client ends without closing.
     notify : bool
         Send EXPCLEANUP to all services when `run` ends.
     journal : Journal, optional
