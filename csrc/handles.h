@@ -49,7 +49,8 @@ void handles_let_forks(void);
 /* Gives `handle` a number. IBLB_E_HANDLES if the table is full. */
 int handle_add(struct handle *handle, struct problem *problem);
 
-/* A reference to an open handle. NULL and IBLB_E_HANDLE or IBLB_E_FORKED (remembered for the process) otherwise. */
+/* A reference to an open handle; the thread is held until it is dropped. NULL and IBLB_E_HANDLE or IBLB_E_FORKED (remembered for the
+ * process) otherwise. */
 struct handle *handle_hold(int number, int *code);
 void handle_drop(struct handle *handle);
 

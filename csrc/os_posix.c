@@ -28,6 +28,33 @@
 
 /* --- threads --- */
 
+static _Thread_local int held;   /* how often */
+static _Thread_local int before; /* what was to happen to this thread's cancellation */
+
+void os_hold_thread(void) {
+    int state;
+    if (held == 0) {
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+        before = state;
+    }
+    held++;
+}
+
+void os_let_thread(void) {
+    int unused;
+    if (--held == 0)
+        pthread_setcancelstate(before, &unused);
+}
+
+void os_end_if_asked(void (*undo)(void *), void *argument) {
+    int unused;
+    pthread_cleanup_push(undo, argument);
+    pthread_setcancelstate(before, &unused);
+    pthread_testcancel();
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &unused);
+    pthread_cleanup_pop(0);
+}
+
 void os_mutex_init(os_mutex *mutex) {
     pthread_mutex_init(mutex, NULL);
 }
@@ -35,10 +62,19 @@ void os_mutex_destroy(os_mutex *mutex) {
     pthread_mutex_destroy(mutex);
 }
 void os_mutex_lock(os_mutex *mutex) {
+    os_hold_thread();
     pthread_mutex_lock(mutex);
+}
+int os_mutex_try(os_mutex *mutex) {
+    os_hold_thread();
+    if (pthread_mutex_trylock(mutex) == 0)
+        return 1;
+    os_let_thread();
+    return 0;
 }
 void os_mutex_unlock(os_mutex *mutex) {
     pthread_mutex_unlock(mutex);
+    os_let_thread();
 }
 
 void os_cond_destroy(os_cond *cond) {

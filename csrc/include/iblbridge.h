@@ -20,6 +20,9 @@
  * - A program says that it has done its work by iblb_close, and by nothing else. If it is killed, ends by exit or by an exception, or
  *   unloads the library with a handle open, its client is lost (event CLIENT_LOST), and the worker does what it is configured to do then
  *   (on_client_lost: stop the cameras). Opening anew under the same name means that it has come back.
+ * - A thread that is cancelled (pthread_cancel, Qt's terminate on Linux) ends in a wait within 100 ms, and otherwise after the call;
+ * nothing stays locked, and its request stays open. There is no such help against TerminateThread on Windows, nor for a longjmp out of a
+ * signal's handler: both may leave the handle locked.
  * - Truncating the segment's file while it is mapped kills the process that touches it (SIGBUS); nothing but malice or a broken clean-up
  *   script does that.
  *
