@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "client.h"
-#include "include/iblbridge.h"
+#include "include/iblbridge_worker.h"
 #include "json.h"
 #include "remembered.h"
 
@@ -155,6 +155,11 @@ static int attach_once(struct handle *handle, int last_try, struct problem *prob
     return code;
 }
 
+static void give_up_opening(void *handle) {
+    handle_free(handle);
+    os_let_thread();
+}
+
 static int attach_in_time(struct handle *handle, int timeout_ms, struct problem *problem) {
     uint64_t pause = 2 * MS;
     for (uint64_t until = os_clock_ns() + (uint64_t)timeout_ms * MS;;) {
@@ -164,6 +169,7 @@ static int attach_in_time(struct handle *handle, int timeout_ms, struct problem 
         handles_let_forks();
         if (last_try || !worth_waiting(code))
             return code;
+        os_end_if_asked(give_up_opening, handle);
         os_sleep_ns(pause);
         pause = pause < 25 * MS ? 2 * pause : pause;
     }
@@ -173,6 +179,7 @@ IBLB_API int iblb_open(const char *segment, const char *client, int timeout_ms, 
     struct problem problem = {0};
     struct handle *new = NULL;
     int code = IBLB_OK;
+    os_hold_thread();
     if (handle)
         *handle = 0;
     if (!handle || !segment || timeout_ms < 0)
@@ -198,11 +205,18 @@ IBLB_API int iblb_open(const char *segment, const char *client, int timeout_ms, 
         else
             handle_free(new);
     }
-    return code < 0 ? problem_remember(&problem) : code;
+    if (code < 0)
+        problem_remember(&problem);
+    os_let_thread();
+    return code;
 }
 
 IBLB_API int iblb_close(int handle) {
-    return handle_close(handle);
+    return handle_close(handle, CLOSED_IN_ORDER);
+}
+
+IBLB_API int iblbw_abandon(int handle) {
+    return handle_close(handle, CLOSED_AS_LOST);
 }
 
 /* --- the rest --- */

@@ -27,7 +27,8 @@ int handle_check_served(struct handle *handle, struct problem *problem);
 int handle_drain(struct handle *handle, struct problem *problem);
 
 /* With the handle's mutex held, after a look that found nothing: sleeps until there may be more. IBLB_OK: look again; else the wait ends:
- * IBLB_E_TIMEOUT, _NO_WORKER, or as handle_check. *looked: when the worker was last looked for, 0 at first. */
+ * IBLB_E_TIMEOUT, _NO_WORKER, or as handle_check. *looked: when the worker was last looked for, 0 at first. A thread that is to end ends
+ * here, and the reference to the handle with it: the caller has nothing else to give back. */
 enum wait_kind { FOR_RESPONSE, FOR_EVENT };
 int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64_t *looked, struct problem *problem);
 uint64_t after_ms(int timeout_ms); /* ns of os_clock_ns */

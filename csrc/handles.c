@@ -7,6 +7,8 @@
 #include "include/iblbridge.h"
 #include "remembered.h"
 
+#define EXIT_PATIENCE_NS UINT64_C(100000000)
+
 static os_mutex fork_mutex = OS_MUTEX_INIT; /* taken before table_mutex and before a handle's mutex */
 static os_mutex table_mutex = OS_MUTEX_INIT;
 static struct handle *table[MAX_HANDLES];
@@ -56,11 +58,27 @@ void handles_let_forks(void) {
 
 /* --- the table --- */
 
+/* Not so if a signal's handler calls exit in the middle of a call of its own thread. */
+static int comes_free(os_mutex *mutex) {
+    uint64_t until = os_clock_ns() + EXIT_PATIENCE_NS;
+    while (!os_mutex_try(mutex)) {
+        if (os_clock_ns() > until)
+            return 0;
+        os_sleep_ns(EXIT_PATIENCE_NS / 100);
+    }
+    os_mutex_unlock(mutex);
+    return 1;
+}
+
+/* Runs at exit and when the library is unloaded. Nobody has said that all is well: to the worker these clients are lost. What cannot be
+ * closed is left to the kernel, for the process ends. */
 static void close_all(void) {
+    if (!comes_free(&fork_mutex) || !comes_free(&table_mutex))
+        return;
     for (int place = 0; place < MAX_HANDLES; place++) {
         struct handle *handle = table[place];
-        if (handle && !handle->forked)
-            handle_close(handle->number);
+        if (handle && !handle->forked && comes_free(&handle->mutex))
+            handle_close(handle->number, CLOSED_AS_LOST);
     }
 }
 
@@ -86,6 +104,7 @@ static struct handle *find(int number) {
 }
 
 struct handle *handle_hold(int number, int *code) {
+    os_hold_thread();
     os_mutex_lock(&table_mutex);
     struct handle *handle = find(number);
     *code = !handle ? IBLB_E_HANDLE : handle->forked ? IBLB_E_FORKED : IBLB_OK;
@@ -97,6 +116,7 @@ struct handle *handle_hold(int number, int *code) {
     struct problem problem;
     problem_standard(&problem, *code);
     problem_remember(&problem);
+    os_let_thread();
     return NULL;
 }
 
@@ -106,6 +126,7 @@ void handle_drop(struct handle *handle) {
     os_mutex_unlock(&table_mutex);
     if (left == 0)
         handle_free(handle);
+    os_let_thread();
 }
 
 void handle_free(struct handle *handle) {
@@ -117,11 +138,11 @@ void handle_free(struct handle *handle) {
 }
 
 /* Ends the handle's life in the segment; those who still wait on it are woken and find it closed. The worker frees the slot. */
-static void leave(struct handle *handle) {
+static void leave(struct handle *handle, enum slot_end how) {
     struct segment *segment = &handle->segment;
     os_mutex_lock(&handle->mutex);
     handle->closed = 1;
-    store32_release(&handle->slot.header->closing, 1);
+    store32_release(&handle->slot.header->closing, (uint32_t)how);
     os_unlock(segment->locks, slot_lock(handle->slot_index)); /* at once, also if a child that is being forked still has our descriptor */
     os_unlock(segment->locks, slot_guard(handle->slot_index));
     os_close(segment->locks);
@@ -132,7 +153,7 @@ static void leave(struct handle *handle) {
     os_mutex_unlock(&handle->mutex);
 }
 
-int handle_close(int number) {
+int handle_close(int number, enum slot_end how) {
     int code;
     struct handle *handle = handle_hold(number, &code);
     if (!handle)
@@ -146,7 +167,7 @@ int handle_close(int number) {
     }
     os_mutex_unlock(&table_mutex);
     if (ours)
-        leave(handle);
+        leave(handle, how);
     handles_let_forks();
     handle_drop(handle);
     return ours ? IBLB_OK : IBLB_E_HANDLE;
@@ -162,5 +183,5 @@ void handle_close_same(const char *segment_name, const char *client) {
     }
     os_mutex_unlock(&table_mutex);
     if (number)
-        handle_close(number);
+        handle_close(number, CLOSED_IN_ORDER);
 }

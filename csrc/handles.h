@@ -49,14 +49,15 @@ void handles_let_forks(void);
 /* Gives `handle` a number. IBLB_E_HANDLES if the table is full. */
 int handle_add(struct handle *handle, struct problem *problem);
 
-/* A reference to an open handle. NULL and IBLB_E_HANDLE or IBLB_E_FORKED (remembered for the process) otherwise. */
+/* A reference to an open handle; the thread is held until it is dropped. NULL and IBLB_E_HANDLE or IBLB_E_FORKED (remembered for the
+ * process) otherwise. */
 struct handle *handle_hold(int number, int *code);
 void handle_drop(struct handle *handle);
 
-/* Closes; 0, or a code as handle_hold. */
-int handle_close(int number);
+/* Closes, in order or as lost; 0, or a code as handle_hold. */
+int handle_close(int number, enum slot_end how);
 
-/* Closes the handle of this segment and client name, if there is one. */
+/* Closes the handle of this segment and client name, if there is one, in order: the program has come back. */
 void handle_close_same(const char *segment_name, const char *client);
 
 /* Frees what a handle holds that was never added, or whose last reference went. */

@@ -124,14 +124,16 @@ IBLB_API int iblbw_inspect(const char *name, struct iblbw_report *report, struct
         return problem_remember(&problem);
     }
     services[0] = '\0';
+    os_hold_thread();
     int code = os_segment_path(name, 0, path, &problem);
     if (code == IBLB_OK)
         code = os_open(path, &file, &problem);
-    if (code != IBLB_OK)
-        return problem_remember(&problem);
-    inspect(file, path, report, slots, services, capacity);
-    os_close(file);
-    return IBLB_OK;
+    if (code == IBLB_OK) {
+        inspect(file, path, report, slots, services, capacity);
+        os_close(file);
+    }
+    os_let_thread();
+    return code != IBLB_OK ? problem_remember(&problem) : IBLB_OK;
 }
 
 IBLB_API int iblbw_directory(char *text, int capacity) {
@@ -155,8 +157,10 @@ IBLB_API int iblbw_clean(const char *name) {
     struct problem problem = {0};
     char path[PATH_BYTES];
     int kind = name ? iblbw_kind(name) : 0;
+    os_hold_thread();
     int code = kind ? os_segment_path(name, 0, path, &problem) : problem_standard(&problem, IBLB_E_NAME);
     if (code == IBLB_OK)
         code = kind == 2 ? remains_discard_half_made(path, &problem) : remains_discard(path, &problem);
+    os_let_thread();
     return code != IBLB_OK ? problem_remember(&problem) : IBLB_OK;
 }

@@ -45,6 +45,7 @@
 
 enum segment_state { SEGMENT_READY = 1, SEGMENT_REPLACED = 2 };
 enum wait_mechanism { WAIT_FUTEX = 1, WAIT_POLL = 2, WAIT_EVENT = 3, WAIT_ADDRESS = 4 }; /* Linux, any, Windows, macOS */
+enum slot_end { NOT_CLOSED = 0, CLOSED_IN_ORDER = 1, CLOSED_AS_LOST = 2 };
 enum slot_state { SLOT_FREE = 0, SLOT_CLAIMED = 1, SLOT_QUARANTINED = 2 };
 enum record_kind { RECORD_PAD = 1, RECORD_COMMAND = 2, RECORD_RESPONSE = 3, RECORD_EVENT = 4 };
 enum record_state { STATE_PUBLISHED = 1, STATE_ACCEPTED = 2, STATE_ANSWERED = 3, STATE_CANCELLED = 4 };
@@ -107,7 +108,7 @@ struct slot_header {
     char client[NAME_BYTES];
     FIELD64 shared_u64 notified;        /* notifications that ended well */
     FIELD64 shared_u64 notified_failed; /* and that did not */
-    shared_u32 closing;                 /* the owner has let go: the worker need not wait for its next sweep */
+    shared_u32 closing;                 /* enum slot_end: if the owner has let go the worker need not wait for its next sweep */
     shared_u32 event_mask;              /* events that the owner wants */
 
     LINE struct bell client_bell;

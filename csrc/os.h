@@ -31,9 +31,18 @@ typedef pthread_cond_t os_cond;
 #define OS_FORKS 1
 #endif
 
+/* The program may end one of its threads in the middle of what we do (pthread_cancel). Between these two, which nest, it waits with that.
+ * Whoever holds a mutex is held as well. */
+void os_hold_thread(void);
+void os_let_thread(void);
+
+/* With the thread held: if it is to end, calls `undo`, which has to let the thread go, and does not return. */
+void os_end_if_asked(void (*undo)(void *), void *argument);
+
 void os_mutex_init(os_mutex *mutex);
 void os_mutex_destroy(os_mutex *mutex);
 void os_mutex_lock(os_mutex *mutex);
+int os_mutex_try(os_mutex *mutex); /* 1 if it was free */
 void os_mutex_unlock(os_mutex *mutex);
 void os_cond_init(os_cond *cond); /* waits by the segment's clock */
 void os_cond_destroy(os_cond *cond);

@@ -44,7 +44,7 @@ uint64_t os_asleep_ns(void) {
 /* --- process, machine --- */
 
 static int read_text(const char *path, char *text, size_t capacity) {
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = posix_open(path, O_RDONLY);
     if (file < 0)
         return -1;
     ssize_t bytes = read(file, text, capacity - 1);

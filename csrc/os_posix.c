@@ -28,6 +28,33 @@
 
 /* --- threads --- */
 
+static _Thread_local int held;   /* how often */
+static _Thread_local int before; /* what was to happen to this thread's cancellation */
+
+void os_hold_thread(void) {
+    int state;
+    if (held == 0) {
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+        before = state;
+    }
+    held++;
+}
+
+void os_let_thread(void) {
+    int unused;
+    if (--held == 0)
+        pthread_setcancelstate(before, &unused);
+}
+
+void os_end_if_asked(void (*undo)(void *), void *argument) {
+    int unused;
+    pthread_cleanup_push(undo, argument);
+    pthread_setcancelstate(before, &unused);
+    pthread_testcancel();
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &unused);
+    pthread_cleanup_pop(0);
+}
+
 void os_mutex_init(os_mutex *mutex) {
     pthread_mutex_init(mutex, NULL);
 }
@@ -35,10 +62,19 @@ void os_mutex_destroy(os_mutex *mutex) {
     pthread_mutex_destroy(mutex);
 }
 void os_mutex_lock(os_mutex *mutex) {
+    os_hold_thread();
     pthread_mutex_lock(mutex);
+}
+int os_mutex_try(os_mutex *mutex) {
+    os_hold_thread();
+    if (pthread_mutex_trylock(mutex) == 0)
+        return 1;
+    os_let_thread();
+    return 0;
 }
 void os_mutex_unlock(os_mutex *mutex) {
     pthread_mutex_unlock(mutex);
+    os_let_thread();
 }
 
 void os_cond_destroy(os_cond *cond) {
@@ -88,6 +124,22 @@ uint32_t os_pid(void) {
 }
 
 /* --- files --- */
+
+/* A program may have been started without its standard descriptors; what it prints then goes to whatever is opened as number 1. While the
+ * file is opened something harmless takes such a number up, so that the file never has it, not even for an instant. */
+int posix_open(const char *path, int flags) {
+    int filler = open("/", O_RDONLY | O_CLOEXEC);
+    if (filler > STDERR_FILENO) {
+        close(filler);
+        filler = -1;
+    }
+    int opened = filler < 0 ? open(path, flags | O_CLOEXEC, 0600) : posix_open(path, flags);
+    int error = errno;
+    if (filler >= 0)
+        close(filler);
+    errno = error;
+    return opened;
+}
 
 const char *os_file_name(const char *path) {
     const char *slash = strrchr(path, '/');
@@ -187,7 +239,7 @@ static int no_segment(struct problem *problem, const char *path) {
     static const char share[] = "run this program as that user, or give both an IBLBRIDGE_DIR that a group can write to (README: Several "
                                 "users on one PC)";
     char other[PATH_BYTES];
-    unsigned user;
+    unsigned user = 0;
     const char *given = getenv("IBLBRIDGE_DIR"), *name = os_file_name(path);
     switch (given && *given ? NOWHERE : find_elsewhere(name, other, &user)) {
     case SHARED:
@@ -223,7 +275,7 @@ int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct 
 }
 
 int os_open(const char *path, os_file *file, struct problem *problem) {
-    int opened = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    int opened = posix_open(path, O_RDWR | O_NOFOLLOW);
     *file = opened;
     if (opened < 0) {
         int code = errno == ENOENT ? IBLB_E_NO_SEGMENT : errno == EACCES || errno == ELOOP ? IBLB_E_PERMISSION : IBLB_E_SYSTEM;
@@ -245,7 +297,7 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
     struct stat status;
     snprintf(directory, sizeof directory, "%.*s", (int)(os_file_name(path) - path), path);
     mode_t group = stat(directory, &status) == 0 ? status.st_mode & 060 : 0;
-    int made = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int made = posix_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
     *file = made;
     if (made < 0)
         return problem_set(problem, errno == EACCES ? IBLB_E_PERMISSION : IBLB_E_SYSTEM, "%s cannot be made: %s.", path, strerror(errno));

@@ -11,6 +11,9 @@
 struct timespec posix_timespec(uint64_t ns);
 uint64_t posix_clock_ns(clockid_t clock);
 
+/* open(), closed in programs that are started, and never as descriptor 0, 1 or 2. */
+int posix_open(const char *path, int flags);
+
 /* Where this user's segments are if IBLBRIDGE_DIR does not say so; as snprintf. */
 int posix_default_directory(char *text, size_t capacity);
 

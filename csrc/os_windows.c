@@ -80,6 +80,15 @@ static int environment(const wchar_t *name, char *text, size_t capacity) {
 
 /* --- threads --- */
 
+/* TerminateThread asks nobody; there is nothing that could be done against it. */
+void os_hold_thread(void) {
+}
+void os_let_thread(void) {
+}
+void os_end_if_asked(void (*undo)(void *), void *argument) {
+    (void)undo, (void)argument;
+}
+
 void os_mutex_init(os_mutex *mutex) {
     InitializeSRWLock((SRWLOCK *)mutex);
 }
@@ -88,6 +97,9 @@ void os_mutex_destroy(os_mutex *mutex) {
 }
 void os_mutex_lock(os_mutex *mutex) {
     AcquireSRWLockExclusive((SRWLOCK *)mutex);
+}
+int os_mutex_try(os_mutex *mutex) {
+    return TryAcquireSRWLockExclusive((SRWLOCK *)mutex);
 }
 void os_mutex_unlock(os_mutex *mutex) {
     ReleaseSRWLockExclusive((SRWLOCK *)mutex);

@@ -90,7 +90,7 @@ void view_sweep(struct view *view, const struct segment *segment) {
     }
     if (!view->owned) {
         view->owned = os_lock(segment->locks, slot_guard(view->index)) == 1;
-        view->lost = view->owned && !load32_acquire(&view->slot.header->closing);
+        view->lost = view->owned && load32_acquire(&view->slot.header->closing) != CLOSED_IN_ORDER;
     }
     if (!view->owned)
         return;

@@ -23,7 +23,7 @@ struct view {
     enum phase phase;
     int taken; /* commands in the caller's hands: neither answered nor found withdrawn */
     int owned; /* the client is gone and we hold its slot's lock */
-    int lost;  /* and it had not closed; until somebody was told */
+    int lost;  /* and it had not closed in order; until somebody was told */
     char client[NAME_BYTES];
     uint32_t generation;
     uint64_t head; /* records before it are answered */

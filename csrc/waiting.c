@@ -89,7 +89,22 @@ static void sleep_until_change(struct handle *handle, enum wait_kind kind, uint6
         os_cond_wait(&handle->changed, &handle->mutex, (int64_t)(left < MS ? left : MS));
 }
 
+struct turn {
+    struct handle *handle;
+    enum wait_kind kind;
+};
+
+/* The thread ends in its wait: what the callers of wait_turn would have done. */
+static void give_up_waiting(void *argument) {
+    struct turn *turn = argument;
+    turn->handle->event_waiters -= turn->kind == FOR_EVENT;
+    os_mutex_unlock(&turn->handle->mutex);
+    handle_drop(turn->handle);
+}
+
 int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64_t *looked, struct problem *problem) {
+    struct turn turn = {handle, kind};
+    os_end_if_asked(give_up_waiting, &turn);
     int code = handle_check(handle, problem);
     if (code != IBLB_OK)
         return code;

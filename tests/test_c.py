@@ -68,6 +68,7 @@ PROGRAMS = {
         link=['-Wl,--wrap=os_park'],
     ),
     'test_misuse': Program(),
+    'test_hosts': Program(),
     'test_interleavings': Program(variants=['interleaved'], link=['-Wl,--wrap=os_park']),
 }
 

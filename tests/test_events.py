@@ -174,11 +174,29 @@ def test_what_came_before_the_slot_had_this_owner_is_not_delivered():
             assert second.next_event(1)['event'] == 'EXPINIT'
 
 
-def test_a_client_that_dies_is_told_of_by_name_and_one_that_closes_is_not():
-    code = 'import os; from bridge.segment.client import Client; rig = Client("rig", "dies"); os.kill(os.getpid(), 9)'
+ENDS = {
+    'is killed': 'client = Client("rig", NAME)\nos.kill(os.getpid(), 9)',
+    'leaves with a client open': 'client = Client("rig", NAME)',
+    'exits': 'client = Client("rig", NAME)\nsys.exit()',
+    'ends by an exception': 'client = Client("rig", NAME)\n1 / 0',
+    'leaves the block by an exception': 'with Client("rig", NAME):\n    1 / 0',
+    'exits in the block': 'with Client("rig", NAME):\n    sys.exit()',
+    'goes on after an exception in the block': (
+        'try:\n    with Client("rig", NAME):\n        1 / 0\nexcept ArithmeticError:\n    pass'
+    ),
+    'fails at a command': 'with Client("rig", NAME) as client:\n    client.wait(7)',
+}
+"""dict: ways in which a program ends that did not say that its work is done."""
+
+
+@pytest.mark.parametrize('way', ENDS)
+def test_a_client_that_did_not_close_is_told_of_by_name_and_one_that_did_is_not(way):
+    code = f'import os, sys\nfrom bridge.segment.client import Client\nNAME = "dies"\n{ENDS[way]}'
     with Segment('rig') as segment:
         Client('rig', 'closes').close()
-        subprocess.run([sys.executable, '-c', code], check=False, timeout=30)
+        with Client('rig', 'leaves in order'):
+            pass
+        subprocess.run([sys.executable, '-c', code], check=False, timeout=30, capture_output=True)
 
         def lost() -> list[str]:
             segment.take(0.05)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli.lines import milliseconds
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         message_number(message)  # before a segment is looked for: whether there is one has no part in it
         arguments = command_arguments([*args.args, *([f'@{args.args_file}'] if args.args_file else [])])
-        with Client(args.segment, f'iblb-send-{os.getpid()}') as client:
+        with closing(Client(args.segment, f'iblb-send-{os.getpid()}')) as client:  # a failed command is no lost client
             try:
                 response = client.call(message, *arguments, services=services, timeout=args.timeout)
             except KeyboardInterrupt as e:

@@ -38,7 +38,9 @@ class WorkerState(NamedTuple):
 class Client:
     """Attached to a segment; sends commands to its worker and waits for the responses.
 
-    Any thread may call anything. One that is forgotten without `close` gives its slot back, with a ResourceWarning.
+    Any thread may call anything. In a ``with`` block it is closed at the end. If the block ends by an exception, or the
+    program without `close`, or the client is forgotten (with a ResourceWarning), the worker takes the client for lost
+    (event ``CLIENT_LOST``, setting ``on_client_lost``), as if it had been killed.
 
     Parameters
     ----------
@@ -299,6 +301,9 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and self._handle:  # it did not do its work: its services are to be looked after
+            lib.iblbw_abandon(self._handle)
+            self._handle = 0
         self.close()
 
     def _publish(
@@ -375,7 +380,7 @@ class Client:
 def _forget(handle: int, which: str) -> None:
     """Give the slot of a client back that nobody has closed."""
     warnings.warn(f'{which} was never closed: write "with", or call close()', ResourceWarning, stacklevel=2)
-    lib.iblb_close(handle)
+    lib.iblbw_abandon(handle)
 
 
 def _tell(error: BaseException, request: int) -> None:

@@ -17,6 +17,12 @@
  *   IBLB_E_OUTCOME_UNKNOWN mean "ask IBLB_EXPSTATUS before you repeat"; IBLB_E_NOT_SENT and IBLB_E_EXPIRED mean nothing was sent.
  * - After fork() the child's handles answer IBLB_E_FORKED; the parent's go on. Open anew in the child.
  * - If this process dies, whatever it had sent is still carried out; its slot is freed by the worker.
+ * - A program says that it has done its work by iblb_close, and by nothing else. If it is killed, ends by exit or by an exception, or
+ *   unloads the library with a handle open, its client is lost (event CLIENT_LOST), and the worker does what it is configured to do then
+ *   (on_client_lost: stop the cameras). Opening anew under the same name means that it has come back.
+ * - A thread that is cancelled (pthread_cancel, Qt's terminate on Linux) ends in a wait within 100 ms, and otherwise after the call;
+ * nothing stays locked, and its request stays open. There is no such help against TerminateThread on Windows, nor for a longjmp out of a
+ * signal's handler: both may leave the handle locked.
  * - Truncating the segment's file while it is mapped kills the process that touches it (SIGBUS); nothing but malice or a broken clean-up
  *   script does that.
  *
@@ -182,14 +188,15 @@ IBLB_API int iblb_version(void);
 
 /* Attaches to the segment `segment` under the name `client` (1 to 63 bytes; none: "pid-<pid>-<n>"; names that begin with "iblb" may use
  * the slot kept for tools). Waits up to `timeout_ms` for a segment and a living worker. *handle: a positive number, 0 on error.
- * Opening the same segment under the same name again in this process closes the old handle, as an aborted program would have left it.
+ * Opening the same segment under the same name again in this process closes the old handle, which an aborted program would have left.
  * Returns 0; IBLB_W_NO_WORKER with a valid handle; IBLB_E_NO_SEGMENT (the sentence names the path searched, and another user's), _NAME,
  * _NAME_TAKEN (naming the pid), _NO_SLOT, _VERSION (naming both), _SEGMENT, _STALE, _PERMISSION, _HANDLES, _MEMORY, _SYSTEM, _ARGUMENT,
  * _UTF8. */
 IBLB_API int iblb_open(const char *segment, const char *client, int timeout_ms, int *handle);
 
 /* Gives the slot back and makes the handle invalid. Commands already sent are carried out, their answers discarded. Waits in other threads
- * end with IBLB_E_CLOSED. Never blocks. Returns 0, IBLB_E_HANDLE, _FORKED. Unloading the library closes what is open. */
+ * end with IBLB_E_CLOSED. Never blocks. Returns 0, IBLB_E_HANDLE, _FORKED. Unloading the library, and exit, close what is open, but to the
+ * worker such a client is lost. */
 IBLB_API int iblb_close(int handle);
 
 /* Writes a command and returns at once, without a system call while the worker is busy. `services`: none for all, else names separated by

@@ -91,7 +91,8 @@ IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const
 /* 1 if a client has subscribed to events of this number: whether it is worth making one. */
 IBLB_API int iblbw_is_wanted(struct iblbw_worker *worker, int message);
 
-/* The name of a client that ended without closing, each once, as iblbw_take finds them. 1 if there was one, else 0. */
+/* The name of a client that ended without iblb_close (killed, by exit, by unloading the library), each once, as iblbw_take finds them. 1 if
+ * there was one, else 0. */
 IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity);
 
 /* The name of the client that a command that was taken came from; "" if its slot has another owner by now. */
@@ -102,6 +103,9 @@ IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name
 
 /* Makes iblbw_take return soon. */
 IBLB_API void iblbw_ring(struct iblbw_worker *worker);
+
+/* For a client: iblb_close, but to the worker the client is lost, as if its process had died. For a program that ends by an exception. */
+IBLB_API int iblbw_abandon(int handle);
 
 /* --- seeing what there is, and removing what nobody owns (iblbridge doctor). No worker object is needed; nothing is mapped. --- */
 

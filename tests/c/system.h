@@ -27,6 +27,7 @@ static inline void set_variable(const char *name, const char *value); /* NULL: t
 static inline void die(int status);                                   /* at once, as if killed: nothing is flushed, nothing runs at exit */
 static inline void stand_still(void);                      /* until the tests' supervisor lets this process go on: SIGSTOP, SIGCONT */
 static inline void on_end_request(void (*function)(void)); /* what is called when the supervisor asks this process to end: SIGTERM */
+static inline void close_standard_streams(void);           /* descriptors 0, 1 and 2, as `program <&- >&- 2>&-` does; not on Windows */
 
 static inline void *aligned_memory(size_t alignment, size_t bytes);
 static inline void free_aligned(void *memory);

@@ -50,6 +50,12 @@ static inline void on_end_request(void (*function)(void)) {
     sigaction(SIGTERM, &action, NULL);
 }
 
+static inline void close_standard_streams(void) {
+    close(0);
+    close(1);
+    close(2);
+}
+
 static inline void *aligned_memory(size_t alignment, size_t bytes) {
     return aligned_alloc(alignment, bytes);
 }

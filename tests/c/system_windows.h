@@ -84,6 +84,9 @@ static inline void on_end_request(void (*function)(void)) {
         CloseHandle(CreateThread(NULL, 0, wait_for_end_request, event, 0, NULL));
 }
 
+static inline void close_standard_streams(void) {
+}
+
 static inline void *aligned_memory(size_t alignment, size_t bytes) {
     return _aligned_malloc(bytes, alignment);
 }

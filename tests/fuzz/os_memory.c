@@ -128,6 +128,14 @@ static int open_file(struct file *file) {
 
 /* --- os.h: threads --- */
 
+void os_hold_thread(void) {
+}
+void os_let_thread(void) {
+}
+void os_end_if_asked(void (*undo)(void *), void *argument) {
+    (void)undo;
+    (void)argument;
+}
 void os_mutex_init(os_mutex *mutex) {
     pthread_mutex_init(mutex, NULL);
 }
@@ -136,6 +144,9 @@ void os_mutex_destroy(os_mutex *mutex) {
 }
 void os_mutex_lock(os_mutex *mutex) {
     pthread_mutex_lock(mutex);
+}
+int os_mutex_try(os_mutex *mutex) {
+    return pthread_mutex_trylock(mutex) == 0;
 }
 void os_mutex_unlock(os_mutex *mutex) {
     pthread_mutex_unlock(mutex);

@@ -1,4 +1,4 @@
-"""A program that lets go of the DLL without closing its client: the client's slot is free."""
+"""A program that lets go of the DLL without closing its client: the slot is free, and the client was lost."""
 
 from __future__ import annotations
 

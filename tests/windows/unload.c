@@ -5,6 +5,7 @@
  * The worker is in this program's own copy of the library.
  */
 #include <stdio.h>
+#include <string.h>
 #include <windows.h>
 
 #include "include/iblbridge.h"
@@ -36,6 +37,7 @@ int main(int argc, char **argv) {
         int (*open)(const char *, const char *, int, int *);
     } its;
     int handle = 0, other = 0;
+    char name[64];
     CHECK(argc == 3 && iblbw_open(argv[2], 4, 0, 0, 0, &worker) == 0);
     for (int turn = 0; turn < 3; turn++) {
         HMODULE library = LoadLibraryA(argv[1]);
@@ -47,6 +49,7 @@ int main(int argc, char **argv) {
         CHECK(FreeLibrary(library));
         CHECK(GetModuleHandleA(argv[1]) == NULL);
         CHECK(attached(0));
+        CHECK(iblbw_lost_client(worker, name, sizeof name) && strcmp(name, "forgotten") == 0);
     }
     CHECK(iblb_open(argv[2], "forgotten", 0, &other) == 0 && iblb_close(other) == 0);
     iblbw_close(worker, 1);
