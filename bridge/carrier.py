@@ -59,8 +59,8 @@ class Command:
     last : bool
         It may leave although the carrier is being closed.
     yields : bool
-        It is a question that nobody waits for: other commands go first, and wait for its answer no longer than the
-        usual pause.
+        It is a question that nobody waits for long: other commands go first, and wait for its answer 1 s behind its
+        echo, or 3 s if there is none.
     future : concurrent.futures.Future
         Resolves with one `Outcome` per service, in the order of `names`.
     fault : Exception or None

@@ -36,7 +36,7 @@ class Errand:
     command : object
         Whose errand it is; for the carrier.
     yields : bool
-        Others go first, and do not wait for it for longer than the pause between two messages.
+        Others go first, and do not wait for it for long.
     blocked : bool
         It keeps its place, and all behind it waiting, until it is released.
     sent, echoed, answered : int

@@ -377,8 +377,6 @@ class Line:
         for errand in itertools.chain(self.flying, self.unread):
             if errand.read:
                 at = max(at, errand.read + _ns(self.timing.head_start))
-            elif errand.yields:
-                at = max(at, self._yields_at(errand))
             elif self._missed < DEAD_AFTER:
                 at = max(at, errand.sent + _ns(self.timing.patience * self.timing.echo_timeout))
         return at
@@ -389,10 +387,13 @@ class Line:
 
     def _yields_at(self, errand: Errand) -> int:
         """Return until when others wait for the answer to a question that yields (rule 9), ns."""
-        return (errand.echoed or errand.sent) + _ns(self.timing.reply_gap)
+        echo = self.timing.echo_timeout
+        return errand.echoed + _ns(echo) if errand.echoed else errand.sent + _ns(self.timing.patience * echo)
 
     def _unread_until(self, errand: Errand) -> int:
         """Return until when a command that was given up keeps the next one waiting, ns."""
+        if errand.yields:
+            return self._yields_at(errand)
         return errand.last_sent + _ns(self.timing.unread_for * self.timing.echo_timeout)
 
     def _press(self, now: int) -> None:
@@ -706,10 +707,9 @@ class Line:
                 # What left twice may be answered twice.
                 self._owed = [*self._owed, *[(now + rules.OWED_FOR, errand)] * errand.tries][-OWED_MOST:]
                 if not errand.read:
-                    self._turn(Turn.DOUBT)
-                if not errand.read and not errand.yields:
-                    self._missed += reason in (Reason.NO_ECHO, Reason.OTHER_ADDRESS)
+                    self._missed += not errand.yields and reason in (Reason.NO_ECHO, Reason.OTHER_ADDRESS)
                     self.unread.append(errand)
+                    self._turn(Turn.DOUBT)
         self._out.append(Ended(errand))
 
     def _move(self, errand: Errand, fact: Fact) -> None:

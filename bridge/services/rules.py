@@ -36,9 +36,9 @@ for good, and so it does if none comes for a second. A confirmation that nobody 
    echoed and nothing follows, for an echo does not prove that anybody listened; and when the service has answered
    another command, on which it may have been busy. Nothing else is ever sent twice, unless the configuration says so.
 8. **Late timers.** A timer that rings late tells of this computer, not of the service: it looks again a little later.
-9. **Questions yield.** What the worker asks by itself, nobody waits for: every other command goes first, and if one
-   comes while the question is under way, it is given up when the service took longer for its echo, or behind that for
-   its answer, than the pause between two messages. No command waits behind it because it may lie unread.
+9. **Questions yield.** What the worker asks by itself, nobody waits for long: every other command goes first, and if
+   one comes while the question is under way, the question is given up 1 s behind its echo, or 3 s after it left if it
+   has none: a service that is held up reads both, and closes. It proves nobody dead.
 """
 
 from __future__ import annotations
