@@ -208,6 +208,10 @@ int view_has_news(const struct view *view) {
     return view->phase == PHASE_LIVE && load64_acquire(&view->slot.command.header->tail) != view->seen;
 }
 
+int view_has_commands(const struct view *view) {
+    return view->phase == PHASE_LIVE && load64_acquire(&view->slot.command.header->tail) != view->scan;
+}
+
 void view_advance(struct view *view, const struct segment *segment) {
     uint64_t at = view->head, control;
     struct command_record record;

@@ -23,6 +23,7 @@ struct view {
     enum phase phase;
     int taken; /* commands in the caller's hands: neither answered nor found withdrawn */
     int owned; /* the client is gone and we hold its slot's lock */
+    int share; /* commands that may still be taken into this batch */
     int lost;  /* and it had not closed in order; until somebody was told */
     char client[NAME_BYTES];
     uint32_t generation;
@@ -63,6 +64,9 @@ int view_made_room(const struct view *view);
 
 /* Is there something in the ring that was not looked at, or room for what was held? */
 int view_has_news(const struct view *view);
+
+/* Is there something in the ring that was not taken? */
+int view_has_commands(const struct view *view);
 
 /* Gives back the room of everything at the head that is done. */
 void view_advance(struct view *view, const struct segment *segment);

@@ -313,13 +313,13 @@ static int add(struct batch *batch, const struct view *view, const struct comman
     return 1;
 }
 
-/* Of all clients, the one whose next command, or next interrupt, is the oldest. */
+/* Of all clients that have some of their share left, the one whose next command, or next interrupt, is the oldest. */
 static struct view *oldest(struct iblbw_worker *worker, enum found (*next)(struct view *),
                            const struct command_record *(*record)(struct view *)) {
     struct view *best = NULL;
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         struct view *view = &worker->views[i];
-        if (view->phase != PHASE_LIVE)
+        if (view->phase != PHASE_LIVE || view->share == 0)
             continue;
         enum found found = next(view);
         if (found == FOUND_NONSENSE)
@@ -346,8 +346,23 @@ static void note_interrupt(struct segment_header *header, const struct command_r
         store64_release(&header->interrupt_stamp, record->stamp);
 }
 
+static void share_out(struct iblbw_worker *worker, int each) {
+    for (uint32_t i = 0; i < worker->segment.sizes.slots; i++)
+        worker->views[i].share = each;
+}
+
+/* Each program that has commands gets the same part of the batch, or one that floods would be served for as long as its commands are older
+ * than the others'. */
+static int fair_share(const struct iblbw_worker *worker, int most) {
+    int active = 0;
+    for (uint32_t i = 0; i < worker->segment.sizes.slots; i++)
+        active += view_has_commands(&worker->views[i]);
+    return most <= active ? 1 : most / (active ? active : 1);
+}
+
 /* Every published record is looked at before one is dispatched: interrupts come first. 0 if the batch is full. */
 static int take_interrupts(struct iblbw_worker *worker, struct batch *batch) {
+    share_out(worker, batch->most);
     for (struct view *view; (view = oldest(worker, view_next_interrupt, its_interrupt));) {
         int added = view->interrupt.payload_bytes > MAX_INTERRUPT_BYTES
                         ? -1
@@ -381,13 +396,13 @@ static void gather(struct iblbw_worker *worker, struct batch *batch) {
     }
     if (!take_interrupts(worker, batch))
         return;
-    for (struct view *view; (view = oldest(worker, view_next, its_command));) {
+    share_out(worker, fair_share(worker, batch->most));
+    for (struct view *view; batch->count < batch->most && (view = oldest(worker, view_next, its_command));) {
         int added = add(batch, view, &view->next, view->next_control, view->scan);
-        if (added == 0)
-            return;
+        view->share = added == 0 ? 0 : view->share - 1; /* what is too large for the rest comes with the next batch */
         if (added < 0)
             view_quarantine(view, &worker->segment);
-        else
+        else if (added > 0)
             view_took(view);
     }
 }

@@ -28,7 +28,7 @@ COMMAND: np.dtype[Any] = struct_dtype('iblbw_command')
 message and flags what."""
 
 COMMANDS = int(lib.IBLBW_COMMANDS)  # what those who watch commands subscribe to
-BATCH = 256  # commands at a time
+BATCH = 64  # commands at a time: who comes next waits for so many at most
 _COLUMNS = ('request', 'slot', 'message', 'flags', 'stamp', 'ttl', 'payload_bytes')
 _PAYLOAD_BYTES = 1 << 20
 

@@ -69,8 +69,8 @@ IBLB_API int iblbw_services_up(struct iblbw_worker *worker, int count);
 IBLB_API int iblbw_service_health(struct iblbw_worker *worker, int index, int down, unsigned long long heard);
 
 /* Waits up to timeout_ms for commands and copies them out: descriptors in order of (interrupt first, stamp, slot), payloads one after the
- * other. Changes no command's state. Returns how many, 0 also after a signal or iblbw_ring. Frees the slots of dead clients on the way.
- * IBLB_E_SUPERSEDED, _SEGMENT, _STALE: as above. */
+ * other; of every client the same part of `most`, so that who floods holds up nobody. Changes no command's state. Returns how
+ * many, 0 also after a signal or iblbw_ring. Frees the slots of dead clients on the way. IBLB_E_SUPERSEDED, _SEGMENT, _STALE: as above. */
 IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *commands, int most, unsigned char *payload, int capacity,
                         int timeout_ms);
 

@@ -86,6 +86,35 @@ static void a_batch_is_in_the_order_of_the_stamps_across_clients(void) {
     stop();
 }
 
+static void who_floods_holds_up_nobody_who_comes_later(void) {
+    enum { FLOOD = 500, LATER = 3, SHARED = 40 };
+    static const int flooders[] = {1, 8};
+    for (int row = 0; row < ROWS(flooders); row++) {
+        int handles[8 + LATER], all = flooders[row] + LATER;
+        char name[2] = "a";
+        start_sized(16, 1 << 18, RING_BYTES);
+        for (int i = 0; i < all; i++, name[0]++)
+            handles[i] = open_client(name);
+        for (int i = 0; i < FLOOD * flooders[row]; i++)
+            CHECK_ROW(row, iblb_notify(handles[i % flooders[row]], NULL, IBLB_EXPINFO, NULL, 0) == 0);
+        for (int i = 0; i < LATER; i++)
+            send_message(handles[flooders[row] + i], IBLB_EXPSTATUS);
+        int count = iblbw_take(worker, commands, SHARED, payload, sizeof payload, 0), found = 0;
+        CHECK_ROW(row, count > LATER && count <= SHARED);
+        for (int i = 0; i < count; i++) {
+            found += commands[i].message == IBLB_EXPSTATUS;
+            CHECK_ROW(row, i == 0 || commands[i].stamp >= commands[i - 1].stamp);
+        }
+        CHECK_ROW(row, found == LATER);
+        for (int more; (more = take()) > 0; count += more)
+            ;
+        CHECK_ROW(row, count == FLOOD * flooders[row] + LATER); /* and nothing is left out */
+        for (int i = 0; i < all; i++)
+            iblb_close(handles[i]);
+        stop();
+    }
+}
+
 static void what_does_not_fit_a_batch_comes_with_the_next(void) {
     static const char text[] = "\"0123456789012345678901234567890123456789012345678901234567890123456789\"";
     int request;
@@ -666,6 +695,7 @@ static const struct test tests[] = {
     {"a command is published, accepted and answered", a_command_is_published_accepted_and_answered},
     {"services and arguments arrive as they were given", services_and_arguments_arrive_as_they_were_given},
     {"a batch is in the order of the stamps across clients", a_batch_is_in_the_order_of_the_stamps_across_clients},
+    {"who floods holds up nobody who comes later", who_floods_holds_up_nobody_who_comes_later},
     {"what does not fit a batch comes with the next", what_does_not_fit_a_batch_comes_with_the_next},
     {"cancelled before it was accepted is never sent", cancelled_before_it_was_accepted_is_never_sent},
     {"cancelled after it was accepted its answer is dropped", cancelled_after_it_was_accepted_its_answer_is_dropped},
