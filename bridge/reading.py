@@ -101,6 +101,8 @@ def _parsed(text: bytes, where: str, example: str) -> Any:
         if isinstance(e, ConfigError):
             raise
         reason = ' '.join(str(e).split())
+        if getattr(e, 'encoding', 'unicode') != 'unicode':  # the reader's: bytes that are no text
+            raise ConfigError(f'{where}: is not UTF-8 ({reason}); save it with this encoding.') from e
         raise ConfigError(f'{where}: not valid YAML ({reason}); write lines such as "{example}".') from e
 
 

@@ -94,7 +94,8 @@ int os_open(const char *path, os_file *file, struct problem *problem);          
 int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *problem); /* a new file, its space allocated: _MEMORY */
 /* Gives a file its name if no other has it. 1 done, 0 there is one already or `temporary` is gone, -1 failed; `temporary` is gone then. */
 int os_publish(const char *temporary, const char *path);
-void os_unlink(const char *path); /* the name is free at once, also while somebody has the file open */
+/* The name is free at once, also while somebody has the file open: 0. -1: it is not, somebody does not let it go. */
+int os_unlink(const char *path);
 void os_close(os_file file);
 uint64_t os_size(os_file file);
 int os_read(os_file file, uint64_t offset, void *to, size_t bytes);          /* all of them: 0, else -1 */

@@ -28,28 +28,28 @@
 
 /* --- threads --- */
 
-static _Thread_local int held;   /* how often */
-static _Thread_local int before; /* what was to happen to this thread's cancellation */
+static _Thread_local int holds;        /* how often */
+static _Thread_local int cancel_state; /* what was to happen to this thread's cancellation */
 
 void os_hold_thread(void) {
     int state;
-    if (held == 0) {
+    if (holds == 0) {
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-        before = state;
+        cancel_state = state;
     }
-    held++;
+    holds++;
 }
 
 void os_let_thread(void) {
     int unused;
-    if (--held == 0)
-        pthread_setcancelstate(before, &unused);
+    if (--holds == 0)
+        pthread_setcancelstate(cancel_state, &unused);
 }
 
 void os_end_if_asked(void (*undo)(void *), void *argument) {
     int unused;
     pthread_cleanup_push(undo, argument);
-    pthread_setcancelstate(before, &unused);
+    pthread_setcancelstate(cancel_state, &unused);
     pthread_testcancel();
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &unused);
     pthread_cleanup_pop(0);
@@ -319,8 +319,8 @@ int os_publish(const char *temporary, const char *path) {
     return done;
 }
 
-void os_unlink(const char *path) {
-    unlink(path);
+int os_unlink(const char *path) {
+    return unlink(path) == 0 || errno == ENOENT ? 0 : -1;
 }
 void os_close(os_file file) {
     if (file != OS_NO_FILE)

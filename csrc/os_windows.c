@@ -524,23 +524,6 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
     return IBLB_OK;
 }
 
-/* Without MOVEFILE_REPLACE_EXISTING a move fails if there is a file of that name. */
-int os_publish(const char *temporary, const char *path) {
-    wchar_t from[WIDE_PATH], to[WIDE_PATH];
-    for (uint64_t until = os_clock_ns() + FILE_PATIENCE_NS;;) {
-        if (MoveFileExW(system_path(temporary, from), system_path(path, to), 0))
-            return 1;
-        DWORD error = GetLastError();
-        int scanned = error == ERROR_SHARING_VIOLATION ||
-                      (error == ERROR_ACCESS_DENIED && GetFileAttributesW(system_path(path, to)) == INVALID_FILE_ATTRIBUTES);
-        if (!scanned || os_clock_ns() > until) {
-            os_unlink(temporary);
-            return error == ERROR_ALREADY_EXISTS || error == ERROR_FILE_EXISTS || error == ERROR_FILE_NOT_FOUND ? 0 : -1;
-        }
-        os_sleep_ns(5 * MS);
-    }
-}
-
 /* Deletes what could not be deleted when its turn came, as somebody had it mapped. */
 static void sweep(const char *file, void *context) {
     char path[PATH_BYTES];
@@ -552,19 +535,48 @@ static void sweep(const char *file, void *context) {
     DeleteFileW(system_path(path, wide));
 }
 
+static void sweep_beside(const char *path) {
+    char directory[PATH_BYTES], beside[PATH_BYTES];
+    snprintf(beside, sizeof beside, "%s", path);
+    snprintf(directory, sizeof directory, "%.*s", (int)(os_file_name(beside) - beside), beside);
+    os_for_each_file(directory, sweep, beside);
+}
+
+/* Without MOVEFILE_REPLACE_EXISTING a move fails if there is a file of that name. */
+int os_publish(const char *temporary, const char *path) {
+    wchar_t from[WIDE_PATH], to[WIDE_PATH];
+    for (uint64_t until = os_clock_ns() + FILE_PATIENCE_NS;;) {
+        if (MoveFileExW(system_path(temporary, from), system_path(path, to), 0)) {
+            sweep_beside(path);
+            return 1;
+        }
+        DWORD error = GetLastError();
+        int scanned = error == ERROR_SHARING_VIOLATION ||
+                      (error == ERROR_ACCESS_DENIED && GetFileAttributesW(system_path(path, to)) == INVALID_FILE_ATTRIBUTES);
+        if (!scanned || os_clock_ns() > until) {
+            os_unlink(temporary);
+            return error == ERROR_ALREADY_EXISTS || error == ERROR_FILE_EXISTS || error == ERROR_FILE_NOT_FOUND ? 0 : -1;
+        }
+        os_sleep_ns(5 * MS);
+    }
+}
+
 /* The name of a deleted file lives as long as anybody has it open, and a mapped one cannot be deleted. So it is given another name first.
  */
-void os_unlink(const char *path) {
+int os_unlink(const char *path) {
     wchar_t from[WIDE_PATH], to[WIDE_PATH];
-    char away[PATH_BYTES], beside[PATH_BYTES];
-    snprintf(beside, sizeof beside, "%s", path);
+    char away[PATH_BYTES];
     snprintf(away, sizeof away, "%.*s%s%016" PRIx64, (int)(os_file_name(path) - path), path, REMOVED, os_random());
-    if (MoveFileExW(system_path(path, from), system_path(away, to), 0)) {
-        snprintf(away, sizeof away, "%.*s", (int)(os_file_name(path) - path), path);
-        os_for_each_file(away, sweep, beside);
-    } else {
-        DeleteFileW(system_path(path, from));
+    for (uint64_t until = os_clock_ns() + FILE_PATIENCE_NS; !MoveFileExW(system_path(path, from), system_path(away, to), 0);) {
+        DWORD error = GetLastError();
+        if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND || DeleteFileW(system_path(path, from)))
+            return 0;
+        if (error != ERROR_SHARING_VIOLATION || os_clock_ns() > until)
+            return -1;
+        os_sleep_ns(5 * MS);
     }
+    sweep_beside(path);
+    return 0;
 }
 
 void os_close(os_file file) {

@@ -10,13 +10,16 @@
 
 #define RANDOM_DIGITS 16
 
-void segment_retire(os_file file, const char *path) {
+int segment_retire(os_file file, const char *path, struct problem *problem) {
     static const uint32_t replaced = SEGMENT_REPLACED;
     char magic[8];
     if (os_size(file) >= sizeof(struct segment_header) && os_read(file, 0, magic, sizeof magic) == 0 &&
         memcmp(magic, SEGMENT_MAGIC, sizeof magic) == 0)
         os_write(file, offsetof(struct segment_header, state), &replaced, sizeof replaced); /* where it is in all versions */
-    os_unlink(path);
+    if (os_unlink(path) == 0)
+        return IBLB_OK;
+    return problem_set(problem, IBLB_E_SYSTEM,
+                       "%s has to be removed and another program keeps it open: a virus scanner, a backup? End that.", path);
 }
 
 static int worker_holds(os_file file, const char *path, struct problem *problem) {
@@ -55,7 +58,7 @@ static int discard(const char *path, int half_made, struct problem *problem) {
     if (code == IBLB_OK && !os_same_file(file, path))
         code = problem_set(problem, IBLB_E_STALE, "%s was just removed or replaced.", path);
     if (code == IBLB_OK)
-        segment_retire(file, path);
+        code = segment_retire(file, path, problem);
     os_close(file);
     return code;
 }

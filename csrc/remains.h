@@ -9,8 +9,9 @@
 
 #include "os.h"
 
-/* With the worker lock of `file` held: those who have the segment mapped learn from its state that it is gone; then the path is removed. */
-void segment_retire(os_file file, const char *path);
+/* With the worker lock of `file` held: those who have the segment mapped learn from its state that it is gone; then the path is removed.
+ * IBLB_E_SYSTEM if another program does not let that happen. */
+int segment_retire(os_file file, const char *path, struct problem *problem);
 
 /* Removes a segment that has no owner. IBLB_E_WORKER_BUSY, _NAME_TAKEN (a client lives), _STALE (it was replaced meanwhile), _SEGMENT (it
  * does not begin as a segment does: it may be anybody's), or as os_open. */

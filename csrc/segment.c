@@ -231,8 +231,8 @@ static int adopt(struct segment *segment, char replaced[PROBLEM_BYTES], struct p
 
     /* Nothing in it can be trusted or used. Those who have it mapped learn it from the state, whose place never moves. */
     copy_text(problem->text, replaced, PROBLEM_BYTES);
-    segment_retire(segment->file, segment->path);
-    return IBLB_E_STALE;
+    code = segment_retire(segment->file, segment->path, problem);
+    return code == IBLB_OK ? IBLB_E_STALE : code;
 }
 
 static void unmap(struct segment *segment) {

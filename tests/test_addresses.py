@@ -388,7 +388,7 @@ def test_the_next_worker_speaks_to_each_service_from_the_port_of_the_one_before(
 @pytest.mark.parametrize('ended', [kill, terminate])
 def test_a_session_that_speaks_after_a_restart_is_confirmed_and_heard(ended) -> None:
     with Session('one-loop') as session:
-        service = '--service', f'cameras={session.uri}'
+        service = '--service', f'cameras={session.uri}', '--no-ask'  # a question that crosses its word would close it
         with serving(*service) as first, Client('rig', timeout=5) as client:
             client.subscribe('EXPINTERRUPT', 'WORKER_RESTARTED')
             assert client.call('EXPINIT', {'exp_ref': REF})['code'] == 0

@@ -15,6 +15,7 @@ from systems import APART, WINDOWS, ask_to_end
 
 from bridge.cli import console, exit_status, main
 from bridge.cli.send import milliseconds
+from bridge.segment.client import Client
 
 HEAVY = ('iblutil', 'numba', 'pandas', 'scipy', 'pyarrow')
 
@@ -222,6 +223,22 @@ def test_a_stop_signal_is_handed_to_the_callback():
     assert names == wanted
 
 
+def test_a_stop_while_the_sockets_are_opened_is_no_lost_one(nowhere):
+    code = (
+        'import signal, bridge.worker; from bridge.cli import main\n'
+        'class Interrupted(bridge.worker.Worker):\n'
+        '    def _open_services(self):\n'
+        '        signal.raise_signal(signal.SIGINT)\n'
+        '        return super()._open_services()\n'
+        'bridge.worker.Worker = Interrupted\n'
+        'raise SystemExit(main(["serve", "--segment", "rig0", "--remove"]))'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout.split()[:2]) == (0, ['READY', 'rig0'])
+    assert 'stopped by SIGINT' in done.stderr
+    assert list(nowhere.iterdir()) == []
+
+
 def test_the_end_of_standard_input_is_noticed():
     code = (
         'import threading; from bridge.cli.console import on_stdin_end; done = threading.Event(); '
@@ -265,6 +282,22 @@ def test_serve_ends_in_order_when_the_program_that_started_it_closes_its_pipe(no
         finally:
             process.kill()
     assert list(nowhere.iterdir()) == []
+
+
+def test_serve_needs_neither_standard_output_nor_standard_error(nowhere):
+    """Windows' pythonw.exe, which runs programs without a window, has neither."""
+    code = (
+        'import sys; sys.stdout = sys.stderr = None; from bridge.cli import main; '
+        'raise SystemExit(main(["serve", "--segment", "rig0", "--until-eof", "--remove"]))'
+    )
+    with subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE) as process:
+        try:
+            with Client('rig0', timeout=20) as client:
+                client.call('PING')
+            process.stdin.close()
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
 
 
 def test_what_the_other_end_can_not_show_is_no_reason_to_fail(nowhere):

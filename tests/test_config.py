@@ -52,6 +52,17 @@ def test_an_empty_file_means_no_services(load, text):
     assert load(text) == {}
 
 
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_what_editors_and_shells_of_windows_write_is_read(load, encoding):
+    assert list(load('Zoë: 127.0.0.1\r\n'.encode(encoding))) == ['Zoë']
+
+
+@pytest.mark.parametrize('encoding', ['cp1252', 'utf-16-le'])
+def test_a_file_in_another_encoding_is_refused_with_the_one_that_it_needs(load, encoding):
+    with pytest.raises(ConfigError, match=r'remote_devices\.yaml: is not UTF-8 .*; save it with this encoding\.'):
+        load('Zoë: 127.0.0.1\r\n'.encode(encoding))
+
+
 def test_stream_services_are_kept_and_say_why_they_are_unsupported(load):
     services = load('mesoscope: ws://86.167.0.224:8888\nold: TCP://host\nsafe: wss://host:1\ncameras: 127.0.0.1\n')
     assert [bool(s.unsupported) for s in services.values()] == [True, True, True, False]
@@ -89,7 +100,7 @@ def test_a_service_can_be_made_optional(load):
         ('cameras: [\n', ['YAML']),
         ('a: 127.0.0.1\n---\nb: 127.0.0.1\n', ['YAML']),
         ('a: !!python/object/apply:os.getcwd []\n', ['YAML']),
-        (b'cameras: \xff\n', ['YAML']),
+        (b'cameras: \xff\n', ['UTF-8']),
         ('a: ' + '[' * 5000, ['nested too deeply']),
         ('? [1]\n: 127.0.0.1\n', ['YAML']),
         ('? {a: 1}\n: 127.0.0.1\n', ['YAML']),

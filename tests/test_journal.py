@@ -261,7 +261,8 @@ def test_a_kill_loses_nothing_that_was_answered_before(tmp_path):
     assert written[:19] == answered[:19], 'the last one may have been in flight'
 
 
-def test_the_command_shows_a_journal(tmp_path, capsys):
+def test_the_command_shows_a_journal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '160')  # on a narrow terminal it is shorter
     path = tmp_path / 'journal'
     book = Journal(path)
     service = {'name': 'cameras', 'ok': False, 'state': 'echoed', 'error': 'no reply', 'data': {}}

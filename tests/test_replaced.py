@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from peers import StockServer, eventually
 from processes import CLIENT, SEGMENT, SLOTS_OFFSET, kill, program, read, write
-from systems import ROOT, number_of, remove, replace
+from systems import ROOT, WINDOWS, number_of, remove, replace
 
 from bridge.errors import BridgeError, NoSegment, WorkerBusy
 from bridge.segment.client import Client
@@ -300,3 +300,30 @@ def test_nothing_is_sent_into_a_segment_that_was_removed_with_its_worker(segment
         with Segment('rig'):  # a new one: the handle belongs to the old one still
             for request in requests:
                 assert is_told(request)
+
+
+@pytest.mark.skipif(not WINDOWS, reason='elsewhere a file that is mapped can be deleted')
+def test_what_a_client_still_had_of_a_removed_segment_is_gone_with_the_next_one(segment_directory):
+    left = segment_directory / '.removed-0123456789abcdef'
+    left.write_bytes(b'it could not be deleted when its turn came')
+    with Segment('rig'):
+        assert not left.exists()
+
+
+@pytest.mark.skipif(not WINDOWS, reason='elsewhere a file that is open can be removed')
+@pytest.mark.parametrize('seconds', [0.2, 5.0])
+def test_a_segment_of_no_use_that_a_backup_reads_is_waited_for_and_then_named(segment_directory, seconds):
+    with Segment('rig') as served:
+        path = served.path
+    write(path, 8, b'\x63')  # its layout is another one
+    with open(path, 'rb') as file:  # does not share that it is removed
+        timer = threading.Timer(seconds, file.close)
+        timer.start()
+        if seconds < 0.5:
+            Segment('rig').close(remove=True)
+        else:
+            with pytest.raises(BridgeError, match='another program keeps it open'):
+                Segment('rig')
+        timer.cancel()
+    Segment('rig').close(remove=True)
+    assert not list(segment_directory.iterdir())

@@ -98,7 +98,12 @@ def own_name() -> str:
 
 
 def say(line: str) -> None:
-    """Print a line in one piece: without a buffer, print() writes its end apart, and the log may come in between."""
+    """Print a line in one piece: without a buffer, print() writes its end apart, and the log may come in between.
+
+    Without a standard output, as under Windows' pythonw.exe, it is not said.
+    """
+    if sys.stdout is None:
+        return
     sys.stdout.write(f'{line}\n')
     sys.stdout.flush()
 

@@ -17,6 +17,7 @@ from bridge.cli.words import duration
 
 if TYPE_CHECKING:
     from bridge.config import RigConfig
+    from bridge.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         rig = _configured(args)
+        journal = _journal(args.journal)
     except ConfigError as e:
         print(f'iblbridge serve: {e}', file=sys.stderr)
         return 2
@@ -89,7 +91,6 @@ def run(args: argparse.Namespace) -> int:
     from bridge.cli import exit_status
     from bridge.cli.console import go_on_when_clicked, log_to_stderr, on_stdin_end, on_stop_signals, say
     from bridge.errors import BridgeError
-    from bridge.journal import Journal
     from bridge.worker import Worker
 
     stopped_by: list[str] = []
@@ -100,15 +101,6 @@ def run(args: argparse.Namespace) -> int:
         if worker is not None:
             worker.stop(reason)
 
-    try:
-        journal = Journal(args.journal) if args.journal else None
-    except OSError as e:
-        print(
-            f'iblbridge serve: --journal: {args.journal}: {e.strerror}; name a file in a writable folder that no other '
-            'program has open.',
-            file=sys.stderr,
-        )
-        return 2
     on_stop_signals(stop)
     go_on_when_clicked()
     log_to_stderr(logging.DEBUG if args.verbose else logging.INFO)
@@ -124,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
             notify=args.notify,
             journal=journal,
         )
+        if stopped_by:  # while it was being made
+            worker.stop()
         try:
             log.info('segment %s: %s', args.segment, worker.path)
             for service in rig.services.values():
@@ -152,6 +146,18 @@ def run(args: argparse.Namespace) -> int:
             journal.close()
     log.info('stopped by %s', stopped_by[0] if stopped_by else 'itself')
     return 0
+
+
+def _journal(path: str | None) -> Journal | None:
+    """Open the journal, if there is to be one; ConfigError if that is not possible."""
+    from bridge.config import ConfigError
+    from bridge.journal import Journal
+
+    try:
+        return Journal(path) if path else None
+    except OSError as e:
+        advice = 'name a file in a writable folder that no other program has open'
+        raise ConfigError(f'--journal: {path}: {e.strerror}; {advice}.') from e
 
 
 def _configured(args: argparse.Namespace) -> RigConfig:

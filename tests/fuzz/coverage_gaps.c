@@ -100,6 +100,18 @@ static void another_boot(void) {
     segment_close(&segment, 1);
 }
 
+static void held_by_another_program(void) {
+    memory_reset();
+    CHECK_SAME(serve(), IBLB_OK);
+    segment_close(&segment, 0);
+    memory_boot[0] = 'A';
+    memory_faults.unlink = 1;
+    CHECK_SAME(serve(), IBLB_E_SYSTEM);
+    CHECK(strstr(problem.text, "another program keeps it open"));
+    CHECK_SAME(serve(), IBLB_OK);
+    segment_close(&segment, 1);
+}
+
 static void unreadable(void) {
     memory_reset();
     CHECK_SAME(serve(), IBLB_OK);
@@ -147,6 +159,7 @@ static const struct test tests[] = {
     {"a worker that finds somebody faster looks again", somebody_was_faster},
     {"a file that is replaced between two looks is looked at again by the worker and is stale for a client", somebody_replaces_it},
     {"a segment of another boot is refused by clients and replaced by the worker", another_boot},
+    {"a segment of no use that another program keeps is named", held_by_another_program},
     {"a segment whose header cannot be read is replaced", unreadable},
     {"a worker gives up when the file is replaced at every attempt", for_ever},
     {"a segment in no known state, a retired one and one without memory are refused", states},

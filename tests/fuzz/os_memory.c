@@ -265,10 +265,13 @@ const char *os_file_name(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-void os_unlink(const char *path) {
+int os_unlink(const char *path) {
     struct file *file = find(path);
+    if (fails(&memory_faults.unlink))
+        return -1;
     if (file)
         file->path[0] = '\0';
+    return 0;
 }
 
 void os_close(os_file file) {

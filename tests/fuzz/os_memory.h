@@ -15,6 +15,7 @@ struct memory_faults {        /* each counts down: 1 makes the next call fail; 0
     int held;                 /* 0: somebody else holds it */
     int publish_fails;        /* -1 */
     int publish_late;         /* 0: somebody was faster, and is gone again */
+    int unlink;               /* -1 */
     int read;                 /* -1 */
     int same_open, same_file; /* no */
 };

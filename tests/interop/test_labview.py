@@ -369,6 +369,7 @@ def test_a_failing_service_ends_the_session_with_an_interrupt_and_is_named(diagr
         ['ephys', False, 'echoed', 'callback_failed', -1],
     ]
     assert diagram.open() == 0
+    assert diagram.tell('EXPINIT', '{"exp_ref": "2026-01-01_1_subject"}')[0] == 0
     status, _, _ = diagram.tell('EXPSTART', '["2026-01-01_1_subject"]')
     assert status == CODES['IBLB_E_PARTIAL']
     assert 'ephys' in diagram.error(status) and 'was told to refuse EXPSTART' in diagram.error(status)

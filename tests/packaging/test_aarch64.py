@@ -25,8 +25,11 @@ from zig import environment, zig  # noqa: E402
 QEMU = 'qemu-aarch64-static'
 LIBRARIES = Path('/usr/aarch64-linux-gnu')
 
-# What cannot hold in qemu, and why.
+# What does not hold in qemu, and why as far as it is known.
 IMPOSSIBLE = {
+    'test_hosts': {
+        'threads that are cancelled at any instruction leave everything as it was': 'not found out; at a wait it holds'
+    },
     'test_slots': {'the mapping is not there in a child': 'MADV_DONTFORK is not emulated'},
 }
 
