@@ -28,13 +28,17 @@
 
 /* --- threads --- */
 
-static _Thread_local int holds;        /* how often */
-static _Thread_local int cancel_state; /* what was to happen to this thread's cancellation */
+static _Thread_local int holds;                     /* how often */
+static _Thread_local int cancel_type, cancel_state; /* of this thread, as its program wants them */
 
+/* The state alone is not enough: glibc's signal of an asynchronous cancellation, sent while that was still allowed, looks at the type only.
+ */
 void os_hold_thread(void) {
-    int state;
+    int type, state;
     if (holds == 0) {
+        pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+        cancel_type = type;
         cancel_state = state;
     }
     holds++;
@@ -42,8 +46,10 @@ void os_hold_thread(void) {
 
 void os_let_thread(void) {
     int unused;
-    if (--holds == 0)
+    if (--holds == 0) {
         pthread_setcancelstate(cancel_state, &unused);
+        pthread_setcanceltype(cancel_type, &unused);
+    }
 }
 
 void os_end_if_asked(void (*undo)(void *), void *argument) {

@@ -227,18 +227,12 @@ static void a_client_whose_program_ends_without_closing_it_is_lost(void) {
 
 #define NO_CANCELLATION NOT_ON_WINDOWS("its threads are not cancelled")
 
-#ifdef __aarch64__
-#define NO_ASYNCHRONOUS_CANCELLATION "it fails in qemu, and why is not found out"
-#else
-#define NO_ASYNCHRONOUS_CANCELLATION NO_CANCELLATION
-#endif
-
 static const struct test tests[] = {
     {"a program without standard descriptors prints into no segment", a_program_without_standard_descriptors_prints_into_no_segment,
      NOT_ON_WINDOWS("a handle of a file is no stream there")},
     {"threads that are cancelled leave everything as it was", threads_that_are_cancelled_leave_everything_as_it_was, NO_CANCELLATION},
     {"threads that are cancelled at any instruction leave everything as it was",
-     threads_that_are_cancelled_at_any_instruction_leave_everything_as_it_was, NO_ASYNCHRONOUS_CANCELLATION},
+     threads_that_are_cancelled_at_any_instruction_leave_everything_as_it_was, NO_CANCELLATION},
     {"a client whose program ends without closing it is lost", a_client_whose_program_ends_without_closing_it_is_lost},
 };
 
