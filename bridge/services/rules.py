@@ -33,8 +33,9 @@ for good, and so it does if none comes for a second. A confirmation that nobody 
    echoed (one that does not read has nothing to lose; but not for ever, as the datagram may be lost) and could be
    answered, and a moment after the service spoke.
 7. **Repeating.** EXPSTATUS, EXPINFO and EXPINTERRUPT may be repeated, once: late, if no echo comes; later, if it was
-   echoed and nothing follows, for an echo does not prove that anybody listened; and when the service has answered
-   another command, on which it may have been busy. Nothing else is ever sent twice, unless the configuration says so.
+   echoed and nothing follows, for an echo does not prove that anybody listened. And whenever the service has answered
+   another command meanwhile, on which it may have been busy. Nothing else is ever sent twice, unless the configuration
+   says so.
 8. **Late timers.** A timer that rings late tells of this computer, not of the service: it looks again a little later.
 9. **Questions yield.** What the worker asks by itself, nobody waits for long: every other command goes first, and if
    one comes while the question is under way, the question is given up 1 s behind its echo, or 3 s after it left if it
