@@ -67,11 +67,13 @@ _bells: list[subprocess.Popen[str]] = []
 
 
 def hear_signals() -> None:
-    """Give what we start the default, as on a terminal: nohup ignores SIGHUP, a process group of its own Ctrl-C."""
+    """Give what we start the default, as on a terminal; who started us may have left signals ignored (nohup, ``&``)."""
     if WINDOWS:
         ctypes.WinDLL('kernel32').SetConsoleCtrlHandler(None, 0)
-    elif signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        return
+    for number, default in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 def ctrl_c(process: subprocess.Popen[str]) -> None:

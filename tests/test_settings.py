@@ -107,7 +107,7 @@ def test_settings_of_the_rig_can_be_taken_back(load) -> None:
         ('_rig: 5\n', ['_rig', 'a number', 'mapping']),
         ('- cameras\n', ['a list', 'mapping']),
         ('cameras: {\n', ['YAML']),
-        (b'cameras: \xff\n', ['YAML']),
+        (b'cameras: \xff\n', ['UTF-8']),
     ],
 )
 def test_what_can_not_be_used_is_refused_with_a_sentence(load, text, says) -> None:
@@ -214,7 +214,7 @@ def test_serve_refuses_settings_that_can_not_be_used_in_one_line(files, settings
 def test_serve_takes_the_plain_file_as_it_is_and_the_settings_from_the_other(files, tmp_path) -> None:
     with ScriptedPeer(echo_and_reply) as good, ScriptedPeer(only_echo) as deaf:
         plain = f'cameras: {good.uri}\nlamp: {deaf.uri}\n'
-        with served(*files(plain, 'lamp: {timeout: 0.3, optional: true}\n')) as client:
+        with served(*files(plain, 'lamp: {timeout: 0.3, optional: true}\n_rig: {ask: false}\n')) as client:
             body = client.call('EXPINIT', {'exp_ref': '2026-01-01_1_x'})
         cameras, lamp = body['services']
         assert body['code'] == CODES['IBLB_W_OPTIONAL']
