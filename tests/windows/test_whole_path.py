@@ -105,7 +105,7 @@ class Rig:
 
     def serve(self, segment: str = 'rig', **services: Service) -> Program:
         options = [word for name, one in services.items() for word in ('--service', f'{name}=127.0.0.1:{one.port}')]
-        words = ['-m', 'bridge', 'serve', '--segment', segment, '--until-eof', *options]
+        words = ['-m', 'bridge', 'serve', '--segment', segment, '--until-eof', '--no-ask', *options]
         program = self.start(*self.python, *words)
         assert program.line('READY').startswith(f'READY {segment} Z:')
         return program
@@ -260,7 +260,18 @@ def test_a_second_ctrl_c_ends_a_worker_that_waits_for_a_service(rig):
     words = '-m', 'bridge', 'simulate', '--name', 'cameras', '--port', '0', '--delay', '60', '-v'
     slow = rig.start(*command('WINE_PYTHON'), *words)
     port = slow.line('READY').rpartition(':')[2]
-    words = '-m', 'bridge', 'serve', '--segment', 'rig', '--timeout', '120', '--service', f'cameras=127.0.0.1:{port}'
+    words = (
+        '-m',
+        'bridge',
+        'serve',
+        '--segment',
+        'rig',
+        '--timeout',
+        '120',
+        '--no-ask',
+        '--service',
+        f'cameras=127.0.0.1:{port}',
+    )
     worker = rig.start(*command('WINE_PYTHON'), *words)
     worker.line('READY')
     call = rig.start(*command('WINE'), rig.native / 'bin' / 'iblb.exe', 'call', 'rig', 'EXPINIT', '--timeout', '90000')
