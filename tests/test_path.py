@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from peers import eventually, free_port
-from systems import APART, ask_to_end, go_on, stop
+from systems import APART, WINDOWS, ask_to_end, go_on, stop
 
 from bridge.native import IBLB, PREFIX
 
@@ -73,7 +73,7 @@ class Process:
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example program, built from the installed header and library alone."""
     if shutil.which('cc') is None:
-        (pytest.fail if 'CI' in os.environ else pytest.skip)('there is no C compiler')
+        (pytest.fail if 'CI' in os.environ and not WINDOWS else pytest.skip)('there is no C compiler')
     program = tmp_path_factory.mktemp('c') / 'experiment'
     library = ['-L', PREFIX / 'lib', '-liblbridge', f'-Wl,-rpath,{PREFIX / "lib"}']
     subprocess.run(['cc', EXAMPLE, '-I', PREFIX / 'include', *library, '-o', program], check=True)
