@@ -116,7 +116,13 @@ def _outcome(entry: dict[str, Any], services: Sequence[dict[str, Any]]) -> str:
 
 def milliseconds(start: Any, end: Any) -> str:
     """Return the time between two stamps (ns, 0 for never) in ms with one decimal, or "" if one of them is missing."""
-    return f'{(end - start) / 1e6:.1f}' if isinstance(start, int) and isinstance(end, int) and start and end else ''
+    took = elapsed_ms(start, end)
+    return '' if took is None else f'{took:.1f}'
+
+
+def elapsed_ms(start: Any, end: Any) -> float | None:
+    """Return the time between two stamps (ns, 0 for never), ms; None if one of them is missing."""
+    return (end - start) / 1e6 if isinstance(start, int) and isinstance(end, int) and start and end else None
 
 
 def style(entry: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bridge.cli.lines import elapsed_ms
+
 WALL = 'timestamp'
 COMMANDS = {
     'command_id': str, 'message': str, 'client': str, 'addressed': str, 'args': str, 'notification': bool, 'wall': WALL,
@@ -72,7 +74,7 @@ def command_rows(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             row = rows.setdefault(str(key), {})
             row |= {name: value for name, value in entry.items() if name != 'wall' or 'wall' not in row}
             row |= {'notification': kind == 'notification'}
-            row |= {'latency_ms': _ms(entry.get('sent'), entry.get('finished'))}
+            row |= {'latency_ms': elapsed_ms(entry.get('sent'), entry.get('finished'))}
     yield from rows.values()
 
 
@@ -91,8 +93,8 @@ def service_rows(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                     **service,
                     'service': service.get('name'),
                     'data': _json(service.get('data')),
-                    'echo_ms': _ms(sent, service.get('echoed')),
-                    'reply_ms': _ms(sent, service.get('answered')),
+                    'echo_ms': elapsed_ms(sent, service.get('echoed')),
+                    'reply_ms': elapsed_ms(sent, service.get('answered')),
                 }
 
 
@@ -112,10 +114,6 @@ def fit(value: Any, kind: Any) -> Any:
     if kind is int and (isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63):
         return None
     return value if isinstance(value, kind) else None
-
-
-def _ms(start: Any, end: Any) -> float | None:
-    return (end - start) / 1e6 if isinstance(start, int) and isinstance(end, int) and start and end else None
 
 
 def _json(value: Any) -> str:

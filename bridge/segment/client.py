@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -290,10 +290,7 @@ class Client:
 
     def close(self) -> None:
         """Give the slot back. Harmless twice."""
-        self._forgotten.detach()
-        if self._handle:
-            handle, self._handle = self._handle, 0  # before: who waits in another thread ends by it, and looks here
-            lib.iblb_close(handle)
+        self._end(lib.iblb_close)
 
     def __enter__(self) -> Client:
         return self
@@ -301,10 +298,17 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and self._handle:  # it did not do its work: its services are to be looked after
-            lib.iblbw_abandon(self._handle)
-            self._handle = 0
-        self.close()
+        if kind is None:
+            self.close()
+        else:  # it did not do its work: its services are to be looked after
+            self._end(lib.iblbw_abandon)
+
+    def _end(self, end: Callable[[int], int]) -> None:
+        """Give the slot back in one of two ways, if that was not done yet."""
+        self._forgotten.detach()
+        if self._handle:
+            handle, self._handle = self._handle, 0  # before: who waits in another thread ends by it, and looks here
+            end(handle)
 
     def _publish(
         self, request: Any, message: str | int, args: Sequence[Any], services: Sequence[str], ttl_ms: int

@@ -83,11 +83,11 @@ def _anything(value: Any) -> Any:
 
 
 def _init_data(value: Any) -> Any:
-    return references.check_within(value, references.check, may_lack=False)
+    return references.check_within(value, may_lack=False)
 
 
 def _info_data(value: Any) -> Any:
-    return references.check_within(value, references.check, may_lack=True)
+    return references.check_within(value, may_lack=True)
 
 
 def _url(value: Any) -> Any:

@@ -67,15 +67,13 @@ def check_any(value: Any) -> Any:
     raise _no_reference(value)
 
 
-def check_within(data: Any, check_reference: Any, may_lack: bool) -> Any:
+def check_within(data: Any, may_lack: bool) -> Any:
     """Return the data of a message, with the reference in it checked, if it is an object that has one.
 
     Parameters
     ----------
     data : object
         What EXPINIT or EXPINFO carries, e.g. ``{'exp_ref': '2026-01-01_1_subject'}``.
-    check_reference : callable
-        `check` or `check_any`.
     may_lack : bool
         The reference may be null: there is no experiment.
 
@@ -85,7 +83,7 @@ def check_within(data: Any, check_reference: Any, may_lack: bool) -> Any:
         It is no reference.
     """
     if isinstance(data, dict) and 'exp_ref' in data and not (may_lack and data['exp_ref'] is None):
-        check_reference(data['exp_ref'])
+        check(data['exp_ref'])
     return data
 
 

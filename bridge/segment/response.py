@@ -93,6 +93,13 @@ def _without_data(entry: dict[str, Any], size: int, why: str = 'the response was
     return {**entry, 'data': {}, 'error': '; '.join(filter(None, (entry['error'], note)))}
 
 
+def _shortened(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a response with its sentences cut and the warning that says so; its entries may be replaced."""
+    services = [{**entry, 'error': entry['error'][:_MAX_ERROR]} for entry in body['services']]
+    code = body['code'] or CODES['IBLB_W_SHORTENED']
+    return {**body, 'code': code, 'error': body['error'][:_MAX_ERROR], 'services': services}
+
+
 def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
     """Return status and msgpack of a response that takes at most `largest` bytes.
 
@@ -102,9 +109,8 @@ def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
     packed: bytes = msgpack.packb(body)
     if len(packed) <= largest:
         return body['code'], packed
-    services = [{**entry, 'error': entry['error'][:_MAX_ERROR]} for entry in body['services']]
-    code = body['code'] or CODES['IBLB_W_SHORTENED']
-    shortened = {**body, 'code': code, 'error': body['error'][:_MAX_ERROR], 'services': services}
+    shortened = _shortened(body)
+    services = shortened['services']
     packed = msgpack.packb(shortened)
     size = {i: len(msgpack.packb(entry['data'])) for i, entry in enumerate(services)}
     excess = len(packed) - largest
@@ -120,18 +126,17 @@ def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
         packed = msgpack.packb(
             {**shortened, 'services': [], 'error': '; '.join(filter(None, (shortened['error'], note)))}
         )
-    return code, packed
+    return shortened['code'], packed
 
 
 def without_data(body: dict[str, Any], why: str) -> tuple[int, bytes]:
     """Return status and msgpack of a response whose services' data are left out; `why` stands in their errors."""
-    services = []
-    for entry in body['services']:
-        size = len(msgpack.packb(entry['data']))
-        error = entry['error'][:_MAX_ERROR]
-        services.append(_without_data({**entry, 'error': error}, size, why) if size > 1 else {**entry, 'error': error})
-    code = body['code'] or CODES['IBLB_W_SHORTENED']
-    return code, msgpack.packb({**body, 'code': code, 'error': body['error'][:_MAX_ERROR], 'services': services})
+    shortened = _shortened(body)
+    services = shortened['services']
+    for i, entry in enumerate(services):
+        if (size := len(msgpack.packb(entry['data']))) > 1:
+            services[i] = _without_data(entry, size, why)
+    return shortened['code'], msgpack.packb(shortened)
 
 
 def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: datetime) -> dict[str, Any]:

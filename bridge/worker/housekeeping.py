@@ -76,6 +76,7 @@ class Housekeeping:
         self._keep, self._kept, self._keeping = keep, dict[str, int](), threading.Lock()
         self._optional = optional
         self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
+        self._places = {service: place for place, service in enumerate(watch.health)}
         self._numbers = itertools.count(1)
         self._early: list[tuple[int, dict[str, Any]]] | None = []  # events until the clients are found
         self._telling = threading.Lock()
@@ -121,8 +122,7 @@ class Housekeeping:
 
     def _publish_health(self, service: str) -> None:
         health = self._watch.health[service]
-        index = list(self._watch.health).index(service)
-        self._segment.publish_service_health(index, down=health.failed, heard=health.heard)
+        self._segment.publish_service_health(self._places[service], down=health.failed, heard=health.heard)
 
     # From any thread
 
