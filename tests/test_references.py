@@ -141,7 +141,8 @@ def test_serve_takes_any_reference_by_option_and_by_setting(how, tmp_path):
     with StockServer() as server:
         file = tmp_path / 'rig.yaml'
         file.write_text(f'cameras: {server.uri}\n' + '_rig: {any_reference: true}\n' * (how == 'file'))
-        words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', '--services', str(file), '--until-eof']
+        words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', '--services', str(file)]
+        words += ['--no-ask', '--until-eof']  # what it asks by itself would be counted
         pipe = subprocess.PIPE
         with subprocess.Popen([*words, *['--any-reference'] * (how == 'option')], stdin=pipe, stderr=pipe) as worker:
             with Client('rig', timeout=60) as client:
