@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for name, here in (('posix', systems.WINDOWS), ('not_wine', systems.WINE)):
         if here and (marker := item.get_closest_marker(name)):
             pytest.skip(f'{name}: {marker.args[0]}')
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many tests were skipped, in one line per reason."""
+    reports = terminalreporter.stats.get('skipped', [])
+    reasons = Counter(str(report.longrepr[2]).removeprefix('Skipped: ') for report in reports)
+    for reason, number in sorted(reasons.items()):
+        terminalreporter.write_line(f'skipped {number}: {reason}')
 
 
 @pytest.fixture(autouse=True)

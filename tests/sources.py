@@ -1,11 +1,13 @@
-"""Which C sources make up the library: as ``csrc/CMakeLists.txt`` says."""
+"""Where things are in the repository, and which C sources make up the library: as ``csrc/CMakeLists.txt`` says."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-CSRC = Path(__file__).resolve().parents[1] / 'csrc'
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+CSRC = ROOT / 'csrc'
 
 
 def library(system: str = 'Linux', csrc: Path = CSRC) -> list[Path]:

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from sources import ROOT
 
 from bridge import kit
 from bridge.cli import main
 from bridge.native import HEADER, LIBRARY, PREFIX
 
-ROOT = Path(__file__).resolve().parents[1]
 WINDOWS = [f'{place}/iblbridge_{bits}.{end}' for bits in (64, 32) for place, end in (('bin', 'dll'), ('lib', 'lib'))]
 OWN = {'linux': ['lib/libiblbridge.so'], 'macos': ['lib/libiblbridge.dylib'], 'windows': []}
 

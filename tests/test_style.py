@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from sources import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ('csrc', 'tests', 'examples', 'bridge')
 C_FILES = sorted(
     str(path) for end in ('[ch]', '[ch]pp') for folder in FOLDERS for path in (ROOT / folder).rglob(f'*.{end}')

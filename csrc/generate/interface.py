@@ -1,7 +1,7 @@
 """The C interface as values: what codes.def and iblbridge.h say, read once for all languages.
 
 The header is the manual and stays the only list of functions; nothing of it is typed again. It is written so that
-simple parsers can read it (tests/test_header.py holds it to that), so this one is simple: comments, ``#define NAME
+simple parsers can read it (tests/c/test_header.py holds it to that), so this one is simple: comments, ``#define NAME
 number``, prototypes.
 """
 

@@ -1,5 +1,5 @@
 /* coverage_gaps.c: what a segment does when the operating system says no, with an operating system in memory that can be told to
- * (os_memory.c). tests/test_coverage.py builds and runs it.
+ * (os_memory.c). tests/c/test_coverage.py builds and runs it.
  */
 #include "check.h"
 #include "os_memory.h"

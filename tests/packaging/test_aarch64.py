@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_c import CSRC, LEFT_OUT, PROGRAMS, Builder, run, unavailable
+from c_programs import LEFT_OUT, PROGRAMS, Builder, run, unavailable
+from sources import CSRC
 
 sys.path.insert(0, str(CSRC / 'wheels'))
 

@@ -4,4 +4,4 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE), str(HERE.parent / 'crash')]
+sys.path += [str(HERE), str(HERE.parent / 'crash'), str(HERE.parent / 'c')]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 import wine
-from test_c import CSRC, TESTS, WARNINGS, Builder, unavailable
+from c_programs import WARNINGS, Builder, unavailable
+from sources import CSRC, TESTS
 
 MACHINES = {64: 'x86_64', 32: 'i686'}
 BITS = (64, 32) if os.environ.get('WINE32') else (64,)

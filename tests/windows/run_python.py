@@ -1,6 +1,6 @@
 """Runs the Python tests in Windows Python, with a wheel that was built for it.
 
-    python tests/windows/run_python.py WHEEL [test_x.py ...] [arguments of pytest]
+    python tests/windows/run_python.py WHEEL [folder/test_x.py ...] [arguments of pytest]
 
 On Linux, by Wine: ``WINE_PYTHON`` in the environment is a command that runs Windows Python with what the wheel depends
 on and the packages of the tests. The wheel is unpacked into a folder of its own and the tests are copied beside it. The
@@ -40,22 +40,24 @@ AT_A_TIME = 3  # much of their time they wait
 TIMEOUT = 300.0  # s, for the files of one process
 TEST_TIMEOUT = 60.0  # s, after which the stacks of a test that goes on are shown
 OMITTED = {
-    'test_32bit.py': 'compiles a 32-bit program; tests/windows has one',
-    'test_c.py': 'compiles and runs the C tests; tests/windows/test_c.py does',
-    'test_coverage.py': 'compiles with gcov',
-    'test_fork.py': 'Windows has no fork()',
-    'test_header.py': 'compiles the headers',
-    'test_json.py': 'compiles csrc/json.c; tests/windows/test_c.py runs its C tests',
+    'c': 'compiles the C programs; tests/windows/test_c.py does',
+    'crash': 'tests/windows/test_crash.py does that',
+    'fuzz': 'needs sanitizers',
+    'interop': 'runs kits; tests/windows/test_whole_path.py does some',
+    'model': 'runs Spin; nothing in it is of a system',
+    'packaging': 'is about other systems',
+    'windows': 'runs this',
+    'segment/test_fork.py': 'Windows has no fork()',
     'test_kit.py': 'makes kits, which are run where their languages are',
-    'test_layout.py': 'compiles for both word sizes',
-    'test_model.py': 'runs Spin; nothing in it is of a system',
+    'test_skips_say_why.py': 'is about the sources',
     'test_style.py': 'is about the sources',
-    'test_left_out.py': 'is about the sources',
 }
+"""dict: folders and files, with the reason."""
 # They are begun first, each in a process of its own; the others come several in one.
 LONG_ONES = (
-    'test_demo.py', 'test_auxiliaries_documented.py', 'test_faults.py', 'test_worker_ends.py', 'test_worker.py',
-    'test_cli.py', 'test_addresses.py', 'test_housekeeping.py', 'test_models_are_true.py',
+    'cli/test_demo.py', 'auxiliaries/test_auxiliaries_documented.py', 'services/test_network_faults.py',
+    'worker/test_worker_ends.py', 'worker/test_worker.py', 'cli/test_cli.py', 'services/test_addresses.py',
+    'worker/test_housekeeping.py', 'services/test_models_are_true.py',
 )  # fmt: skip
 IN_ONE = 6
 LONGEST = 10  # tests that the summary names
@@ -76,10 +78,12 @@ class Result:
     def read(self, report: ElementTree.Element) -> None:
         """Read the report that pytest has written."""
         for case in report.iter('testcase'):
-            module, *classes = case.get('classname', '').removeprefix('tests.').split('.')
+            path = case.get('classname', '').split('.')
+            end = next((i for i, part in enumerate(path, 1) if part.startswith('test_')), len(path))
+            module, classes = '/'.join(path[:end]), path[end:]
             outcome = next((part for part in case if part.tag in ('failure', 'error', 'skipped')), None)
             message = '' if outcome is None else outcome.get('message', '')
-            name = '::'.join([f'tests/{module}.py', *classes, case.get('name', '')])
+            name = '::'.join([f'{module}.py', *classes, case.get('name', '')])
             self.times[name] = float(case.get('time', 0))
             if outcome is None:
                 self.counts['passed'] += 1
@@ -146,16 +150,31 @@ def windows(path: Path) -> str:
     return 'Z:' + str(path).replace('/', '\\')
 
 
+def python_tests() -> list[str]:
+    """Return the names of the files that are run, relative to ``tests``."""
+    files = sorted((ROOT / 'tests').rglob('test_*.py'))
+    names = [file.relative_to(ROOT / 'tests').as_posix() for file in files]
+    return [name for name in names if not {name, name.partition('/')[0]} & OMITTED.keys()]
+
+
+def copy(file: Path, folder: Path) -> None:
+    """Copy a file of the repository to its place in another folder."""
+    target = folder / file.relative_to(ROOT)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(file, target)
+
+
 def prepare(wheel: Path, folder: Path) -> list[list[str]]:
     """Unpack the wheel and copy the tests; return the names of the files, by process."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / 'site')
-    (folder / 'tests').mkdir()
     for file in (ROOT / 'tests').glob('*.py'):
-        shutil.copy(file, folder / 'tests')
+        copy(file, folder)
+    files = python_tests()
+    for name in files:
+        copy(ROOT / 'tests' / name, folder)
     for file_name in ('pyproject.toml', 'README.md'):
         shutil.copy(ROOT / file_name, folder)
-    files = sorted(file.name for file in (folder / 'tests').glob('test_*.py') if file.name not in OMITTED)
     short = [name for name in files if name not in LONG_ONES]
     return [[name] for name in LONG_ONES] + [short[i : i + IN_ONE] for i in range(0, len(short), IN_ONE)]
 
@@ -189,7 +208,7 @@ def run_all(work: Iterable[list[str]], folder: Path, arguments: list[str], at_a_
 def main() -> int:
     """Run all files, or those that are named, and print what it all came to."""
     wheel, *arguments = sys.argv[1:]
-    chosen = [argument for argument in arguments if argument.startswith('test_')]
+    chosen = [argument for argument in arguments if '.py' in argument and not argument.startswith('-')]
     arguments = [argument for argument in arguments if argument not in chosen]
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix='iblbridge windows ') as place:

@@ -1,4 +1,4 @@
-"""The C programs in ``tests/c`` as Windows programs: the table of ``tests/test_c.py``, run by Wine."""
+"""The C programs in ``tests/c`` as Windows programs: the table of ``tests/c_programs.py``, run by Wine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from c_programs import PROGRAMS, judge
 from programs import WindowsBuilder, build, command, memory, run
-from test_c import PROGRAMS, judge
 from test_layout import IMAGE, PROGRAM
 from wine import Program, windows
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from c_programs import CI
 from programs import build, memory, run
 from sources import library
-from test_c import CI
 from wine import windows
 
 HERE = Path(__file__).parent

@@ -1,6 +1,6 @@
 """How much of the ring, the segment and the JSON reader is run by the C tests and the fuzzers' stored inputs.
 
-``python tests/test_coverage.py`` prints it for every file of csrc, with the lines that were not reached.
+``python tests/c/test_coverage.py`` prints it for every file of csrc, with the lines that were not reached.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from test_c import COMMON, CSRC, LIBRARY, PROGRAMS
+from c_programs import COMMON, LIBRARY, PROGRAMS
+from sources import CSRC, TESTS
 
-TESTS = Path(__file__).resolve().parent
 FUZZ = TESTS / 'fuzz'
 LEAST = 95.0  # percent
 WANTED = ('ring.c', 'segment.c', 'json.c')

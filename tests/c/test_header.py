@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sources import CSRC
 
 from bridge.native import IBLB, LIBRARY
 from bridge.numbers import CODE_NAMES, CODES, EXIT_MEANINGS, EXIT_STATUSES, EXITS, REASONS
 from bridge.segment.library import error_text
 
-ROOT = Path(__file__).resolve().parent.parent
-CSRC = ROOT / 'csrc'
 PUBLIC = CSRC / 'include' / 'iblbridge.h'
 WORKER = CSRC / 'include' / 'iblbridge_worker.h'
 COMPILER = shutil.which('cc') or shutil.which('gcc') or shutil.which('clang')

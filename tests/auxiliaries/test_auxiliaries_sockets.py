@@ -6,10 +6,10 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 from peers import ScriptedPeer, ask, echo_and_reply, eventually, free_port, is_command, only_echo, rig
+from sources import ROOT
 
 
 def test_addresses_that_can_not_work_hold_nobody_up() -> None:
@@ -187,8 +187,7 @@ threading.Timer(0.1, end, (signal.SIGTERM,)).start()
 print(type(aux.push('EXPINIT', wait=True)).__name__)
 """
     with ScriptedPeer(only_echo) as peer:
-        root = Path(__file__).parents[1]
         run = subprocess.run(
-            [sys.executable, '-c', code % peer.port], cwd=root, capture_output=True, text=True, timeout=20, check=False
+            [sys.executable, '-c', code % peer.port], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
         )
     assert run.stdout.split() == ['quick', 'False', 'Aborted'], run.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from peers import StockServer
+from sources import ROOT
 from systems import WINDOWS
 
 from bridge.cli import main
@@ -19,7 +20,7 @@ from bridge.segment.client import Client
 from bridge.segment.served import Segment
 
 IBLB = PREFIX / 'bin' / 'iblb'
-README = Path(__file__).resolve().parents[1] / 'README.md'
+README = ROOT / 'README.md'
 ANNA, BOB, GROUP = 54321, 54322, 54323
 SHM = Path('/dev/shm')  # noqa: S108
 

@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from sources import library
+from sources import ROOT, library
 from test_layout import skip_without_32_bit
 
 from bridge.segment.client import Client
 
-ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [str(path) for path in library()]
 
 PROGRAM = r"""

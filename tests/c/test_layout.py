@@ -1,7 +1,7 @@
 """The bytes in the segment, against the image of them that is stored beside this file.
 
 ``golden/layout.c`` fills every field of every shared structure with bytes of its own and prints them. A layout that
-was changed deliberately has a new LAYOUT_VERSION; its image is stored by ``python tests/test_layout.py``.
+was changed deliberately has a new LAYOUT_VERSION; its image is stored by ``python tests/c/test_layout.py``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from sources import CSRC, TESTS
 
-ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ROOT / 'csrc'
-PROGRAM = ROOT / 'tests' / 'golden' / 'layout.c'
+SOURCES = CSRC
+PROGRAM = TESTS / 'c' / 'golden' / 'layout.c'
 
 
 def version_of(layout: str) -> int:
@@ -28,7 +28,7 @@ def version_of(layout: str) -> int:
 
 
 VERSION = version_of((SOURCES / 'layout.h').read_text())
-IMAGE = ROOT / 'tests' / 'golden' / f'layout-{VERSION}.bin'
+IMAGE = TESTS / 'c' / 'golden' / f'layout-{VERSION}.bin'
 
 
 def build(folder: Path, *options: str, sources: Path = SOURCES) -> Path:

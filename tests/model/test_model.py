@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-MODELS = Path(__file__).parent / 'model'
+MODELS = Path(__file__).parent
 DEPTH = 10_000  # steps of one run; the longest has some 600
 MEGABYTES = 1500
 

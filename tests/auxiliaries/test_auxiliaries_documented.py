@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import AsyncMock, create_autospec, patch
 
 import pytest
+from crowds import MOMENT, Crowd, crowd, ok
 from peers import (
     NOBODY_SAYS,
     NobodyThere,
@@ -32,7 +33,6 @@ from peers import (
 from processes import program
 from sessions import Session
 from systems import ENDS, PATIENCE, ask_to_end
-from test_stages import MOMENT, Crowd, crowd, ok
 
 from bridge import auxiliaries, carrier
 from bridge.auxiliaries import Auxiliaries, ExpMessage

@@ -7,10 +7,10 @@ import sys
 import threading
 import time
 import warnings
-from pathlib import Path
 
 import pytest
 from peers import NobodyThere, ScriptedPeer, StockServer, echo_and_reply, eventually, free_port, only_echo
+from sources import ROOT
 from systems import PATIENCE
 
 from bridge import results
@@ -184,9 +184,8 @@ def test_the_thread_does_not_keep_the_interpreter_alive(server) -> None:
         "print(aux.push('EXPINIT', wait=True).__class__.__name__)\n"
         "aux.submit('ALYX')\n"
     )
-    root = Path(__file__).parents[1]
     run = subprocess.run(
-        [sys.executable, '-c', code], cwd=root, capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
     )
     assert (run.returncode, run.stdout) == (0, f'{NobodyThere.__name__}\n')
 

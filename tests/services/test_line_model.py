@@ -1,7 +1,7 @@
 """The line to a service in virtual time, against models of real services and a path that does what it likes.
 
 Ten thousand histories in a run, the same each time, or twice the environment's ``HISTORIES``; as many others as one
-likes by ``HISTORIES=1000000 python -m pytest -m long tests/test_line_model.py``.
+likes by ``HISTORIES=1000000 python -m pytest -m long tests/services/test_line_model.py``.
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 from peers import eventually, free_port
+from sources import ROOT
 from systems import APART, WINDOWS, ask_to_end, go_on, stop
 
 from bridge.native import IBLB, PREFIX
 
-EXAMPLE = Path(__file__).resolve().parents[1] / 'examples' / 'c' / 'experiment.c'
+EXAMPLE = ROOT / 'examples' / 'c' / 'experiment.c'
 
 # What a laboratory would write with iblutil alone.
 PLAIN_SERVICE = """

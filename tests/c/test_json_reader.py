@@ -22,8 +22,9 @@ import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sources import CSRC
 
-SOURCE = Path(__file__).resolve().parent.parent / 'csrc' / 'json.c'
+SOURCE = CSRC / 'json.c'
 COMPILER = shutil.which('cc') or shutil.which('gcc') or shutil.which('clang')
 DEPTH = 64
 
