@@ -52,11 +52,22 @@ static size_t utf8_length(const unsigned char *s, size_t left) {
     return length;
 }
 
+/* Are the eight bytes at s all ASCII, as most of any text is? */
+static int eight_ascii(const void *s) {
+    uint64_t eight;
+    memcpy(&eight, s, sizeof eight);
+    return (eight & UINT64_C(0x8080808080808080)) == 0;
+}
+
 size_t utf8_check(const char *text, size_t bytes) {
     size_t at = 0, length;
-    while (at < bytes && (length = utf8_length((const unsigned char *)text + at, bytes - at)) != 0)
+    for (;;) {
+        while (bytes - at >= 8 && eight_ascii(text + at))
+            at += 8;
+        if (at == bytes || (length = utf8_length((const unsigned char *)text + at, bytes - at)) == 0)
+            return at;
         at += length;
-    return at;
+    }
 }
 
 /* ---- JSON text in ---- */
