@@ -160,6 +160,7 @@ def coverage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Coverage]:
     return measure(tmp_path_factory.mktemp('coverage'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', WANTED)
 def test_nearly_every_line_is_run(name, coverage, capsys):
     with capsys.disabled():

@@ -1,7 +1,7 @@
 """Every point at which a process can be killed or stopped between two accesses of shared memory, tried one by one.
 
 The usual run kills at every point and stops (SIGSTOP) at every third. All of them, with the counts:
-``pytest tests/crash/test_crash_points.py -m "long or not long" -s``.
+``pytest tests/crash/test_crash_points.py -m "slow or not slow" -s``.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def counted(rigs: Rigs) -> Points:
     return count_points(rigs)
 
 
-@pytest.fixture
+@pytest.fixture(params=[5, pytest.param(1, marks=pytest.mark.slow)], ids=['some', 'all'])
 def every(request: pytest.FixtureRequest) -> int:
-    """Return 1 if all points are to be stopped at, else 3."""
-    return 1 if 'long' in (request.config.getoption('markexpr') or '') else 3
+    """Which points are tried: every fifth, or all."""
+    return int(request.param)
 
 
 def test_a_client_may_die_at_any_point(rigs, counted):
@@ -169,6 +169,7 @@ def plant(bug: list[tuple[str, str, str]], folder: Path) -> Path:
     return sources
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('bug', 'side'),
     [

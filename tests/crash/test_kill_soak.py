@@ -35,6 +35,7 @@ def need_compiler() -> None:
         pytest.skip('there is no C compiler')
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_done_twice_while_clients_and_workers_are_killed(folder):
     need_compiler()
     report = soak(build(folder), folder / 'rig', seconds=8)
@@ -46,6 +47,7 @@ def test_nothing_is_lost_or_done_twice_while_clients_and_workers_are_killed(fold
     assert report.unknown > 0, 'no worker was ever killed with a command in its hands'
 
 
+@pytest.mark.slow
 def test_no_service_receives_a_command_twice_while_the_python_worker_is_killed(folder):
     report = soak_with_services(folder / 'rig', seconds=10, kills=5)
     show(report)

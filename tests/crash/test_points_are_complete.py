@@ -99,6 +99,7 @@ def test_nothing_goes_round_atomics_h(tmp_path, capfd):
     assert (client, worker, where) == (0, 0, ''), f'shared memory is touched directly at\n{where}'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'change',
     [

@@ -17,6 +17,14 @@ from bridge.worker import Worker
 SEGMENT = 'rig0'  # as in the guides
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is not asked for
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all tests of this folder."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.languages)
+
+
 @pytest.fixture(scope='session')
 def kit_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a function that writes a kit as ``iblbridge kit`` does, builds it as its guide says, and returns where.

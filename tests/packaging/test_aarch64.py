@@ -31,7 +31,7 @@ IMPOSSIBLE = {
     'test_slots': {'the mapping is not there in a child': 'MADV_DONTFORK is not emulated'},
 }
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def script(program: Path) -> Path:

@@ -23,6 +23,7 @@ import pytest
 pytest.importorskip('build')
 pytest.importorskip('scikit_build_core')
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / 'examples' / 'c'
 

@@ -31,7 +31,7 @@ sys.path.insert(0, str(CSRC / 'wheels'))
 
 from zig import cache, zig  # noqa: E402
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 PLATFORMS = [
     'win_amd64',

@@ -1,7 +1,8 @@
 """The line to a service in virtual time, against models of real services and a path that does what it likes.
 
-Ten thousand histories in a run, the same each time, or twice the environment's ``HISTORIES``; as many others as one
-likes by ``HISTORIES=1000000 python -m pytest -m long tests/services/test_line_model.py``.
+A thousand histories in a run, the same each time, or twice the environment's ``HISTORIES``; ten thousand by
+``-m slow``; as many others as one likes by
+``HISTORIES=1000000 python -m pytest -m long tests/services/test_line_model.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from worlds import HOP, MS, OneLoop, SideBySide, Stock, World
 
 from bridge.outcome import ANSWERED, NOT_SENT, Reason
@@ -188,17 +189,22 @@ def _settings(histories: int, *, same: bool) -> settings:
 HISTORIES = os.environ.get('HISTORIES')
 
 TestHistories = Histories.TestCase
-TestHistories.settings = _settings(int(HISTORIES or 5000), same=True)
+TestHistories.settings = _settings(int(HISTORIES or 500), same=True)
 TestHistories.pytestmark = [pytest.mark.timeout(600)]
 TestRoughPaths = RoughPaths.TestCase
-TestRoughPaths.settings = _settings(int(HISTORIES or 5000), same=True)
+TestRoughPaths.settings = _settings(int(HISTORIES or 500), same=True)
 TestRoughPaths.pytestmark = [pytest.mark.timeout(600)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize('machine', [Histories, RoughPaths])
+def test_ten_thousand_histories(machine: type[RuleBasedStateMachine]) -> None:
+    run_state_machine_as_test(machine, settings=_settings(5000, same=True))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize('machine', [Histories, RoughPaths])
 def test_a_great_many_histories(machine: type[RuleBasedStateMachine]) -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
     run_state_machine_as_test(machine, settings=_settings(int(HISTORIES or 100_000), same=False))

@@ -214,7 +214,9 @@ def test_lost_duplicated_and_delayed_echoes_change_nothing():
         assert relay.lost['echo'] > count / 8
 
 
-@pytest.mark.parametrize('count', [150, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    'count', [40, pytest.param(150, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.long)]
+)
 def test_of_lost_commands_it_is_said_so_and_none_is_carried_out_twice(count):
     rule = chance(2, echo=ECHOES, command={'drop': 0.3})
     with StockServer() as server, Relay(server.port, rule) as relay, rig(a=relay.uri) as aux:
@@ -235,7 +237,9 @@ def test_of_lost_commands_it_is_said_so_and_none_is_carried_out_twice(count):
     assert sum(answered) <= count - relay.lost['command']
 
 
-@pytest.mark.parametrize('count', [200, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    'count', [40, pytest.param(200, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.long)]
+)
 def test_a_peer_that_is_deaf_for_a_moment_after_each_reply_answers_all(count):
     replied = [0.0]
     missed = []

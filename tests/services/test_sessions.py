@@ -96,6 +96,7 @@ def run_stock(uri: str, sessions: int) -> float:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize('load', LOADS)
+@pytest.mark.slow
 @pytest.mark.parametrize('sessions', [25, pytest.param(1000, marks=pytest.mark.long)])
 def test_a_session_with_default_settings_loses_nothing_at_a_loop_that_is_held_up(sessions, load):
     with (
@@ -116,6 +117,7 @@ def test_a_session_with_default_settings_loses_nothing_at_a_loop_that_is_held_up
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize('load', LOADS)
+@pytest.mark.slow
 @pytest.mark.parametrize('sessions', [3, pytest.param(100, marks=pytest.mark.long)])
 def test_a_session_by_plain_iblutil_in_the_rhythm_of_iblrig_for_comparison(sessions, load):
     with Session('one-loop', *HELD_UP) as session, busy(load):

@@ -24,6 +24,7 @@ TRUTH: dict[str, Any] = {
 
 @pytest.mark.posix('a program waits for the end of its standard input by select')
 @pytest.mark.timeout(3600)
+@pytest.mark.slow
 @pytest.mark.parametrize('seconds', [20, pytest.param(600, marks=pytest.mark.long)])
 def test_programs_worker_and_services_are_killed_and_what_was_told_is_what_was_done(tmp_path: Path, seconds: int):
     report = soak(tmp_path, seconds)
