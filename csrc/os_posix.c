@@ -242,8 +242,8 @@ static enum elsewhere find_elsewhere(const char *name, char found[PATH_BYTES], u
 
 /* A second worker would not help somebody whose rig is another user's. */
 static int no_segment(struct problem *problem, const char *path) {
-    static const char share[] = "run this program as that user, or give both an IBLBRIDGE_DIR that a group can write to (README: Several "
-                                "users on one PC)";
+    static const char share[] = "run this program as that user, or give both an IBLBRIDGE_DIR that a group can write to (bridge/README.md: "
+                                "Several users on one PC)";
     char other[PATH_BYTES];
     unsigned user = 0;
     const char *given = getenv("IBLBRIDGE_DIR"), *name = os_file_name(path);

@@ -319,7 +319,7 @@ def conclude(console: Console, wrong: Sequence[str], fail: str | None) -> None:
         other = next(name for name in SERVICES if name != fail)
         told = f'from EXPSTATUS on, the C program was told that {fail} does not answer'
         verdict = f'As expected: {told}, and {other} was served throughout. No process and no segment is left.'
-        hint = 'the table of codes in the README says what to do at each status'
+        hint = 'iblb codes, which says what to do at each status'
     else:
         verdict = f'All {len(PLAN)} commands were answered by both services. No process and no segment is left.'
         me = own_name()

@@ -137,7 +137,7 @@ def show(
 
 def other_user(directory: Path) -> str:
     """Return what to know of another user's segments."""
-    share = 'an IBLBRIDGE_DIR that a group can write to (README: Several users on one PC)'
+    share = 'an IBLBRIDGE_DIR that a group can write to (bridge/README.md: Several users on one PC)'
     return f'{directory}: segments of another user; your programs find one only if both users have {share}'
 
 

@@ -38,12 +38,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--services',
         metavar='FILE',
-        help='YAML file of "name: uri", as iblrig\'s remote_devices.yaml; settings: README, Settings',
+        help='YAML file of "name: uri", as iblrig\'s remote_devices.yaml; settings: bridge/README.md',
     )
     parser.add_argument(
         '--settings',
         metavar='FILE',
-        help='YAML file of settings for these services, where iblrig uses the other one too; see README, Settings',
+        help='YAML file of settings for these services, where iblrig uses the other one too; see bridge/README.md',
     )
     parser.add_argument(
         '--service',

@@ -1,7 +1,7 @@
 """What goes out: the bodies of responses and events. Functions of values.
 
-Every key is always there and always of the same type, as iblbridge.h and the README list them; what a service said is
-made sayable first, for it may answer with anything that JSON can say.
+Every key is always there and always of the same type, as iblbridge.h and csrc/README.md list them; what a service said
+is made sayable first, for it may answer with anything that JSON can say.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The codes, in the header as `#define` lines and in the README as a table; the reasons, in a comment of the header."""
+"""The codes: `#define` lines of the header, and a table in csrc/README.md. The reasons: a comment of the header."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def reason_lines(interface: Interface) -> str:
     return '\n'.join(f' *     {reason.word:{width}}  {reason.meaning}' for reason in interface.reasons)
 
 
-def readme_lines(interface: Interface) -> str:
-    """Return the Markdown table of the README."""
+def manual_lines(interface: Interface) -> str:
+    """Return the Markdown table of csrc/README.md."""
     rows = [f'| {c.number} | `{c.name}` | {c.source} | {c.meaning} | {c.remedy} |' for c in interface.codes]
     return '\n'.join(['| code | name | from | what happened | what to do |', '|---|---|---|---|---|', *rows])
 
@@ -25,5 +25,5 @@ def readme_lines(interface: Interface) -> str:
 TABLES = {
     ('csrc/include/iblbridge.h', 'codes'): header_lines,
     ('csrc/include/iblbridge.h', 'reasons'): reason_lines,
-    ('README.md', 'codes'): readme_lines,
+    ('csrc/README.md', 'codes'): manual_lines,
 }

@@ -1,6 +1,6 @@
 """The same of every language: the example of its kit, built and run with the commands of its guide.
 
-Each test is a column of the matrix in the README, each language a row. What an example prints is described in
+Each test is a column of the matrix in examples/README.md, each language a row. What an example prints is described in
 guides.read.
 """
 

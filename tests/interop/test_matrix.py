@@ -1,4 +1,4 @@
-"""The matrix of languages in the README: every row is a kit, and every cell a test that exists."""
+"""The matrix of languages in examples/README.md: every row is a kit, and every cell a test that exists."""
 
 from __future__ import annotations
 
@@ -38,11 +38,13 @@ OWN = {
 
 
 def matrix() -> dict[str, dict[str, str]]:
-    """Return the rows of the README's table, by language and column."""
-    lines = re.search(r'^\| language \| kit .*\n((?:\|.*\n)+)', (ROOT / 'README.md').read_text(), re.MULTILINE)
+    """Return the rows of the table, by language and column."""
+    manual = (ROOT / 'examples' / 'README.md').read_text(encoding='utf-8')
+    lines = re.search(r'^\| language \| kit .*\n((?:\|.*\n)+)', manual, re.MULTILINE)
     assert lines
     head, _, *rows = [[cell.strip() for cell in line.strip('| ').split(' | ')] for line in lines[0].splitlines()]
     assert tuple(head[2:]) == COLUMNS
+    rows = [[re.sub(r'\[(.*)\]\(.*\)', r'\1', row[0]), *row[1:]] for row in rows]
     return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
 
 

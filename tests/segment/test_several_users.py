@@ -20,7 +20,7 @@ from bridge.segment.client import Client
 from bridge.segment.served import Segment
 
 IBLB = PREFIX / 'bin' / 'iblb'
-README = ROOT / 'README.md'
+MANUAL = ROOT / 'bridge' / 'README.md'
 ANNA, BOB, GROUP = 54321, 54322, 54323
 SHM = Path('/dev/shm')  # noqa: S108
 
@@ -85,8 +85,8 @@ def test_a_user_is_not_told_of_his_own_directory(program, own_directory):
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory that is made as the README says."""
-    (line,) = re.findall(r'^install -d .*$', README.read_text(encoding='utf-8'), re.MULTILINE)
+    """A directory that is made as the manual says."""
+    (line,) = re.findall(r'^install -d .*$', MANUAL.read_text(encoding='utf-8'), re.MULTILINE)
     *words, named = line.split()
     folder = Path(f'{named}-{os.getpid()}')
     words[words.index('-g') + 1] = str(GROUP)
@@ -95,7 +95,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_members_of_a_group_share_a_rig_as_the_readme_says_and_nobody_else(program, shared, serve, monkeypatch):
+def test_members_of_a_group_share_a_rig_as_the_manual_says_and_nobody_else(program, shared, serve, monkeypatch):
     monkeypatch.setenv('IBLBRIDGE_DIR', str(shared))
     with StockServer() as server:
         serve('rig', {'cameras': server.uri})

@@ -1,6 +1,6 @@
 """The network's faults, one by one: what the caller is told, and that the next command works. Then many at once.
 
-Run with ``-s`` to see the table that the README shows.
+Run with ``-s`` to see the table that csrc/README.md shows.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def test_the_caller_is_told_and_the_next_command_works(serve, fault, table):
 
 
 def shown(error: str) -> str:
-    """Return a sentence as the README has it: without port, and with the usual time-outs instead of the test's."""
+    """Return a sentence as csrc/README.md has it: without port, and with the usual time-outs instead of the test's."""
     error = re.sub(r':\d+', ':port', error)
     return re.sub(r'(echo|reply)(.*) within [\d.]+ s', lambda m: f'{m[1]}{m[2]} within {USUAL[m[1]]} s', error)
 
