@@ -172,6 +172,27 @@ def test_the_lines_of_python_that_are_shown_run(serve, server):
     assert seen['body']['code'] == 0  # type: ignore[index]
 
 
+def test_the_life_of_a_command_has_the_states_of_the_ring():
+    (states,) = re.findall(r'enum record_state \{(.*?)\}', text('csrc/layout.h'))
+    told = re.findall(r'`([A-Z]+(?: → [A-Z]+)+)`', text('csrc/README.md'))
+    assert {state for way in told for state in way.split(' → ')} == set(re.findall(r'STATE_(\w+)', states))
+
+
+def test_the_tests_that_are_named_exist():
+    named = re.findall(r'`(?:tests/)?((?:\w+/)*test_\w+\.(?:py|c))`', ''.join(text(name) for name in IDS))
+    assert len(named) >= 10
+    assert [name for name in named if not list((ROOT / 'tests').rglob(name))] == []
+
+
+def test_the_folders_of_tests_and_their_markers_are_those_there_are():
+    manual = text('tests/README.md')
+    told = set(re.findall(r'`(\w+)/', '\n'.join(row[0] for row in table(manual, 'where'))))
+    assert told == {file.relative_to(ROOT / 'tests').parts[0] for file in (ROOT / 'tests').glob('*/**/test_*.py')}
+    markers = re.findall(r'^    "(\w+): takes|^    "(languages):', text('pyproject.toml'), re.MULTILINE)
+    said = '\n'.join(blocks(manual))
+    assert [name for pair in markers for name in pair if name and not re.search(rf"-m '?[\w ]*{name}", said)] == []
+
+
 def test_each_kit_has_a_row_and_its_guide():
     rows = table(text('README.md'), 'language')
     assert {row[1].strip('`') for row in rows} == {f'iblbridge kit --{kit} DIR' for kit in KITS if kit != 'julia'}
