@@ -19,6 +19,7 @@ from bridge.kit import KITS
 from bridge.segment.client import Client
 
 IDS = [str(manual.relative_to(ROOT)) for manual in MANUALS]
+GUIDES = sorted((ROOT / 'examples').glob('*/README.md'))
 each_manual = pytest.mark.parametrize('manual', MANUALS, ids=IDS)
 SHELL = [
     (name, line)
@@ -34,7 +35,9 @@ SHELL = [
 ]
 
 
-@each_manual
+@pytest.mark.parametrize(
+    'manual', [*MANUALS, ROOT / 'CHANGELOG.md', *GUIDES], ids=lambda manual: str(manual.relative_to(ROOT))
+)
 def test_no_line_of_prose_is_above_120_columns(manual):
     lines = prose(manual.read_text(encoding='utf-8')).splitlines()
     assert [line for line in lines if len(line) > 120 and not line.startswith('|')] == []
@@ -57,7 +60,7 @@ def test_the_readme_is_read_in_five_minutes():
 
 
 def test_every_link_leads_somewhere():
-    for manual in [*MANUALS, *(ROOT / 'examples').glob('*/README.md')]:
+    for manual in [*MANUALS, *GUIDES]:
         for link in re.findall(r'\]\(([^)\s]+)\)', prose(manual.read_text(encoding='utf-8'))):
             if link.startswith(('https://', 'http://')):
                 continue

@@ -6,6 +6,7 @@ The words are those of LabVIEW's dialog box. The error file has the form that La
 
 from __future__ import annotations
 
+import textwrap
 from xml.sax.saxutils import escape
 
 from interface import Constant, Function, Interface, Parameter
@@ -71,7 +72,8 @@ def numbers(interface: Interface) -> str:
         'events of the worker': listed(interface.events),
         'status of a service': listed(interface.statuses),
     }
-    return '\n'.join(f'- {what}: {numbers}' for what, numbers in lines.items())
+    wrapped = (textwrap.wrap(f'- {what}: {numbers}', 120, subsequent_indent='  ') for what, numbers in lines.items())
+    return '\n'.join(line for part in wrapped for line in part)
 
 
 def reasons(interface: Interface) -> str:

@@ -1,6 +1,6 @@
 """A service of your own: a lamp that is on while an experiment runs. Copy it, and put your device where the lamp is.
 
-python lamp.py [ADDRESS:PORT]      the address of this PC that the rig reaches; default 127.0.0.1:11001
+    python lamp.py [ADDRESS:PORT]      the address of this PC that the rig reaches; default 127.0.0.1:11001
 """
 
 import asyncio
