@@ -187,6 +187,13 @@ def test_the_tests_that_are_named_exist():
     assert [name for name in named if not list((ROOT / 'tests').rglob(name))] == []
 
 
+@pytest.mark.parametrize('folder', ['bridge', 'csrc'])
+def test_the_sources_that_are_named_exist(folder):
+    named = re.findall(r'`(\w+\.(?:py|c|h|def))`', text(f'{folder}/README.md'))
+    assert len(named) >= 8
+    assert [name for name in named if not list((ROOT / folder).rglob(name))] == []
+
+
 def test_the_folders_of_tests_and_their_markers_are_those_there_are():
     manual = text('tests/README.md')
     told = set(re.findall(r'`(\w+)/', '\n'.join(row[0] for row in table(manual, 'where'))))
