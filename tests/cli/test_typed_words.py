@@ -71,8 +71,22 @@ def test_both_tools_refuse_it_before_a_segment_is_looked_for(tool, text):
     assert 'begins like JSON and is none' in done.stderr
 
 
+@pytest.mark.parametrize('tool', TOOLS, ids=['iblb', 'send'])
+@pytest.mark.parametrize('text', ['1e999', '{"a": [0, -1.0E+999]}', '["a\\"1", 1e999]', '@file'])
+def test_both_tools_refuse_a_number_that_no_computer_has_before_a_segment_is_looked_for(tool, text, tmp_path):
+    """It was left to the worker, and iblb then printed all arguments, those out of a file too."""
+    (tmp_path / 'file').write_text('{"me": "s3cret", "n": 1e999}')
+    done = run(tool, 'rig0', 'EXPINIT', text, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, '')
+    assert re.search(r': -?1(e|\.0E\+)999 is larger than any number that can be sent\.$', done.stderr)
+    assert done.stderr.count('\n') == 1 and 's3cret' not in done.stderr
+
+
 CASES = [
     ([], []),
+    (['{"1e999": "-1e999", "n": [1.5e300, -0]}'], [{'1e999': '-1e999', 'n': [1.5e300, 0]}]),
+    (['words 1e999'], ['words 1e999']),
+    (['1' * 400], [int('1' * 400)]),
     (['plain words'], ['plain words']),
     (['20'], [20]),
     (['{"note": "é", "n": [1, 2]}'], [{'note': 'é', 'n': [1, 2]}]),
@@ -218,6 +232,16 @@ def test_a_service_that_is_misspelt_is_refused_with_the_nearest():
         choose_services('camera', ['cameras', 'ephys'])
     with pytest.raises(Refused, match='no service "lamp"; there are: cameras, ephys'):
         choose_services('lamp', ['cameras', 'ephys'])
+
+
+@pytest.mark.parametrize('tool', TOOLS, ids=['iblb', 'send'])
+def test_so_does_the_library_which_knows_the_names_of_a_living_worker(tool, serve):
+    serve('rig', {'cameras': '127.0.0.1:9', 'ephys': '127.0.0.1:10'}, ask=False)
+    done = run(tool, 'rig', 'EXPINIT', '--services', 'camera')
+    assert done.returncode == 2
+    assert 'no service "camera"; did you mean cameras? There are: cameras, ephys.' in done.stderr
+    done = run(tool, 'rig', 'EXPINIT', '--services', 'lamp')
+    assert done.returncode == 2 and 'no service "lamp"; there are: cameras, ephys.' in done.stderr
 
 
 def test_what_a_status_says_can_be_done_wherever_it_is_read():
