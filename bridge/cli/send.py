@@ -108,6 +108,7 @@ def show(response: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(response))
         return
     from bridge.cli.console import plain_console
+    from bridge.numbers import LOCAL
 
     console = plain_console()
     if response['services']:
@@ -116,7 +117,7 @@ def show(response: dict[str, Any], *, as_json: bool) -> None:
         show_table(console, *(services_rows if response['message'] == 'SERVICES' else rows)(response))
         if response['message'] == 'SERVICES':
             console.print(service_sentence(response), soft_wrap=True)
-    elif response['code'] >= 0:
+    elif response['message'] in LOCAL and response['code'] >= 0:
         took = milliseconds(response['sent'], response['finished'])
         console.print(f'{response["message"]}: answered by the worker{took and f" in {took} ms"}')
 

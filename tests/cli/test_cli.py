@@ -204,6 +204,14 @@ def test_send_claims_no_answer_if_the_worker_refused_the_arguments(worker):
     assert 'IBLB_E_ARGS' in done.stderr
 
 
+def test_send_claims_no_answer_to_a_command_that_reached_nobody(serve):
+    serve('rig0')
+    done = iblbridge('send', 'rig0', 'EXPSTART', '2026-01-01_1_subject')
+    assert (done.returncode, done.stdout) == (0, '') and 'reached nobody' in done.stderr
+    done = iblbridge('send', 'rig0', 'PING')
+    assert done.returncode == 0 and re.fullmatch(r'PING: answered by the worker in [0-9.]+ ms\n', done.stdout)
+
+
 def test_send_refuses_an_unknown_message_with_exit_status_2(worker):
     assert iblbridge('send', 'rig0', 'EXPSTRAT').returncode == 2
     assert iblbridge('send', 'rig0', '3').returncode == 2

@@ -85,6 +85,15 @@ def test_commands_of_all_programs_and_events_are_shown_as_they_happen_until_ctrl
     assert 'Traceback' not in seen.process.stderr.read()
 
 
+def test_what_the_worker_answers_itself_is_not_called_not_sent(serve, server, watch):
+    serve('rig', {'cameras': server.uri})
+    seen = watch('rig')
+    with Client('rig', 'stimulus') as client:
+        for message in ('PING', 'SERVICES'):
+            client.call(message)
+            assert seen.until(f'outcome  {message}')[-1].rstrip().endswith(' ms, answered by the worker')
+
+
 def test_each_line_is_an_object_if_json_is_asked_for_and_no_token_is_in_it(serve, server, watch):
     serve('rig', {'cameras': server.uri})
     seen = watch('rig', '--json')
