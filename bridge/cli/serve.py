@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
 
     from bridge.cli import exit_status
-    from bridge.cli.console import go_on_when_clicked, log_to_stderr, on_stdin_end, on_stop_signals, say
+    from bridge.cli.console import go_on_when_clicked, log_to_stderr, on_stdin_end, on_stop_signals, say_aside
     from bridge.errors import BridgeError
     from bridge.worker import Worker
 
@@ -129,10 +129,10 @@ def run(args: argparse.Namespace) -> int:
                 )
             # What is loaded by now stays. To look through it takes the collector some 5 ms, in the middle of a command.
             gc.freeze()
-            say(f'READY {args.segment} {worker.path}')
             if args.until_eof:
                 on_stdin_end(lambda: stop('the end of standard input'))
-            worker.run()  # if it was stopped by now, it ends in an orderly way
+            with say_aside(f'READY {args.segment} {worker.path}'):
+                worker.run()  # if it was stopped by now, it ends in an orderly way
         finally:
             worker.close(remove=args.remove)
     except ConfigError as e:  # two names that turn out to be one address
