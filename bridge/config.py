@@ -61,8 +61,9 @@ from bridge.addresses import (
     kind_of,
     one_address,
     parse_uri,
-    same_place,
+    same_service,
 )
+from bridge.nearest import did_you_mean
 from bridge.numbers import MESSAGE_NAMES, MESSAGES
 from bridge.reading import Word, read_mapping
 from bridge.services.rules import LONGEST as LONGEST_MESSAGE
@@ -316,8 +317,9 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
         if name == RESERVED:
             continue
         if name not in services:
-            known = ', '.join(services) or 'none'
-            raise ConfigError(f'{where}: there is no service {str(name)!a}; there are: {known}.')
+            known, offer = ', '.join(services) or 'none', did_you_mean(str(name), services)
+            known = f'{offer} There are: {known}' if offer else f'; there are: {known}'
+            raise ConfigError(f'{where}: there is no service {str(name)!a}{known}.')
         services[name] = replace(services[name], **_settings(value, f'{where}: {name}', ()))
     heartbeat, losses, given = rig.heartbeat, rig.on_client_lost, data.get(RESERVED) or {}
     own = parse_rig({RESERVED: given}, where)
@@ -334,12 +336,12 @@ def check_addresses(services: Mapping[str, ServiceConfig], where: str = 'service
 
     Names are not looked up here; two that turn out to be one address are refused when the worker opens them.
     """
-    first: dict[str, str] = {}
+    first: dict[str, ServiceConfig] = {}
     for service in services.values():
         if not service.unsupported:
-            other = first.setdefault(same_place(service.uri), service.name)
-            if other != service.name:
-                raise ConfigError(f'{where}: {one_address(other, service.name, service.uri)}.')
+            other = first.setdefault(same_service(service.uri), service)
+            if other is not service:
+                raise ConfigError(f'{where}: {one_address(other.name, service.name, service.uri, other.uri)}.')
 
 
 def check_order(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:
@@ -347,7 +349,7 @@ def check_order(services: Mapping[str, ServiceConfig], where: str = 'services') 
     try:
         carrier.check_order(services, {service.name: service.after for service in services.values()})
     except ValueError as e:
-        raise ConfigError(f'{where}: {e}.') from e
+        raise ConfigError(f'{where}: {e}{"" if str(e).endswith("?") else "."}') from e
 
 
 def load_services(path: str | Path) -> dict[str, ServiceConfig]:

@@ -172,9 +172,9 @@ class Worker:
         carrier.on_opened = lambda: self._keeper.keep(ports.KIND, carrier.ports)
         carrier.opener.exclusive = not self._shared_addresses
         carrier.start()
-        if carrier.opener.shared:
+        if carrier.opener.refused:
             carrier.close()
-            raise ConfigError(f'services: {carrier.opener.shared}.')
+            raise ConfigError(f'services: {carrier.opener.refused}.')
         ports.save(self._segment.path, carrier.ports)
         return carrier
 
