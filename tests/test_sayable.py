@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers import ScriptedPeer, StockServer, is_command
 
-from bridge import journal as journals
 from bridge.errors import ServiceFailure
-from bridge.journal import Journal
+from bridge.journal import Journal, Reading
 from bridge.outcome import Outcome, to_entry
 from bridge.sayable import LONGEST_SENTENCE, sayable, sentence
 from bridge.segment.client import Client
@@ -136,6 +135,6 @@ def test_whatever_a_service_answers_everybody_is_told_the_rest(serve, caplog, tm
             assert rig['code'] == 0
             assert [one['data']['health'] for one in rig['services']] == ['up', 'up', 'up']
     journal.close()
-    assert [one['kind'] for one in journals.read(journal.path) if isinstance(one, dict)].count('outcome') == 2
+    assert [one['kind'] for one in Reading(journal.path)].count('outcome') == 2
     assert not [record for record in caplog.records if record.exc_info or '\n' in record.getMessage()]
     assert all(len(record.getMessage()) < 5000 for record in caplog.records)

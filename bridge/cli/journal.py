@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines
 from bridge.cli.words import duration
+from bridge.journal import Reading
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-LOOK = 0.2  # s between two looks at a file that grows
 
 
 def add_parser(subparsers: Any) -> None:
@@ -54,61 +52,6 @@ def run(args: argparse.Namespace) -> int:
     except OSError as e:
         print(f'iblbridge journal: {e.filename or args.file}: {e.strerror or e}', file=sys.stderr)
         return 2
-
-
-class Reading:
-    """The entries of a journal, and the numbers of the lines that are none.
-
-    Parameters
-    ----------
-    path : str
-        Its file.
-    follow : bool
-        Go on waiting for more at its end.
-
-    Attributes
-    ----------
-    torn : list of int
-        Lines that are no entries.
-    found : int
-        How many entries there were.
-    """
-
-    def __init__(self, path: str, *, follow: bool = False) -> None:
-        self.path, self._follow = path, follow
-        self.torn: list[int] = []
-        self.found = 0
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        from bridge.journal import KINDS, entry_of
-
-        number, rest = 0, b''
-        with open(self.path, 'rb') as file:
-            while True:
-                piece = file.readline()
-                rest += piece
-                if not rest.endswith(b'\n') and self._follow:  # a line that is only half written
-                    if not piece:
-                        time.sleep(LOOK)
-                    continue
-                if not rest:
-                    return
-                number, line, rest = number + 1, rest, b''
-                if not line.strip():
-                    continue
-                entry = entry_of(line)
-                if entry is None:
-                    self.torn.append(number)
-                else:
-                    self.found += entry['kind'] in KINDS
-                    yield entry
-                if not self.found and number >= 1000:
-                    return
-
-    @property
-    def is_none(self) -> bool:
-        """bool: what was read has lines, and not one of them is a journal's."""
-        return bool(self.torn) and not self.found
 
 
 def _show(args: argparse.Namespace) -> int:
