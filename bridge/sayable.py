@@ -1,4 +1,4 @@
-"""What comes from outside is made sayable here, once, as it comes in: then nothing behind can fail at it.
+"""What comes from services is made sayable here, once, as it comes in: then nothing behind can fail at it.
 
 A service may answer with anything that JSON can say, and Python's JSON reader takes more than that. Its words are told
 to programs in a dozen languages, logged, and written down: what only one of these can not say would be lost to all, and
