@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines
-from bridge.cli.words import duration
+from bridge.cli.words import duration, example
 from bridge.journal import Reading
 
 if TYPE_CHECKING:
@@ -21,27 +21,29 @@ def add_parser(subparsers: Any) -> None:
     """Describe the subcommand."""
     parser = subparsers.add_parser(
         'journal',
-        help='show what a worker has written down',
-        description='Show a journal (serve --journal) as a table, or export it as Parquet. Failures are marked with !, '
-        'warnings with ~.',
+        help='show what was commanded, and what became of it',
+        description='Show a journal, as "iblbridge serve --journal FILE" writes it, as a table, or export it as '
+        'Parquet. Failures are marked with !, warnings with ~.',
+        epilog=example('iblbridge journal rig0.jsonl --since 15min --failures'),
     )
     parser.add_argument('file', metavar='FILE', help='the journal')
     parser.add_argument(
         '--since',
         type=since,
         metavar='WHEN',
-        help='only from then on: 10:30, 2026-01-31, 2026-01-31T10:30, or 15min ago: 15min',
+        help='only what came since then: 10:30, 2026-01-31, 2026-01-31T10:30, or 15min for a quarter of an hour ago',
     )
-    parser.add_argument('--failures', action='store_true', help='only what failed, and warnings')
+    parser.add_argument('--failures', action='store_true', help='only failures and warnings')
     how = parser.add_mutually_exclusive_group()
-    how.add_argument('--follow', action='store_true', help='go on with what comes, until Ctrl-C')
+    how.add_argument('--follow', action='store_true', help='go on with what is added, until Ctrl-C')
     how.add_argument(
         '--parquet',
         metavar='OUT',
-        help='write one row per command to this file, and one per service and command, and one per event beside it',
+        help='write a row for each command to this file; beside it, files with a row for each service and command, '
+        'and for each event',
     )
-    parser.add_argument('--json', action='store_true', help='print the entries themselves, one JSON object a line')
-    parser.add_argument('--force', action='store_true', help='let --parquet overwrite')
+    parser.add_argument('--json', action='store_true', help='print the entries themselves, one JSON object per line')
+    parser.add_argument('--force', action='store_true', help='let --parquet overwrite files')
     parser.set_defaults(run=run)
 
 

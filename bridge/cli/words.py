@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +26,34 @@ from bridge.numbers import EXITS
 
 BEGINNINGS = ('{', '[', '"')
 UNITS = {'ms': 0.001, 's': 1.0, 'min': 60.0, 'h': 3600.0}
+COLUMNS = 80  # of help, at most
 _LONGEST = 2**31 / 1000  # s; what an int of ms holds
 _SHOWN = 60  # characters of what was typed
 
 
+class Help(argparse.HelpFormatter):
+    """Help of at most `COLUMNS` columns, in which a paragraph that is indented stays as it is."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        options['width'] = min(shutil.get_terminal_size().columns, COLUMNS) - 1
+        super().__init__(prog, **options)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split('\n\n')
+        fill = super()._fill_text
+        return '\n\n'.join(part if part.startswith(' ') else fill(part, width, indent) for part in paragraphs)
+
+
+def example(line: str, more: str = '') -> str:
+    """Return the end of a command's help: a line that somebody might type, and what else is to be said."""
+    return '\n\n'.join(filter(None, ('Example:', f'  {line}', more)))
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one sentence, and offers the nearest word that there is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{'formatter_class': Help, **options})
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end with the exit status of misuse."""
@@ -41,7 +64,7 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         names = [str(choice) for choice in action.choices]
-        is_command = isinstance(action, argparse._SubParsersAction)
+        is_command = isinstance(action, argparse._SubParsersAction) or action.metavar == 'COMMAND'
         what = f'there is no command {value!r}' if is_command else f'{value!r} is none of its choices'
         offer = did_you_mean(str(value), names) or f'; there are {", ".join(names)}'
         raise argparse.ArgumentError(None if is_command else action, what + offer)
