@@ -1,4 +1,4 @@
-"""Names and addresses of services: what can be one, and what to write instead of what can't.
+"""Names and addresses of services: what can be one, and what to write instead of what cannot.
 
 - Host names are checked in form only. Nothing is resolved, for that blocks and may answer differently later.
 - Addresses are IPv4 or names, for iblutil's UDP services speak IPv4 only.
@@ -25,7 +25,7 @@ _LABEL = re.compile(r'[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?')
 
 
 class ConfigError(ValueError):
-    """The configuration can't be used; the message says where, what is wrong and what to write instead."""
+    """The configuration cannot be used; the message says where, what is wrong and what to write instead."""
 
 
 def check_name(name: Any, where: str) -> str:
@@ -41,7 +41,7 @@ def check_name(name: Any, where: str) -> str:
     Raises
     ------
     ConfigError
-        If it can't.
+        If it cannot.
     """
     if not isinstance(name, str):
         raise ConfigError(f'{where}: the name {name!r} is not text but {kind_of(name)}; write it in quotes, "{name}".')
@@ -56,7 +56,7 @@ def check_name(name: Any, where: str) -> str:
             f'{where}: the name {name!a} contains control characters or invalid ones; write printable text.'
         )
     if name != name.strip():
-        raise ConfigError(f'{where}: the name {name!r} begins or ends with a blank; write {name.strip()!r}.')
+        raise ConfigError(f'{where}: the name {name!r} begins or ends with a space; write {name.strip()!r}.')
     if ',' in name:
         raise ConfigError(
             f'{where}: the name {name!r} contains a comma, which separates names; write {name.replace(",", "-")!r}.'
@@ -100,7 +100,7 @@ def parse_uri(uri: str, where: str) -> str:
         rest = rest.removesuffix('/')
     host, colon, port = rest.partition(':')
     if ':' in port or '[' in rest:
-        raise ConfigError(f'{where}: {uri!a} looks like IPv6, but services are reached by IPv4; write {EXAMPLE}.')
+        raise ConfigError(f'{where}: {uri!a} looks like IPv6, but services are reached over IPv4; write {EXAMPLE}.')
     if not _is_host(host):
         raise ConfigError(f'{where}: {host!a} in {uri!a} is not an IPv4 address or host name; write {EXAMPLE}.')
     if wrong := unusable(host):
@@ -121,23 +121,23 @@ def unusable(host: str) -> str:
     Examples
     --------
     >>> unusable('0.0.0.0'), unusable('192.168.0.8')
-    ('is no address to send to: it stands for "any" where a program listens', '')
+    ('is not an address to send to: it means "any address" where a program listens', '')
     """
     try:
         address = ipaddress.IPv4Address(host)
     except ValueError:
         return ''
     if address.is_multicast:
-        return 'is an address of many (multicast), and a service answers for one'
+        return 'is a multicast address, shared by many PCs; a service has an address of its own'
     if int(address) == 2**32 - 1:
         return BROADCAST
     if int(address) >> 24 == 0:
-        return 'is no address to send to: it stands for "any" where a program listens'
-    return 'is reserved, no PC has it' if address.is_reserved else ''
+        return 'is not an address to send to: it means "any address" where a program listens'
+    return 'is reserved; no PC has it' if address.is_reserved else ''
 
 
 LOOPBACK = '127.0.0.1'
-BROADCAST = 'is the address of all (broadcast), and a service answers for one'
+BROADCAST = 'is a broadcast address, which reaches all PCs; a service has an address of its own'
 _NOBODYS = '203.0.113.1'  # RFC 5737: of examples
 
 
@@ -184,8 +184,8 @@ def _can_be_bound(host: str) -> bool:
 def one_address(first: str, second: str, uri: str, other: str = '') -> str:
     """Return what is said of two services that have one address, which may be written in another way, too."""
     where = uri if same_place(other or uri) == same_place(uri) else f'{uri} (this computer, as {other} is)'
-    two = f'{first} and {second} are at one address, {where}'
-    return f'{two}, which would get every command twice; take one of them out'
+    two = f'{first} and {second} have the same address, {where}'
+    return f'{two}, which would get every command twice; remove one of them'
 
 
 def same_service(uri: str) -> str:

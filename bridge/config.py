@@ -149,7 +149,7 @@ class ServiceConfig:
         scheme = self.uri.partition('://')[0].lower()
         if scheme not in STREAM_SCHEMES:
             return ''
-        return f'{scheme}:// is not supported, for iblutil sends it without framing; let the service listen on udp://.'
+        return f'{scheme}:// is not supported, as iblutil sends it without framing; have the service listen on udp://.'
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def parse_services(services: Mapping[Any, Any], where: str = 'services') -> dict
     Raises
     ------
     ConfigError
-        At the first entry that can't be used, or if there are more than 128.
+        At the first entry that cannot be used, or if there are more than 128.
     """
     found = {
         check_name(name, where): _parse_service(name, value, f'{where}: {name}') for name, value in services.items()
@@ -248,7 +248,7 @@ def merge_services(*groups: Iterable[ServiceConfig], where: str = 'services') ->
         merged[service.name] = service
     if len(merged) > MAX_SERVICES:
         raise ConfigError(
-            f'{where}: {len(merged)} services are configured; a segment takes {MAX_SERVICES}, use a second one.'
+            f'{where}: {len(merged)} services are configured; a segment takes {MAX_SERVICES}; use a second one.'
         )
     check_addresses(merged, where)
     return merged
@@ -288,7 +288,7 @@ def load_rig(path: str | Path) -> RigConfig:
     Raises
     ------
     ConfigError
-        If the file can't be read, is not YAML or says something that can't be used.
+        If the file cannot be read, is not YAML or says something that cannot be used.
     """
     line = 'cameras: 192.168.0.8'
     return parse_rig(read_mapping(path, line), str(path))
@@ -307,7 +307,7 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
     Raises
     ------
     ConfigError
-        The file can't be used, or names a service that there is not.
+        The file cannot be used, or names a service that there is not.
     """
     where = str(path)
     line = 'cameras: {timeout: 30}'
@@ -362,7 +362,7 @@ def _parse_service(name: str, value: Any, where: str) -> ServiceConfig:
     given = value if isinstance(value, Mapping) else {'uri': value}
     settings = _settings(given, where, ('uri',))
     if settings.get('uri', '') is None:
-        raise ConfigError(f'{where}: has no address; write {EXAMPLE}, or take the line out.')
+        raise ConfigError(f'{where}: has no address; write {EXAMPLE}, or remove the line.')
     if 'uri' not in settings:
         raise ConfigError(f'{where}: the setting uri is missing; write uri: 192.168.0.8.')
     if isinstance(settings['uri'], Word) or not isinstance(settings['uri'], str):
@@ -436,7 +436,7 @@ def _client_lost(value: Any, where: str) -> ClientLost:
     settings = _mapping(value, ('client', 'send', 'after_s'), where)
     client, send = settings.get('client'), settings.get('send', 'nothing')
     if not isinstance(client, str) or not client.strip():
-        raise ConfigError(f'{where}: names no client; write client: with the name that it gives to iblb_open.')
+        raise ConfigError(f'{where}: names no client; write client: with the name that it passes to iblb_open.')
     if send not in ON_LOSS:
         raise ConfigError(f'{where}: send is {str(send)!a}; write one of {", ".join(ON_LOSS)}.')
     return ClientLost(str(client), send, _seconds(settings.get('after_s', 0), f'{where}: after_s'))

@@ -71,7 +71,7 @@ class Journal:
     Raises
     ------
     OSError
-        The file can't be opened.
+        The file cannot be opened.
     """
 
     def __init__(self, path: str | Path, depth: int = DEPTH, most: int = MOST) -> None:
@@ -100,8 +100,8 @@ class Journal:
                 self._queue.put_nowait((now, wall, line))
                 self._waiting += len(line)
         except queue.Full:
-            self._lose('more comes than the disk takes')
-        except Exception as error:  # an entry that JSON can't say
+            self._lose('more is written than the disk can take')
+        except Exception as error:  # an entry that JSON cannot say
             self._lose(str(error))
 
     def close(self, timeout: float = 2.0) -> None:
@@ -120,7 +120,7 @@ class Journal:
             if not silent:
                 self._quiet_until = time.monotonic() + SAY_EVERY
         if not silent:
-            log.error('the journal %s can not be written: %s; the rig goes on without', self.path, reason)
+            log.error('the journal %s cannot be written: %s; the rig goes on without it', self.path, reason)
 
     def _run(self) -> None:
         synced = time.monotonic()
@@ -197,7 +197,7 @@ class Reading:
     Raises
     ------
     OSError
-        The file can't be read; as it is gone through.
+        The file cannot be read; as it is gone through.
     """
 
     def __init__(self, path: str | Path, *, follow: bool = False) -> None:

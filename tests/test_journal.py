@@ -278,7 +278,7 @@ def test_the_command_shows_a_journal(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr()
     for word in ('abc-01-7', 'EXPSTART', REF, '-8071', 'cameras: echoed', 'SERVICE_DOWN', 'no echo'):
         assert word in shown.out
-    assert 'line 4 is torn' in shown.err
+    assert 'line 4 is incomplete' in shown.err
     assert '1 commands were answered: 1 failed' in shown.out
 
 
@@ -329,7 +329,7 @@ def test_what_is_no_journal_is_said_to_be_none(content, words, tmp_path, capsys,
     (tmp_path / 'file').write_bytes(content)
     assert main(['journal', 'file', *words]) == 2
     shown = capsys.readouterr()
-    assert 'this is no journal' in shown.err and shown.err.count('\n') == 1
+    assert 'this is not a journal' in shown.err and shown.err.count('\n') == 1
     assert list(tmp_path.iterdir()) == [tmp_path / 'file']
 
 
@@ -427,7 +427,7 @@ def test_since_takes_a_moment_or_how_long_ago():
     assert now - since('15min') < timedelta(minutes=16)
     assert since('10:30').date() == now.date() and since('10:30').minute == 30
     assert (since('2026-01-31').day, since('2026-01-31T10:30').hour) == (31, 10)
-    with pytest.raises(argparse.ArgumentTypeError, match='no moment'):
+    with pytest.raises(argparse.ArgumentTypeError, match='is not a time'):
         since('yesterday')
 
 

@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     for stream in (sys.stdout, sys.stderr):
-        if reconfigure := getattr(stream, 'reconfigure', None):  # a console that can't show a character must not end us
+        if reconfigure := getattr(
+            stream, 'reconfigure', None
+        ):  # a console that cannot show a character must not end us
             # What another program reads is UTF-8, as the log is; Windows would take its ANSI code page.
             own = {'encoding': 'utf-8'} if sys.platform == 'win32' and not stream.isatty() else {}
             reconfigure(errors='backslashreplace', **own)

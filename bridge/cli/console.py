@@ -182,8 +182,8 @@ class LogThread(logging.Handler):
         try:
             said.msg, said.args = record.getMessage(), None  # as its arguments are now
         except Exception as error:
-            said.msg, said.args = f'{str(record.msg)[:200]!r}: this line could not be made: {error!r}', None
-        if self.lost and self.aside.put(f'{self.lost} lines of this log found no reader and are lost'):
+            said.msg, said.args = f'{str(record.msg)[:200]!r}: this line could not be formatted: {error!r}', None
+        if self.lost and self.aside.put(f'{self.lost} lines of this log are lost, as nobody read it'):
             self.lost = 0
         if not self.aside.put(said):
             self.lost += 1
@@ -197,7 +197,7 @@ class LogThread(logging.Handler):
         try:
             return line if isinstance(line, str) else self.format(line)
         except Exception as error:
-            return f'a line of this log could not be made: {error!r}'
+            return f'a line of this log could not be formatted: {error!r}'
 
 
 @contextmanager

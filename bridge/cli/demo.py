@@ -276,7 +276,7 @@ def introduce(console: Console, rig: Rig, tool: Path, args: argparse.Namespace) 
     for what, where in lines:
         console.print(f'  {what:<{WIDTHS[0]}}{where}')
     if fail:
-        about = 'The worker gives a silent service 1 s, and once, with the next command, 10 s to come to itself.'
+        about = 'The worker gives a silent service 1 s, and once, with the next command, 10 s to recover.'
         console.print(f'\n  {about}', style='dim')
     console.print()
 
@@ -324,10 +324,10 @@ def conclude(console: Console, wrong: Sequence[str], fail: str | None) -> None:
     if fail:
         other = next(name for name in SERVICES if name != fail)
         told = f'from EXPSTATUS on, the C program was told that {fail} does not answer'
-        verdict = f'As expected: {told}, and {other} was served throughout. No process and no segment is left.'
+        verdict = f'As expected: {told}, and {other} was served throughout. No process or segment is left.'
         hint = 'the table of codes in the README says what to do at each status'
     else:
-        verdict = f'All {len(PLAN)} commands were answered by both services. No process and no segment is left.'
+        verdict = f'All {len(PLAN)} commands were answered by both services. No process or segment is left.'
         me = own_name()
         hint = f'{me} demo --fail cameras, then {me} serve --segment rig0 --service cameras=192.168.0.8'
     console.print(verdict, style='bold green')

@@ -133,7 +133,7 @@ def show(
         console.print(note, soft_wrap=True)
     for finding in wrong:
         console.print(f'  ! {finding}', soft_wrap=True)
-    what = 'all is well' if result['healthy'] else 'something is to be done, see the lines with "!"'
+    what = 'all is well' if result['healthy'] else 'there is something to do: see the lines with "!"'
     console.print(
         f'{result["directory"]}: {len(reports) or "no"} segment{"s"[len(reports) == 1 :]}; {what}', soft_wrap=True
     )

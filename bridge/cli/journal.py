@@ -48,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show or export; 2 if a file can't be read or written, or is no journal."""
+    """Show or export; 2 if a file cannot be read or written, or is no journal."""
     try:
         return _export(args) if args.parquet else _show(args)
     except OSError as e:
@@ -83,13 +83,13 @@ def _complaints(reading: Reading) -> int:
     """Say what could not be read; 2 if it is no journal."""
     if reading.is_none:
         print(
-            f'iblbridge journal: {reading.path}: this is no journal: none of its lines is an entry as serve --journal '
-            'writes them',
+            f'iblbridge journal: {reading.path}: this is not a journal: none of its lines is an entry that serve '
+            '--journal writes',
             file=sys.stderr,
         )
         return 2
     for number in reading.torn:
-        print(f'iblbridge journal: line {number} is torn and was skipped', file=sys.stderr)
+        print(f'iblbridge journal: line {number} is incomplete and was skipped', file=sys.stderr)
     return 0
 
 
@@ -156,7 +156,7 @@ def since(text: str) -> datetime:
             return reading()
         except (ValueError, OverflowError, argparse.ArgumentTypeError):
             continue
-    raise argparse.ArgumentTypeError(f'{text!r} is no moment; write 10:30, 2026-01-31, 2026-01-31T10:30, or 15min')
+    raise argparse.ArgumentTypeError(f'{text!r} is not a time; write 10:30, 2026-01-31, 2026-01-31T10:30, or 15min')
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -166,7 +166,7 @@ def _export(args: argparse.Namespace) -> int:
     places = parquet.places(args.parquet)
     if not args.force and (there := [str(place) for place in places if place.exists()]):
         print(
-            f'iblbridge journal: {", ".join(there)}: there already; add --force to overwrite, or name another file',
+            f'iblbridge journal: {", ".join(there)}: already there; add --force to overwrite, or name another file',
             file=sys.stderr,
         )
         return 2

@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the kit; 2 if it can't be written."""
+    """Write the kit; 2 if it cannot be written."""
     from bridge.kit import missing, write
 
     try:

@@ -84,7 +84,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop; 2 if the configuration is wrong, 3 if the segment can't be had."""
+    """Serve until told to stop; 2 if the configuration is wrong, 3 if the segment cannot be had."""
     from bridge.config import ConfigError
 
     try:
@@ -167,7 +167,7 @@ def _journal(path: str | None) -> Journal | None:
 
 
 def _configured(args: argparse.Namespace) -> RigConfig:
-    """Return what files and options say; ConfigError if that can't be used."""
+    """Return what files and options say; ConfigError if that cannot be used."""
     from bridge import config
 
     rig = config.load_rig(args.services) if args.services else config.RigConfig()

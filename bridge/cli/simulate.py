@@ -67,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop; 3 if the address can't be had."""
+    """Serve until told to stop; 3 if the address cannot be had."""
     import asyncio
 
     from bridge.cli.console import go_on_when_clicked, on_stdin_end, on_stop_signals, say
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         loop.run_until_complete(serve())
     except OSError as e:
-        print(f'iblbridge simulate: can not listen on {host}:{port}: {e.strerror or e}; {_advice(e)}.', file=sys.stderr)
+        print(f'iblbridge simulate: cannot listen on {host}:{port}: {e.strerror or e}; {_advice(e)}.', file=sys.stderr)
         return 3
     finally:
         loop.close()
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _advice(error: OSError) -> str:
-    """Return what to do about an address that can not be had."""
+    """Return what to do about an address that cannot be had."""
     if error.errno == errno.EADDRNOTAVAIL:
         return 'this computer has no such address; --bind 0.0.0.0 listens on all that it has'
     if error.errno == errno.EACCES:

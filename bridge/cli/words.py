@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
             return
         names = [str(choice) for choice in action.choices]
         is_command = isinstance(action, argparse._SubParsersAction) or action.metavar == 'COMMAND'
-        what = f'there is no command {value!r}' if is_command else f'{value!r} is none of its choices'
+        what = f'there is no command {value!r}' if is_command else f'{value!r} is not one of its choices'
         offer = did_you_mean(str(value), names) or f'; there are {", ".join(names)}'
         raise argparse.ArgumentError(None if is_command else action, what + offer)
 
@@ -86,7 +86,7 @@ class Parser(argparse.ArgumentParser):
         found, rest = super().parse_known_args(args, namespace)
         repeated = next((a for a in self._actions if not a.option_strings and a.nargs == '*'), None)
         if rest and (repeated is None or any(word.startswith('-') for word in rest)):
-            self.error(f'{rest[0]!r} is not known here')
+            self.error(f'{rest[0]!r} is not expected here')
         if rest and repeated is not None:
             setattr(found, repeated.dest, [*getattr(found, repeated.dest), *rest])
         return found, []
@@ -111,7 +111,7 @@ def parse_argument(text: str, *, shown: str = '') -> Any:
     """
 
     def refuse(name: str) -> NoReturn:
-        raise ValueError(f'{name} is no number of JSON')
+        raise ValueError(f'{name} is not a number in JSON')
 
     def number(literal: str) -> float:
         if not math.isfinite(value := float(literal)):
@@ -130,7 +130,7 @@ def parse_argument(text: str, *, shown: str = '') -> Any:
             wrong = f'{e.msg[0].lower()}{e.msg[1:]} at character {e.pos + 1}'
         elif isinstance(e, RecursionError):
             wrong = 'it is nested too deeply'
-        raise ValueError(f'{shown or _cut(text)} begins like JSON and is none: {wrong}') from None
+        raise ValueError(f'{shown or _cut(text)} begins like JSON but is not: {wrong}') from None
 
 
 def command_arguments(words: Sequence[str]) -> list[Any]:
@@ -159,7 +159,7 @@ def duration(text: str) -> float:
     match = re.fullmatch(rf'([0-9]+\.?[0-9]*|\.[0-9]+) *({"|".join(UNITS)}|)', text.strip(), re.ASCII)
     seconds = float(match[1]) * UNITS[match[2] or 's'] if match else math.inf
     if seconds >= _LONGEST:
-        raise argparse.ArgumentTypeError(f'{text!r} is no time; write 5s or 500ms, or a number of seconds')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a time; write 5s or 500ms, or a number of seconds')
     return seconds
 
 
@@ -171,7 +171,7 @@ def _fetched(word: str) -> tuple[str, str]:
         try:
             return _stripped(Path(word[1:]).read_bytes(), word), word
         except OSError as e:
-            raise ValueError(f'{word}: {e.strerror or e}; of a text that begins with @ write \'"@..."\'') from None
+            raise ValueError(f'{word}: {e.strerror or e}; write a text that begins with @ as \'"@..."\'') from None
     return word, ''
 
 

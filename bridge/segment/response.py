@@ -122,7 +122,8 @@ def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
         excess -= len(pack(whole)) - len(pack(services[i]))
     packed = pack(shortened)
     if len(packed) > largest:  # a ring of the least size, and very many services
-        note = f"what {len(services)} services did takes {len(packed)} bytes; this segment's responses have {largest}"
+        many = f'what {len(services)} services did takes {len(packed)} bytes'
+        note = f'{many}, but a response in this segment holds {largest}'
         packed = pack({**shortened, 'services': [], 'error': '; '.join(filter(None, (shortened['error'], note)))})
     return shortened['code'], packed
 

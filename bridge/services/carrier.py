@@ -133,7 +133,7 @@ class UdpCarrier(ThreadedCarrier):
         for link, fault in zip(self.links.values(), faults, strict=True):
             if fault is not None:
                 never = isinstance(fault, Unreachable) and fault.reason is Reason.UNSUPPORTED
-                what = 'is not served' if never else 'can not be reached for now'
+                what = 'is not served' if never else 'cannot be reached for now'
                 self.logger().error('%s %s: %s', link.name, what, fault)
 
     def _end_unsent(self) -> None:
@@ -378,7 +378,7 @@ class UdpCarrier(ThreadedCarrier):
             try:
                 self.on_outcome(command, errand.outcome())
             except Exception:  # whoever waits for the command gets its result all the same
-                log.exception('%s: the outcome of %s could not be taken', errand.name, command.message)
+                log.exception('%s: the outcome of %s could not be passed on', errand.name, command.message)
 
     def _advance(self, plan: _Plan, ended: Errand) -> None:
         """Release what waited for this errand; a start only if it went well, nothing if it was given up."""

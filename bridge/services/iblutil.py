@@ -96,7 +96,7 @@ def encode(message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[b
     try:
         parts = getattr(service, METHODS[message])(None, *args, **kwargs)
     except KeyError as exc:
-        raise ValueError(f'{message}: {exc} is not known') from exc
+        raise ValueError(f'{message}: {exc} is unknown') from exc
     except TypeError as exc:
         raise TypeError(f'the arguments do not fit {message}: {exc}') from exc
     return plain.dumps(parts).encode(), True
@@ -163,7 +163,7 @@ class Socket(asyncio.DatagramProtocol):
             try:
                 sock.bind(('', port))
             except OSError as exc:
-                log.warning('%s: the port %d that it knows us by is not to be had: %s', self.link.name, port, exc)
+                log.warning('%s: the port %d by which it knows us is not available: %s', self.link.name, port, exc)
                 sock.bind(('', 0))
             self.com._transport.close()  # its own
             loop = asyncio.get_running_loop()
@@ -323,7 +323,7 @@ class Opener:
                 if here is None:
                     raise Unreachable(Reason.ADDRESS, str(exc)) from exc
                 log.warning(
-                    '%s: the host name is not to be looked up now, its last address is used: %s', link.name, exc
+                    '%s: the host name cannot be looked up at the moment; its last address is used: %s', link.name, exc
                 )
                 return
         self._check(link.name, uri, str(address))
@@ -390,7 +390,7 @@ class Opener:
                     self._ring(finish, '', exc)
 
             future = lookup
-            # Not the loop's executor: its threads can not be left behind when the program ends.
+            # Not the loop's executor: its threads cannot be left behind when the program ends.
             threading.Thread(target=look_up, name='lookup', daemon=True).start()
         done, _ = await asyncio.wait({lookup}, timeout=self._patience)
         if not done:

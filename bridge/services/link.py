@@ -224,7 +224,7 @@ class Link:
             elif isinstance(action, Noted):
                 self._repeats.tell(action.level, action.kind, action.text)
         except Exception:
-            log.exception('%s: what was told could not be taken', self.name)
+            log.exception('%s: what was told could not be passed on', self.name)
 
     def _guarded(self, action: Send) -> bool:
         """Send; whatever is raised ends the errand, so that none is left without its outcome."""

@@ -196,7 +196,7 @@ class Housekeeping:
 
     def _send_for(self, rule: ClientLost, carrier: Carrier) -> None:
         """Send what the configuration says for a client that is gone."""
-        log.warning('%s is sent to all services, as client %s did not come back', rule.send, rule.client)
+        log.warning('%s is sent to all services, because client %s did not come back', rule.send, rule.client)
         left = partial(self._has_left, rule.client)
 
         def over(future: Future[dict[str, Outcome]]) -> None:

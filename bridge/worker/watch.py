@@ -131,7 +131,7 @@ class Watch:
         return {client: at - int(self._rules[client].after * 1e9) for client, at in due.items()}
 
     def left(self, client: str) -> None:
-        """Note that what was due for a client has left, or can not leave."""
+        """Note that what was due for a client has left, or cannot leave."""
         self._leaving.pop(client, None)
 
     def due(self, now: int, is_attached: Callable[[str], bool]) -> list[ClientLost]:

@@ -247,7 +247,7 @@ class Worker:
         while not self._failure and time.monotonic() < until and (self._pass(0.02) or len(self._outbox)):
             pass
         if len(self._outbox):
-            log.warning('%d responses could not be delivered: their clients do not read', len(self._outbox))
+            log.warning('%d responses could not be delivered: their clients do not read them', len(self._outbox))
 
     def _longest(self) -> float:
         """Return how long a service may take to answer, s."""

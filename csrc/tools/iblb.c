@@ -248,7 +248,7 @@ static int parse(int count, char **arguments, struct options *options) {
         if (text)
             *text = value;
         else if ((*time = milliseconds(value)) < 0) {
-            fprintf(stderr, "iblb: %s: %s is no time; write 5s or 500ms, or a number of ms. For usage: iblb --help\n", word, value);
+            fprintf(stderr, "iblb: %s: %s is not a time; write 5s or 500ms, or a number of ms. For usage: iblb --help\n", word, value);
             return -1;
         }
     }

@@ -98,7 +98,7 @@ static int fetch(const char *word, struct text *text, char *problem, size_t capa
     while (fine && (count = fread(part, 1, sizeof part, file)) > 0)
         fine = append(text, part, count);
     if (!file || !fine || ferror(file)) {
-        snprintf(problem, capacity, "%s: it cannot be read; of a text that begins with @ write '\"@...\"'.", word);
+        snprintf(problem, capacity, "%s: it cannot be read; write a text that begins with @ as '\"@...\"'.", word);
         fine = 0;
     }
     if (file && from_file)
@@ -141,7 +141,7 @@ static int append_argument(struct text *json, const char *word, int *is_array, c
         for (size_t i = 0; i < where; i++)
             characters += ((unsigned char)text.bytes[i] & 0xc0) != 0x80;
         const char *shown = word[0] == '-' ? "standard input" : word;
-        snprintf(problem, capacity, "%.60s begins like JSON and is none: %s at character %u.", shown, wrong, (unsigned)characters);
+        snprintf(problem, capacity, "%.60s begins like JSON but is not: %s at character %u.", shown, wrong, (unsigned)characters);
         fine = 0;
     } else if (fine && !wrong && (endless = endless_number(text.bytes, &where)) != NULL) {
         snprintf(problem, capacity, "%.*s is larger than any number that can be sent.", (int)(where < 60 ? where : 60), endless);

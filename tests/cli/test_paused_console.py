@@ -67,7 +67,7 @@ def test_a_log_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_counted(pip
     lines = lines_of(reader, f'{kept - 1:0200d}\n')
     assert [int(line) for line in lines] == list(range(kept))
     log.emit(record('end'))
-    assert lines_of(reader, 'end\n') == [f'{many - kept + 1} lines of this log found no reader and are lost', 'end']
+    assert lines_of(reader, 'end\n') == [f'{many - kept + 1} lines of this log are lost, as nobody read it', 'end']
     log.close()
 
 
@@ -150,10 +150,10 @@ def test_a_line_that_can_not_be_made_is_told_in_the_log_and_not_on_standard_erro
     reader, writer = pipe
     log = thread_on(writer)
     log.emit(logging.LogRecord('x', logging.INFO, __file__, 1, '%d services', ('no',), None))
-    assert lines_of(reader, '\n')[0].startswith("'%d services': this line could not be made: TypeError")
+    assert lines_of(reader, '\n')[0].startswith("'%d services': this line could not be formatted: TypeError")
     log.setFormatter(logging.Formatter('%(nobody)s'))
     log.emit(record('x'))
-    assert lines_of(reader, '\n')[0].startswith('a line of this log could not be made: ')
+    assert lines_of(reader, '\n')[0].startswith('a line of this log could not be formatted: ')
     log.close()
     assert capfd.readouterr().err == ''
 

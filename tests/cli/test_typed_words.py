@@ -48,7 +48,7 @@ def test_an_argument_is_json_if_it_parses_and_plain_words_otherwise(text, value)
     ],
 )  # fmt: skip
 def test_what_begins_like_json_and_is_none_is_refused_with_the_place(text, place):
-    with pytest.raises(ValueError, match=r'begins like JSON and is none|larger than any') as caught:
+    with pytest.raises(ValueError, match=r'begins like JSON but is not|larger than any') as caught:
         parse_argument(text)
     assert place in str(caught.value) and len(str(caught.value)) < 200
 
@@ -68,7 +68,7 @@ def test_both_tools_refuse_it_before_a_segment_is_looked_for(tool, text):
     """It used to start an experiment of that name."""
     done = run(tool, 'rig0', 'EXPSTART', text)
     assert (done.returncode, done.stdout) == (2, '')
-    assert 'begins like JSON and is none' in done.stderr
+    assert 'begins like JSON but is not' in done.stderr
 
 
 @pytest.mark.parametrize('tool', TOOLS, ids=['iblb', 'send'])
@@ -160,7 +160,7 @@ def test_a_time_may_have_a_unit(text, seconds):
 @pytest.mark.parametrize('tool', TOOLS, ids=['iblb', 'send'])
 def test_what_is_no_time_is_refused_in_one_sentence(tool, text):
     done = run(tool, 'rig0', 'PING', f'--timeout={text}')
-    assert done.returncode == 2 and 'is no time; write 5s or 500ms' in done.stderr
+    assert done.returncode == 2 and 'is not a time; write 5s or 500ms' in done.stderr
     assert done.stderr.count('\n') == 1
 
 

@@ -386,7 +386,7 @@ def test_the_next_worker_speaks_to_each_service_from_the_port_of_the_one_before(
             with Client('rig', timeout=5) as client:
                 assert client.call('EXPSTART', REF)['code'] == 0
             assert (cameras.peer, ephys.peer) == before
-            assert 'not to be had' not in end(worker)
+            assert 'by which it knows us is not available' not in end(worker)
         assert before[0][1] != before[1][1]
 
 

@@ -42,7 +42,7 @@ def test_two_names_with_one_address_are_refused_and_both_are_named(one, other, t
         lambda: parse_services({'cameras': one, 'ephys': {'uri': other}}),
         lambda: merge_services(map(parse_service_option, (f'cameras={one}', f'ephys={other}'))),
     ):
-        with pytest.raises(ConfigError, match='cameras and ephys are at one address') as refusal:
+        with pytest.raises(ConfigError, match='cameras and ephys have the same address') as refusal:
             refuse()
         assert 'twice' in str(refusal.value) and 'udp://' in str(refusal.value)
 
@@ -80,7 +80,7 @@ def test_two_names_that_turn_out_to_be_one_address_are_refused_at_the_start(name
     names |= {'rig-pc': '127.0.0.1', 'camera-pc': '127.0.0.1'}
     with StockServer() as server:
         services = {name: f'udp://{host}:{server.port}' for name, host in zip(('cameras', 'ephys'), hosts, strict=True)}
-        with pytest.raises(ConfigError, match='at one address') as refusal:
+        with pytest.raises(ConfigError, match='have the same address') as refusal:
             Worker('rig', services)
         assert 'cameras' in str(refusal.value) and 'ephys' in str(refusal.value)
         with Worker('rig', {'cameras': server.uri}):
@@ -98,7 +98,7 @@ def test_a_name_that_turns_out_later_to_be_another_service_s_address_is_not_sent
                     client.call('EXPSTART', REF)
                 ephys, cameras = failure.value.response['services']
                 assert cameras['ok'] and (ephys['state'], ephys['reason']) == ('not_sent', 'address')
-            assert 'cameras and ephys are at one address' in ephys['error']
+            assert 'cameras and ephys have the same address' in ephys['error']
             assert [message[0] for message in server.saw] == [2, 2], 'it got each command once'
             names['rig-pc'] = '127.0.0.2'
             with pytest.raises(ServiceFailure) as failure:
@@ -130,7 +130,7 @@ def test_our_own_address_in_the_network_is_our_loopback_as_a_literal_and_after_a
     assert list(parse_services({'a': own_address(), 'b': '127.0.0.1:5', 'c': '127.0.0.2'})) == ['a', 'b', 'c']
 
 
-UNUSABLE = [('0.0.0.0', 'stands for "any"'), ('255.255.255.255', 'broadcast'), ('224.0.0.1', 'multicast')]
+UNUSABLE = [('0.0.0.0', 'means "any address"'), ('255.255.255.255', 'broadcast'), ('224.0.0.1', 'multicast')]
 
 
 @pytest.mark.parametrize(('host', 'why'), UNUSABLE)
@@ -154,7 +154,7 @@ def test_it_is_not_sent_to_if_that_turns_out_later(serve, names, host):
 def test_the_address_of_all_in_a_network_of_ours_is_refused(names):
     names['rig-pc'] = '127.255.255.255'
     for host in ('127.255.255.255', 'rig-pc'):
-        with pytest.raises(ConfigError, match=r'is the address of all \(broadcast\)') as refusal:
+        with pytest.raises(ConfigError, match=r'is a broadcast address') as refusal:
             Worker('rig', {'cameras': f'udp://{host}:5'})
         assert 'cameras: ' in str(refusal.value)
     assert not is_broadcast('127.0.0.1') and not is_broadcast('203.0.113.255')
@@ -179,7 +179,7 @@ def test_two_names_that_swap_their_addresses_are_not_kept_apart_for_ever(names):
 def test_a_drop_in_opens_both_as_iblrig_does_and_says_so(caplog):
     with StockServer() as server, rig(a=server.uri, b=server.uri) as aux:
         assert aux.submit('EXPINIT').result(5)['a'].ok
-        eventually(lambda: 'a and b are at one address' in caplog.text)
+        eventually(lambda: 'a and b have the same address' in caplog.text)
 
 
 def test_a_worker_is_as_strict_as_the_file():

@@ -277,4 +277,4 @@ def test_a_command_is_answered_also_if_nothing_can_be_learned_from_it(serve, cap
         worker._carrier.on_outcome = fail
         with Client('rig') as client:
             assert client.call('EXPINIT', timeout=5)['code'] == 0
-    assert 'the outcome of EXPINIT could not be taken' in caplog.text
+    assert 'the outcome of EXPINIT could not be passed on' in caplog.text
