@@ -1,4 +1,4 @@
-"""iblbridge: start, stop and question the remote services of a rig from any program, through shared memory.
+"""iblbridge: start, stop and query the remote services of a rig from any program, through shared memory.
 
 =====================  ===================================================================================
 `Auxiliaries`          the remote services behind a thread; drop-in for ``iblrig.net.Auxiliaries``;

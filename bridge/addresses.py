@@ -1,4 +1,4 @@
-"""Names and addresses of services: what can be one, and what to write instead of what can't.
+"""Names and addresses of services: what can be one, and what to write instead of what cannot.
 
 - Host names are checked in form only. Nothing is resolved, for that blocks and may answer differently later.
 - Addresses are IPv4 or names, for iblutil's UDP services speak IPv4 only.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 import unicodedata
 from typing import Any
 
@@ -24,7 +25,7 @@ _LABEL = re.compile(r'[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?')
 
 
 class ConfigError(ValueError):
-    """The configuration can't be used; the message says where, what is wrong and what to write instead."""
+    """The configuration cannot be used; the message says where, what is wrong and what to write instead."""
 
 
 def check_name(name: Any, where: str) -> str:
@@ -40,7 +41,7 @@ def check_name(name: Any, where: str) -> str:
     Raises
     ------
     ConfigError
-        If it can't.
+        If it cannot.
     """
     if not isinstance(name, str):
         raise ConfigError(f'{where}: the name {name!r} is not text but {kind_of(name)}; write it in quotes, "{name}".')
@@ -55,7 +56,7 @@ def check_name(name: Any, where: str) -> str:
             f'{where}: the name {name!a} contains control characters or invalid ones; write printable text.'
         )
     if name != name.strip():
-        raise ConfigError(f'{where}: the name {name!r} begins or ends with a blank; write {name.strip()!r}.')
+        raise ConfigError(f'{where}: the name {name!r} begins or ends with a space; write {name.strip()!r}.')
     if ',' in name:
         raise ConfigError(
             f'{where}: the name {name!r} contains a comma, which separates names; write {name.replace(",", "-")!r}.'
@@ -99,11 +100,11 @@ def parse_uri(uri: str, where: str) -> str:
         rest = rest.removesuffix('/')
     host, colon, port = rest.partition(':')
     if ':' in port or '[' in rest:
-        raise ConfigError(f'{where}: {uri!a} looks like IPv6, but services are reached by IPv4; write {EXAMPLE}.')
+        raise ConfigError(f'{where}: {uri!a} looks like IPv6, but services are reached over IPv4; write {EXAMPLE}.')
     if not _is_host(host):
         raise ConfigError(f'{where}: {host!a} in {uri!a} is not an IPv4 address or host name; write {EXAMPLE}.')
-    if unusable := _unusable(host):
-        raise ConfigError(f"{where}: {host} in {uri!a} {unusable}; write the address of the service's PC.")
+    if wrong := unusable(host):
+        raise ConfigError(f"{where}: {host} in {uri!a} {wrong}; write the address of the service's PC.")
     if colon and not (re.fullmatch(r'[0-9]{1,5}', port) and 1 <= int(port) <= 65535):
         begins = re.match(r'[1-9][0-9]{0,4}(?![0-9])', port)
         advised = begins[0] if begins and int(begins[0]) <= 65535 else DEFAULT_PORT
@@ -114,27 +115,93 @@ def parse_uri(uri: str, where: str) -> str:
     return f'udp://{host}:{int(port) if colon else DEFAULT_PORT}'
 
 
-def _unusable(host: str) -> str:
-    """Return why nobody in particular is at an address, "" for one that a PC can have."""
+def unusable(host: str) -> str:
+    """Return why nobody in particular is at an address, "" for one that a PC can have, and for a name.
+
+    Examples
+    --------
+    >>> unusable('0.0.0.0'), unusable('192.168.0.8')
+    ('is not an address to send to: it means "any address" where a program listens', '')
+    """
     try:
         address = ipaddress.IPv4Address(host)
     except ValueError:
         return ''
     if address.is_multicast:
-        return 'is an address of many (multicast), and a service answers for one'
+        return 'is a multicast address, shared by many PCs; a service has an address of its own'
     if int(address) == 2**32 - 1:
-        return 'is the address of all (broadcast), and a service answers for one'
+        return BROADCAST
     if int(address) >> 24 == 0:
-        return 'is no address to send to: it stands for "any" where a program listens'
-    return 'is reserved, no PC has it' if address.is_reserved else ''
+        return 'is not an address to send to: it means "any address" where a program listens'
+    return 'is reserved; no PC has it' if address.is_reserved else ''
 
 
 LOOPBACK = '127.0.0.1'
+BROADCAST = 'is a broadcast address, which reaches all PCs; a service has an address of its own'
+_NOBODYS = '203.0.113.1'  # RFC 5737: of examples
 
 
-def one_address(first: str, second: str, uri: str) -> str:
-    """Return what is said of two services that have one address."""
-    return f'{first} and {second} are at one address, {uri}, which would get every command twice; take one of them out'
+def is_broadcast(host: str) -> bool:
+    """Tell whether an address is that of all PCs of a network that this computer is in; asks the system, sends nothing.
+
+    Only then may a socket be connected to it not before it was allowed to speak to all.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, DEFAULT_PORT))
+        except PermissionError:  # also if all is forbidden
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            try:
+                probe.connect((host, DEFAULT_PORT))
+            except OSError:
+                return False
+            return True
+        except OSError:
+            return False
+        return False
+
+
+def is_ours(host: str) -> bool:
+    """Tell whether an address is one of this computer's: only to those can a socket be bound.
+
+    Examples
+    --------
+    >>> is_ours('127.0.0.1'), is_ours('203.0.113.1')
+    (True, False)
+    """
+    return _can_be_bound(host) and not _can_be_bound(_NOBODYS)
+
+
+def _can_be_bound(host: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+        return True
+
+
+def one_address(first: str, second: str, uri: str, other: str = '') -> str:
+    """Return what is said of two services that have one address, which may be written in another way, too."""
+    where = uri if same_place(other or uri) == same_place(uri) else f'{uri} (this computer, as {other} is)'
+    two = f'{first} and {second} have the same address, {where}'
+    return f'{two}, which would get every command twice; remove one of them'
+
+
+def same_service(uri: str) -> str:
+    """Return an address so that all are equal by which one service can be reached: our own in the network are loopback.
+
+    127.0.0.1 and 127.0.0.2 stay two: whoever writes the latter means a service that listens there alone.
+    """
+    place = same_place(uri)
+    scheme, _, rest = place.rpartition('://')
+    host, _, port = rest.partition(':')
+    try:
+        address = ipaddress.IPv4Address(host)
+    except ValueError:
+        return place
+    ours = not (address.is_loopback or unusable(host)) and is_ours(host)
+    return f'{scheme}://{LOOPBACK}:{port}' if ours else place
 
 
 def same_place(uri: str) -> str:

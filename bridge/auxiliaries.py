@@ -71,7 +71,7 @@ class Auxiliaries:
 
     Notes
     -----
-    The constructor returns when the communicators are there, or after 3 s. A service whose host name can not be
+    The constructor returns when the communicators are there, or after 3 s. A service whose host name cannot be
     resolved, or whose scheme is not supported, holds nobody up: its commands end ``not_sent`` with the reason.
 
     Two names with one address are both opened, as ``iblrig.net.Auxiliaries`` does it, and that service gets every
@@ -296,10 +296,10 @@ class Auxiliaries:
             raise RuntimeError(f'{command.message} was not sent: the network thread has ended')
         if self._carrier.thread.is_current:
             raise RuntimeError(
-                f'{command.message} was not sent: the network thread can not wait for itself, push without wait'
+                f'{command.message} was not sent: the network thread cannot wait for itself; push without wait'
             )
         if patience <= 0:
-            raise RuntimeError(f'{command.message} was not sent: no time was given to it')
+            raise RuntimeError(f'{command.message} was not sent: it was given no time')
         command.deadline = time.perf_counter() + patience + 0.01  # whoever waits takes it back before
         with self.response_received:
             pushed = self._results.enter(message, args, kwargs)
@@ -391,7 +391,7 @@ class Auxiliaries:
         await _listen(lambda: self, self._carrier, self._stopped)
 
     def _gather_services(self) -> None:
-        """Make a new stock `Services`: the one we have can not take a new communicator."""
+        """Make a new stock `Services`: the one we have cannot take a new communicator."""
         timeout = self._timeout()
         if not isinstance(self._carrier, UdpCarrier):
             self.services = self._carrier.services
@@ -464,7 +464,7 @@ class Auxiliaries:
                 raise NotImplementedError(f'message {message!r}')
             self._dispatch(self._command(message.name, tuple(args), dict(kwargs), self._carrier.names), pushed)
         except Exception as exc:
-            self._logger.error('the entry %r in the queue can not be carried out: %r', key, exc)
+            self._logger.error('the entry %r in the queue cannot be carried out: %r', key, exc)
             pushed.result = exc
             self._results.publish(pushed)
 
@@ -480,7 +480,7 @@ class Auxiliaries:
         result: Any
         try:
             if time.perf_counter() > command.deadline or not command.claim():
-                raise Aborted('not sent: it was given up before')
+                raise Aborted('not sent: it had been given up')
             if command.gate is not None:
                 command.gate()
             result = await asyncio.wait_for(asyncio.ensure_future(stock()), max(self._timeout(), 1.0))

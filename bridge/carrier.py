@@ -18,6 +18,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bridge.nearest import did_you_mean
 from bridge.outcome import Aborted, Outcome, Reason
 
 log = logging.getLogger(__name__)
@@ -163,14 +164,15 @@ def check_order(names: Iterable[str], after: Mapping[str, Sequence[str]]) -> Non
         if isinstance(before, str):
             raise ValueError(f'{name}: after: {before!a} is text; write a list of services')
         if unknown := [one for one in (name, *before) if one not in left]:
-            raise ValueError(f'{name}: after: there is no service {unknown[0]!a}; take it out')
+            offer = did_you_mean(unknown[0], left) or '; remove it'
+            raise ValueError(f'{name}: after: there is no service {unknown[0]!a}{offer}')
     while free := [name for name, before in left.items() if not before]:
         for name in free:
             del left[name]
         for others in left.values():
             others.difference_update(free)
     if left:
-        raise ValueError(f'after: {", ".join(left)} wait for each other; take one of them out')
+        raise ValueError(f'after: {", ".join(left)} wait for each other; remove one of them')
 
 
 class LoopThread:

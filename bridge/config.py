@@ -61,8 +61,9 @@ from bridge.addresses import (
     kind_of,
     one_address,
     parse_uri,
-    same_place,
+    same_service,
 )
+from bridge.nearest import did_you_mean
 from bridge.numbers import MESSAGE_NAMES, MESSAGES
 from bridge.reading import Word, read_mapping
 from bridge.services.rules import LONGEST as LONGEST_MESSAGE
@@ -148,7 +149,7 @@ class ServiceConfig:
         scheme = self.uri.partition('://')[0].lower()
         if scheme not in STREAM_SCHEMES:
             return ''
-        return f'{scheme}:// is not supported, for iblutil sends it without framing; let the service listen on udp://.'
+        return f'{scheme}:// is not supported, as iblutil sends it without framing; have the service listen on udp://.'
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ def parse_services(services: Mapping[Any, Any], where: str = 'services') -> dict
     Raises
     ------
     ConfigError
-        At the first entry that can't be used, or if there are more than 128.
+        At the first entry that cannot be used, or if there are more than 128.
     """
     found = {
         check_name(name, where): _parse_service(name, value, f'{where}: {name}') for name, value in services.items()
@@ -247,7 +248,7 @@ def merge_services(*groups: Iterable[ServiceConfig], where: str = 'services') ->
         merged[service.name] = service
     if len(merged) > MAX_SERVICES:
         raise ConfigError(
-            f'{where}: {len(merged)} services are configured; a segment takes {MAX_SERVICES}, use a second one.'
+            f'{where}: {len(merged)} services are configured; a segment takes {MAX_SERVICES}; use a second one.'
         )
     check_addresses(merged, where)
     return merged
@@ -287,7 +288,7 @@ def load_rig(path: str | Path) -> RigConfig:
     Raises
     ------
     ConfigError
-        If the file can't be read, is not YAML or says something that can't be used.
+        If the file cannot be read, is not YAML or says something that cannot be used.
     """
     line = 'cameras: 192.168.0.8'
     return parse_rig(read_mapping(path, line), str(path))
@@ -306,7 +307,7 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
     Raises
     ------
     ConfigError
-        The file can't be used, or names a service that there is not.
+        The file cannot be used, or names a service that there is not.
     """
     where = str(path)
     line = 'cameras: {timeout: 30}'
@@ -316,8 +317,9 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
         if name == RESERVED:
             continue
         if name not in services:
-            known = ', '.join(services) or 'none'
-            raise ConfigError(f'{where}: there is no service {str(name)!a}; there are: {known}.')
+            known, offer = ', '.join(services) or 'none', did_you_mean(str(name), services)
+            known = f'{offer} There are: {known}' if offer else f'; there are: {known}'
+            raise ConfigError(f'{where}: there is no service {str(name)!a}{known}.')
         services[name] = replace(services[name], **_settings(value, f'{where}: {name}', ()))
     heartbeat, losses, given = rig.heartbeat, rig.on_client_lost, data.get(RESERVED) or {}
     own = parse_rig({RESERVED: given}, where)
@@ -334,12 +336,12 @@ def check_addresses(services: Mapping[str, ServiceConfig], where: str = 'service
 
     Names are not looked up here; two that turn out to be one address are refused when the worker opens them.
     """
-    first: dict[str, str] = {}
+    first: dict[str, ServiceConfig] = {}
     for service in services.values():
         if not service.unsupported:
-            other = first.setdefault(same_place(service.uri), service.name)
-            if other != service.name:
-                raise ConfigError(f'{where}: {one_address(other, service.name, service.uri)}.')
+            other = first.setdefault(same_service(service.uri), service)
+            if other is not service:
+                raise ConfigError(f'{where}: {one_address(other.name, service.name, service.uri, other.uri)}.')
 
 
 def check_order(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:
@@ -347,7 +349,7 @@ def check_order(services: Mapping[str, ServiceConfig], where: str = 'services') 
     try:
         carrier.check_order(services, {service.name: service.after for service in services.values()})
     except ValueError as e:
-        raise ConfigError(f'{where}: {e}.') from e
+        raise ConfigError(f'{where}: {e}{"" if str(e).endswith("?") else "."}') from e
 
 
 def load_services(path: str | Path) -> dict[str, ServiceConfig]:
@@ -360,7 +362,7 @@ def _parse_service(name: str, value: Any, where: str) -> ServiceConfig:
     given = value if isinstance(value, Mapping) else {'uri': value}
     settings = _settings(given, where, ('uri',))
     if settings.get('uri', '') is None:
-        raise ConfigError(f'{where}: has no address; write {EXAMPLE}, or take the line out.')
+        raise ConfigError(f'{where}: has no address; write {EXAMPLE}, or remove the line.')
     if 'uri' not in settings:
         raise ConfigError(f'{where}: the setting uri is missing; write uri: 192.168.0.8.')
     if isinstance(settings['uri'], Word) or not isinstance(settings['uri'], str):
@@ -434,7 +436,7 @@ def _client_lost(value: Any, where: str) -> ClientLost:
     settings = _mapping(value, ('client', 'send', 'after_s'), where)
     client, send = settings.get('client'), settings.get('send', 'nothing')
     if not isinstance(client, str) or not client.strip():
-        raise ConfigError(f'{where}: names no client; write client: with the name that it gives to iblb_open.')
+        raise ConfigError(f'{where}: names no client; write client: with the name that it passes to iblb_open.')
     if send not in ON_LOSS:
         raise ConfigError(f'{where}: send is {str(send)!a}; write one of {", ".join(ON_LOSS)}.')
     return ClientLost(str(client), send, _seconds(settings.get('after_s', 0), f'{where}: after_s'))

@@ -49,6 +49,7 @@ KINDS = ('start', 'stop', 'command', 'outcome', 'notification', 'event', 'gap')
 DEPTH = 10_000  # entries in the queue
 MOST = 16 << 20  # bytes in the queue
 SYNC_EVERY = 1.0  # s
+LOOK = 0.2  # s between two looks at a file that grows
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
 
 
@@ -70,7 +71,7 @@ class Journal:
     Raises
     ------
     OSError
-        The file can't be opened.
+        The file cannot be opened.
     """
 
     def __init__(self, path: str | Path, depth: int = DEPTH, most: int = MOST) -> None:
@@ -99,8 +100,8 @@ class Journal:
                 self._queue.put_nowait((now, wall, line))
                 self._waiting += len(line)
         except queue.Full:
-            self._lose('more comes than the disk takes')
-        except Exception as error:  # an entry that JSON can't say
+            self._lose('more is written than the disk can take')
+        except Exception as error:  # an entry that JSON cannot say
             self._lose(str(error))
 
     def close(self, timeout: float = 2.0) -> None:
@@ -119,7 +120,7 @@ class Journal:
             if not silent:
                 self._quiet_until = time.monotonic() + SAY_EVERY
         if not silent:
-            log.error('the journal %s can not be written: %s; the rig goes on without', self.path, reason)
+            log.error('the journal %s cannot be written: %s; the rig goes on without it', self.path, reason)
 
     def _run(self) -> None:
         synced = time.monotonic()
@@ -176,20 +177,62 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) and isinstance(entry.get('kind'), str) else None
 
 
-def read(path: str | Path) -> Iterator[dict[str, Any] | int]:
-    """Yield the entries of a journal in order, and the number of each line that is none (torn by a crash).
+class Reading:
+    """The entries of a journal, and the numbers of the lines that are none.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its file.
+    follow : bool
+        Go on waiting for more at its end.
+
+    Attributes
+    ----------
+    torn : list of int
+        Lines that are no entries.
+    found : int
+        How many entries there were.
 
     Raises
     ------
     OSError
-        The file can't be read.
+        The file cannot be read; as it is gone through.
     """
-    with open(path, 'rb') as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            entry = entry_of(line)
-            yield number if entry is None else entry
+
+    def __init__(self, path: str | Path, *, follow: bool = False) -> None:
+        self.path, self._follow = path, follow
+        self.torn: list[int] = []
+        self.found = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        number, rest = 0, b''
+        with open(self.path, 'rb') as file:
+            while True:
+                piece = file.readline()
+                rest += piece
+                if not rest.endswith(b'\n') and self._follow:  # a line that is only half written
+                    if not piece:
+                        time.sleep(LOOK)
+                    continue
+                if not rest:
+                    return
+                number, line, rest = number + 1, rest, b''
+                if not line.strip():
+                    continue
+                entry = entry_of(line)
+                if entry is None:
+                    self.torn.append(number)
+                else:
+                    self.found += entry['kind'] in KINDS
+                    yield entry
+                if not self.found and number >= 1000:
+                    return
+
+    @property
+    def is_none(self) -> bool:
+        """bool: what was read has lines, and not one of them is a journal's."""
+        return bool(self.torn) and not self.found
 
 
 def _ends_with_newline(file: int) -> bool:

@@ -143,14 +143,14 @@ def write(name: str, directory: Path, force: bool = False) -> list[str]:
     FileExistsError
         If such a file is there and `force` is not given; nothing was written then.
     OSError
-        If it can't be written.
+        If it cannot be written.
     """
     files = contents(name)
     if not force:
         for target, source in files.items():
             place = directory / target
             if place.exists() and place.read_bytes() != source.read_bytes():
-                raise FileExistsError(17, 'is there already and differs; use --force to overwrite it', str(place))
+                raise FileExistsError(17, 'is already there and differs; use --force to overwrite it', str(place))
     for target, source in files.items():
         _copy(source, directory / target)
     return list(files)

@@ -127,23 +127,23 @@ REASONS: tuple[str, ...] = (
 """Why a service did not do what was asked, as its entry of a response says it to programs:
 
     arguments        the arguments do not fit the message
-    too_large        more than a datagram takes
+    too_large        more than a datagram can hold
     unsupported      an address of a kind that cannot be served
     address          its host name cannot be looked up, or there is no socket to it
     network          this computer's network refused to send
     expired          too old when its turn came
-    unread           not sent, for an earlier command may still lie unread at the service
-    after            not sent, for a service that it comes after did not do it
+    unread           not sent, because an earlier command may still lie unread at the service
+    after            not sent, because a service that it comes after did not do it
     refused          its computer says that nobody listens there
     no_echo          nothing came back
-    other_address    it answered from another address than the configured one
+    other_address    it answered from an address other than the configured one
     no_reply         it has the command but did not reply in time
     doubtful         what it said may be its answer to an earlier command
     callback_failed  its callback raised an exception
     status           it answered, but the status that it reports contradicts the command
     aborted          an EXPINTERRUPT overtook the command
     withdrawn        taken back before it was sent
-    closed           the worker stopped, or the line was closed under way
+    closed           the worker stopped, or the line was closed meanwhile
     unknown          not told
     internal         the bridge failed
 """

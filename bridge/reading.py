@@ -38,14 +38,14 @@ def read_mapping(path: str | Path, example: str) -> dict[Any, Any]:
     Raises
     ------
     ConfigError
-        It can't be read, is no YAML or too large, or holds something else.
+        It cannot be read, is no YAML or too large, or holds something else.
     """
     where = str(path)
     data = _parsed(_read(path, example), where, example)
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ConfigError(f'{where}: holds {kind_of(data)} instead of a mapping; write lines such as "{example}".')
+        raise ConfigError(f'{where}: contains {kind_of(data)} instead of a mapping; write lines such as "{example}".')
     return data
 
 
@@ -83,7 +83,9 @@ def _parsed(text: bytes, where: str, example: str) -> Any:
                         f'{where}: the name {name} in line {line} is not text but {kind}; write it in quotes, "{name}".'
                     )
                 if key.value in seen:
-                    raise ConfigError(f'{where}: {key.value} stands twice (again in line {line}); keep one of the two.')
+                    raise ConfigError(
+                        f'{where}: {key.value} appears twice (again in line {line}); keep one of the two.'
+                    )
                 seen.add(key.value)
             return super().construct_mapping(node, deep)
 
@@ -123,4 +125,4 @@ def _check_amount(root: Any, where: str, example: str) -> None:
         return amounts[id(node)]
 
     if amount(root) > MOST_VALUES:
-        raise ConfigError(f'{where}: its aliases (*) amount to too much; write lines such as "{example}".')
+        raise ConfigError(f'{where}: its aliases (*) expand to too much; write lines such as "{example}".')

@@ -1,7 +1,7 @@
-"""What comes from outside is made sayable here, once, as it comes in: then nothing behind can fail at it.
+"""What comes from services is made sayable here, once, as it comes in: then nothing behind can fail at it.
 
 A service may answer with anything that JSON can say, and Python's JSON reader takes more than that. Its words are told
-to programs in a dozen languages, logged, and written down: what only one of these can not say would be lost to all, and
+to programs in a dozen languages, logged, and written down: what only one of these cannot say would be lost to all, and
 what is without a bound would push out what others have to say. `sayable` is for values, `sentence` for what people
 read: one line, of bounded length.
 """
@@ -45,7 +45,7 @@ def sayable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911
 def sentence(value: Any, most: int = LONGEST_SENTENCE) -> str:
     r"""Return what somebody says of an error as one line of at most so many characters.
 
-    What can not be printed (line ends, what moves a terminal's cursor, what changes the direction of writing) becomes a
+    What cannot be printed (line ends, what moves a terminal's cursor, what changes the direction of writing) becomes a
     blank: a line of the log must not be able to look like two.
 
     Examples

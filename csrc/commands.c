@@ -11,6 +11,7 @@
 #include "client.h"
 #include "include/iblbridge.h"
 #include "json.h"
+#include "nearest.h"
 
 #define MS INT64_C(1000000)
 #define DEFAULT_TTL_MS 10000
@@ -91,23 +92,27 @@ static int known_service(const struct segment *segment, const char *name, size_t
     return load32_acquire(&segment->header->services_sequence) != before;
 }
 
-/* The names that the worker has published, as far as there is room. */
-static const char *service_names(const struct segment *segment, char *text, size_t room) {
+/* What there is in place of a service that there is not: the nearest name, and all names as far as there is room. */
+static const char *offer_services(const struct segment *segment, const char *name, size_t length, char *text, size_t room) {
     const struct service_entry *entries = segment_services(segment);
     uint32_t count = load32_relaxed(&segment->header->services);
-    size_t at = 0;
-    snprintf(text, room, "none");
+    char known[SERVICE_NAME_BYTES], best[SERVICE_NAME_BYTES] = "", all[PROBLEM_BYTES / 2] = "";
+    size_t at = 0, least = UNLIKE;
     for (uint32_t i = 0; i < count && i < MAX_SERVICES; i++) {
-        char name[SERVICE_NAME_BYTES];
-        shared_read(name, entries[i].name, sizeof name);
-        name[sizeof name - 1] = '\0';
-        int length = snprintf(text + at, room - at, "%s%s", at ? ", " : "", utf8_check(name, strlen(name)) == strlen(name) ? name : "?");
-        if (length < 0 || (size_t)length >= room - at)
-            break;
-        at += (size_t)length;
+        shared_read(known, entries[i].name, sizeof known);
+        known[sizeof known - 1] = '\0';
+        if (utf8_check(known, strlen(known)) != strlen(known))
+            continue;
+        size_t far = unlikeness(name, length, known);
+        if (far < least) {
+            least = far;
+            memcpy(best, known, sizeof best);
+        }
+        if (at + strlen(known) + 3 <= sizeof all) /* no half of a name */
+            at += (size_t)sprintf(all + at, "%s%s", at ? ", " : "", known);
     }
-    if (at)
-        text[at] = '\0'; /* no half of a name */
+    snprintf(text, room, "%s%s%s: %s", least < UNLIKE ? "did you mean " : "", best, least < UNLIKE ? "? There are" : "there are",
+             at ? all : "none");
     return text;
 }
 
@@ -120,7 +125,7 @@ static const char *trim(const char *from, const char **to) {
 }
 
 static int check_services(struct handle *handle, const char *services, struct problem *problem) {
-    char known[PROBLEM_BYTES / 2];
+    char offer[PROBLEM_BYTES];
     size_t bytes = text_bytes(services), valid = utf8_check(services, bytes);
     if (valid != bytes)
         return problem_set(problem, IBLB_E_UTF8, "The services' names are not valid UTF-8 at offset %zu.", valid);
@@ -132,8 +137,9 @@ static int check_services(struct handle *handle, const char *services, struct pr
             return problem_set(problem, IBLB_E_SERVICE, "A name in the list of services \"%.200s\" is empty.", services);
         if (handle->alive && !known_service(&handle->segment, name, (size_t)(end - name)))
             return problem_set(problem, IBLB_E_SERVICE,
-                               "The worker has no service \"%.*s\", but %s. Check the name, or add it and restart the worker.",
-                               (int)(end - name < 200 ? end - name : 200), name, service_names(&handle->segment, known, sizeof known));
+                               "The worker has no service \"%.*s\"; %s. Check the name, or add it and restart the worker.",
+                               (int)(end - name < 200 ? end - name : 200), name,
+                               offer_services(&handle->segment, name, (size_t)(end - name), offer, sizeof offer));
         name = next + 1;
     }
     return IBLB_OK;

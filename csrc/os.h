@@ -14,6 +14,7 @@
 #include "errors.h"
 
 #define PATH_BYTES 512
+#define USE_LOCAL_DISK "Set IBLBRIDGE_DIR to a folder on a disk of this computer (NTFS, ext4, APFS, tmpfs)."
 
 /* --- threads of this process --- */
 

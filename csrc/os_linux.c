@@ -81,15 +81,23 @@ int posix_default_directory(char *text, size_t capacity) {
     return snprintf(text, capacity, "/dev/shm/iblbridge-%u", (unsigned)getuid());
 }
 
-static const long network_file_systems[] = {0x6969, 0x517B, 0xFF534D42L, 0xFE534D42L, 0x5346414F, 0x00C36400, 0x0BD00BD3};
+/* linux/magic.h, and fs/exfat. */
+static const struct {
+    uint32_t type;
+    const char *name;
+} unfit_file_systems[] = {
+    {0x6969, UNFIT_NETWORK},     {0x517B, UNFIT_NETWORK},     {0xFF534D42, UNFIT_NETWORK},
+    {0xFE534D42, UNFIT_NETWORK}, {0x5346414F, UNFIT_NETWORK}, {0x00C36400, UNFIT_NETWORK},
+    {0x0BD00BD3, UNFIT_NETWORK}, {0x4D44, UNFIT_FAT},         {0x2011BAB0, UNFIT_FAT},
+};
 
-int posix_is_remote(const char *path) {
+const char *posix_unfit(const char *path) {
     struct statfs system;
     if (statfs(path, &system) == 0)
-        for (size_t i = 0; i < sizeof network_file_systems / sizeof network_file_systems[0]; i++)
-            if ((uint32_t)system.f_type == (uint32_t)network_file_systems[i])
-                return 1;
-    return 0;
+        for (size_t i = 0; i < sizeof unfit_file_systems / sizeof unfit_file_systems[0]; i++)
+            if ((uint32_t)system.f_type == unfit_file_systems[i].type)
+                return unfit_file_systems[i].name;
+    return NULL;
 }
 
 int posix_allocate(int file, uint64_t bytes) {

@@ -76,9 +76,13 @@ int posix_default_directory(char *text, size_t capacity) {
     return snprintf(text, capacity, "%siblbridge", cache);
 }
 
-int posix_is_remote(const char *path) {
+const char *posix_unfit(const char *path) {
     struct statfs system;
-    return statfs(path, &system) == 0 && !(system.f_flags & MNT_LOCAL);
+    if (statfs(path, &system) != 0)
+        return NULL;
+    if (!(system.f_flags & MNT_LOCAL))
+        return UNFIT_NETWORK;
+    return strcmp(system.f_fstypename, "msdos") == 0 || strcmp(system.f_fstypename, "exfat") == 0 ? UNFIT_FAT : NULL;
 }
 
 int posix_allocate(int file, uint64_t bytes) {

@@ -164,10 +164,11 @@ static int check_directory(const char *path, int given, struct problem *problem)
         return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Remove it or set IBLBRIDGE_DIR.",
                            path);
     if (given) {
+        const char *unfit = posix_unfit(path);
+        if (unfit)
+            return problem_set(problem, IBLB_E_PERMISSION, "IBLBRIDGE_DIR=%s is on %s. " USE_LOCAL_DISK, path, unfit);
         if (status.st_mode & S_IWOTH)
             return problem_set(problem, IBLB_E_PERMISSION, "Everybody can write to IBLBRIDGE_DIR=%s. Run: chmod o-w on it.", path);
-        if (posix_is_remote(path))
-            return problem_set(problem, IBLB_E_PERMISSION, "IBLBRIDGE_DIR=%s is on a network file system; use a local one.", path);
     } else if (status.st_uid != getuid() || (status.st_mode & 077)) {
         return problem_set(problem, IBLB_E_PERMISSION,
                            "%s must belong to user %u with mode 0700, and has user %u and mode %04o. Remove it or set IBLBRIDGE_DIR.", path,
@@ -308,11 +309,14 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
     if (made < 0)
         return problem_set(problem, errno == EACCES ? IBLB_E_PERMISSION : IBLB_E_SYSTEM, "%s cannot be made: %s.", path, strerror(errno));
     /* Allocated now: a page that is missing later would be a SIGBUS in whoever touches it. */
-    int failed = fchmod(made, 0600 | group) != 0 ? errno : posix_allocate(made, bytes);
+    int open_to_all = fchmod(made, 0600 | group) != 0, failed = open_to_all ? errno : posix_allocate(made, bytes);
     if (failed) {
         unlink(path);
         os_close(*file);
         *file = OS_NO_FILE;
+        if (open_to_all)
+            return problem_set(problem, IBLB_E_PERMISSION, "Files in %s keep no permissions (%s). " USE_LOCAL_DISK, directory,
+                               strerror(failed));
         return problem_set(problem, IBLB_E_MEMORY, "There is no room for %llu bytes at %s: %s.", (unsigned long long)bytes, path,
                            strerror(failed));
     }

@@ -17,7 +17,11 @@ int posix_open(const char *path, int flags);
 /* Where this user's segments are if IBLBRIDGE_DIR does not say so; as snprintf. */
 int posix_default_directory(char *text, size_t capacity);
 
-int posix_is_remote(const char *path);                  /* 1 on a network file system */
+/* What a directory is on where no segment can be; NULL if it can. */
+#define UNFIT_NETWORK "a network file system"
+#define UNFIT_FAT "a drive that keeps no permissions (FAT, exFAT)"
+const char *posix_unfit(const char *path);
+
 int posix_allocate(int file, uint64_t bytes);           /* room for all of the file; 0 or an errno */
 void posix_keep_from_child(void *memory, size_t bytes); /* a child does not inherit this mapping */
 

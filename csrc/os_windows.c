@@ -201,15 +201,20 @@ uint32_t os_pid(void) {
 }
 
 int os_process_name(uint32_t pid, char *text, size_t capacity) {
-    wchar_t path[MAX_PATH];
-    char whole[3 * MAX_PATH];
-    DWORD length = MAX_PATH;
+    DWORD length = 32768; /* the longest that there are: a program may be deeper than 260 characters */
+    wchar_t *path = malloc(length * sizeof *path);
+    char name[3 * MAX_PATH];
     HANDLE process = pid ? OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, pid) : NULL;
-    int found = process && QueryFullProcessImageNameW(process, 0, path, &length) && to_utf8(path, whole, sizeof whole) == 0;
+    int found = path && process && QueryFullProcessImageNameW(process, 0, path, &length);
+    if (found) {
+        const wchar_t *last = wcsrchr(path, L'\\');
+        found = to_utf8(last ? last + 1 : path, name, sizeof name) == 0;
+    }
     if (process)
         CloseHandle(process);
+    free(path);
     if (found)
-        snprintf(text, capacity, "%s", os_file_name(whole));
+        snprintf(text, capacity, "%s", name);
     return found ? 0 : -1;
 }
 
@@ -344,6 +349,33 @@ static int is_remote(const wchar_t *path) {
     return drive[1] != L':' || GetDriveTypeW(root) == DRIVE_REMOTE;
 }
 
+/* Where a directory really is, or, if there is none yet, the one above it: a directory on the way may be a link. 0 if nobody knows. */
+static int final_path(const wchar_t *path, wchar_t found[WIDE_PATH]) {
+    DWORD length = 0;
+    wcscpy(found, path);
+    for (int i = 0; i < 2 && length == 0; i++) {
+        HANDLE directory = CreateFileW(found, 0, SHARE_ALL, NULL, OPEN_EXISTING, FILE_FLAG_BACKUP_SEMANTICS, NULL);
+        wchar_t *last = wcsrchr(found, L'\\');
+        if (directory != INVALID_HANDLE_VALUE) {
+            length = GetFinalPathNameByHandleW(directory, found, WIDE_PATH, FILE_NAME_NORMALIZED | VOLUME_NAME_DOS);
+            CloseHandle(directory);
+            break;
+        }
+        if (!last)
+            break;
+        last[last > found && last[-1] == L':'] = L'\0'; /* a drive's own keeps its backslash */
+    }
+    return length > 0 && length < WIDE_PATH;
+}
+
+/* FAT and exFAT keep no permissions: everybody may do everything there, and nothing can be done about that. */
+static int has_permissions(const wchar_t *path) {
+    wchar_t root[WIDE_PATH];
+    DWORD flags = 0;
+    return !GetVolumePathNameW(path, root, WIDE_PATH) || !GetVolumeInformationW(root, NULL, 0, NULL, NULL, &flags, NULL, 0) ||
+           (flags & FILE_PERSISTENT_ACLS);
+}
+
 /* May others than the user and the administrators write to it, or to the files in it? */
 static int others_may_write(const wchar_t *path) {
     static const WELL_KNOWN_SID_TYPE others[] = {WinWorldSid,     WinAuthenticatedUserSid, WinBuiltinUsersSid, WinBuiltinGuestsSid,
@@ -370,13 +402,13 @@ static int others_may_write(const wchar_t *path) {
 
 /* What the path alone says: before a directory is made there. */
 static int check_path(const char *path, struct problem *problem) {
-    wchar_t wide[WIDE_PATH];
-    const wchar_t *name = system_path(path, wide);
-    if (is_remote(name))
-        return problem_set(problem, IBLB_E_PERMISSION, "%s is on a network drive, or on none. Set IBLBRIDGE_DIR to a local folder.", path);
+    wchar_t wide[WIDE_PATH], final[WIDE_PATH];
+    const wchar_t *name = system_path(path, wide), *there = final_path(name, final) ? final : name;
+    if (is_remote(name) || is_remote(there))
+        return problem_set(problem, IBLB_E_PERMISSION, "%s is on a network drive, or on none. " USE_LOCAL_DISK, path);
     if (strlen(path) <= 3)
         return problem_set(problem, IBLB_E_PERMISSION, "%s is a whole drive. Set IBLBRIDGE_DIR to a folder.", path);
-    if (is_synchronised(name))
+    if (is_synchronised(name) || is_synchronised(there))
         return problem_set(problem, IBLB_E_PERMISSION,
                            "%s is in OneDrive, which copies and locks files. Set IBLBRIDGE_DIR to a local folder.", path);
     return IBLB_OK;
@@ -394,6 +426,9 @@ static int check_directory(const char *path, struct problem *problem) {
     if (!(attributes & FILE_ATTRIBUTE_DIRECTORY) || (attributes & FILE_ATTRIBUTE_REPARSE_POINT))
         return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Remove it or set IBLBRIDGE_DIR.",
                            path);
+    if (!has_permissions(name))
+        return problem_set(problem, IBLB_E_PERMISSION,
+                           "%s is on a drive that keeps no permissions (FAT, exFAT), where everybody can write. " USE_LOCAL_DISK, path);
     if (others_may_write(name))
         return problem_set(problem, IBLB_E_PERMISSION, "Everybody can write to %s. Use a folder of your own, or run: icacls \"%s\" %s",
                            path, path, "/inheritance:r /grant:r \"%USERNAME%:(OI)(CI)F\" (in PowerShell \"${env:USERNAME}:(OI)(CI)F\")");

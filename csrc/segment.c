@@ -200,12 +200,11 @@ static int make(struct segment *segment, const struct segment_sizes *sizes, stru
         os_unlink(temporary);
         if (locked == 0)
             return IBLB_E_STALE; /* likewise */
-        return problem_set(problem, IBLB_E_SYSTEM, "The file system of %s does not lock files. Set IBLBRIDGE_DIR to a local one.",
-                           segment->path);
+        return problem_set(problem, IBLB_E_SYSTEM, "The file system of %s does not lock files. " USE_LOCAL_DISK, segment->path);
     }
     int published = os_publish(temporary, segment->path);
     if (published < 0)
-        return problem_set(problem, IBLB_E_SYSTEM, "%s cannot be linked into place.", segment->path);
+        return problem_set(problem, IBLB_E_SYSTEM, "%s cannot be put into its place, as on a FAT drive. " USE_LOCAL_DISK, segment->path);
     return published ? IBLB_OK : IBLB_E_STALE; /* somebody was faster: look again */
 }
 
@@ -221,8 +220,7 @@ static int adopt(struct segment *segment, char replaced[PROBLEM_BYTES], struct p
     if (locked == 0)
         return worker_busy(segment, problem);
     if (locked < 0)
-        return problem_set(problem, IBLB_E_SYSTEM, "The file system of %s does not lock files. Set IBLBRIDGE_DIR to a local one.",
-                           segment->path);
+        return problem_set(problem, IBLB_E_SYSTEM, "The file system of %s does not lock files. " USE_LOCAL_DISK, segment->path);
     if (!os_same_open(segment->file, segment->locks) || !os_same_file(segment->locks, segment->path))
         return IBLB_E_STALE;
     code = segment_judge(segment->file, segment->path, &header, problem);

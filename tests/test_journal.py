@@ -23,7 +23,7 @@ from bridge import discretion, journal
 from bridge.cli import lines, main
 from bridge.cli import parquet as parquet_files
 from bridge.cli.journal import since
-from bridge.journal import Journal, read
+from bridge.journal import Journal, Reading
 from bridge.segment.client import Client
 
 REF = '2026-01-01_1_subject'
@@ -35,7 +35,7 @@ JSON = st.recursive(
 
 
 def entries(path) -> list[dict]:
-    return [entry for entry in read(path) if not isinstance(entry, int)]
+    return list(Reading(path))
 
 
 def test_every_entry_is_one_line_with_both_clocks(tmp_path):
@@ -59,16 +59,17 @@ def test_a_journal_is_continued_and_a_torn_line_is_skipped_and_told(tmp_path):
     book = Journal(path)
     book.write('event', n=3)
     book.close()
-    found = list(read(path))
-    assert [entry if isinstance(entry, int) else entry['n'] for entry in found] == [1, 2, 3]
-    assert found[1] == 2, 'the number of the torn line'
+    reading = Reading(path)
+    assert [entry['n'] for entry in reading] == [1, 3]
+    assert (reading.torn, reading.found) == ([2], 2)
 
 
 @pytest.mark.parametrize('junk', [b'\xff\n', b'5\n', b'{}\n', b'[' * 10**5 + b'\n', b'\0' * 50 + b'\n'])
-def test_any_line_is_an_entry_or_its_number(tmp_path, junk):
+def test_of_any_line_that_is_no_entry_the_number_is_told(tmp_path, junk):
     path = tmp_path / 'journal'
     path.write_bytes(b'{"kind": "event"}\n' + junk)
-    assert list(read(path)) == [{'kind': 'event'}, 2]
+    reading = Reading(path)
+    assert list(reading) == [{'kind': 'event'}] and reading.torn == [2]
 
 
 @pytest.mark.parametrize('name', ['rig 0.jsonl', 'Übung é.jsonl', '実験-ж.jsonl'])
@@ -128,7 +129,8 @@ def test_a_full_disk_is_told_once_and_counted_and_what_comes_after_is_written(tm
         ('gap', None, 10),
         ('event', 2, None),
     ]
-    assert [entry for entry in read(path) if isinstance(entry, int)] == [2]
+    reading = Reading(path)
+    assert list(reading) and reading.torn == [2]
     assert len(caplog.records) == 1
     assert 'No space left' in caplog.text
 
@@ -276,7 +278,7 @@ def test_the_command_shows_a_journal(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr()
     for word in ('abc-01-7', 'EXPSTART', REF, '-8071', 'cameras: echoed', 'SERVICE_DOWN', 'no echo'):
         assert word in shown.out
-    assert 'line 4 is torn' in shown.err
+    assert 'line 4 is incomplete' in shown.err
     assert '1 commands were answered: 1 failed' in shown.out
 
 
@@ -327,7 +329,7 @@ def test_what_is_no_journal_is_said_to_be_none(content, words, tmp_path, capsys,
     (tmp_path / 'file').write_bytes(content)
     assert main(['journal', 'file', *words]) == 2
     shown = capsys.readouterr()
-    assert 'this is no journal' in shown.err and shown.err.count('\n') == 1
+    assert 'this is not a journal' in shown.err and shown.err.count('\n') == 1
     assert list(tmp_path.iterdir()) == [tmp_path / 'file']
 
 
@@ -425,7 +427,7 @@ def test_since_takes_a_moment_or_how_long_ago():
     assert now - since('15min') < timedelta(minutes=16)
     assert since('10:30').date() == now.date() and since('10:30').minute == 30
     assert (since('2026-01-31').day, since('2026-01-31T10:30').hour) == (31, 10)
-    with pytest.raises(argparse.ArgumentTypeError, match='no moment'):
+    with pytest.raises(argparse.ArgumentTypeError, match='is not a time'):
         since('yesterday')
 
 

@@ -14,13 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers import ScriptedPeer, StockServer, is_command
 
-from bridge import journal as journals
 from bridge.errors import ServiceFailure
-from bridge.journal import Journal
-from bridge.outcome import Outcome, to_entry
+from bridge.journal import Journal, Reading
+from bridge.outcome import Outcome, Reason, to_entry
 from bridge.sayable import LONGEST_SENTENCE, sayable, sentence
 from bridge.segment.client import Client
-from bridge.segment.response import event_body, pack_response, response_body
+from bridge.segment.response import event_body, pack, pack_response, response_body
 from bridge.services import rules
 
 REF = '2026-01-01_1_subject'
@@ -85,9 +84,44 @@ def test_of_a_response_that_is_too_large_only_the_largest_data_are_left_out():
 
 
 @given(ANYTHING)
-def test_an_event_says_anything(value):
-    body = event_body('EXPINFO', service='a', data=[20, value], time=1, wall=datetime.now(timezone.utc))
-    assert msgpack.unpackb(msgpack.packb(body)) == body
+def test_an_event_and_a_response_say_whatever_a_service_said(value):
+    _, data = rules.read(json.dumps([64, 20, value]).encode())
+    body = event_body('EXPINFO', service='a', data=data, time=1, wall=datetime.now(timezone.utc))
+    assert msgpack.unpackb(pack(body)) == body
+    outcome = Outcome('a', True, 'answered', reply=data, event=64, sent=1, echoed=2, answered=3)
+    entries = [to_entry(outcome, 'EXPINFO')]
+    body = response_body(request=1, command_id='k', message='EXPINFO', code=0, error='', services=entries, sent=1)
+    assert msgpack.unpackb(pack_response(body, 1 << 20)[1]) == body
+
+
+@given(TEXT)
+def test_a_sentence_of_ours_may_quote_anything(text):
+    entries = [to_entry(Outcome('a', error=text, reason=Reason.NETWORK), 'EXPINFO')]
+    body = response_body(request=1, command_id='k', message='EXPINFO', code=-1, error=text, services=entries, sent=1)
+    told = msgpack.unpackb(pack_response(body, 1 << 20)[1])
+    assert told['error'] == told['services'][0]['error'] == sayable(text)
+    event = event_body('SERVICE_DOWN', data=[text], time=1, wall=datetime.now(timezone.utc))
+    assert msgpack.unpackb(pack(event))['data'] == {'value': sayable(text)}
+
+
+def test_what_a_service_says_is_gone_through_once(serve, monkeypatch):
+    deep = []
+    original = rules.sayable
+
+    def watched(value, depth=0):
+        deep.append(value)
+        return original(value, depth)
+
+    monkeypatch.setattr('bridge.services.rules.sayable', watched)
+    for module in ('bridge.segment.response', 'bridge.worker.worker', 'bridge.worker.housekeeping'):
+        monkeypatch.setattr(f'{module}.sayable', lambda value: pytest.fail(f'again: {value}'), raising=False)
+    with StockServer() as server:
+        serve('rig', {'cameras': server.uri})
+        with Client('rig') as client:
+            client.subscribe('SERVICE_UP')
+            assert client.call('EXPINIT', {'exp_ref': REF})['code'] == 0
+            assert client.next_event(5)['event'] == 'SERVICE_UP'
+    assert deep
 
 
 def saying(answer: str) -> Callable[[ScriptedPeer, bytes], None]:
@@ -136,6 +170,6 @@ def test_whatever_a_service_answers_everybody_is_told_the_rest(serve, caplog, tm
             assert rig['code'] == 0
             assert [one['data']['health'] for one in rig['services']] == ['up', 'up', 'up']
     journal.close()
-    assert [one['kind'] for one in journals.read(journal.path) if isinstance(one, dict)].count('outcome') == 2
+    assert [one['kind'] for one in Reading(journal.path)].count('outcome') == 2
     assert not [record for record in caplog.records if record.exc_info or '\n' in record.getMessage()]
     assert all(len(record.getMessage()) < 5000 for record in caplog.records)

@@ -87,7 +87,7 @@ def test_settings_of_the_rig_can_be_taken_back(load) -> None:
 @pytest.mark.parametrize(
     ('text', 'says'),
     [
-        ('camras: {timeout: 30}\n', ['camras', 'there is no service', 'cameras, ephys, lamp']),
+        ('camras: {timeout: 30}\n', ['camras', 'there is no service', 'did you mean cameras?', 'cameras, ephys, lamp']),
         ('on: {timeout: 30}\n', ['the name on', 'quotes']),
         ('cameras: {timout: 30}\n', ['cameras', "'timout'", 'optional, timeout', 'max_message_size']),
         ('cameras: {uri: 192.168.0.8}\n', ['cameras', "'uri'"]),
@@ -138,6 +138,7 @@ def test_a_file_that_is_not_there_is_refused_with_a_sentence(tmp_path) -> None:
         ('cameras: {after: [ephys]}\nephys: {after: [cameras]}\n', ['cameras', 'ephys', 'each other']),
         ('cameras: {after: [lamp]}\nephys: {after: [cameras]}\nlamp: {after: [ephys]}\n', ['cameras', 'ephys', 'lamp']),
         ('cameras: {after: [cameras]}\n', ['cameras']),
+        ('cameras: {after: [ephy]}\n', ['cameras', 'there is no service', 'did you mean ephys?']),
         ('cameras: {after: [mesoscope]}\n', ['cameras', 'mesoscope', 'there is no service']),
     ],
 )
@@ -145,7 +146,7 @@ def test_an_order_that_can_not_be_kept_is_refused_with_a_sentence(load, text, sa
     with pytest.raises(ConfigError) as caught:
         check_order(load(text).services, 'rig.yaml')
     sentence = str(caught.value)
-    assert sentence.startswith('rig.yaml: ') and sentence.endswith('.') and '\n' not in sentence
+    assert sentence.startswith('rig.yaml: ') and sentence.endswith(('.', '?')) and '\n' not in sentence
     for word in says:
         assert word in sentence
 

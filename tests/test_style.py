@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,3 +56,46 @@ def test_no_two_tests_outside_a_package_have_one_name():
     """Python imports them by their bare names: the second of a pair stops the whole run."""
     names = [file.name for file in (ROOT / 'tests').rglob('test_*.py') if not (file.parent / '__init__.py').exists()]
     assert sorted(names) == sorted(set(names))
+
+
+ITEM = re.compile(r'( *)(?:[-*]|[0-9]+\.) +\S')
+
+
+def broken_lists(docstring: str) -> list[str]:
+    """Return the lines of a docstring at which a list, or aligned columns, look as if they were filled like prose."""
+    found, inside, is_table = [], -1, False
+    for line in docstring.splitlines():
+        indent = len(line) - len(line.lstrip())
+        if item := ITEM.match(line):
+            inside = len(item[1])
+        elif not line.strip():
+            inside, is_table = -1, False
+        elif inside >= 0 and indent <= inside:
+            found.append(line)
+        is_table |= line.startswith('===')
+        merged = re.search(r'[.;:,] (?:[-*]|[0-9]+\.) [A-Z`*]', line)
+        columns = re.search(r'\S {3,}\S', line) and not (is_table or indent or inside >= 0)
+        if merged or columns:
+            found.append(line)
+    return found
+
+
+def test_lists_in_docstrings_keep_their_indent():
+    broken = []
+    for path in (path for folder in ('bridge', 'csrc', 'tests') for path in (ROOT / folder).rglob('*.py')):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                broken += [f'{path.name}: {line}' for line in broken_lists(ast.get_docstring(node) or '')]
+    assert not broken
+
+
+def test_a_list_that_was_filled_like_prose_would_be_noticed():
+    rules, table = (
+        'Rules:\n\n- One that is long\n  and goes on.\n- Two.\n\n',
+        '====  ======\na     table\n====  ======\n',
+    )
+    whole = f'{rules}{table}\n    x    literal\n'
+    assert broken_lists(whole) == []
+    assert broken_lists(whole.replace('\n  and', '\nand')) == ['and goes on.']
+    assert broken_lists(whole.replace('.\n- Two', '. - Two')) == ['  and goes on. - Two.']
+    assert broken_lists(whole.replace('\n    x', '\nx')) == ['x    literal']

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.cli.words import Parser
+from bridge.cli.words import Parser, example
 from bridge.numbers import EXIT_STATUSES, EXITS
 
 
@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     for stream in (sys.stdout, sys.stderr):
-        if reconfigure := getattr(stream, 'reconfigure', None):  # a console that can't show a character must not end us
+        if reconfigure := getattr(
+            stream, 'reconfigure', None
+        ):  # a console that cannot show a character must not end us
             # What another program reads is UTF-8, as the log is; Windows would take its ANSI code page.
             own = {'encoding': 'utf-8'} if sys.platform == 'win32' and not stream.isatty() else {}
             reconfigure(errors='backslashreplace', **own)
@@ -91,11 +93,30 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = Parser(
         prog='iblbridge',
-        description='Any program on the rig PC commands the remote services of an experiment by plain C calls.',
-        epilog='Begin with: iblbridge demo',
+        description='Lets any program on the rig PC command the remote services of an experiment: cameras, ephys and '
+        'others. "iblbridge help COMMAND" tells more of a command.',
+        epilog=example('iblbridge demo', 'That tries all of it on this computer.'),
     )
     parser.add_argument('--version', action=_Version, nargs=0, help="show this package's version")
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
     for module in (demo, serve, send, watch, simulate, doctor, journal, kit, bench):
         module.add_parser(subparsers)
+    _add_help(parser, subparsers)
     return parser
+
+
+def _add_help(parser: Parser, subparsers: Any) -> None:
+    """Describe ``help``, which shows what ``--help`` does."""
+    helper = subparsers.add_parser(
+        'help',
+        help='show this, or what a command does',
+        description='Show what the commands are, or what one of them does.',
+        epilog=example('iblbridge help send'),
+    )
+    helper.add_argument('command', nargs='?', metavar='COMMAND', choices=list(subparsers.choices), help='such as send')
+
+    def show(args: argparse.Namespace) -> int:
+        subparsers.choices.get(args.command, parser).print_help()
+        return 0
+
+    helper.set_defaults(run=show)

@@ -31,6 +31,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from bridge.cli.words import example
+
 BLOCK = 25  # commands in a row before the next way has its turn
 
 PYTHON_RESPONDER = """
@@ -62,10 +64,12 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'bench',
         help='measure how long a command takes on this computer',
-        description='Measure one command to 1, 2, 4 and 8 services beside the bare exchange of the same datagrams.',
+        description='Measure how long a command to 1, 2, 4 and 8 services takes, beside the bare exchange of the same '
+        'datagrams.',
+        epilog=example('iblbridge bench --services 1,8 --commands 100'),
     )
-    parser.add_argument('--services', default='1,2,4,8', metavar='N,N', help='how many services (default 1,2,4,8)')
-    parser.add_argument('--commands', type=int, default=500, metavar='N', help='of each kind (default 500)')
+    parser.add_argument('--services', default='1,2,4,8', metavar='N,N', help='how many services (default: 1,2,4,8)')
+    parser.add_argument('--commands', type=int, default=500, metavar='N', help='commands of each kind (default: 500)')
     parser.set_defaults(run=run)
 
 

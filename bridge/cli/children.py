@@ -28,7 +28,7 @@ RUN = 'import sys; sys.path.insert(0, sys.argv.pop(1)); from bridge.cli import m
 
 
 class DemoError(Exception):
-    """The demo can't go on; the message says why."""
+    """The demo cannot go on; the message says why."""
 
 
 class PortTaken(DemoError):
@@ -203,7 +203,7 @@ class Rig:
         if path and path.exists():
             path.unlink()
             kept.forget(path)
-            wrong.append(f'the worker left its segment {path} behind; it is removed now.')
+            wrong.append(f'the worker left its segment {path} behind; it has been removed.')
         self.children.clear()
         return wrong
 
@@ -223,7 +223,7 @@ def run_tool(words: Sequence[str], timeout: float, halt: Halt) -> tuple[int, str
     Raises
     ------
     DemoError
-        If it can't be started, or the time is up.
+        If it cannot be started, or the time is up.
     Interrupted
         If a signal came.
     """
@@ -234,7 +234,7 @@ def run_tool(words: Sequence[str], timeout: float, halt: Halt) -> tuple[int, str
             words, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors='replace'
         )
     except OSError as e:
-        raise DemoError(f'can not run {words[0]}: {e.strerror}.') from e
+        raise DemoError(f'cannot run {words[0]}: {e.strerror}.') from e
     with process:
         try:
             while True:
@@ -244,6 +244,6 @@ def run_tool(words: Sequence[str], timeout: float, halt: Halt) -> tuple[int, str
                 except subprocess.TimeoutExpired:
                     halt.check()
                     if time.monotonic() > deadline:
-                        raise DemoError(f'{" ".join(words[:4])} did not come back within {timeout:g} s.') from None
+                        raise DemoError(f'{" ".join(words[:4])} did not end within {timeout:g} s.') from None
         finally:
             process.kill()

@@ -1,11 +1,12 @@
 """What a console can do to a program that has to go on: signals, a window that is closed or clicked, unread output.
 
 `on_stop_signals` and `on_stdin_end` ask for an orderly end; `LogThread` writes the log so that no reader can hold the
-program up; `go_on_when_clicked` keeps a click into a Windows console from doing so.
+program up, and `say_aside` a line; `go_on_when_clicked` keeps a click into a Windows console from doing so.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import queue
@@ -14,17 +15,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+log = logging.getLogger(__name__)
+
 MOST_LINES = 10_000  # of the log that wait for their reader
 PIPE_WIDTH = 160  # columns, where there is no terminal to ask
+FULL = 0.02  # s between two looks at a pipe that takes nothing
 LAST_WORDS = 1.0  # s that the rest of the log has at the end
 
 
@@ -108,59 +113,143 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-class LogThread(logging.Handler):
-    """Writes the log to standard error in a thread of its own: a reader that has stopped holds nobody up.
-
-    At most `MOST_LINES` wait; what finds no room is counted, and the next line that does says so.
+class Aside:
+    """Writes lines to a file of the system in a thread of its own: a reader that has stopped holds nobody up.
 
     Parameters
     ----------
-    descriptor : int
-        Where to; duplicated.
+    stream : file
+        Where to, one with a descriptor, which is duplicated.
+    text : callable
+        Returns what is written of what was put; in that thread.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, stream: TextIO, text: Callable[[Any], str] = str) -> None:
+        self._text = text
+        self._encoding = stream.encoding or 'utf-8'
+        # Not a Queue: the collector may log in the middle of its put, in the same thread, and would wait for itself.
+        self._lines: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # Without Python's buffers, whose locks a thread that is stuck would take along to the end of the interpreter.
+        self._file = open(os.dup(stream.fileno()), 'wb', buffering=0)  # noqa: SIM115
+        self._thread = threading.Thread(target=self._run, name='console', daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """int: how many lines wait."""
+        return self._lines.qsize()
+
+    def put(self, line: Any) -> bool:
+        """Queue a line, and never wait; False if there is no room."""
+        if self.waiting >= MOST_LINES:
+            return False
+        self._lines.put(line)
+        return True
+
+    def close(self) -> None:
+        """Write what waits, for `LAST_WORDS` at most. Harmless twice."""
+        self._lines.put(None)
+        self._thread.join(LAST_WORDS)
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            with suppress(OSError):  # its reader is gone: the next line may have another
+                self._write(f'{self._text(line)}\n'.encode(self._encoding, 'backslashreplace'))
+
+    def _write(self, rest: bytes) -> None:
+        while rest:
+            written = self._file.write(rest)
+            if written is None:  # somebody has made it one that does not wait
+                time.sleep(FULL)
+            else:
+                rest = rest[written:]
+
+
+class LogThread(logging.Handler):
+    """Writes the log in a thread of its own, and formats it there: a traceback reads the sources, which takes a disk.
+
+    At most `MOST_LINES` wait; what finds no room is counted, and the next line that does says so.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self.lost = 0
-        self._lines: queue.Queue[str | None] = queue.Queue(MOST_LINES)
-        # Without Python's buffers, whose locks a thread that is stuck would take along to the end of the interpreter.
-        self._stream = open(os.dup(descriptor), 'wb', buffering=0)  # noqa: SIM115
-        self._thread = threading.Thread(target=self._write, name='log', daemon=True)
-        self._thread.start()
+        self.aside = Aside(stream, self._text)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record; never waits."""
+        said = copy.copy(record)  # other handlers have the record, too
         try:
-            if self.lost:
-                self._lines.put_nowait(f'{self.lost} lines of this log found no reader and are lost')
-                self.lost = 0
-            self._lines.put_nowait(self.format(record))
-        except queue.Full:
+            said.msg, said.args = record.getMessage(), None  # as its arguments are now
+        except Exception as error:
+            said.msg, said.args = f'{str(record.msg)[:200]!r}: this line could not be formatted: {error!r}', None
+        if self.lost and self.aside.put(f'{self.lost} lines of this log are lost, as nobody read it'):
+            self.lost = 0
+        if not self.aside.put(said):
             self.lost += 1
-        except Exception:
-            self.handleError(record)
 
     def close(self) -> None:
         """Write what waits, for `LAST_WORDS` at most."""
         super().close()
-        until = time.monotonic() + LAST_WORDS
-        with suppress(queue.Full):
-            self._lines.put(None, timeout=LAST_WORDS)
-        self._thread.join(max(until - time.monotonic(), 0.0))
+        self.aside.close()
 
-    def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            rest = f'{line}\n'.encode(errors='backslashreplace')
-            with suppress(OSError):  # its reader is gone: the next line may have another
-                while rest:
-                    rest = rest[self._stream.write(rest) or 0 :]
+    def _text(self, line: str | logging.LogRecord) -> str:
+        try:
+            return line if isinstance(line, str) else self.format(line)
+        except Exception as error:
+            return f'a line of this log could not be formatted: {error!r}'
+
+
+@contextmanager
+def say_aside(line: str) -> Iterator[None]:
+    """Print a line without waiting for who reads it, where standard output is a file of the system.
+
+    At the end of the block it has `LAST_WORDS` more.
+    """
+    try:
+        aside = Aside(sys.stdout)
+    except (AttributeError, OSError, ValueError):
+        say(line)
+        yield
+        return
+    aside.put(line)
+    try:
+        yield
+    finally:
+        aside.close()
 
 
 def log_to_stderr(level: int) -> None:
-    """Log as `logging.basicConfig` does, but through a `LogThread` where standard error is a file of the system."""
+    """Log as `logging.basicConfig` does, but through a `LogThread` where standard error is a file of the system.
+
+    What Python itself would print there, in whatever thread it is, and with a look at the sources, is logged as well.
+    """
     if logging.getLogger().handlers:
         return
     handler: logging.Handler = logging.StreamHandler()
     with suppress(AttributeError, OSError, ValueError):
-        handler = LogThread(sys.stderr.fileno())
+        handler = LogThread(sys.stderr)
+        _log_what_python_prints()
     logging.basicConfig(level=level, handlers=[handler], format='%(asctime)s %(levelname)-7s %(message)s')
+
+
+def _log_what_python_prints() -> None:
+    def warned(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
+    ) -> None:
+        log.warning('%s:%d: %s: %s', filename, lineno, category.__name__, message)
+
+    def unraisable(what: Any) -> None:
+        _log_exception(what.err_msg or 'an exception was ignored in', what.object, what.exc_value)
+
+    def ended(what: Any) -> None:
+        if not isinstance(what.exc_value, SystemExit):
+            _log_exception('a thread was ended by an exception:', what.thread and what.thread.name, what.exc_value)
+
+    warnings.showwarning = warned
+    sys.unraisablehook = unraisable
+    threading.excepthook = ended
+
+
+def _log_exception(what: str, where: object, error: BaseException | None) -> None:
+    log.error('%s %r', what, where, exc_info=error)

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bridge.cli.words import example
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -44,20 +46,24 @@ def add_parser(subparsers: Any) -> None:
     """Describe the subcommand."""
     parser = subparsers.add_parser(
         'demo',
-        help='run a whole experiment on this computer, commanded by a C program',
-        description='Start two simulated services and a worker, and let the C program iblb run an experiment on them. '
-        'Exit status 0 only if all came out as it should. Nothing stays behind.',
+        help='try it: a C program runs an experiment on two simulated services',
+        description='Start two simulated services and a worker, and let a C program (iblb) run an experiment on them. '
+        'Nothing stays behind. Exit status: 0 if all went as it should.',
+        epilog=example('iblbridge demo --fail cameras'),
     )
     parser.add_argument(
-        '--fail', choices=SERVICES, help='let this service go silent in the middle, and see what the C program is told'
+        '--fail', choices=SERVICES, help='let this service go silent half-way, and see what the C program is told'
     )
     parser.add_argument(
-        '--segment', metavar='NAME', default=f'demo-{os.getpid()}', help='name of the segment (default demo-<pid>)'
+        '--segment',
+        metavar='NAME',
+        default=f'demo-{os.getpid()}',
+        help='name by which programs open the rig (default: demo-<pid>)',
     )
     parser.add_argument(
         '--stay',
         action='store_true',
-        help='command nothing, but keep services and worker up for a program of your own, until Ctrl-C',
+        help='send nothing, but keep services and worker up for a program of your own, until Ctrl-C',
     )
     parser.set_defaults(run=run)
 
@@ -270,7 +276,7 @@ def introduce(console: Console, rig: Rig, tool: Path, args: argparse.Namespace) 
     for what, where in lines:
         console.print(f'  {what:<{WIDTHS[0]}}{where}')
     if fail:
-        about = 'The worker gives a silent service 1 s, and once, with the next command, 10 s to come to itself.'
+        about = 'The worker gives a silent service 1 s, and once, with the next command, 10 s to recover.'
         console.print(f'\n  {about}', style='dim')
     console.print()
 
@@ -318,10 +324,10 @@ def conclude(console: Console, wrong: Sequence[str], fail: str | None) -> None:
     if fail:
         other = next(name for name in SERVICES if name != fail)
         told = f'from EXPSTATUS on, the C program was told that {fail} does not answer'
-        verdict = f'As expected: {told}, and {other} was served throughout. No process and no segment is left.'
+        verdict = f'As expected: {told}, and {other} was served throughout. No process or segment is left.'
         hint = 'iblb codes, which says what to do at each status'
     else:
-        verdict = f'All {len(PLAN)} commands were answered by both services. No process and no segment is left.'
+        verdict = f'All {len(PLAN)} commands were answered by both services. No process or segment is left.'
         me = own_name()
         hint = f'{me} demo --fail cameras, then {me} serve --segment rig0 --service cameras=192.168.0.8'
     console.print(verdict, style='bold green')

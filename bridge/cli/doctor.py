@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.cli.words import example
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,20 +21,22 @@ def add_parser(subparsers: Any) -> None:
     """Describe the subcommand."""
     parser = subparsers.add_parser(
         'doctor',
-        help='list the segments, who holds them and what is stale; what is around them; remove what nobody owns',
-        description='List the segments of this user, their workers, their clients, and what is stale or damaged; '
-        'which libraries programs find, and on Windows what the firewall and the power settings do.',
-        epilog='Exit status: 0 all is well, 1 something is to be done, 2 misuse.',
+        help='check this computer: rigs, workers, programs, libraries',
+        description="List this user's rigs (segments) with their workers and programs, and what is stale or damaged. "
+        'Tell which libraries programs find and, on Windows, what the firewall and the power settings do.',
+        epilog=example('iblbridge doctor --clean', 'Exit status: 0 all is well, 1 there is something to do, 2 misuse.'),
     )
     parser.add_argument(
         '--clean',
         action='store_true',
-        help='remove the segments that nobody holds; what a worker or client holds, if only stopped, is left',
+        help='remove the segments that nobody uses; what a worker or program has open is kept, even if that is stopped',
     )
     parser.add_argument(
-        '--program', metavar='FILE', help='a program that is to use the library: what would it load, do the bits fit?'
+        '--program',
+        metavar='FILE',
+        help='a program that is to use the library: which one would it load, and do the bits fit?',
     )
-    parser.add_argument('--json', action='store_true', help='print one JSON object')
+    parser.add_argument('--json', action='store_true', help='print it as JSON')
     parser.set_defaults(run=run)
 
 
@@ -129,7 +133,7 @@ def show(
         console.print(note, soft_wrap=True)
     for finding in wrong:
         console.print(f'  ! {finding}', soft_wrap=True)
-    what = 'all is well' if result['healthy'] else 'something is to be done, see the lines with "!"'
+    what = 'all is well' if result['healthy'] else 'there is something to do: see the lines with "!"'
     console.print(
         f'{result["directory"]}: {len(reports) or "no"} segment{"s"[len(reports) == 1 :]}; {what}', soft_wrap=True
     )

@@ -5,110 +5,55 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines
-from bridge.cli.words import duration
+from bridge.cli.words import duration, example
+from bridge.journal import Reading
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-LOOK = 0.2  # s between two looks at a file that grows
 
 
 def add_parser(subparsers: Any) -> None:
     """Describe the subcommand."""
     parser = subparsers.add_parser(
         'journal',
-        help='show what a worker has written down',
-        description='Show a journal (serve --journal) as a table, or export it as Parquet. Failures are marked with !, '
-        'warnings with ~.',
+        help='show what was commanded, and what became of it',
+        description='Show a journal, as "iblbridge serve --journal FILE" writes it, as a table, or export it as '
+        'Parquet. Failures are marked with !, warnings with ~.',
+        epilog=example('iblbridge journal rig0.jsonl --since 15min --failures'),
     )
     parser.add_argument('file', metavar='FILE', help='the journal')
     parser.add_argument(
         '--since',
         type=since,
         metavar='WHEN',
-        help='only from then on: 10:30, 2026-01-31, 2026-01-31T10:30, or 15min ago: 15min',
+        help='only what came since then: 10:30, 2026-01-31, 2026-01-31T10:30, or 15min for a quarter of an hour ago',
     )
-    parser.add_argument('--failures', action='store_true', help='only what failed, and warnings')
+    parser.add_argument('--failures', action='store_true', help='only failures and warnings')
     how = parser.add_mutually_exclusive_group()
-    how.add_argument('--follow', action='store_true', help='go on with what comes, until Ctrl-C')
+    how.add_argument('--follow', action='store_true', help='go on with what is added, until Ctrl-C')
     how.add_argument(
         '--parquet',
         metavar='OUT',
-        help='write one row per command to this file, and one per service and command, and one per event beside it',
+        help='write a row for each command to this file; beside it, files with a row for each service and command, '
+        'and for each event',
     )
-    parser.add_argument('--json', action='store_true', help='print the entries themselves, one JSON object a line')
-    parser.add_argument('--force', action='store_true', help='let --parquet overwrite')
+    parser.add_argument('--json', action='store_true', help='print the entries themselves, one JSON object per line')
+    parser.add_argument('--force', action='store_true', help='let --parquet overwrite files')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show or export; 2 if a file can't be read or written, or is no journal."""
+    """Show or export; 2 if a file cannot be read or written, or is no journal."""
     try:
         return _export(args) if args.parquet else _show(args)
     except OSError as e:
         print(f'iblbridge journal: {e.filename or args.file}: {e.strerror or e}', file=sys.stderr)
         return 2
-
-
-class Reading:
-    """The entries of a journal, and the numbers of the lines that are none.
-
-    Parameters
-    ----------
-    path : str
-        Its file.
-    follow : bool
-        Go on waiting for more at its end.
-
-    Attributes
-    ----------
-    torn : list of int
-        Lines that are no entries.
-    found : int
-        How many entries there were.
-    """
-
-    def __init__(self, path: str, *, follow: bool = False) -> None:
-        self.path, self._follow = path, follow
-        self.torn: list[int] = []
-        self.found = 0
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        from bridge.journal import KINDS, entry_of
-
-        number, rest = 0, b''
-        with open(self.path, 'rb') as file:
-            while True:
-                piece = file.readline()
-                rest += piece
-                if not rest.endswith(b'\n') and self._follow:  # a line that is only half written
-                    if not piece:
-                        time.sleep(LOOK)
-                    continue
-                if not rest:
-                    return
-                number, line, rest = number + 1, rest, b''
-                if not line.strip():
-                    continue
-                entry = entry_of(line)
-                if entry is None:
-                    self.torn.append(number)
-                else:
-                    self.found += entry['kind'] in KINDS
-                    yield entry
-                if not self.found and number >= 1000:
-                    return
-
-    @property
-    def is_none(self) -> bool:
-        """bool: what was read has lines, and not one of them is a journal's."""
-        return bool(self.torn) and not self.found
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -138,13 +83,13 @@ def _complaints(reading: Reading) -> int:
     """Say what could not be read; 2 if it is no journal."""
     if reading.is_none:
         print(
-            f'iblbridge journal: {reading.path}: this is no journal: none of its lines is an entry as serve --journal '
-            'writes them',
+            f'iblbridge journal: {reading.path}: this is not a journal: none of its lines is an entry that serve '
+            '--journal writes',
             file=sys.stderr,
         )
         return 2
     for number in reading.torn:
-        print(f'iblbridge journal: line {number} is torn and was skipped', file=sys.stderr)
+        print(f'iblbridge journal: line {number} is incomplete and was skipped', file=sys.stderr)
     return 0
 
 
@@ -211,7 +156,7 @@ def since(text: str) -> datetime:
             return reading()
         except (ValueError, OverflowError, argparse.ArgumentTypeError):
             continue
-    raise argparse.ArgumentTypeError(f'{text!r} is no moment; write 10:30, 2026-01-31, 2026-01-31T10:30, or 15min')
+    raise argparse.ArgumentTypeError(f'{text!r} is not a time; write 10:30, 2026-01-31, 2026-01-31T10:30, or 15min')
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -221,7 +166,7 @@ def _export(args: argparse.Namespace) -> int:
     places = parquet.places(args.parquet)
     if not args.force and (there := [str(place) for place in places if place.exists()]):
         print(
-            f'iblbridge journal: {", ".join(there)}: there already; add --force to overwrite, or name another file',
+            f'iblbridge journal: {", ".join(there)}: already there; add --force to overwrite, or name another file',
             file=sys.stderr,
         )
         return 2

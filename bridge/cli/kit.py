@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bridge.cli.words import example
+
 
 def add_parser(subparsers: Any) -> None:
     """Describe the subcommand."""
@@ -14,22 +16,24 @@ def add_parser(subparsers: Any) -> None:
 
     parser = subparsers.add_parser(
         'kit',
-        help='write a folder with library, client, example and guide for Bonsai, LabVIEW, MATLAB, ...',
-        description='Write a folder with the library (that of this system, and those of Windows), the header, the '
-        'client code, an example that runs, and a guide for one kind of program. Copy it to where that program runs, '
-        'and begin with its README.md.',
+        help='write a folder with all that a program in your language needs',
+        usage='iblbridge kit DIR --LANGUAGE [--force]',
+        description='Write a folder with all that a program in one language needs: the library for this system and '
+        'for Windows, the header, a small client, an example that runs, and a guide, README.md, to begin with. Copy '
+        'the folder to where the program runs.',
+        epilog=example('iblbridge kit matlab-kit --matlab'),
     )
-    parser.add_argument('directory', type=Path, metavar='DIR', help='where to; made if it is not there')
+    parser.add_argument('directory', type=Path, metavar='DIR', help='the folder; made if it is not there')
     which = parser.add_mutually_exclusive_group(required=True)
     for name, kit in KITS.items():
         also = ['--octave'] if name == 'matlab' else []
         which.add_argument(f'--{name}', *also, dest='kit', action='store_const', const=name, help=f'for {kit.title}')
-    parser.add_argument('--force', action='store_true', help='overwrite files that are there and differ')
+    parser.add_argument('--force', action='store_true', help='overwrite files that have been changed')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the kit; 2 if it can't be written."""
+    """Write the kit; 2 if it cannot be written."""
     from bridge.kit import missing, write
 
     try:

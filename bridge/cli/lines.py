@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from bridge.numbers import CODE_NAMES
+from bridge.numbers import CODE_NAMES, LOCAL
 
 WIDE = 80  # columns; from here on with milliseconds and the program's name
 WIDER = 110  # and from here on with the command's key
@@ -107,6 +107,8 @@ def _outcome(entry: dict[str, Any], services: Sequence[dict[str, Any]]) -> str:
     """Return what became of a command: what failed first."""
     code = entry.get('code', 0)
     told = ', '.join(f'{_text(s.get("name"))}: {_text(s.get("state")).replace("_", " ")}' for s in services)
+    if entry.get('message') in LOCAL and (not code or told):
+        told = 'answered by the worker'  # no service was to be sent anything
     if not code:
         took = milliseconds(entry.get('sent'), entry.get('finished'))
         return ', '.join(filter(None, (took and f'{took} ms', told)))

@@ -38,7 +38,7 @@ def export(entries: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Iterator
     Raises
     ------
     OSError
-        A file can't be written.
+        A file cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -103,7 +103,7 @@ def _event_row(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def fit(value: Any, kind: Any) -> Any:
-    """Return a value as its column takes it; None for what it can't take: the file may have been edited."""
+    """Return a value as its column takes it; None for what it cannot take: the file may have been edited."""
     if kind is WALL:
         try:
             return datetime.fromisoformat(value) if value else None

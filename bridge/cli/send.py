@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli.lines import milliseconds
-from bridge.cli.words import command_arguments, duration
+from bridge.cli.words import command_arguments, duration, example
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,33 +29,37 @@ def add_parser(subparsers: Any) -> None:
     """Describe the subcommand."""
     parser = subparsers.add_parser(
         'send',
-        help='send one command to the services, and show what each one did',
-        description='Send one command through a segment that a worker serves, and show what each service did.',
-        epilog='Exit status: 0 done, 1 a service failed, 2 misuse, 3 no segment or worker, 4 outcome not known.',
+        help='send one command, and show what each service did',
+        description='Send one command to the services of a rig that a worker serves, and show what each of them did.',
+        epilog=example(
+            'iblbridge send rig0 EXPSTART 2026-01-01_1_subject',
+            'Exit status: 0 done, 1 a service failed, 2 misuse, 3 no rig of that name or no worker, 4 the outcome is '
+            'not known.',
+        ),
     )
-    parser.add_argument('segment', metavar='SEGMENT', help='such as rig0')
+    parser.add_argument('segment', metavar='SEGMENT', help='the name of the rig, such as rig0')
     parser.add_argument(
         'message',
         metavar='MESSAGE',
-        help='EXPINIT, EXPSTART, EXPEND, EXPCLEANUP, EXPINTERRUPT, EXPSTATUS, EXPINFO, ALYX, PING or SERVICES, in any '
-        'case',
+        help='EXPINIT, EXPSTART, EXPEND, EXPCLEANUP, EXPINTERRUPT, EXPSTATUS, EXPINFO, ALYX, PING or SERVICES, in '
+        'upper or lower case',
     )
     parser.add_argument(
         'args',
         nargs='*',
         default=[],
         metavar='ARG',
-        help='its arguments, each as JSON or plain words; @FILE and - stand for what is in a file or comes from '
-        'standard input (a token, say); an only one that is an array [..., ...] is all of them',
+        help='its arguments, each as JSON or as plain words; @FILE stands for the text of a file and - for that of '
+        'standard input, so that nobody sees a token; a single array is taken as all arguments',
     )
     parser.add_argument('--args-file', metavar='FILE', help='take the arguments from a file, as @FILE does')
-    parser.add_argument('--services', default='', metavar='A,B', help='only to these services')
+    parser.add_argument('--services', default='', metavar='A,B', help='send it to these services only')
     parser.add_argument(
         '--timeout',
         type=duration,
         default=12.0,
         metavar='TIME',
-        help='how long to wait for the answer: 5s, 500ms, or a number of seconds (default 12)',
+        help='how long to wait for the answer: 5s, 500ms, or a number of seconds (default: 12)',
     )
     parser.add_argument('--json', action='store_true', help='print the response as JSON')
     parser.set_defaults(run=run)
@@ -108,6 +112,7 @@ def show(response: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(response))
         return
     from bridge.cli.console import plain_console
+    from bridge.numbers import LOCAL
 
     console = plain_console()
     if response['services']:
@@ -116,7 +121,7 @@ def show(response: dict[str, Any], *, as_json: bool) -> None:
         show_table(console, *(services_rows if response['message'] == 'SERVICES' else rows)(response))
         if response['message'] == 'SERVICES':
             console.print(service_sentence(response), soft_wrap=True)
-    elif response['code'] >= 0:
+    elif response['message'] in LOCAL and response['code'] >= 0:
         took = milliseconds(response['sent'], response['finished'])
         console.print(f'{response["message"]}: answered by the worker{took and f" in {took} ms"}')
 

@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli.words import duration
+from bridge.cli.words import duration, example
 
 if TYPE_CHECKING:
     from bridge.config import RigConfig
@@ -26,59 +26,65 @@ def add_parser(subparsers: Any) -> None:
     """Describe the subcommand."""
     parser = subparsers.add_parser(
         'serve',
-        help='serve a segment: pass commands of foreign programs on to the remote services',
-        description='Make the segment, or take it over from a worker that is gone, and serve it until Ctrl-C.',
+        help='run the worker: pass the commands of programs on to the services',
+        description="Run a rig's worker until Ctrl-C: it passes the commands of programs on to the remote services, "
+        'and tells the programs what each service did. It takes over what a worker that has died left behind.',
+        epilog=example('iblbridge serve --segment rig0 --services remote_devices.yaml'),
     )
     parser.add_argument(
         '--segment',
         required=True,
         metavar='NAME',
-        help="the rig's name, such as rig0; foreign programs open it by this name",
+        help="the rig's name, such as rig0, by which programs open it",
     )
     parser.add_argument(
         '--services',
         metavar='FILE',
-        help='YAML file of "name: uri", as iblrig\'s remote_devices.yaml; settings: bridge/README.md',
+        help='the services, as in iblrig\'s remote_devices.yaml: a line "name: address" for each (see bridge/README.md)',
     )
     parser.add_argument(
         '--settings',
         metavar='FILE',
-        help='YAML file of settings for these services, where iblrig uses the other one too; see bridge/README.md',
+        help='settings of these services, in a file of its own (see bridge/README.md)',
     )
     parser.add_argument(
         '--service',
         action='append',
         default=[],
         metavar='NAME=URI',
-        help='one more service; may be given several times',
+        help='one more service, such as cameras=192.168.0.8; may be given several times',
     )
     parser.add_argument(
         '--timeout',
         type=duration,
         default=10.0,
         metavar='TIME',
-        help='how long a service has for its reply: 5s, 500ms, or a number of seconds (default 10)',
+        help='how long a service may take to reply: 5s, 500ms, or a number of seconds (default: 10)',
     )
-    parser.add_argument('--journal', metavar='FILE', help='append every command, outcome and event to this file')
+    parser.add_argument(
+        '--journal', metavar='FILE', help='write every command, its outcome, and every event to this file'
+    )
     parser.add_argument(
         '--any-reference',
         action='store_true',
-        help="pass references of experiments on whatever their form; else only date_sequence_subject, iblrig's own",
+        help='let the reference of an experiment have any form, not only date_sequence_subject as iblrig has it',
     )
     parser.add_argument(
-        '--no-ask', action='store_true', help='do not ask the services at the start, or when one is back, what they do'
+        '--no-ask',
+        action='store_true',
+        help='do not ask the services what they do, at the start or when one is back',
     )
     parser.add_argument('--notify', action='store_true', help='send EXPCLEANUP to all services at the end')
-    parser.add_argument('--remove', action='store_true', help='remove the segment at the end')
+    parser.add_argument('--remove', action='store_true', help='at the end remove what programs open, the segment')
     parser.add_argument(
-        '--until-eof', action='store_true', help='end also when standard input ends (for programs that start this one)'
+        '--until-eof', action='store_true', help='also end when standard input ends, for programs that start this one'
     )
     parser.add_argument('-v', '--verbose', action='store_true', help='log every command')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop; 2 if the configuration is wrong, 3 if the segment can't be had."""
+    """Serve until told to stop; 2 if the configuration is wrong, 3 if the segment cannot be had."""
     from bridge.config import ConfigError
 
     try:
@@ -89,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
 
     from bridge.cli import exit_status
-    from bridge.cli.console import go_on_when_clicked, log_to_stderr, on_stdin_end, on_stop_signals, say
+    from bridge.cli.console import go_on_when_clicked, log_to_stderr, on_stdin_end, on_stop_signals, say_aside
     from bridge.errors import BridgeError
     from bridge.worker import Worker
 
@@ -129,10 +135,10 @@ def run(args: argparse.Namespace) -> int:
                 )
             # What is loaded by now stays. To look through it takes the collector some 5 ms, in the middle of a command.
             gc.freeze()
-            say(f'READY {args.segment} {worker.path}')
             if args.until_eof:
                 on_stdin_end(lambda: stop('the end of standard input'))
-            worker.run()  # if it was stopped by now, it ends in an orderly way
+            with say_aside(f'READY {args.segment} {worker.path}'):
+                worker.run()  # if it was stopped by now, it ends in an orderly way
         finally:
             worker.close(remove=args.remove)
     except ConfigError as e:  # two names that turn out to be one address
@@ -161,7 +167,7 @@ def _journal(path: str | None) -> Journal | None:
 
 
 def _configured(args: argparse.Namespace) -> RigConfig:
-    """Return what files and options say; ConfigError if that can't be used."""
+    """Return what files and options say; ConfigError if that cannot be used."""
     from bridge import config
 
     rig = config.load_rig(args.services) if args.services else config.RigConfig()

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from bridge.cli.words import duration
+from bridge.cli.words import duration, example
 from bridge.nearest import did_you_mean
 
 LOOPBACK = '127.0.0.1'
@@ -19,9 +19,10 @@ def add_parser(subparsers: Any) -> None:
     """Describe the subcommand."""
     parser = subparsers.add_parser(
         'simulate',
-        help='run a simulated service',
+        help='run a simulated service to test against',
         description='Run a simulated service that echoes and replies like a camera or ephys computer, until Ctrl-C. '
-        'Prints "READY name uri" when it listens.',
+        'Prints "READY name address" when it listens.',
+        epilog=example('iblbridge simulate --name cameras --port 11001 --delay 2s'),
     )
     parser.add_argument('--name', required=True, help='what it calls itself in its replies, such as cameras')
     where = parser.add_mutually_exclusive_group()
@@ -34,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
     )
     where.add_argument('--port', type=_port, help=f'UDP port of {LOOPBACK} to listen on; 0 takes a free one')
     parser.add_argument(
-        '--delay', type=duration, default=0.0, metavar='TIME', help='be slow: wait so many seconds before each reply'
+        '--delay', type=duration, default=0.0, metavar='TIME', help='be slow: wait so long before each reply'
     )
     deaf = parser.add_mutually_exclusive_group()
     deaf.add_argument('--deaf', action='store_true', help='never echo or reply')
@@ -52,21 +53,21 @@ def add_parser(subparsers: Any) -> None:
         '--dies-after',
         type=duration,
         metavar='TIME',
-        help='stop and say EXPINTERRUPT by itself so many seconds after a start, as when a camera dies',
+        help='so long after a start, stop and send EXPINTERRUPT, as when a camera dies',
     )
-    parser.add_argument('--echo', action='store_true', help='reply what it got, to see what a program really sends')
+    parser.add_argument('--echo', action='store_true', help='reply with what it got, to see what a program sends')
     parser.add_argument(
         '--main-sync', action='store_true', help='say in EXPINFO that this is the main synchronization device'
     )
     parser.add_argument(
-        '--until-eof', action='store_true', help='end also when standard input ends (for programs that start this one)'
+        '--until-eof', action='store_true', help='also end when standard input ends, for programs that start this one'
     )
-    parser.add_argument('-v', '--verbose', action='store_true', help='print one line per message')
+    parser.add_argument('-v', '--verbose', action='store_true', help='print a line for each message')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop; 3 if the address can't be had."""
+    """Serve until told to stop; 3 if the address cannot be had."""
     import asyncio
 
     from bridge.cli.console import go_on_when_clicked, on_stdin_end, on_stop_signals, say
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         loop.run_until_complete(serve())
     except OSError as e:
-        print(f'iblbridge simulate: can not listen on {host}:{port}: {e.strerror or e}; {_advice(e)}.', file=sys.stderr)
+        print(f'iblbridge simulate: cannot listen on {host}:{port}: {e.strerror or e}; {_advice(e)}.', file=sys.stderr)
         return 3
     finally:
         loop.close()
@@ -111,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _advice(error: OSError) -> str:
-    """Return what to do about an address that can not be had."""
+    """Return what to do about an address that cannot be had."""
     if error.errno == errno.EADDRNOTAVAIL:
         return 'this computer has no such address; --bind 0.0.0.0 listens on all that it has'
     if error.errno == errno.EACCES:

@@ -184,7 +184,9 @@ def advice(found: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         if twin['same']:
             notes.append(f'a copy of the library, where programs look: {said}')
         else:
-            wrong.append(f'Programs find another library first: {said}. It is not of this installation; replace it.')
+            wrong.append(
+                f'Programs find another library first: {said}. It does not belong to this installation; replace it.'
+            )
     for about in (_about_program(found['program']), _about_firewall(found['firewall']), _about_sleep(found['sleep'])):
         wrong += about[0]
         notes += about[1]
@@ -195,7 +197,7 @@ def _about_program(program: Mapping[str, Any] | None) -> tuple[list[str], list[s
     if program is None:
         return [], []
     if not program['bits']:
-        return [f'{program["path"]} is no program, or cannot be read.'], []
+        return [f'{program["path"]} is not a program, or cannot be read.'], []
     wrong, notes = [], [f'program: {program["path"]}, {program["bits"]} bits']
     fits = [library['path'] for library in program['libraries'] if library['bits'] == program['bits']]
     if fits:
@@ -205,7 +207,8 @@ def _about_program(program: Mapping[str, Any] | None) -> tuple[list[str], list[s
         but = f', but {others[0]}' if others else ''
         wrong.append(
             f'It finds no library of {program["bits"]} bits{but}. Looked for beside it, in this folder, on the PATH: '
-            'if it loads from a folder of its own (that of a VI, for LabVIEW), ask there. iblbridge kit writes both.'
+            'if it loads from a folder of its own (that of a VI, for LabVIEW), run this command there. '
+            'iblbridge kit writes both.'
         )
     return wrong, notes
 

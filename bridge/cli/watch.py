@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from bridge.cli.words import example
+
 LOOK = 0.1  # s: how long one wait takes at most, and how often a worker is looked for
 
 
@@ -26,8 +28,9 @@ def add_parser(subparsers: Any) -> None:
         help='show commands and events as they happen',
         description='Show the commands of all programs and the events of the rig as they happen, one line each, until '
         'Ctrl-C. Failures are marked with !, warnings with ~. What services replied is in the journal.',
+        epilog=example('iblbridge watch rig0'),
     )
-    parser.add_argument('segment', metavar='SEGMENT', help='such as rig0')
+    parser.add_argument('segment', metavar='SEGMENT', help='the name of the rig, such as rig0')
     parser.add_argument('--json', action='store_true', help='print each as a JSON object')
     parser.set_defaults(run=run)
 

@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +26,34 @@ from bridge.numbers import EXITS
 
 BEGINNINGS = ('{', '[', '"')
 UNITS = {'ms': 0.001, 's': 1.0, 'min': 60.0, 'h': 3600.0}
+COLUMNS = 80  # of help, at most
 _LONGEST = 2**31 / 1000  # s; what an int of ms holds
 _SHOWN = 60  # characters of what was typed
 
 
+class Help(argparse.HelpFormatter):
+    """Help of at most `COLUMNS` columns, in which a paragraph that is indented stays as it is."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        options['width'] = min(shutil.get_terminal_size().columns, COLUMNS) - 1
+        super().__init__(prog, **options)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split('\n\n')
+        fill = super()._fill_text
+        return '\n\n'.join(part if part.startswith(' ') else fill(part, width, indent) for part in paragraphs)
+
+
+def example(line: str, more: str = '') -> str:
+    """Return the end of a command's help: a line that somebody might type, and what else is to be said."""
+    return '\n\n'.join(filter(None, ('Example:', f'  {line}', more)))
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one sentence, and offers the nearest word that there is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{'formatter_class': Help, **options})
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end with the exit status of misuse."""
@@ -41,8 +64,8 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         names = [str(choice) for choice in action.choices]
-        is_command = isinstance(action, argparse._SubParsersAction)
-        what = f'there is no command {value!r}' if is_command else f'{value!r} is none of its choices'
+        is_command = isinstance(action, argparse._SubParsersAction) or action.metavar == 'COMMAND'
+        what = f'there is no command {value!r}' if is_command else f'{value!r} is not one of its choices'
         offer = did_you_mean(str(value), names) or f'; there are {", ".join(names)}'
         raise argparse.ArgumentError(None if is_command else action, what + offer)
 
@@ -63,7 +86,7 @@ class Parser(argparse.ArgumentParser):
         found, rest = super().parse_known_args(args, namespace)
         repeated = next((a for a in self._actions if not a.option_strings and a.nargs == '*'), None)
         if rest and (repeated is None or any(word.startswith('-') for word in rest)):
-            self.error(f'{rest[0]!r} is not known here')
+            self.error(f'{rest[0]!r} is not expected here')
         if rest and repeated is not None:
             setattr(found, repeated.dest, [*getattr(found, repeated.dest), *rest])
         return found, []
@@ -88,7 +111,7 @@ def parse_argument(text: str, *, shown: str = '') -> Any:
     """
 
     def refuse(name: str) -> NoReturn:
-        raise ValueError(f'{name} is no number of JSON')
+        raise ValueError(f'{name} is not a number in JSON')
 
     def number(literal: str) -> float:
         if not math.isfinite(value := float(literal)):
@@ -107,7 +130,7 @@ def parse_argument(text: str, *, shown: str = '') -> Any:
             wrong = f'{e.msg[0].lower()}{e.msg[1:]} at character {e.pos + 1}'
         elif isinstance(e, RecursionError):
             wrong = 'it is nested too deeply'
-        raise ValueError(f'{shown or _cut(text)} begins like JSON and is none: {wrong}') from None
+        raise ValueError(f'{shown or _cut(text)} begins like JSON but is not: {wrong}') from None
 
 
 def command_arguments(words: Sequence[str]) -> list[Any]:
@@ -136,7 +159,7 @@ def duration(text: str) -> float:
     match = re.fullmatch(rf'([0-9]+\.?[0-9]*|\.[0-9]+) *({"|".join(UNITS)}|)', text.strip(), re.ASCII)
     seconds = float(match[1]) * UNITS[match[2] or 's'] if match else math.inf
     if seconds >= _LONGEST:
-        raise argparse.ArgumentTypeError(f'{text!r} is no time; write 5s or 500ms, or a number of seconds')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a time; write 5s or 500ms, or a number of seconds')
     return seconds
 
 
@@ -148,7 +171,7 @@ def _fetched(word: str) -> tuple[str, str]:
         try:
             return _stripped(Path(word[1:]).read_bytes(), word), word
         except OSError as e:
-            raise ValueError(f'{word}: {e.strerror or e}; of a text that begins with @ write \'"@..."\'') from None
+            raise ValueError(f'{word}: {e.strerror or e}; write a text that begins with @ as \'"@..."\'') from None
     return word, ''
 
 

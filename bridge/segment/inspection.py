@@ -287,7 +287,7 @@ def findings(report: Report) -> list[str]:
         Empty if all is well.
     """
     if report.kind == 'half-made':
-        return [] if report.has_owner else ['A worker died while it made this segment. Remove it with --clean.']
+        return [] if report.has_owner else ['A worker died while making this segment. Remove it with --clean.']
     if report.kind == 'foreign':
         return [
             report.sentence if report.has_owner else f'{report.name} is not a segment, or one that was overwritten.'
@@ -319,7 +319,7 @@ def _unserved(report: Report) -> list[str]:
         return [f'No worker serves it: {left}. {start}']
     if not report.worker['pid']:
         return []
-    next_step = 'The next worker takes it over, or remove it with --clean.'
+    next_step = 'The next worker will take it over; or remove it with --clean.'
     return [f'It has no worker and no clients, and the last worker did not stop in order. {next_step}']
 
 
@@ -331,7 +331,8 @@ def _slot_findings(slot: Slot, *, unserved: bool = False) -> list[str]:
     found = []
     if slot.state == 'quarantined':
         found.append(
-            'the worker found nonsense in its rings. Look for a memory error in that program; it must open again.'
+            'the worker found nonsense in its rings. Look for a memory error in that program; '
+            'it then has to open the segment again.'
         )
     elif slot.state == 'damaged':
         found.append('it is in no known state.')
@@ -339,7 +340,7 @@ def _slot_findings(slot: Slot, *, unserved: bool = False) -> list[str]:
         found.append('its command ring makes no sense.')
     if not slot.alive and not unserved:  # else there is one cause, and it was told
         found.append(
-            f'its client is gone, {max(slot.pending, 0)} of its commands have no answer yet. A worker frees it.'
+            f'its client is gone; {max(slot.pending, 0)} of its commands have no answer yet. A worker will free it.'
         )
     return found
 

@@ -45,10 +45,10 @@ def seconds(value: float | None, what: str = 'timeout') -> float:
     if value is None:
         return math.inf
     if isinstance(value, (str, bytes, bool)) or not hasattr(value, '__float__'):
-        raise TypeError(f'{what} is a number of seconds or None, not {value!r}')
+        raise TypeError(f'{what} must be a number of seconds or None, not {value!r}')
     number = float(value)
     if not number >= 0:
-        raise ValueError(f'{what} is a number of seconds from 0, not {value!r}')
+        raise ValueError(f'{what} must be a number of seconds, 0 or more, not {value!r}')
     return number
 
 

@@ -162,7 +162,7 @@ def check_arguments(message: str, given: Any, any_reference: bool = False) -> tu
     args = [] if given is None else given if isinstance(given, list) else [given]
     required, parameters = _SIGNATURES[message]
     if not required <= len(args) <= len(parameters):
-        sentence = f'{message} takes {signature(message)}, and {len(args)} arguments were given.'
+        sentence = f'{message} takes {signature(message)}, but was given {len(args)} argument{"s"[len(args) == 1 :]}.'
         raise Refused(CODES['IBLB_E_ARGS'], sentence)
     try:
         checks = [check for _, check in parameters]

@@ -40,7 +40,7 @@ def check(value: Any) -> Any:
     elif isinstance(value, str):
         parts = list(value.split('_', 2))
         if len(parts) < len(_PARTS):
-            raise ValueError(f'exp_ref is date_sequence_subject, such as "{EXAMPLE}", not {shown(value)}')
+            raise ValueError(f'exp_ref must be date_sequence_subject, such as "{EXAMPLE}", not {shown(value)}')
     else:
         raise _no_reference(value)
     for check_part, part in zip((_check_date, _check_sequence, _check_subject), parts, strict=True):
@@ -124,15 +124,17 @@ def _check_sequence(value: Any) -> None:
 
 def _check_subject(value: Any) -> None:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f'the subject of exp_ref must be text that is not empty, not {shown(value)}')
+        raise ValueError(f'the subject of exp_ref must be non-empty text, not {shown(value)}')
     if found := _NOT_IN_NAMES.search(value):
         raise ValueError(
-            f'the subject of exp_ref, {shown(value)}, holds {json.dumps(found[0])}, which the name of a folder cannot'
+            f'the subject of exp_ref, {shown(value)}, contains {json.dumps(found[0])}, which a folder name cannot'
         )
     if value.strip() != value or value.endswith('.') or _DEVICES.fullmatch(value):
         raise ValueError(
-            f'the subject of exp_ref, {shown(value)}, cannot be the name of a folder: no blank at either end, no dot '
+            f'the subject of exp_ref, {shown(value)}, cannot be the name of a folder: no space at either end, no dot '
             "at the end, none of Windows' devices"
         )
     if len(value.encode()) > _LONGEST:
-        raise ValueError(f'the subject of exp_ref, {shown(value)}, has more than the {_LONGEST} bytes of a name')
+        raise ValueError(
+            f'the subject of exp_ref, {shown(value)}, is longer than the {_LONGEST} bytes that a name may have'
+        )

@@ -1,7 +1,8 @@
 """What goes out: the bodies of responses and events. Functions of values.
 
-Every key is always there and always of the same type, as iblbridge.h and csrc/README.md list them; what a service said
-is made sayable first, for it may answer with anything that JSON can say.
+Every key is always there and always of the same type, as iblbridge.h and csrc/README.md list them. What a service says
+was made sayable as it came in (`bridge.services.rules.read`). Our own sentences may quote what a program sent or a file
+is called: half a surrogate pair in them becomes a question mark as they are packed.
 """
 
 from __future__ import annotations
@@ -36,10 +37,9 @@ def shown_request(request: int) -> int:
     return request & 0x7FFFFFFF
 
 
-def _sayable_entry(entry: dict[str, Any]) -> dict[str, Any]:
-    if not (entry['data'] or entry['error']):
-        return entry
-    return {**entry, 'error': sayable(entry['error']), 'data': sayable(entry['data'])}
+def pack(body: Any) -> bytes:
+    """Return the msgpack of a body, or of a part of one."""
+    return bytes(msgpack.packb(body, unicode_errors='replace'))
 
 
 def response_body(
@@ -79,8 +79,8 @@ def response_body(
         'command_id': command_id,
         'message': message,
         'code': code,
-        'error': sayable(error),
-        'services': [_sayable_entry(entry) for entry in services],
+        'error': error,
+        'services': services,
         'sent': sent,
         'accepted': accepted,
         'finished': finished,
@@ -106,26 +106,25 @@ def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
     If it would take more, data are left out, the largest first, and each such service's ``error`` names the size: one
     that says very much costs the others nothing. States and stamps stay whole.
     """
-    packed: bytes = msgpack.packb(body)
+    packed = pack(body)
     if len(packed) <= largest:
         return body['code'], packed
     shortened = _shortened(body)
     services = shortened['services']
-    packed = msgpack.packb(shortened)
-    size = {i: len(msgpack.packb(entry['data'])) for i, entry in enumerate(services)}
+    packed = pack(shortened)
+    size = {i: len(pack(entry['data'])) for i, entry in enumerate(services)}
     excess = len(packed) - largest
     for i in sorted(size, key=size.__getitem__, reverse=True):
         if excess <= 0 or size[i] <= 1:
             break
         whole = services[i]
         services[i] = _without_data(whole, size[i])
-        excess -= len(msgpack.packb(whole)) - len(msgpack.packb(services[i]))
-    packed = msgpack.packb(shortened)
+        excess -= len(pack(whole)) - len(pack(services[i]))
+    packed = pack(shortened)
     if len(packed) > largest:  # a ring of the least size, and very many services
-        note = f"what {len(services)} services did takes {len(packed)} bytes; this segment's responses have {largest}"
-        packed = msgpack.packb(
-            {**shortened, 'services': [], 'error': '; '.join(filter(None, (shortened['error'], note)))}
-        )
+        many = f'what {len(services)} services did takes {len(packed)} bytes'
+        note = f'{many}, but a response in this segment holds {largest}'
+        packed = pack({**shortened, 'services': [], 'error': '; '.join(filter(None, (shortened['error'], note)))})
     return shortened['code'], packed
 
 
@@ -134,9 +133,9 @@ def without_data(body: dict[str, Any], why: str) -> tuple[int, bytes]:
     shortened = _shortened(body)
     services = shortened['services']
     for i, entry in enumerate(services):
-        if (size := len(msgpack.packb(entry['data']))) > 1:
+        if (size := len(pack(entry['data']))) > 1:
             services[i] = _without_data(entry, size, why)
-    return shortened['code'], msgpack.packb(shortened)
+    return shortened['code'], pack(shortened)
 
 
 def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: datetime) -> dict[str, Any]:
@@ -156,7 +155,8 @@ def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: datet
     body: dict[str, Any] = {'event': 'COMMAND', 'kind': kind}
     for key in ('command_id', 'message', 'client', 'services', 'args', 'code', 'error', 'sent', 'accepted', 'finished'):
         if key in entry:
-            body[key] = sayable(entry[key])
+            # Programs may send what msgpack cannot say.
+            body[key] = sayable(entry[key]) if key == 'args' else entry[key]
     if isinstance(body.get('services'), list):
         keys = ('name', 'ok', 'state', 'reason', 'error', 'status', 'sent', 'echoed', 'answered')
         body['services'] = [{key: s[key] for key in keys if key in s} for s in body['services']]
@@ -168,7 +168,7 @@ def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: datet
     )
     for cut in cuts:
         body |= {key: value for key, value in cut.items() if key in body}
-        if len(msgpack.packb(body)) <= _MOST_OF_AN_EVENT:
+        if len(pack(body)) <= _MOST_OF_AN_EVENT:
             return body
     return body | {key: body[key][:_MAX_ERROR] for key in ('error', 'client', 'message') if key in body}
 
@@ -195,7 +195,7 @@ def event_body(
         'event': event,
         'service': service,
         'client': client,
-        'data': sayable(reply_data(event, data)),
+        'data': reply_data(event, data),
         'time': time,
         'wall': wall.isoformat(timespec='milliseconds'),
     }

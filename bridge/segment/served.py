@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from bridge.errors import check
 from bridge.numbers import CODES
 from bridge.segment.library import ffi, lib, struct_dtype, text_of
+from bridge.segment.response import pack
 
 COMMAND: np.dtype[Any] = struct_dtype('iblbw_command')
 """numpy.dtype: a command's descriptor: slot, generation, position and request tell which it is; stamp and ttl (ns),
@@ -244,10 +245,10 @@ class Segment:
         int
             How many clients got it.
         """
-        packed: bytes = msgpack.packb(body)
+        packed = pack(body)
         count = int(lib.iblbw_publish_event(self._worker, message, packed, len(packed)))
         if count == CODES['IBLB_E_TOO_LARGE']:
-            packed = msgpack.packb({**body, 'data': {'left_out': f'{len(packed)} bytes are more than an event holds'}})
+            packed = pack({**body, 'data': {'left_out': f'{len(packed)} bytes are more than an event holds'}})
             count = int(lib.iblbw_publish_event(self._worker, message, packed, len(packed)))
         return check(count)
 
@@ -263,7 +264,7 @@ class Segment:
         body : dict
             Made by `bridge.segment.response.command_event`.
         """
-        packed: bytes = msgpack.packb(body)
+        packed = pack(body)
         check(lib.iblbw_publish_event(self._worker, COMMANDS, packed, len(packed)))
 
     def lost_clients(self) -> list[str]:

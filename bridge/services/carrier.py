@@ -118,10 +118,10 @@ class UdpCarrier(ThreadedCarrier):
         self._after = {name: tuple(before) for name, before in (after or {}).items()}
         self.logger: Callable[[], logging.Logger] = lambda: log
         self.opener = Opener(self.thread.ring, RESOLVE_TIMEOUT, self.ports, self._opened)
+        self.repeats = {name: Repeats(name, log) for name in addresses}
         self.links: dict[str, ServiceLink] = {
             name: _kind(uri)(self, name, uri, (timings or {}).get(name, self.timing)) for name, uri in addresses.items()
         }
-        self._repeats: dict[str, Repeats] = {}
         self._order = itertools.count(1)
         self._plans: dict[Command, _Plan] = {}
 
@@ -133,7 +133,7 @@ class UdpCarrier(ThreadedCarrier):
         for link, fault in zip(self.links.values(), faults, strict=True):
             if fault is not None:
                 never = isinstance(fault, Unreachable) and fault.reason is Reason.UNSUPPORTED
-                what = 'is not served' if never else 'can not be reached for now'
+                what = 'is not served' if never else 'cannot be reached for now'
                 self.logger().error('%s %s: %s', link.name, what, fault)
 
     def _end_unsent(self) -> None:
@@ -378,7 +378,7 @@ class UdpCarrier(ThreadedCarrier):
             try:
                 self.on_outcome(command, errand.outcome())
             except Exception:  # whoever waits for the command gets its result all the same
-                log.exception('%s: the outcome of %s could not be taken', errand.name, command.message)
+                log.exception('%s: the outcome of %s could not be passed on', errand.name, command.message)
 
     def _advance(self, plan: _Plan, ended: Errand) -> None:
         """Release what waited for this errand; a start only if it went well, nothing if it was given up."""
@@ -415,7 +415,7 @@ class UdpCarrier(ThreadedCarrier):
 
     def _note(self, name: str, message: Heard) -> None:
         """Log what a service says by itself, but not all of it if it says the same all the time."""
-        repeats = self._repeats.setdefault(name, Repeats(name, log))
+        repeats = self.repeats[name]
         if message.event == rules.ERROR:
             what, about = message.data
             repeats.tell(logging.WARNING, 'errors', f'{name} reports an error: {discretion.error(about, what)}')
@@ -456,7 +456,7 @@ class UdpCarrier(ThreadedCarrier):
 
 
 def _over_udp(carrier: UdpCarrier, name: str, uri: str, timing: Timing) -> ServiceLink:
-    return Link(Line(name, uri, timing), carrier, carrier.opener)
+    return Link(Line(name, uri, timing), carrier, carrier.opener, carrier.repeats[name])
 
 
 KINDS: dict[str, Callable[[UdpCarrier, str, str, Timing], ServiceLink]] = {'udp': _over_udp}

@@ -132,7 +132,9 @@ class Stamps:
         """
         room = LONGEST - len(errand.text)
         if room < 0:
-            raise ValueError(f'the message has {len(errand.text)} bytes, a datagram carries {LONGEST}: send less data')
+            raise ValueError(
+                f'the message has {len(errand.text)} bytes, but a datagram holds {LONGEST}: send less data'
+            )
         for _ in range(REMEMBERED + 1):
             self._turn = self._turn % REMEMBERED + 1
             payload = errand.text + b' ' * min(self._turn, room)

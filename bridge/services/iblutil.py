@@ -21,12 +21,12 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from iblutil.io import net
 
 from bridge import plain
-from bridge.addresses import one_address, same_place
+from bridge.addresses import BROADCAST, is_broadcast, one_address, same_service, unusable
 from bridge.outcome import Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
@@ -96,7 +96,7 @@ def encode(message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[b
     try:
         parts = getattr(service, METHODS[message])(None, *args, **kwargs)
     except KeyError as exc:
-        raise ValueError(f'{message}: {exc} is not known') from exc
+        raise ValueError(f'{message}: {exc} is unknown') from exc
     except TypeError as exc:
         raise TypeError(f'the arguments do not fit {message}: {exc}') from exc
     return plain.dumps(parts).encode(), True
@@ -163,7 +163,7 @@ class Socket(asyncio.DatagramProtocol):
             try:
                 sock.bind(('', port))
             except OSError as exc:
-                log.warning('%s: the port %d that it knows us by is not to be had: %s', self.link.name, port, exc)
+                log.warning('%s: the port %d by which it knows us is not available: %s', self.link.name, port, exc)
                 sock.bind(('', 0))
             self.com._transport.close()  # its own
             loop = asyncio.get_running_loop()
@@ -281,8 +281,9 @@ class Opener:
     ----------
     exclusive : bool
         Of two services whose names turn out to be one address the later one is not opened.
-    shared : str
-        What was said of the first that was not; empty if all were.
+    refused : str
+        What was said of the first that was not, or whose name stands for an address that no service can have; empty if
+        there was none.
     """
 
     def __init__(
@@ -291,9 +292,9 @@ class Opener:
         self._ring, self._patience, self._ports, self._opened = ring, patience, ports, opened
         self._sockets: dict[str, Socket] = {}
         self._lookups: dict[str, asyncio.Future[str]] = {}
-        self._places: dict[str, str] = {}  # where each service is, by its name
+        self._places: dict[str, tuple[str, str]] = {}  # where each service is, by its name, and its address
         self.exclusive = False
-        self.shared = ''
+        self.refused = ''
 
     async def __call__(self, link: Link) -> None:
         """Open a link; runs in the network thread.
@@ -322,10 +323,11 @@ class Opener:
                 if here is None:
                     raise Unreachable(Reason.ADDRESS, str(exc)) from exc
                 log.warning(
-                    '%s: the host name is not to be looked up now, its last address is used: %s', link.name, exc
+                    '%s: the host name cannot be looked up at the moment; its last address is used: %s', link.name, exc
                 )
                 return
-        self._claim(link.name, address)
+        self._check(link.name, uri, str(address))
+        self._claim(link.name, str(address))
         if here is not None:
             if address not in (link.line.uri, here.com.server_uri):
                 log.info('%s has moved to %s', link.name, address)
@@ -343,19 +345,29 @@ class Opener:
         self._sockets[link.name], self._ports[link.name] = made, made.port
         self._opened(link.name, com)
 
+    def _check(self, name: str, uri: str, address: str) -> None:
+        """Raise Unreachable if nobody in particular is at an address."""
+        host = address.rpartition('://')[2].partition(':')[0]
+        if wrong := unusable(host) or (BROADCAST if is_broadcast(host) else ''):
+            found = '' if host in uri else f', which stands for {host},'
+            self._refuse(name, f"{name}: {uri}{found} {wrong}; write the address of the service's PC")
+
     def _claim(self, name: str, address: str) -> None:
         """Note where a service is; Unreachable if another one is there."""
-        place = same_place(address)
-        other = next((one for one, there in self._places.items() if there == place and one != name), None)
+        place = same_service(address)
+        other = next((one for one, (there, _) in self._places.items() if there == place and one != name), None)
         if other is None:
-            self._places[name] = place
+            self._places[name] = place, address
             return
-        sentence = one_address(other, name, place)
+        sentence = one_address(other, name, address, self._places[other][1])
         if self.exclusive:
-            self._places.pop(name, None)  # where it was it is no more
-            self.shared = self.shared or sentence
-            raise Unreachable(Reason.ADDRESS, f'not sent: {sentence}')
+            self._refuse(name, sentence)
         log.warning('%s', sentence)
+
+    def _refuse(self, name: str, sentence: str) -> NoReturn:
+        self._places.pop(name, None)  # where it was it is no more
+        self.refused = self.refused or sentence
+        raise Unreachable(Reason.ADDRESS, f'not sent: {sentence}')
 
     async def _resolve(self, uri: str) -> str:
         """Look a host name up in a thread of its own; a silent name server must not stop the loop."""
@@ -378,7 +390,7 @@ class Opener:
                     self._ring(finish, '', exc)
 
             future = lookup
-            # Not the loop's executor: its threads can not be left behind when the program ends.
+            # Not the loop's executor: its threads cannot be left behind when the program ends.
             threading.Thread(target=look_up, name='lookup', daemon=True).start()
         done, _ = await asyncio.wait({lookup}, timeout=self._patience)
         if not done:

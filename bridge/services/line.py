@@ -222,7 +222,7 @@ class Line:
         elif not rules.is_echo(datagram):
             message = rules.read(datagram)
             if message is None:
-                text = f'{self.name}: {len(datagram)} bytes that are no message were ignored'
+                text = f'{self.name}: {len(datagram)} bytes that are not a message were ignored'
                 self._out.append(Noted(logging.WARNING, text, 'what is no message'))
             else:
                 self._message(*message, datagram, now)
@@ -354,10 +354,10 @@ class Line:
         """End what has become too old to be sent."""
         if self.unread and not self.flying:
             reason = Reason.UNREAD
-            error = 'not sent: it has not read an earlier command yet, and closes when it reads two at once'
+            error = 'not sent: it has not yet read an earlier command, and would close if it read two at once'
         else:
             reason = Reason.EXPIRED
-            error = 'not sent: it waited behind earlier commands to this service for longer than it may'
+            error = 'not sent: it had to wait too long behind earlier commands to this service'
         left = [errand for errand in (*self.urgent, *self.waiting) if errand.stage is Stage.WAITING]
         for errand in left:
             if errand.deadline + rules.LATE <= now:

@@ -47,7 +47,8 @@ class ServiceLink(Protocol):
 
     A kind of its own, say a recorder that is commanded over HTTP, is one more module with a class that has this, and an
     entry in `bridge.services.carrier.KINDS`. Of each errand that it is given it tells `Host.ended` once, asks
-    `Host.permit` directly before anything leaves, and sets the errand's stamps, reason and error.
+    `Host.permit` directly before anything leaves, and sets the errand's stamps, reason and error. What the service says
+    it makes sayable (`bridge.sayable`) as it comes in.
     """
 
     name: str
@@ -96,6 +97,8 @@ class Link:
     opener : callable
         Coroutine function that sees to it that there is a socket for this link, and sets `send` and
         `close_socket`; raises `Unreachable`, or any other exception.
+    repeats : Repeats
+        Of all that is logged because of what this service says.
 
     Attributes
     ----------
@@ -105,7 +108,7 @@ class Link:
         Closes the socket. Set by the opener.
     """
 
-    def __init__(self, line: Line, host: Host, opener: Callable[[Link], Awaitable[None]]) -> None:
+    def __init__(self, line: Line, host: Host, opener: Callable[[Link], Awaitable[None]], repeats: Repeats) -> None:
         self.line, self.name = line, line.name
         self.closed = False
         self.send: Callable[[bytes], OSError | None] | None = None
@@ -115,7 +118,7 @@ class Link:
         self._rings_at = 0
         self._opening: asyncio.Task[None] | None = None
         self._running = False
-        self._repeats = Repeats(self.name, log)
+        self._repeats = repeats
 
     # --- what the carrier wants ---
 
@@ -221,7 +224,7 @@ class Link:
             elif isinstance(action, Noted):
                 self._repeats.tell(action.level, action.kind, action.text)
         except Exception:
-            log.exception('%s: what was told could not be taken', self.name)
+            log.exception('%s: what was told could not be passed on', self.name)
 
     def _guarded(self, action: Send) -> bool:
         """Send; whatever is raised ends the errand, so that none is left without its outcome."""

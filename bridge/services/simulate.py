@@ -216,7 +216,7 @@ class Simulator:
         Raises
         ------
         OSError
-            If the address can't be bound to.
+            If the address cannot be bound to.
         """
         self._server = await self._open()
         stopped = asyncio.ensure_future(self._stop.wait())
@@ -227,7 +227,7 @@ class Simulator:
                 await asyncio.wait({stopped, closed}, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
                 if closed.done() and not self._stop.is_set():
                     self._say(
-                        'iblutil closed the socket, for a message of ours was not echoed rightly; opening it again'
+                        'iblutil closed the socket, as a message of ours was not echoed correctly; opening it again'
                     )
                     self._server = await self._open()
         finally:

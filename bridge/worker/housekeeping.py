@@ -90,7 +90,7 @@ class Housekeeping:
         now = time.perf_counter_ns()
         name = MESSAGE_NAMES.get(event, '')
         self._watch.health[service].hear(name, data, now)
-        self._turn([service], now)  # first: who is heard is up
+        self._turn(service, now)  # first: who is heard is up
         if name:
             self.tell(name, service=service, data=data)
 
@@ -100,29 +100,24 @@ class Housekeeping:
             outcome = replace(outcome, error='')
         asked = command.args[0] if command.args else None
         self._watch.health[outcome.name].note(outcome, command.message, asked)
-        self._turn([outcome.name], time.perf_counter_ns())
+        self._turn(outcome.name, time.perf_counter_ns())
 
-    def _turn(self, services: Sequence[str], now: int) -> None:
-        """Tell the clients how many services are up, and of each of these what has just become of it."""
-        self._segment.publish_services_up(self._watch.up(now))
-        for service in services:
-            self._publish_health(service)
-            if event := self._watch.turn(service, now):
-                error = self._watch.health[service].error if event == 'SERVICE_DOWN' else ''
-                log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
-                self.tell(event, service=service, data=[error] if error else [])
-            health = self._watch.health[service]
-            if lost := health.lost:
-                health.lost = None
-                says = f'{rules.status_name(lost.status)}, {health.exp_ref or "no experiment"}'
-                log.warning('%s has lost the experiment %s: now it says %s', service, lost.exp_ref, says)
-                self.tell('EXPERIMENT_LOST', service=service, data=[lost._asdict()])
-        if self._watch.pause(now, 1.0) == 0.0:
-            self._segment.ring()  # the loop does what is due
-
-    def _publish_health(self, service: str) -> None:
-        health = self._watch.health[service]
+    def _turn(self, service: str, now: int) -> None:
+        """Tell the clients what has just become of a service, and how many are up."""
+        event, health = self._watch.turn(service, now), self._watch.health[service]
+        self._segment.publish_services_up(self._watch.up())
         self._segment.publish_service_health(self._places[service], down=health.failed, heard=health.heard)
+        if event:
+            error = health.error if event == 'SERVICE_DOWN' else ''
+            log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
+            self.tell(event, service=service, data=[error] if error else [])
+        if lost := health.lost:
+            health.lost = None
+            says = f'{rules.status_name(lost.status)}, {health.exp_ref or "no experiment"}'
+            log.warning('%s has lost the experiment %s: now it says %s', service, lost.exp_ref, says)
+            self.tell('EXPERIMENT_LOST', service=service, data=[lost._asdict()])
+        if self._watch.is_question_due(service, now):
+            self._segment.ring()  # the loop does what is due
 
     # From any thread
 
@@ -193,14 +188,15 @@ class Housekeeping:
             question = carrier.submit(Command('EXPINFO', (0,), names=(service,), once=True, yields=True))
             self.asking.add(question)
             question.add_done_callback(self.asking.discard)
-        self._segment.publish_services_up(self._watch.up(now))
+        self._watch.look(now)
+        self._segment.publish_services_up(self._watch.up())
 
     def _beaten(self, service: str, _: Future[dict[str, Outcome]]) -> None:
         self._watch.beaten(service)
 
     def _send_for(self, rule: ClientLost, carrier: Carrier) -> None:
         """Send what the configuration says for a client that is gone."""
-        log.warning('%s is sent to all services, as client %s did not come back', rule.send, rule.client)
+        log.warning('%s is sent to all services, because client %s did not come back', rule.send, rule.client)
         left = partial(self._has_left, rule.client)
 
         def over(future: Future[dict[str, Outcome]]) -> None:

@@ -62,13 +62,14 @@ class Watch:
         self._asked: dict[str, int] = {}
         self._asking: set[str] = set()
         self._told: dict[str, str] = {}
+        self._up: set[str] = set()  # as of the last look at each
         self._rules = {rule.client: rule for rule in on_client_lost}
         self._lost: dict[str, int] = {}  # when something is due, ns
         self._leaving: dict[str, int] = {}  # the same, of what is on its way
 
     def turn(self, service: str, now: int) -> str:
         """Return ``SERVICE_UP`` or ``SERVICE_DOWN`` if a service has become that since the last call, else ""."""
-        state = self.health[service].state(now)
+        state = self._look(service, now)
         if state == 'unknown' or state == self._told.get(service):
             return ''
         if state == 'up' and self._told.get(service) == 'down' and service in self._askable:
@@ -76,9 +77,23 @@ class Watch:
         self._told[service] = state
         return f'SERVICE_{state.upper()}'
 
-    def up(self, now: int) -> int:
-        """Return how many services are up."""
-        return sum(health.state(now) == 'up' for health in self.health.values())
+    def _look(self, service: str, now: int) -> str:
+        state = self.health[service].state(now)
+        (self._up.add if state == 'up' else self._up.discard)(service)
+        return state
+
+    def up(self) -> int:
+        """Return how many services were up when each was last looked at: by `turn`, or with all by `look`."""
+        return len(self._up)
+
+    def look(self, now: int) -> None:
+        """Look at all services: who was not heard for long is not up any more."""
+        for service in self.health:
+            self._look(service, now)
+
+    def is_question_due(self, service: str, now: int) -> bool:
+        """Tell whether a service is to be asked now what it does."""
+        return self._questions.get(service, now + 1) <= now
 
     def questions(self, now: int) -> list[str]:
         """Return the services to be asked now what they do, each once."""
@@ -116,7 +131,7 @@ class Watch:
         return {client: at - int(self._rules[client].after * 1e9) for client, at in due.items()}
 
     def left(self, client: str) -> None:
-        """Note that what was due for a client has left, or can not leave."""
+        """Note that what was due for a client has left, or cannot leave."""
         self._leaving.pop(client, None)
 
     def due(self, now: int, is_attached: Callable[[str], bool]) -> list[ClientLost]:

@@ -172,9 +172,9 @@ class Worker:
         carrier.on_opened = lambda: self._keeper.keep(ports.KIND, carrier.ports)
         carrier.opener.exclusive = not self._shared_addresses
         carrier.start()
-        if carrier.opener.shared:
+        if carrier.opener.refused:
             carrier.close()
-            raise ConfigError(f'services: {carrier.opener.shared}.')
+            raise ConfigError(f'services: {carrier.opener.refused}.')
         ports.save(self._segment.path, carrier.ports)
         return carrier
 
@@ -247,7 +247,7 @@ class Worker:
         while not self._failure and time.monotonic() < until and (self._pass(0.02) or len(self._outbox)):
             pass
         if len(self._outbox):
-            log.warning('%d responses could not be delivered: their clients do not read', len(self._outbox))
+            log.warning('%d responses could not be delivered: their clients do not read them', len(self._outbox))
 
     def _longest(self) -> float:
         """Return how long a service may take to answer, s."""

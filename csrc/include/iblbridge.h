@@ -114,7 +114,7 @@ extern "C" {
 #define IBLB_E_CLOSED -8003 /* wait, call: The handle was closed during the call, by another thread. */
 #define IBLB_E_FORKED -8004 /* all with a handle: The handle belongs to the parent process. */
 #define IBLB_E_NAME -8005 /* open: The segment's or client's name cannot be used. */
-#define IBLB_E_HANDLES -8006 /* open: This process has as many handles open as the library holds (64). */
+#define IBLB_E_HANDLES -8006 /* open: This process has opened as many handles as the library can hold (64). */
 #define IBLB_E_NO_SEGMENT -8010 /* open: There is no segment of this name. */
 #define IBLB_E_SEGMENT -8011 /* open, send, wait, call: The segment is damaged. */
 #define IBLB_E_VERSION -8012 /* open: The segment was made by another version of iblbridge. */
@@ -134,9 +134,9 @@ extern "C" {
 #define IBLB_E_JSON -8033 /* send, notify, call: The arguments are not valid JSON. */
 #define IBLB_E_MSGPACK -8034 /* send_msgpack: The arguments are not msgpack that JSON can say. */
 #define IBLB_E_ARGS -8035 /* wait, call: The arguments do not fit the message. */
-#define IBLB_E_TOO_LARGE -8036 /* send, notify, wait, call: The command is larger than the ring or a datagram takes. */
+#define IBLB_E_TOO_LARGE -8036 /* send, notify, wait, call: The command is larger than the ring or a datagram can hold. */
 #define IBLB_E_FULL -8037 /* send, notify, call: The command ring is full of commands without an answer. */
-#define IBLB_E_TOO_MANY -8038 /* send, call: 1,024 requests of this handle are not waited for yet. */
+#define IBLB_E_TOO_MANY -8038 /* send, call: 1,024 requests of this handle still have to be waited for. */
 #define IBLB_E_TIMEOUT -8050 /* wait, next_event: The time is up and there is no response yet. */
 #define IBLB_E_REQUEST -8051 /* wait, cancel, withdraw: The request is unknown, its response was already taken, or it was cancelled. */
 #define IBLB_E_BUFFER -8052 /* wait, call, texts: The buffer is too small; the response is kept. */
@@ -150,9 +150,9 @@ extern "C" {
 #define IBLB_E_OUTCOME_UNKNOWN -8074 /* wait, call: The worker died after it had begun to send the command. */
 #define IBLB_E_INTERNAL -8075 /* wait, call: The worker failed at this command. */
 #define IBLB_W_NO_WORKER 5001 /* open, send, notify: No worker serves the segment at the moment; commands wait for one until they expire. */
-#define IBLB_W_OPTIONAL 5002 /* wait, call: All services did what was asked but one that is configured as optional. */
+#define IBLB_W_OPTIONAL 5002 /* wait, call: All services did what was asked, except one that is configured as optional. */
 #define IBLB_W_ACCEPTED 5003 /* cancel, withdraw: The worker had already accepted the command; after a cancel its answer is discarded. */
-#define IBLB_W_SHORTENED 5004 /* wait, call: The response was too large for its ring; data was left out, states are complete. */
+#define IBLB_W_SHORTENED 5004 /* wait, call: The response was too large for its ring; data were left out; states are complete. */
 #define IBLB_W_STATUS 5005 /* wait, call: All services answered, but the status that one of them reports contradicts the command. */
 #define IBLB_W_NO_SERVICES 5006 /* wait, call: The worker has no services: the command reached nobody. */
 /* codes: end */
@@ -161,23 +161,23 @@ extern "C" {
 /* Reasons: why a service is not ok, in its entry of a response; more may come. (Generated as well.)
  * reasons: begin
  *     arguments        the arguments do not fit the message
- *     too_large        more than a datagram takes
+ *     too_large        more than a datagram can hold
  *     unsupported      an address of a kind that cannot be served
  *     address          its host name cannot be looked up, or there is no socket to it
  *     network          this computer's network refused to send
  *     expired          too old when its turn came
- *     unread           not sent, for an earlier command may still lie unread at the service
- *     after            not sent, for a service that it comes after did not do it
+ *     unread           not sent, because an earlier command may still lie unread at the service
+ *     after            not sent, because a service that it comes after did not do it
  *     refused          its computer says that nobody listens there
  *     no_echo          nothing came back
- *     other_address    it answered from another address than the configured one
+ *     other_address    it answered from an address other than the configured one
  *     no_reply         it has the command but did not reply in time
  *     doubtful         what it said may be its answer to an earlier command
  *     callback_failed  its callback raised an exception
  *     status           it answered, but the status that it reports contradicts the command
  *     aborted          an EXPINTERRUPT overtook the command
  *     withdrawn        taken back before it was sent
- *     closed           the worker stopped, or the line was closed under way
+ *     closed           the worker stopped, or the line was closed meanwhile
  *     unknown          not told
  *     internal         the bridge failed
  * reasons: end

@@ -106,14 +106,6 @@ static int report(int handle, int code) {
     return exit_status(code);
 }
 
-/* Shells differ in what they make of quotation marks: PowerShell 5.1 and cmd take them away unless they are written \". */
-static int report_command(int handle, int code, const char *args) {
-    int status = report(handle, code);
-    if (code == IBLB_E_JSON)
-        fprintf(stderr, "iblb: The shell has handed over: %s\n", args);
-    return status;
-}
-
 static int call(int handle, int message, const char *args, const struct options *options) {
     int request, needed = 0, capacity = 1 << 16;
     char *json = malloc((size_t)capacity);
@@ -131,7 +123,7 @@ static int call(int handle, int message, const char *args, const struct options 
     if (*json)
         puts(json);
     free(json);
-    return report_command(handle, code, args);
+    return report(handle, code);
 }
 
 static int ping(int handle, const struct options *options) {
@@ -256,7 +248,7 @@ static int parse(int count, char **arguments, struct options *options) {
         if (text)
             *text = value;
         else if ((*time = milliseconds(value)) < 0) {
-            fprintf(stderr, "iblb: %s: %s is no time; write 5s or 500ms, or a number of ms. For usage: iblb --help\n", word, value);
+            fprintf(stderr, "iblb: %s: %s is not a time; write 5s or 500ms, or a number of ms. For usage: iblb --help\n", word, value);
             return -1;
         }
     }
@@ -282,6 +274,7 @@ static int read_arguments(int count, char **words, const struct options *options
         *json = arguments_json(count, words, problem, sizeof problem);
     if (count && !*json)
         fprintf(stderr, "iblb: %s\n", problem);
+    /* Shells differ in what they make of quotation marks: PowerShell 5.1 and cmd take them away unless they are written \". */
     if (count && !*json && strstr(problem, "begins like JSON")) {
         fputs("iblb: The shell has handed over:", stderr);
         for (int i = 0; i < count; i++)
@@ -341,7 +334,7 @@ int main(int count, char **arguments) {
     if (strcmp(verb, "call") == 0)
         status = call(handle, message, args, &options);
     else if (strcmp(verb, "notify") == 0)
-        status = report_command(handle, iblb_notify(handle, options.services, message, args, 0), args);
+        status = report(handle, iblb_notify(handle, options.services, message, args, 0));
     else if (strcmp(verb, "ping") == 0)
         status = ping(handle, &options);
     else

@@ -3,12 +3,12 @@
 
 #include <ctype.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../json.h"
-
-#define LONGEST_WORD 63 /* what is longer is like nothing */
+#include "../nearest.h"
 
 struct text {
     char *bytes; /* NUL-terminated */
@@ -27,34 +27,11 @@ int same_word(const char *one, const char *other) {
     return lower(*one) == lower(*other);
 }
 
-/* How many characters must be put in, left out, changed, or exchanged with their neighbour. */
-static size_t distance(const char *one, size_t ones, const char *other, size_t others) {
-    size_t row[3][LONGEST_WORD + 1] = {{0}};
-    for (size_t j = 0; j <= others; j++)
-        row[0][j] = j;
-    for (size_t i = 1; i <= ones; i++) {
-        size_t *now = row[i % 3], *before = row[(i + 2) % 3], *first = row[(i + 1) % 3];
-        now[0] = i;
-        for (size_t j = 1; j <= others; j++) {
-            size_t least = before[j - 1] + (lower(one[i - 1]) != lower(other[j - 1]));
-            if (before[j] + 1 < least)
-                least = before[j] + 1;
-            if (now[j - 1] + 1 < least)
-                least = now[j - 1] + 1;
-            if (i > 1 && j > 1 && lower(one[i - 1]) == lower(other[j - 2]) && lower(one[i - 2]) == lower(other[j - 1]) &&
-                first[j - 2] + 1 < least)
-                least = first[j - 2] + 1;
-            now[j] = least;
-        }
-    }
-    return row[ones % 3][others];
-}
-
 const char *nearest(const char *word, const char *const *words, size_t count) {
     const char *best = NULL;
-    size_t length = strlen(word), least = (length + 2) / 3 + 1;
-    for (size_t i = 0; i < count && length <= LONGEST_WORD; i++) {
-        size_t far = strlen(words[i]) <= LONGEST_WORD ? distance(word, length, words[i], strlen(words[i])) : least;
+    size_t least = UNLIKE;
+    for (size_t i = 0; i < count; i++) {
+        size_t far = unlikeness(word, strlen(word), words[i]);
         if (far < least) {
             least = far;
             best = words[i];
@@ -121,7 +98,7 @@ static int fetch(const char *word, struct text *text, char *problem, size_t capa
     while (fine && (count = fread(part, 1, sizeof part, file)) > 0)
         fine = append(text, part, count);
     if (!file || !fine || ferror(file)) {
-        snprintf(problem, capacity, "%s: it cannot be read; of a text that begins with @ write '\"@...\"'.", word);
+        snprintf(problem, capacity, "%s: it cannot be read; write a text that begins with @ as '\"@...\"'.", word);
         fine = 0;
     }
     if (file && from_file)
@@ -133,12 +110,30 @@ static int fetch(const char *word, struct text *text, char *problem, size_t capa
     return fine;
 }
 
+/* The first number of a JSON text that is beyond all that a computer has, and its length; NULL if there is none. Whole numbers are never:
+ * some programs take any of them. */
+static const char *endless_number(const char *json, size_t *length) {
+    for (const char *at = json; *at; at++) {
+        if (*at == '"') {
+            for (at++; *at != '"'; at++)
+                at += *at == '\\';
+        } else if (strchr("-0123456789", *at)) {
+            *length = strspn(at, "+-.0123456789eE");
+            if (strcspn(at, ".eE") < *length && isinf(strtod(at, NULL)))
+                return at;
+            at += *length - 1;
+        }
+    }
+    return NULL;
+}
+
 /* Appends one argument as JSON; *is_array: it is an array. */
 static int append_argument(struct text *json, const char *word, int *is_array, char *problem, size_t capacity) {
     struct text text = {NULL, 0, 0};
     size_t where = 0;
     int fine = fetch(word, &text, problem, capacity);
     const char *wrong = fine ? json_check(text.bytes, text.used, &where) : NULL;
+    const char *endless;
     char first = fine ? text.bytes[strspn(text.bytes, " \t\r\n")] : '\0';
     *is_array = fine && !wrong && first == '[';
     if (wrong && first && strchr("{[\"", first)) {
@@ -146,7 +141,10 @@ static int append_argument(struct text *json, const char *word, int *is_array, c
         for (size_t i = 0; i < where; i++)
             characters += ((unsigned char)text.bytes[i] & 0xc0) != 0x80;
         const char *shown = word[0] == '-' ? "standard input" : word;
-        snprintf(problem, capacity, "%.60s begins like JSON and is none: %s at character %u.", shown, wrong, (unsigned)characters);
+        snprintf(problem, capacity, "%.60s begins like JSON but is not: %s at character %u.", shown, wrong, (unsigned)characters);
+        fine = 0;
+    } else if (fine && !wrong && (endless = endless_number(text.bytes, &where)) != NULL) {
+        snprintf(problem, capacity, "%.*s is larger than any number that can be sent.", (int)(where < 60 ? where : 60), endless);
         fine = 0;
     } else if (fine) {
         fine = wrong ? append_quoted(json, text.bytes, text.used) : append(json, text.bytes, text.used);

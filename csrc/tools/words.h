@@ -1,7 +1,8 @@
 /* words.h: how iblb reads what is typed, by the rules of bridge/cli/words.py.
  *
  * Of a command's arguments each is JSON, or plain words if it is not; what begins like JSON and is not is refused. "@FILE" stands for the
- * text of a file, "-" for that of standard input. An array that is the only argument is all of them. */
+ * text of a file, "-" for that of standard input. An array that is the only argument is all of them. A number that no computer has, such as
+ * 1e999, is refused. */
 #ifndef IBLB_WORDS_H
 #define IBLB_WORDS_H
 

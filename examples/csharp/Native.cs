@@ -33,7 +33,7 @@ namespace IblBridge
         /// <summary>A parameter is NULL, negative or out of range. See the function's description in
         /// iblbridge.h.</summary>
         public const int E_ARGUMENT = -8001;
-        /// <summary>The handle is unknown or was closed. Use it between open and close; to open the same segment under
+        /// <summary>The handle is unknown or was closed. Use it between open and close; opening the same segment under
         /// the same client name again in this process closes the first handle.</summary>
         public const int E_HANDLE = -8002;
         /// <summary>The handle was closed during the call, by another thread. Open again.</summary>
@@ -43,7 +43,7 @@ namespace IblBridge
         /// <summary>The segment's or client's name cannot be used. Segment: 1 to 63 of A-Z a-z 0-9 . _ -, not beginning
         /// with a dot. Client: 1 to 63 bytes of UTF-8 without control characters.</summary>
         public const int E_NAME = -8005;
-        /// <summary>This process has as many handles open as the library holds (64). Close some.</summary>
+        /// <summary>This process has opened as many handles as the library can hold (64). Close some.</summary>
         public const int E_HANDLES = -8006;
         /// <summary>There is no segment of this name. Start the worker: iblbridge serve --segment NAME; check that both
         /// run as the same user.</summary>
@@ -94,14 +94,14 @@ namespace IblBridge
         public const int E_MSGPACK = -8034;
         /// <summary>The arguments do not fit the message. See the table of messages in iblbridge.h.</summary>
         public const int E_ARGS = -8035;
-        /// <summary>The command is larger than the ring or a datagram takes. Send less; 65,507 bytes is the most for a
-        /// service.</summary>
+        /// <summary>The command is larger than the ring or a datagram can hold. Send less; a service takes 65,507 bytes
+        /// at most.</summary>
         public const int E_TOO_LARGE = -8036;
         /// <summary>The command ring is full of commands without an answer. Wait for some; an EXPINTERRUPT still gets
         /// in.</summary>
         public const int E_FULL = -8037;
-        /// <summary>1,024 requests of this handle are not waited for yet. Wait for some, or cancel them, or notify in
-        /// place of send; an EXPINTERRUPT still gets in.</summary>
+        /// <summary>1,024 requests of this handle still have to be waited for. Wait for some, cancel them, or use
+        /// notify instead of send; an EXPINTERRUPT still gets in.</summary>
         public const int E_TOO_MANY = -8038;
         /// <summary>The time is up and there is no response yet. Wait again for the same request; do not send it
         /// twice.</summary>
@@ -139,14 +139,14 @@ namespace IblBridge
         /// <summary>No worker serves the segment at the moment; commands wait for one until they expire. Start it:
         /// iblbridge serve --segment NAME.</summary>
         public const int W_NO_WORKER = 5001;
-        /// <summary>All services did what was asked but one that is configured as optional. Look at `services` in the
-        /// response.</summary>
+        /// <summary>All services did what was asked, except one that is configured as optional. Look at `services` in
+        /// the response.</summary>
         public const int W_OPTIONAL = 5002;
         /// <summary>The worker had already accepted the command; after a cancel its answer is discarded. Ask EXPSTATUS
         /// to learn what the services do.</summary>
         public const int W_ACCEPTED = 5003;
-        /// <summary>The response was too large for its ring; data was left out, states are complete. Ask fewer services
-        /// at once.</summary>
+        /// <summary>The response was too large for its ring; data were left out; states are complete. Ask fewer
+        /// services at once.</summary>
         public const int W_SHORTENED = 5004;
         /// <summary>All services answered, but the status that one of them reports contradicts the command. Look at
         /// `services` in the response: an EXPEND that is answered with RUNNING has not stopped anything.</summary>
@@ -226,7 +226,7 @@ namespace IblBridge
     {
         /// <summary>The arguments do not fit the message.</summary>
         public const string Arguments = "arguments";
-        /// <summary>More than a datagram takes.</summary>
+        /// <summary>More than a datagram can hold.</summary>
         public const string TooLarge = "too_large";
         /// <summary>An address of a kind that cannot be served.</summary>
         public const string Unsupported = "unsupported";
@@ -236,15 +236,15 @@ namespace IblBridge
         public const string Network = "network";
         /// <summary>Too old when its turn came.</summary>
         public const string Expired = "expired";
-        /// <summary>Not sent, for an earlier command may still lie unread at the service.</summary>
+        /// <summary>Not sent, because an earlier command may still lie unread at the service.</summary>
         public const string Unread = "unread";
-        /// <summary>Not sent, for a service that it comes after did not do it.</summary>
+        /// <summary>Not sent, because a service that it comes after did not do it.</summary>
         public const string After = "after";
         /// <summary>Its computer says that nobody listens there.</summary>
         public const string Refused = "refused";
         /// <summary>Nothing came back.</summary>
         public const string NoEcho = "no_echo";
-        /// <summary>It answered from another address than the configured one.</summary>
+        /// <summary>It answered from an address other than the configured one.</summary>
         public const string OtherAddress = "other_address";
         /// <summary>It has the command but did not reply in time.</summary>
         public const string NoReply = "no_reply";
@@ -258,7 +258,7 @@ namespace IblBridge
         public const string Aborted = "aborted";
         /// <summary>Taken back before it was sent.</summary>
         public const string Withdrawn = "withdrawn";
-        /// <summary>The worker stopped, or the line was closed under way.</summary>
+        /// <summary>The worker stopped, or the line was closed meanwhile.</summary>
         public const string Closed = "closed";
         /// <summary>Not told.</summary>
         public const string Unknown = "unknown";

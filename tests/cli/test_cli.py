@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import threading
 import pytest
 from systems import APART, WINDOWS, ask_to_end
 
-from bridge.cli import console, exit_status, main
+from bridge.cli import _parser, console, exit_status, main
 from bridge.cli.send import milliseconds
 from bridge.segment.client import Client
 
@@ -61,6 +62,29 @@ def test_help_names_every_subcommand(capsys):
     out = capsys.readouterr().out
     for name in ('demo', 'serve', 'send', 'simulate', 'journal', 'bench'):
         assert re.search(rf'^ +{name} ', out, re.MULTILINE)
+
+
+def test_the_help_of_each_command_fits_80_columns_and_has_an_example_that_can_be_typed(capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '200')
+    assert main(['help']) == 0
+    whole = capsys.readouterr().out
+    names = re.findall(r'^    ([a-z]+) ', whole, re.MULTILINE)
+    assert 'help' in names and len(names) >= 10
+    for name in ('', *names):
+        words = [name] if name else []
+        assert main(['help', *words]) == 0
+        said = capsys.readouterr().out
+        assert main([*words, '--help']) == 0
+        assert capsys.readouterr().out == said
+        assert max(map(len, said.splitlines())) <= 80
+        (line,) = re.findall(r'^Example:\n\n  (iblbridge .*)$', said, re.MULTILINE)
+        assert not name or line.split()[1] == name
+        _parser().parse_args(shlex.split(line)[1:])
+
+
+def test_help_of_a_command_that_there_is_not_offers_the_nearest(capsys):
+    assert main(['help', 'sned']) == 2
+    assert "there is no command 'sned'; did you mean send?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -202,6 +226,14 @@ def test_send_claims_no_answer_if_the_worker_refused_the_arguments(worker):
     done = iblbridge('send', 'rig0', 'EXPSTART')
     assert (done.returncode, done.stdout) == (2, '')
     assert 'IBLB_E_ARGS' in done.stderr
+
+
+def test_send_claims_no_answer_to_a_command_that_reached_nobody(serve):
+    serve('rig0')
+    done = iblbridge('send', 'rig0', 'EXPSTART', '2026-01-01_1_subject')
+    assert (done.returncode, done.stdout) == (0, '') and 'reached nobody' in done.stderr
+    done = iblbridge('send', 'rig0', 'PING')
+    assert done.returncode == 0 and re.fullmatch(r'PING: answered by the worker in [0-9.]+ ms\n', done.stdout)
 
 
 def test_send_refuses_an_unknown_message_with_exit_status_2(worker):

@@ -161,4 +161,4 @@ def test_doctor_says_what_a_program_would_load(tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert f'program: {program}, 32 bits\nit would load {beside / "iblbridge_32.dll"}\n' in said
     assert main(['doctor', '--program', str(tmp_path / 'missing.exe')]) == 1
-    assert 'missing.exe is no program, or cannot be read.' in capsys.readouterr().out
+    assert 'missing.exe is not a program, or cannot be read.' in capsys.readouterr().out

@@ -48,7 +48,7 @@ def test_an_argument_is_json_if_it_parses_and_plain_words_otherwise(text, value)
     ],
 )  # fmt: skip
 def test_what_begins_like_json_and_is_none_is_refused_with_the_place(text, place):
-    with pytest.raises(ValueError, match=r'begins like JSON and is none|larger than any') as caught:
+    with pytest.raises(ValueError, match=r'begins like JSON but is not|larger than any') as caught:
         parse_argument(text)
     assert place in str(caught.value) and len(str(caught.value)) < 200
 
@@ -68,11 +68,25 @@ def test_both_tools_refuse_it_before_a_segment_is_looked_for(tool, text):
     """It used to start an experiment of that name."""
     done = run(tool, 'rig0', 'EXPSTART', text)
     assert (done.returncode, done.stdout) == (2, '')
-    assert 'begins like JSON and is none' in done.stderr
+    assert 'begins like JSON but is not' in done.stderr
+
+
+@pytest.mark.parametrize('tool', TOOLS, ids=['iblb', 'send'])
+@pytest.mark.parametrize('text', ['1e999', '{"a": [0, -1.0E+999]}', '["a\\"1", 1e999]', '@file'])
+def test_both_tools_refuse_a_number_that_no_computer_has_before_a_segment_is_looked_for(tool, text, tmp_path):
+    """It was left to the worker, and iblb then printed all arguments, those out of a file too."""
+    (tmp_path / 'file').write_text('{"me": "s3cret", "n": 1e999}')
+    done = run(tool, 'rig0', 'EXPINIT', text, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, '')
+    assert re.search(r': -?1(e|\.0E\+)999 is larger than any number that can be sent\.$', done.stderr)
+    assert done.stderr.count('\n') == 1 and 's3cret' not in done.stderr
 
 
 CASES = [
     ([], []),
+    (['{"1e999": "-1e999", "n": [1.5e300, -0]}'], [{'1e999': '-1e999', 'n': [1.5e300, 0]}]),
+    (['words 1e999'], ['words 1e999']),
+    (['1' * 400], [int('1' * 400)]),
     (['plain words'], ['plain words']),
     (['20'], [20]),
     (['{"note": "é", "n": [1, 2]}'], [{'note': 'é', 'n': [1, 2]}]),
@@ -146,7 +160,7 @@ def test_a_time_may_have_a_unit(text, seconds):
 @pytest.mark.parametrize('tool', TOOLS, ids=['iblb', 'send'])
 def test_what_is_no_time_is_refused_in_one_sentence(tool, text):
     done = run(tool, 'rig0', 'PING', f'--timeout={text}')
-    assert done.returncode == 2 and 'is no time; write 5s or 500ms' in done.stderr
+    assert done.returncode == 2 and 'is not a time; write 5s or 500ms' in done.stderr
     assert done.stderr.count('\n') == 1
 
 
@@ -218,6 +232,16 @@ def test_a_service_that_is_misspelt_is_refused_with_the_nearest():
         choose_services('camera', ['cameras', 'ephys'])
     with pytest.raises(Refused, match='no service "lamp"; there are: cameras, ephys'):
         choose_services('lamp', ['cameras', 'ephys'])
+
+
+@pytest.mark.parametrize('tool', TOOLS, ids=['iblb', 'send'])
+def test_so_does_the_library_which_knows_the_names_of_a_living_worker(tool, serve):
+    serve('rig', {'cameras': '127.0.0.1:9', 'ephys': '127.0.0.1:10'}, ask=False)
+    done = run(tool, 'rig', 'EXPINIT', '--services', 'camera')
+    assert done.returncode == 2
+    assert 'no service "camera"; did you mean cameras? There are: cameras, ephys.' in done.stderr
+    done = run(tool, 'rig', 'EXPINIT', '--services', 'lamp')
+    assert done.returncode == 2 and 'no service "lamp"; there are: cameras, ephys.' in done.stderr
 
 
 def test_what_a_status_says_can_be_done_wherever_it_is_read():

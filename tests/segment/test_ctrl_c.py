@@ -228,13 +228,13 @@ def test_a_wait_for_ever_goes_on():
 
 @pytest.mark.parametrize('wrong', [-1, -0.001, float('nan')])
 def test_a_time_that_is_none_is_refused(wrong):
-    with pytest.raises(ValueError, match='timeout is a number of seconds from 0, not'):
+    with pytest.raises(ValueError, match='timeout must be a number of seconds, 0 or more, not'):
         seconds(wrong)
 
 
 @pytest.mark.parametrize('wrong', ['5', True, [1], b'1'])
 def test_what_is_no_time_is_refused(wrong):
-    with pytest.raises(TypeError, match='ttl is a number of seconds or None, not'):
+    with pytest.raises(TypeError, match='ttl must be a number of seconds or None, not'):
         seconds(wrong, 'ttl')
 
 

@@ -117,7 +117,7 @@ def test_a_service_that_there_is_none_of_is_told_with_those_that_there_are(serve
     serve('rig', {f'camera-{i}': f'udp://127.0.0.1:{9000 + i}' for i in range(100)})
     with (
         Client('rig') as client,
-        pytest.raises(errors.Misuse, match='no service "scope", but camera-0, camera-1, ') as told,
+        pytest.raises(errors.Misuse, match='no service "scope"; there are: camera-0, camera-1, ') as told,
     ):
         client.send('EXPINIT', services=['scope'])
     assert told.value.text.endswith('. Check the name, or add it and restart the worker.')

@@ -364,7 +364,7 @@ def test_what_waits_behind_an_unread_command_is_told_so_when_its_time_is_up():
     world.submit(START)
     end = world.submit(END, ttl=3.0)
     world.run_until(lambda: len(world.ended) == 2)
-    assert (end.reason, end.sent) == (Reason.UNREAD, 0) and 'has not read' in end.error
+    assert (end.reason, end.sent) == (Reason.UNREAD, 0) and 'has not yet read' in end.error
     began = world.now
     late = world.submit(END, ttl=60.0)
     world.run_until(lambda: late.sent)

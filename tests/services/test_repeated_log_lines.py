@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 
-from peers import ScriptedPeer, eventually, is_command
+from peers import ScriptedPeer, eventually, is_command, rig
 
 from bridge.errors import BridgeError
 from bridge.segment.client import Client
@@ -63,6 +63,23 @@ def test_kinds_are_bounded():
     for i in range(1000):
         it.tell(logging.ERROR, str(i), str(i))
     assert len(it._left_out) == KINDS_MOST
+
+
+def test_whatever_is_logged_of_a_service_is_counted_at_one_place(monkeypatch, caplog):
+    made = []
+    original = Repeats.__init__
+
+    def counted(self, *args, **options):
+        made.append(self)
+        original(self, *args, **options)
+
+    monkeypatch.setattr(Repeats, '__init__', counted)
+    with ScriptedPeer(lambda peer, datagram: None) as peer, rig(cameras=peer.uri, ephys='127.0.0.1:9') as aux:
+        aux.submit('EXPSTATUS', 0, services=['cameras'])
+        eventually(lambda: peer.addr)
+        peer.send([0, 'ValueError', 99])
+        eventually(lambda: 'cameras reports an error' in caplog.text)
+    assert len(made) == 2
 
 
 def test_a_service_that_sends_junk_and_errors_all_the_time_gets_some_lines_and_a_count(serve, caplog, monkeypatch):

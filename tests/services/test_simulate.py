@@ -281,7 +281,7 @@ def test_a_port_that_is_taken_is_said_with_exit_status_3():
         words = [sys.executable, '-m', 'bridge', 'simulate', '--name', 'cameras', '--port', str(s.getsockname()[1])]
         done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 3
-    assert 'can not listen' in done.stderr
+    assert 'cannot listen' in done.stderr
     assert len(done.stderr.splitlines()) == 1, 'asyncio told of a task that was destroyed'
 
 

@@ -11,7 +11,7 @@ from peers import NOBODY_SAYS, ScriptedPeer, StockServer, echo_and_reply, eventu
 
 from bridge.config import ClientLost, ServiceConfig
 from bridge.errors import ServiceFailure
-from bridge.journal import Journal, read
+from bridge.journal import Journal, Reading
 from bridge.numbers import CODES
 from bridge.segment.client import Client
 
@@ -59,7 +59,7 @@ def test_what_a_service_says_by_itself_reaches_every_subscriber_and_nobody_logs_
             assert (entry['data']['status'], entry['data']['exp_ref']) == (20, REF)
         worker.end_of_test()
     book.close()
-    written = [e['event'] for e in read(book.path) if e['kind'] == 'event']
+    written = [e['event'] for e in Reading(book.path) if e['kind'] == 'event']
     assert written == ['SERVICE_UP', 'EXPINTERRUPT', 'EXPSTATUS', 'EXPINFO', 'ALYX']
     output = capsys.readouterr()
     assert 's3cret' not in caplog.text + output.out + output.err + book.path.read_text()
@@ -82,7 +82,7 @@ def test_a_token_that_a_failing_service_quotes_is_neither_logged_nor_written(ser
             client.call('SERVICES')
         worker.end_of_test()
     book.close()
-    assert [e['kind'] for e in read(book.path) if e.get('message') == 'ALYX'] == ['command', 'outcome']
+    assert [e['kind'] for e in Reading(book.path) if e.get('message') == 'ALYX'] == ['command', 'outcome']
     assert 's3cret' not in caplog.text + book.path.read_text()
 
 
@@ -168,7 +168,7 @@ def test_if_so_configured_services_are_stopped_when_the_client_that_started_them
         eventually(lambda: server.saw == [wire])
         worker.end_of_test()
     book.close()
-    mine = [entry for entry in read(book.path) if entry.get('message') == send]
+    mine = [entry for entry in Reading(book.path) if entry.get('message') == send]
     assert [entry['kind'] for entry in mine] == ['command', 'outcome']
     assert mine[0]['client'] == 'stimulus' and mine[0]['command_id'] == mine[1]['command_id']
     assert mine[1]['services'][0]['ok'] is True
@@ -179,10 +179,10 @@ def test_what_an_optional_service_did_not_do_for_a_lost_client_is_a_warning(serv
     book, lamp = Journal(tmp_path / 'journal'), ServiceConfig('lamp', f'udp://127.0.0.1:{free_port()}', optional=True)
     worker = serve('rig', [lamp], on_client_lost=[ClientLost('stimulus', 'EXPEND')], journal=book)
     subprocess.run([sys.executable, '-c', DIES], check=False, timeout=30)
-    eventually(lambda: [e for e in read(book.path) if e.get('message') == 'EXPEND' and e['kind'] == 'outcome'])
+    eventually(lambda: [e for e in Reading(book.path) if e.get('message') == 'EXPEND' and e['kind'] == 'outcome'])
     worker.end_of_test()
     book.close()
-    assert [e['code'] for e in read(book.path) if e['kind'] == 'outcome'] == [CODES['IBLB_W_OPTIONAL']]
+    assert [e['code'] for e in Reading(book.path) if e['kind'] == 'outcome'] == [CODES['IBLB_W_OPTIONAL']]
     assert [r.levelname for r in caplog.records if 'EXPEND to all services' in r.message] == ['WARNING']
     assert not [r for r in caplog.records if r.levelname == 'ERROR']
 
@@ -277,4 +277,4 @@ def test_a_command_is_answered_also_if_nothing_can_be_learned_from_it(serve, cap
         worker._carrier.on_outcome = fail
         with Client('rig') as client:
             assert client.call('EXPINIT', timeout=5)['code'] == 0
-    assert 'the outcome of EXPINIT could not be taken' in caplog.text
+    assert 'the outcome of EXPINIT could not be passed on' in caplog.text

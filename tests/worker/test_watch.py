@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from bridge.config import ClientLost, ServiceConfig
+from bridge.errors import ServiceFailure
 from bridge.outcome import Outcome, Reason
-from bridge.worker.health import UNKNOWN_AFTER
+from bridge.segment.client import Client
+from bridge.worker.health import UNKNOWN_AFTER, Health
 from bridge.worker.watch import Watch
 
 S = 10**9
@@ -30,14 +32,44 @@ def test_going_up_and_down_is_told_once_and_falling_silent_never():
     assert it.turn('a', 0) == ''
     it.health['a'].note(heard(5))
     assert [it.turn('a', 6), it.turn('a', 7)] == ['SERVICE_UP', '']
-    assert it.up(7) == 1
-    assert it.turn('a', 6 + UNKNOWN_AFTER) == '' and it.up(6 + UNKNOWN_AFTER) == 0
+    assert it.up() == 1
+    assert it.turn('a', 6 + UNKNOWN_AFTER) == '' and it.up() == 0
     it.health['a'].note(heard(8 + UNKNOWN_AFTER))
     assert it.turn('a', 9 + UNKNOWN_AFTER) == ''
     it.health['a'].note(DEAD)
     assert [it.turn('a', 10), it.turn('a', 11)] == ['SERVICE_DOWN', '']
     it.health['a'].note(heard(12))
     assert it.turn('a', 13) == 'SERVICE_UP'
+
+
+def test_who_falls_silent_is_not_counted_as_up_after_the_next_look_at_all():
+    it = watch()
+    it.health['a'].note(heard(5))
+    it.turn('a', 6)
+    it.look(5 + UNKNOWN_AFTER - 1)
+    assert it.up() == 1
+    it.look(5 + UNKNOWN_AFTER)
+    assert it.up() == 0
+
+
+def test_an_outcome_looks_at_its_own_service_and_not_at_all_of_them(serve, monkeypatch):
+    """With 47 services each command took 47 times 47 looks."""
+    looks = []
+    state = Health.state
+
+    def looked(health, now):
+        looks.append(health)
+        return state(health, now)
+
+    count = 47
+    worker = serve('rig', {f's{i}': f'ws://127.0.0.1:{i + 1}' for i in range(count)}, timeout=5)
+    monkeypatch.setattr(worker._house, 'tick', lambda carrier: None)
+    with Client('rig') as client:
+        client.call('PING')
+        monkeypatch.setattr(Health, 'state', looked)
+        with pytest.raises(ServiceFailure):
+            client.call('EXPSTATUS')
+    assert len(looks) == count
 
 
 def test_a_service_that_is_down_from_the_beginning_is_told():

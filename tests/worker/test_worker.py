@@ -426,5 +426,5 @@ def test_a_service_that_was_busy_until_the_time_to_live_ended_is_not_sent_the_co
             entries = {entry['name']: entry for entry in failed.value.response['services']}
             assert (entries['free']['ok'], entries['free']['state']) == (True, 'answered')
             assert (entries['busy']['ok'], entries['busy']['state']) == (False, 'not_sent')
-            assert 'waited behind' in entries['busy']['error']
+            assert 'wait too long behind' in entries['busy']['error']
             assert [message[0] for message in busy.messages] == [1]

@@ -76,7 +76,7 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_FORKED = -8004;
     /** open: The segment's or client's name cannot be used. */
     public static final int E_NAME = -8005;
-    /** open: This process has as many handles open as the library holds (64). */
+    /** open: This process has opened as many handles as the library can hold (64). */
     public static final int E_HANDLES = -8006;
     /** open: There is no segment of this name. */
     public static final int E_NO_SEGMENT = -8010;
@@ -116,11 +116,11 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_MSGPACK = -8034;
     /** wait, call: The arguments do not fit the message. */
     public static final int E_ARGS = -8035;
-    /** send, notify, wait, call: The command is larger than the ring or a datagram takes. */
+    /** send, notify, wait, call: The command is larger than the ring or a datagram can hold. */
     public static final int E_TOO_LARGE = -8036;
     /** send, notify, call: The command ring is full of commands without an answer. */
     public static final int E_FULL = -8037;
-    /** send, call: 1,024 requests of this handle are not waited for yet. */
+    /** send, call: 1,024 requests of this handle still have to be waited for. */
     public static final int E_TOO_MANY = -8038;
     /** wait, next_event: The time is up and there is no response yet. */
     public static final int E_TIMEOUT = -8050;
@@ -148,11 +148,11 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_INTERNAL = -8075;
     /** open, send, notify: No worker serves the segment at the moment; commands wait for one until they expire. */
     public static final int W_NO_WORKER = 5001;
-    /** wait, call: All services did what was asked but one that is configured as optional. */
+    /** wait, call: All services did what was asked, except one that is configured as optional. */
     public static final int W_OPTIONAL = 5002;
     /** cancel, withdraw: The worker had already accepted the command; after a cancel its answer is discarded. */
     public static final int W_ACCEPTED = 5003;
-    /** wait, call: The response was too large for its ring; data was left out, states are complete. */
+    /** wait, call: The response was too large for its ring; data were left out; states are complete. */
     public static final int W_SHORTENED = 5004;
     /** wait, call: All services answered, but the status that one of them reports contradicts the command. */
     public static final int W_STATUS = 5005;
