@@ -40,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--services',
         metavar='FILE',
-        help='the services, as in iblrig\'s remote_devices.yaml: a line "name: address" for each (see bridge/README.md)',
+        help='the services, as in iblrig\'s remote_devices.yaml: lines of "name: address" (see bridge/README.md)',
     )
     parser.add_argument(
         '--settings',
