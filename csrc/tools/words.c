@@ -2,8 +2,8 @@
 #include "words.h"
 
 #include <ctype.h>
+#include <float.h>
 #include <limits.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,7 +119,8 @@ static const char *endless_number(const char *json, size_t *length) {
                 at += *at == '\\';
         } else if (strchr("-0123456789", *at)) {
             *length = strspn(at, "+-.0123456789eE");
-            if (strcspn(at, ".eE") < *length && isinf(strtod(at, NULL)))
+            double number = strtod(at, NULL);
+            if (strcspn(at, ".eE") < *length && (number > DBL_MAX || number < -DBL_MAX))
                 return at;
             at += *length - 1;
         }
