@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _export(args) if args.parquet else _show(args)
     except OSError as e:
-        print(f'iblbridge journal: {e.filename or args.file}: {e.strerror or e}', file=sys.stderr)
+        if not e.filename:
+            raise  # not a file's, but the output's
+        print(f'iblbridge journal: {e.filename}: {e.strerror or e}', file=sys.stderr)
         return 2
 
 
@@ -85,7 +87,11 @@ class Reading:
         number, rest = 0, b''
         with open(self.path, 'rb') as file:
             while True:
-                piece = file.readline()
+                try:
+                    piece = file.readline()
+                except OSError as e:
+                    e.filename = self.path
+                    raise
                 rest += piece
                 if not rest.endswith(b'\n') and self._follow:  # a line that is only half written
                     if not piece:

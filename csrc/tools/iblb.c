@@ -292,7 +292,7 @@ static int read_arguments(int count, char **words, const struct options *options
     return !count || *json;
 }
 
-int main(int count, char **arguments) {
+static int run(int count, char **arguments) {
     struct options options = {NULL, NULL, NULL, 12000, 1000};
     char **words = arguments + 1;
     for (int i = 1; i < count && strcmp(arguments[i], "--") != 0; i++) {
@@ -349,4 +349,13 @@ int main(int count, char **arguments) {
     iblb_close(handle);
     free(args);
     return status;
+}
+
+/* A response that nobody gets is not "it worked": a full disk takes all that is printed, and says so only here. */
+int main(int count, char **arguments) {
+    int status = run(count, arguments);
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    fprintf(stderr, "iblb: the output can not be written.\n");
+    return status == EXIT_FINE ? EXIT_MISUSE : status;
 }

@@ -15,6 +15,7 @@ from systems import APART, WINDOWS, ask_to_end
 
 from bridge.cli import console, exit_status, main
 from bridge.cli.send import milliseconds
+from bridge.native import IBLB
 from bridge.segment.client import Client
 
 HEAVY = ('iblutil', 'numba', 'pandas', 'scipy', 'pyarrow')
@@ -329,3 +330,43 @@ def test_a_reader_that_goes_away_leaves_no_traceback():
     )
     os.close(write)
     assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='there is no disk that is always full')
+@pytest.mark.parametrize(
+    'words',
+    [['--version'], ['send', 'rig0', 'SERVICES'], ['send', 'rig0', 'PING', '--json'], ['doctor'], ['doctor', '--json']],
+)
+def test_output_that_can_not_be_written_is_said_in_one_line(words, worker):
+    for tool in ([sys.executable, '-m', 'bridge'], [str(IBLB)]):
+        if tool[0] == str(IBLB):
+            words = ['call', 'rig0', 'PING'] if words[0] == 'send' else ['codes']
+        with open('/dev/full', 'w') as full:
+            done = subprocess.run(
+                [*tool, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+            )
+        assert done.returncode == 2 and done.stderr.count('\n') == 1
+        assert 'the output can not be written' in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='there is no disk that is always full')
+@pytest.mark.parametrize('gone', [False, True])
+def test_a_rig_goes_on_if_nobody_takes_its_output(nowhere, gone):
+    """Its disk is full, or who read it has gone."""
+    words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig0', '--until-eof']
+    read, write = os.pipe()
+    os.close(read)
+    with (
+        open('/dev/full', 'w') as full,
+        subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=write if gone else full, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        os.close(write)
+        try:
+            with Client('rig0', 'stimulus', timeout=20) as client:
+                assert client.call('PING')['code'] == 0
+            _, said = process.communicate(timeout=30)
+            assert process.returncode == 0 and 'Traceback' not in said and 'end of standard input' in said
+        finally:
+            process.kill()
