@@ -396,7 +396,10 @@ def _tell(error: BaseException, request: int) -> None:
 
 
 def _names(services: Sequence[str]) -> bytes:
-    return ','.join([services] if isinstance(services, str) else services).encode()
+    names = [services] if isinstance(services, str) and services else list(services)
+    if any(not name.strip() for name in names):  # alone, it would stand for all of them
+        raise ValueError('a name in the list of services is empty; an empty list stands for all')
+    return ','.join(names).encode()
 
 
 def _arguments(args: Sequence[Any]) -> bytes:

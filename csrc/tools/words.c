@@ -9,6 +9,7 @@
 #include "../json.h"
 
 #define LONGEST_WORD 63 /* what is longer is like nothing */
+#define BEGINNING 4     /* letters that say which word was begun, if it is the only one that begins so */
 
 struct text {
     char *bytes; /* NUL-terminated */
@@ -50,9 +51,21 @@ static size_t distance(const char *one, size_t ones, const char *other, size_t o
     return row[ones % 3][others];
 }
 
+static int begins(const char *text, const char *word) {
+    while (*word && lower(*word) == lower(*text))
+        word++, text++;
+    return !*word;
+}
+
 const char *nearest(const char *word, const char *const *words, size_t count) {
     const char *best = NULL;
-    size_t length = strlen(word), least = (length + 2) / 3 + 1;
+    size_t length = strlen(word), least = (length + 2) / 3 + 1, begun = 0;
+    for (size_t i = 0; i < count && length >= BEGINNING; i++)
+        if (begins(words[i], word) && ++begun == 1)
+            best = words[i];
+    if (begun == 1)
+        return best;
+    best = NULL;
     for (size_t i = 0; i < count && length <= LONGEST_WORD; i++) {
         size_t far = strlen(words[i]) <= LONGEST_WORD ? distance(word, length, words[i], strlen(words[i])) : least;
         if (far < least) {
