@@ -392,8 +392,7 @@ static int check_directory(const char *path, struct problem *problem) {
         return fail(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be read", path, error);
     }
     if (!(attributes & FILE_ATTRIBUTE_DIRECTORY) || (attributes & FILE_ATTRIBUTE_REPARSE_POINT))
-        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Remove it or set IBLBRIDGE_DIR.",
-                           path);
+        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Set IBLBRIDGE_DIR to one.", path);
     if (others_may_write(name))
         return problem_set(problem, IBLB_E_PERMISSION, "Everybody can write to %s. Use a folder of your own, or run: icacls \"%s\" %s",
                            path, path, "/inheritance:r /grant:r \"%USERNAME%:(OI)(CI)F\" (in PowerShell \"${env:USERNAME}:(OI)(CI)F\")");

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peers import StockServer, eventually
+from rich.cells import cell_len
 from systems import WINDOWS
 
 from bridge import discretion, journal
@@ -453,3 +454,12 @@ def test_a_journal_is_followed_line_by_line_until_ctrl_c(tmp_path):
 def test_a_journal_that_is_not_there_has_exit_status_2(tmp_path, capsys):
     assert main(['journal', str(tmp_path / 'absent')]) == 2
     assert 'absent' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'name', ['stimulus', 'x' * 40, '日本語のプログラム', 'cafe\u0301 cafe\u0301 cafe\u0301', '📷' * 20]
+)
+def test_a_column_is_as_wide_on_a_terminal_whatever_is_written_in_it(name):
+    entry = {'kind': 'command', 'message': 'EXPEND', 'client': name, 'args': ['here']}
+    before = lines.line(entry, 100, fold=False).partition('["here"]')[0]
+    assert cell_len(before) == len(lines.head(100)) - len('details')
