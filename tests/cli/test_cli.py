@@ -116,6 +116,9 @@ def test_send_without_a_segment_says_so_with_exit_status_3(nowhere):
         ['--timeout', 'nan'],
         ['--journal', 'absent/journal'],
         ['--service', '_rig=127.0.0.1'],
+        ['--services', ''],  # as "$FILE" of a variable that is not set: a rig would go without
+        ['--settings', ''],
+        ['--journal', ''],
     ],
 )
 def test_serve_refuses_a_wrong_configuration_in_one_sentence(arguments, nowhere):
