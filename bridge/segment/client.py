@@ -79,6 +79,9 @@ class Client:
             lib.iblb_close(place[0])
             raise
 
+    def __reduce__(self) -> Any:
+        raise TypeError('a client belongs to its process: open one where it is to be used, in place of a copy')
+
     def __repr__(self) -> str:
         named = f' {self.name!r}' if self.name else ''
         return f'<{type(self).__name__} of {self.segment}{named}{"" if self._handle else ", closed"}>'

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -268,3 +270,9 @@ def test_what_is_no_message_is_none_and_true_is_not_the_first_one(wrong):
             client.send(wrong)
         with pytest.raises((TypeError, ValueError), match='an event'):
             client.subscribe([wrong])
+
+
+@pytest.mark.parametrize('take', [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_client_cannot_be_copied_into_another_process_where_its_handle_is_another_ones(take):
+    with Segment('rig'), Client('rig') as client, pytest.raises(TypeError, match='open one where it is to be used'):
+        take(client)
