@@ -451,6 +451,48 @@ def test_a_journal_is_followed_line_by_line_until_ctrl_c(tmp_path):
             process.kill()
 
 
+@pytest.mark.posix('another file takes the place of one that is open')
+@pytest.mark.parametrize('how', ['cut', 'replaced'])
+def test_a_journal_that_is_begun_anew_is_followed_from_its_new_beginning(tmp_path, how):
+    path = tmp_path / 'journal'
+    write(path, ENTRY, ENTRY)
+    words = [sys.executable, '-m', 'bridge', 'journal', '--follow', str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while 'EXPSTART' not in process.stdout.readline():
+                assert process.poll() is None
+            if how == 'replaced':
+                path.rename(tmp_path / 'journal.1')
+            else:
+                path.write_text('')
+                assert 'begun anew' in process.stderr.readline()
+            write(path, ENTRY | {'message': 'EXPEND'})
+            while 'EXPEND' not in process.stdout.readline():
+                assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def test_to_follow_what_is_no_journal_ends_and_says_so(tmp_path, capsys):
+    path = tmp_path / 'notes'
+    path.write_text('feed the mice\n')
+    assert main(['journal', '--follow', str(path)]) == 2
+    assert 'this is no journal' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('force', [[], ['--force']])
+@pytest.mark.parametrize('place', ['journal', 'folder', '', '.', '..', '/dev/null'])
+def test_an_export_replaces_neither_the_journal_nor_what_is_no_file(tmp_path, capsys, monkeypatch, place, force):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / 'journal'
+    write(path, ENTRY)
+    (tmp_path / 'folder').mkdir()
+    before = path.read_bytes()
+    assert main(['journal', 'journal', '--parquet', place, *force]) == 2
+    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['folder', 'journal']
+    assert capsys.readouterr().err.count('\n') == 1
+
+
 def test_a_journal_that_is_not_there_has_exit_status_2(tmp_path, capsys):
     assert main(['journal', str(tmp_path / 'absent')]) == 2
     assert 'absent' in capsys.readouterr().err

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bridge.cli import lines
 from bridge.cli.words import duration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 LOOK = 0.2  # s between two looks at a file that grows
@@ -50,7 +54,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show or export; 2 if a file can't be read or written, or is no journal."""
     try:
-        return _export(args) if args.parquet else _show(args)
+        return _show(args) if args.parquet is None else _export(args)
     except OSError as e:
         if not e.filename:
             raise  # not a file's, but the output's
@@ -84,37 +88,61 @@ class Reading:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         from bridge.journal import KINDS, entry_of
 
-        number, rest = 0, b''
-        with open(self.path, 'rb') as file:
+        for number, line in self._lines():
+            if not line.strip():
+                continue
+            entry = entry_of(line)
+            if entry is None:
+                self.torn.append(number)
+            else:
+                self.found += entry['kind'] in KINDS
+                yield entry
+            if not self.found and number >= 1000:
+                return
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield number and text of each line; of one that is half written the rest is waited for, if more can come."""
+        number, rest, file = 0, b'', open(self.path, 'rb')  # noqa: SIM115 (another one may take its place)
+        try:
             while True:
-                try:
-                    piece = file.readline()
-                except OSError as e:
-                    e.filename = self.path
-                    raise
+                piece = self._read(file)
                 rest += piece
-                if not rest.endswith(b'\n') and self._follow:  # a line that is only half written
-                    if not piece:
-                        time.sleep(LOOK)
-                    continue
-                if not rest:
+                if rest.endswith(b'\n') or (rest and not piece and not self._follow):
+                    number += 1
+                    yield number, rest
+                    rest = b''
+                elif not piece and (not self._follow or self.is_none):
                     return
-                number, line, rest = number + 1, rest, b''
-                if not line.strip():
-                    continue
-                entry = entry_of(line)
-                if entry is None:
-                    self.torn.append(number)
-                else:
-                    self.found += entry['kind'] in KINDS
-                    yield entry
-                if not self.found and number >= 1000:
-                    return
+                elif not piece and _was_begun_anew(self.path, file):
+                    file.close()
+                    number, rest, file = 0, b'', open(self.path, 'rb')  # noqa: SIM115
+                    print(f'iblbridge journal: {self.path} was begun anew', file=sys.stderr)
+                elif not piece:
+                    time.sleep(LOOK)
+        finally:
+            file.close()
+
+    def _read(self, file: BinaryIO) -> bytes:
+        try:
+            return file.readline()
+        except OSError as e:
+            e.filename = self.path
+            raise
 
     @property
     def is_none(self) -> bool:
         """bool: what was read has lines, and not one of them is a journal's."""
         return bool(self.torn) and not self.found
+
+
+def _was_begun_anew(path: str, file: BinaryIO) -> bool:
+    """Tell whether another file stands at a path by now, or the same one was cut."""
+    here = os.fstat(file.fileno())
+    try:
+        there = os.stat(path)
+    except OSError:  # moved away: what has it open still may write to it
+        return False
+    return not os.path.samestat(here, there) or (stat.S_ISREG(here.st_mode) and here.st_size < file.tell())
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -224,7 +252,14 @@ def _export(args: argparse.Namespace) -> int:
     """Write the Parquet files and say which."""
     from bridge.cli import parquet
 
-    places = parquet.places(args.parquet)
+    try:
+        places = parquet.places(args.parquet)
+    except ValueError:
+        print(f'iblbridge journal: --parquet: {args.parquet!r} names no file; write rig0.parquet', file=sys.stderr)
+        return 2
+    if wrong := _not_to_be_replaced(args.file, places):
+        print(f'iblbridge journal: {wrong}; name another file', file=sys.stderr)
+        return 2
     if not args.force and (there := [str(place) for place in places if place.exists()]):
         print(
             f'iblbridge journal: {", ".join(there)}: there already; add --force to overwrite, or name another file',
@@ -238,3 +273,13 @@ def _export(args: argparse.Namespace) -> int:
     for place, count, of in parquet.export(entries, places):
         print(f'{place}: {count} {of}')
     return _complaints(reading)
+
+
+def _not_to_be_replaced(journal: str, places: Sequence[Path]) -> str:
+    """Return why one of the places must not be written to, though it be asked for; "" if all may."""
+    for place in places:
+        if place.exists() and os.path.exists(journal) and os.path.samefile(place, journal):
+            return f'{place}: is the journal itself'
+        if place.exists() and not place.is_file():
+            return f'{place}: is no file'
+    return ''
