@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
         description='Run a simulated service that echoes and replies like a camera or ephys computer, until Ctrl-C. '
         'Prints "READY name uri" when it listens.',
     )
-    parser.add_argument('--name', required=True, help='what it calls itself in its replies, such as cameras')
+    parser.add_argument('--name', type=_name, required=True, help='what it calls itself in replies, such as cameras')
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         '--bind',
@@ -127,6 +127,16 @@ def _message(text: str) -> str:
         offer = did_you_mean(text, MESSAGES) or f'; there are {", ".join(MESSAGES)}'
         raise argparse.ArgumentTypeError(f'{text!r} is not a message{offer}')
     return name
+
+
+def _name(text: str) -> str:
+    """Return a service's name as argparse's type; what a worker could not call it is refused."""
+    from bridge.addresses import ConfigError, check_name
+
+    try:
+        return check_name(text, 'name')
+    except ConfigError as e:
+        raise argparse.ArgumentTypeError(str(e)) from None
 
 
 def _port(text: str) -> int:
