@@ -19,6 +19,7 @@ Exit statuses are those of the C tool ``iblb``:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
+    if sys.stdout is None:  # it was closed, or this is Windows' pythonw.exe: nobody wants to read us
+        sys.stdout = open(os.devnull, 'w', encoding='utf-8')  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, 'reconfigure', None):  # a console that can't show a character must not end us
             # What another program reads is UTF-8, as the log is; Windows would take its ANSI code page.
@@ -69,8 +72,7 @@ def _run(argv: Sequence[str] | None) -> int:
         status = int(args.run(args))
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else 0
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    sys.stdout.flush()
     return status
 
 

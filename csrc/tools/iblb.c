@@ -3,6 +3,7 @@
  *     iblb call rig0 EXPSTART 2026-01-01_1_subject
  *
  * The response goes to standard output as one line of JSON, a sentence to standard error if the status is not 0. Exit status: see usage. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -351,10 +352,11 @@ static int run(int count, char **arguments) {
     return status;
 }
 
-/* A response that nobody gets is not "it worked": a full disk takes all that is printed, and says so only here. */
+/* A response that is lost is not "it worked": a full disk takes all that is printed, and says so only here. Who closed our output wants
+ * none. */
 int main(int count, char **arguments) {
     int status = run(count, arguments);
-    if (fflush(stdout) == 0 && !ferror(stdout))
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || errno == EBADF)
         return status;
     fprintf(stderr, "iblb: the output can not be written.\n");
     return status == EXIT_FINE ? EXIT_MISUSE : status;

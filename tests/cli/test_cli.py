@@ -352,6 +352,16 @@ def test_output_that_can_not_be_written_is_said_in_one_line(words, worker):
         assert 'the output can not be written' in done.stderr
 
 
+@pytest.mark.posix('a shell closes the output')
+@pytest.mark.parametrize('words', [['send', 'rig0', 'PING'], ['send', 'rig0', 'SERVICES'], ['doctor'], ['--version']])
+def test_who_closes_our_output_wants_none(words, worker):
+    tools = [[sys.executable, '-m', 'bridge', *words], [str(IBLB), 'call', 'rig0', 'SERVICES']]
+    for tool in tools:
+        shell = ['sh', '-c', 'exec "$@" >&-', 'sh', *tool]
+        done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+        assert (done.returncode, done.stderr) == (0, '')
+
+
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='there is no disk that is always full')
 @pytest.mark.parametrize('gone', [False, True])
 def test_a_rig_goes_on_if_nobody_takes_its_output(nowhere, gone):
