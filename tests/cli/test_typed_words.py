@@ -86,6 +86,9 @@ CASES = [
     (['-'], ['typed elsewhere']),
     (['--args-file', 'file'], [{'from': 'a file'}]),
     (['--', 'words'], ['words']),
+    (['--timeout', '5s', '--', '--words'], ['--words']),
+    (['--timeout', '5s', '-5'], [-5]),
+    (['--timeout', '5s', '-'], ['typed elsewhere']),
 ]
 
 
