@@ -110,6 +110,9 @@ class Journal:
             with contextlib.suppress(queue.Full):
                 self._queue.put(None, timeout=timeout)
             self._thread.join(timeout)
+            if self._thread.is_alive():
+                left = self._queue.qsize() + 1  # and the one that the thread is at
+                log.error('the journal %s takes nothing: up to %d of its last entries are lost', self.path, left)
 
     def _lose(self, reason: str) -> None:
         with self._counting:

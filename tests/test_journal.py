@@ -149,6 +149,18 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path, monkeypatch, caplog):
     book.close()
 
 
+def test_what_a_disk_that_hangs_has_not_taken_at_the_end_is_told(tmp_path, monkeypatch, caplog):
+    going = threading.Event()
+    monkeypatch.setattr(journal.os, 'write', lambda file, data: going.wait(30) and len(data))
+    book = Journal(tmp_path / 'journal')
+    for i in range(5):
+        book.write('event', n=i)
+    book.close(0.1)
+    assert 'entries are lost' in caplog.records[-1].message and 'up to ' in caplog.records[-1].message
+    going.set()
+    book._thread.join(30)
+
+
 def test_beside_a_disk_that_hangs_the_queue_is_bounded_in_bytes(tmp_path, monkeypatch, caplog):
     """It counted entries: 10,000 of 60 kB took 433 MB."""
     going, real = threading.Event(), os.write
