@@ -2,8 +2,8 @@
 
 - Host names are checked in form only. Nothing is resolved, for that blocks and may answer differently later.
 - Addresses are IPv4 or names, for iblutil's UDP services speak IPv4 only.
-- Names travel as comma-separated lists in shared memory: 1 to 111 bytes of UTF-8, no comma, no control characters, no
-  blank at either end.
+- Names travel as comma-separated lists in shared memory: 1 to 111 bytes of UTF-8, no comma, no blank at either end,
+  nothing that cannot be seen (control characters, spaces of no width or of other kinds, marks that turn text around).
 """
 
 from __future__ import annotations
