@@ -2,8 +2,8 @@
 
 - Host names are checked in form only. Nothing is resolved, for that blocks and may answer differently later.
 - Addresses are IPv4 or names, for iblutil's UDP services speak IPv4 only.
-- Names travel as comma-separated lists in shared memory: 1 to 111 bytes of UTF-8, no comma, no control characters, no
-  blank at either end.
+- Names travel as comma-separated lists in shared memory: 1 to 111 bytes of UTF-8, no comma, no blank at either end,
+  nothing that cannot be seen (control characters, spaces of no width or of other kinds, marks that turn text around).
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ RESERVED = '_rig'  # where the services' file says what concerns the whole rig
 EXAMPLE = '192.168.0.8, 192.168.0.8:11001 or udp://192.168.0.8:11001'
 
 _SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
+_HALF_A_SCHEME = re.compile(r'(?i)udp(:/?|/+)(?=.*[.:])')
+_IPV6 = re.compile(r'\[.*|[0-9A-Fa-f:]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%.*)?')
 _LABEL = re.compile(r'[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?')
+
+
+# A name with one of these looks like another one, or turns the line around that it stands in.
+_NOT_SEEN = ('Cc', 'Cf', 'Co', 'Cs', 'Zl', 'Zp', 'Zs')
 
 
 class ConfigError(ValueError):
@@ -51,9 +57,9 @@ def check_name(name: Any, where: str) -> str:
         raise ConfigError(
             f'{where}: the name {name} is reserved for the settings of the whole rig; choose another one.'
         )
-    if any(unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') for c in name):
+    if any(unicodedata.category(c) in _NOT_SEEN for c in name.replace(' ', '')):
         raise ConfigError(
-            f'{where}: the name {name!a} contains control characters or invalid ones; write printable text.'
+            f'{where}: the name {name!a} contains invisible or control characters, or invalid ones; write it anew.'
         )
     if name != name.strip():
         raise ConfigError(f'{where}: the name {name!r} begins or ends with a space; write {name.strip()!r}.')
@@ -96,17 +102,21 @@ def parse_uri(uri: str, where: str) -> str:
             return uri
         if scheme != 'udp':
             raise ConfigError(f'{where}: {uri!a} begins with {scheme}://; write {EXAMPLE}.')
+    elif begun := _HALF_A_SCHEME.match(uri):
+        raise ConfigError(f'{where}: {uri!a} is no address; did you mean udp://{uri[begun.end() :]}?')
     if match:
         rest = rest.removesuffix('/')
     host, colon, port = rest.partition(':')
-    if ':' in port or '[' in rest:
+    if '@' in rest:
+        raise ConfigError(f'{where}: {uri!a} names a user, of whom a service knows nothing; write {EXAMPLE}.')
+    if _IPV6.fullmatch(rest):
         raise ConfigError(f'{where}: {uri!a} looks like IPv6, but services are reached over IPv4; write {EXAMPLE}.')
     if not _is_host(host):
         raise ConfigError(f'{where}: {host!a} in {uri!a} is not an IPv4 address or host name; write {EXAMPLE}.')
     if wrong := unusable(host):
         raise ConfigError(f"{where}: {host} in {uri!a} {wrong}; write the address of the service's PC.")
     if colon and not (re.fullmatch(r'[0-9]{1,5}', port) and 1 <= int(port) <= 65535):
-        begins = re.match(r'[1-9][0-9]{0,4}(?![0-9])', port)
+        begins = re.match(r'[1-9][0-9]{0,4}(?=[^0-9A-Za-z._+-]|$)', port)
         advised = begins[0] if begins and int(begins[0]) <= 65535 else DEFAULT_PORT
         raise ConfigError(
             f'{where}: the port {port!a} in {uri!a} is not a number from 1 to 65535; '

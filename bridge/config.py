@@ -45,7 +45,6 @@ and what to write instead. How files are read: `bridge.reading`. What names and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,6 +86,7 @@ __all__ = [
 ]
 
 MAX_SERVICES = 128
+CLIENT_BYTES = 63  # of a client's name, as in iblbridge.h
 LONGEST = 3600.0  # s
 ON_LOSS = ('nothing', 'EXPEND', 'EXPINTERRUPT')
 
@@ -385,8 +385,18 @@ def _settings(value: Any, where: str, more: tuple[str, ...]) -> dict[str, Any]:
         settings['after'] = tuple(str(check_name(name, f'{where}: after')) for name in after)
     size = settings.get('max_message_size', 0)
     if type(size) is not int or not (size == 0 or 64 <= size <= LONGEST_MESSAGE):
-        raise ConfigError(f'{where}: max_message_size is {size!r}; write 64 to {LONGEST_MESSAGE} bytes, or 0.')
+        shown = repr(size) if isinstance(size, str) else _shown(size)
+        raise ConfigError(f'{where}: max_message_size is {shown}; write 64 to {LONGEST_MESSAGE} bytes, or 0.')
     return settings
+
+
+_MOST_SHOWN = 10**12
+
+
+def _shown(value: Any) -> str:
+    """Return a number as it was written, unless it may have thousands of digits, and the kind of anything else."""
+    short = isinstance(value, float) or (type(value) is int and abs(value) <= _MOST_SHOWN)
+    return str(value) if short else kind_of(value)
 
 
 _TIMES = {'timeout': 0.001, 'echo_timeout': 0.001, 'reply_gap': 0.0, 'heartbeat': 0.0}  # the least, s
@@ -414,8 +424,8 @@ _YES_OR_NO = ('optional', 'ask', 'any_reference')
 def _seconds(value: Any, where: str, least: float = 0.0) -> float:
     """Return a time in s."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not least <= value <= LONGEST:
-        raise ConfigError(f'{where}: is {value if number else kind_of(value)}; write {least:g} to {LONGEST:g} seconds.')
+    if not number or not least <= value <= LONGEST:  # NaN is not either
+        raise ConfigError(f'{where}: is {_shown(value)}; write {least:g} to {LONGEST:g} seconds.')
     return float(value)
 
 
@@ -437,6 +447,10 @@ def _client_lost(value: Any, where: str) -> ClientLost:
     client, send = settings.get('client'), settings.get('send', 'nothing')
     if not isinstance(client, str) or not client.strip():
         raise ConfigError(f'{where}: names no client; write client: with the name that it passes to iblb_open.')
+    if len(client.encode(errors='replace')) > CLIENT_BYTES:
+        raise ConfigError(
+            f'{where}: no client has a name of more than {CLIENT_BYTES} bytes, such as {client[:20]!a}...'
+        )
     if send not in ON_LOSS:
         raise ConfigError(f'{where}: send is {str(send)!a}; write one of {", ".join(ON_LOSS)}.')
     return ClientLost(str(client), send, _seconds(settings.get('after_s', 0), f'{where}: after_s'))

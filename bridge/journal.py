@@ -33,12 +33,13 @@ import json
 import logging
 import os
 import queue
+import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bridge import discretion
 
@@ -111,6 +112,9 @@ class Journal:
             with contextlib.suppress(queue.Full):
                 self._queue.put(None, timeout=timeout)
             self._thread.join(timeout)
+            if self._thread.is_alive():
+                left = self._queue.qsize() + 1  # and the one that the thread is at
+                log.error('the journal %s takes nothing: up to %d of its last entries are lost', self.path, left)
 
     def _lose(self, reason: str) -> None:
         with self._counting:
@@ -185,7 +189,9 @@ class Reading:
     path : str or Path
         Its file.
     follow : bool
-        Go on waiting for more at its end.
+        Go on waiting for more at its end, and begin anew if the file does.
+    on_new : callable
+        Called when it has begun anew.
 
     Attributes
     ----------
@@ -200,39 +206,67 @@ class Reading:
         The file cannot be read; as it is gone through.
     """
 
-    def __init__(self, path: str | Path, *, follow: bool = False) -> None:
-        self.path, self._follow = path, follow
+    def __init__(self, path: str | Path, *, follow: bool = False, on_new: Callable[[], object] = lambda: None) -> None:
+        self.path, self._follow, self._on_new = path, follow, on_new
         self.torn: list[int] = []
         self.found = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        number, rest = 0, b''
-        with open(self.path, 'rb') as file:
+        for number, line in self._lines():
+            if not line.strip():
+                continue
+            entry = entry_of(line)
+            if entry is None:
+                self.torn.append(number)
+            else:
+                self.found += entry['kind'] in KINDS
+                yield entry
+            if not self.found and number >= 1000:
+                return
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield number and text of each line; of one that is half written the rest is waited for, if more can come."""
+        number, rest, file = 0, b'', open(self.path, 'rb')  # noqa: SIM115 (another one may take its place)
+        try:
             while True:
-                piece = file.readline()
+                piece = self._read(file)
                 rest += piece
-                if not rest.endswith(b'\n') and self._follow:  # a line that is only half written
-                    if not piece:
-                        time.sleep(LOOK)
-                    continue
-                if not rest:
+                if rest.endswith(b'\n') or (rest and not piece and not self._follow):
+                    number += 1
+                    yield number, rest
+                    rest = b''
+                elif not piece and (not self._follow or self.is_none):
                     return
-                number, line, rest = number + 1, rest, b''
-                if not line.strip():
-                    continue
-                entry = entry_of(line)
-                if entry is None:
-                    self.torn.append(number)
-                else:
-                    self.found += entry['kind'] in KINDS
-                    yield entry
-                if not self.found and number >= 1000:
-                    return
+                elif not piece and _was_begun_anew(self.path, file):
+                    file.close()
+                    number, rest, file = 0, b'', open(self.path, 'rb')  # noqa: SIM115
+                    self._on_new()
+                elif not piece:
+                    time.sleep(LOOK)
+        finally:
+            file.close()
+
+    def _read(self, file: BinaryIO) -> bytes:
+        try:
+            return file.readline()
+        except OSError as e:
+            e.filename = self.path
+            raise
 
     @property
     def is_none(self) -> bool:
         """bool: what was read has lines, and not one of them is a journal's."""
         return bool(self.torn) and not self.found
+
+
+def _was_begun_anew(path: str | Path, file: BinaryIO) -> bool:
+    """Tell whether another file stands at a path by now, or the same one was cut."""
+    here = os.fstat(file.fileno())
+    try:
+        there = os.stat(path)
+    except OSError:  # moved away: what has it open still may write to it
+        return False
+    return not os.path.samestat(here, there) or (stat.S_ISREG(here.st_mode) and here.st_size < file.tell())
 
 
 def _ends_with_newline(file: int) -> bool:

@@ -99,10 +99,11 @@ def _parsed(text: bytes, where: str, example: str) -> Any:
         return yaml.load(text, Loader)  # noqa: S506 (a SafeLoader)
     except RecursionError as e:
         raise ConfigError(f'{where}: nested too deeply; write lines such as "{example}".') from e
-    except (yaml.YAMLError, ValueError) as e:
-        if isinstance(e, ConfigError):
-            raise
-        reason = ' '.join(str(e).split())
+    except ConfigError:
+        raise
+    except Exception as e:  # PyYAML's, or whatever its constructors raise of a value that is none of its tag
+        own = isinstance(e, (yaml.YAMLError, ValueError))
+        reason = ' '.join(str(e).split()) if own else 'a value does not fit its tag'
         if getattr(e, 'encoding', 'unicode') != 'unicode':  # the reader's: bytes that are no text
             raise ConfigError(f'{where}: is not UTF-8 ({reason}); save it with this encoding.') from e
         raise ConfigError(f'{where}: not valid YAML ({reason}); write lines such as "{example}".') from e

@@ -161,12 +161,14 @@ static int check_directory(const char *path, int given, struct problem *problem)
         return problem_set(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be read: %s.", path, strerror(errno));
     }
     if (!S_ISDIR(status.st_mode))
-        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Remove it or set IBLBRIDGE_DIR.",
-                           path);
+        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Set IBLBRIDGE_DIR to one.", path);
     if (given) {
         const char *unfit = posix_unfit(path);
         if (unfit)
             return problem_set(problem, IBLB_E_PERMISSION, "IBLBRIDGE_DIR=%s is on %s. " USE_LOCAL_DISK, path, unfit);
+        if ((status.st_mode & S_IWOTH) && (status.st_uid != getuid() || (status.st_mode & S_ISVTX))) /* /tmp: it is meant to be so */
+            return problem_set(problem, IBLB_E_PERMISSION,
+                               "Everybody can write to IBLBRIDGE_DIR=%s, and others need that. Set it to a directory of your own.", path);
         if (status.st_mode & S_IWOTH)
             return problem_set(problem, IBLB_E_PERMISSION, "Everybody can write to IBLBRIDGE_DIR=%s. Run: chmod o-w on it.", path);
     } else if (status.st_uid != getuid() || (status.st_mode & 077)) {

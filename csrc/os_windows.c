@@ -424,8 +424,7 @@ static int check_directory(const char *path, struct problem *problem) {
         return fail(problem, IBLB_E_PERMISSION, "The segment directory %s cannot be read", path, error);
     }
     if (!(attributes & FILE_ATTRIBUTE_DIRECTORY) || (attributes & FILE_ATTRIBUTE_REPARSE_POINT))
-        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Remove it or set IBLBRIDGE_DIR.",
-                           path);
+        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a directory (a link is not followed). Set IBLBRIDGE_DIR to one.", path);
     if (!has_permissions(name))
         return problem_set(problem, IBLB_E_PERMISSION,
                            "%s is on a drive that keeps no permissions (FAT, exFAT), where everybody can write. " USE_LOCAL_DISK, path);

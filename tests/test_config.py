@@ -106,6 +106,13 @@ def test_a_service_can_be_made_optional(load):
         ('? {a: 1}\n: 127.0.0.1\n', ['YAML']),
         ('a: &a [*a, *a]\n', ['aliases']),
         ('a: 2026-99-99\n', ['YAML']),
+        ('a: !!timestamp foo\n', ['YAML', 'tag']),
+        ('a: !!bool foo\n', ['YAML', 'tag']),
+        ('a: !!int ""\n', ['YAML', 'tag']),
+        ('a: {uri: 127.0.0.1, timeout: 1' + 400 * '0' + '}\n', ['timeout', 'a number', '3600']),
+        ('a: {uri: 127.0.0.1, timeout: 0x' + 5000 * 'f' + '}\n', ['timeout', 'a number', '3600']),
+        ('a: {uri: 127.0.0.1, max_message_size: 0x' + 5000 * 'f' + '}\n', ['max_message_size', 'a number']),
+        ('_rig: {on_client_lost: {client: ' + 64 * 'a' + ', send: EXPEND}}\n', ['on_client_lost', '63 bytes']),
     ],
 )
 def test_what_cannot_be_used_is_refused_naming_file_and_fault(load, text, says):
@@ -238,6 +245,35 @@ def test_an_address_is_completed(uri, complete):
 def test_a_port_that_is_nearly_one_is_not_advised_as_another(uri):
     with pytest.raises(ConfigError, match=r'write host:21001\b'):
         parse_uri(uri, 'here')
+
+
+@pytest.mark.parametrize(
+    ('uri', 'says'),
+    [
+        ('udp:10.0.0.1:21001', 'did you mean udp://10.0.0.1:21001?'),
+        ('udp//10.0.0.1', 'did you mean udp://10.0.0.1?'),
+        ('UDP:/rig.lab', 'did you mean udp://rig.lab?'),
+        ('udp://me:secret@10.0.0.1:5', 'names a user'),
+        ('10.0.0.1:21001:21002', 'the port'),
+        ('rig-pc:eth0:5', 'the port'),
+        ('::1', 'IPv6'),
+        ('fe80::1%eth0', 'IPv6'),
+        ('udp://[::1]:5', 'IPv6'),
+        ('::ffff:10.0.0.1', 'IPv6'),
+    ],
+)
+def test_an_address_is_called_ipv6_only_if_it_may_be_one(uri, says):
+    with pytest.raises(ConfigError) as refusal:
+        parse_uri(uri, 'here')
+    assert says in str(refusal.value) and ('IPv6' in str(refusal.value)) == (says == 'IPv6')
+
+
+@pytest.mark.parametrize(
+    'name', ['cam\u200beras', 'a\xa0b', '\u202ecam', 'a\ufeffb', 'a\u2028b', 'a\x1b[31mb', 'a\u3000b']
+)
+def test_a_name_that_looks_like_another_one_is_refused(name):
+    with pytest.raises(ConfigError, match='invisible'):
+        parse_services({name: '127.0.0.1'})
 
 
 @pytest.mark.parametrize(

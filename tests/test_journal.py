@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peers import StockServer, eventually
+from rich.cells import cell_len
 from systems import WINDOWS
 
 from bridge import discretion, journal
@@ -148,6 +149,18 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path, monkeypatch, caplog):
     going.set()
     eventually(lambda: len(entries(book.path)) >= 5)
     book.close()
+
+
+def test_what_a_disk_that_hangs_has_not_taken_at_the_end_is_told(tmp_path, monkeypatch, caplog):
+    going = threading.Event()
+    monkeypatch.setattr(journal.os, 'write', lambda file, data: going.wait(30) and len(data))
+    book = Journal(tmp_path / 'journal')
+    for i in range(5):
+        book.write('event', n=i)
+    book.close(0.1)
+    assert 'entries are lost' in caplog.records[-1].message and 'up to ' in caplog.records[-1].message
+    going.set()
+    book._thread.join(30)
 
 
 def test_beside_a_disk_that_hangs_the_queue_is_bounded_in_bytes(tmp_path, monkeypatch, caplog):
@@ -452,6 +465,57 @@ def test_a_journal_is_followed_line_by_line_until_ctrl_c(tmp_path):
             process.kill()
 
 
+@pytest.mark.posix('another file takes the place of one that is open')
+@pytest.mark.parametrize('how', ['cut', 'replaced'])
+def test_a_journal_that_is_begun_anew_is_followed_from_its_new_beginning(tmp_path, how):
+    path = tmp_path / 'journal'
+    write(path, ENTRY, ENTRY)
+    words = [sys.executable, '-m', 'bridge', 'journal', '--follow', str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while 'EXPSTART' not in process.stdout.readline():
+                assert process.poll() is None
+            if how == 'replaced':
+                path.rename(tmp_path / 'journal.1')
+            else:
+                path.write_text('')
+                assert 'begun anew' in process.stderr.readline()
+            write(path, ENTRY | {'message': 'EXPEND'})
+            while 'EXPEND' not in process.stdout.readline():
+                assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def test_to_follow_what_is_no_journal_ends_and_says_so(tmp_path, capsys):
+    path = tmp_path / 'notes'
+    path.write_text('feed the mice\n')
+    assert main(['journal', '--follow', str(path)]) == 2
+    assert 'this is no journal' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('force', [[], ['--force']])
+@pytest.mark.parametrize('place', ['journal', 'folder', '', '.', '..', '/dev/null'])
+def test_an_export_replaces_neither_the_journal_nor_what_is_no_file(tmp_path, capsys, monkeypatch, place, force):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / 'journal'
+    write(path, ENTRY)
+    (tmp_path / 'folder').mkdir()
+    before = path.read_bytes()
+    assert main(['journal', 'journal', '--parquet', place, *force]) == 2
+    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['folder', 'journal']
+    assert capsys.readouterr().err.count('\n') == 1
+
+
 def test_a_journal_that_is_not_there_has_exit_status_2(tmp_path, capsys):
     assert main(['journal', str(tmp_path / 'absent')]) == 2
     assert 'absent' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'name', ['stimulus', 'x' * 40, '日本語のプログラム', 'cafe\u0301 cafe\u0301 cafe\u0301', '📷' * 20]
+)
+def test_a_column_is_as_wide_on_a_terminal_whatever_is_written_in_it(name):
+    entry = {'kind': 'command', 'message': 'EXPEND', 'client': name, 'args': ['here']}
+    before = lines.line(entry, 100, fold=False).partition('["here"]')[0]
+    assert cell_len(before) == len(lines.head(100)) - len('details')

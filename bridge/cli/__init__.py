@@ -22,8 +22,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from bridge.cli.console import give_output_up
 from bridge.cli.words import Parser, example
 from bridge.numbers import EXIT_STATUSES, EXITS
 
@@ -41,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
+    if sys.stdout is None:  # it was closed, or this is Windows' pythonw.exe: nobody wants to read us
+        sys.stdout = open(os.devnull, 'w', encoding='utf-8')  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(
             stream, 'reconfigure', None
@@ -49,16 +53,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             own = {'encoding': 'utf-8'} if sys.platform == 'win32' and not stream.isatty() else {}
             reconfigure(errors='backslashreplace', **own)
     try:
-        args = _parser().parse_args(argv)
-        return int(args.run(args))
-    except SystemExit as e:
-        return e.code if isinstance(e.code, int) else 0
+        return _run(argv)
     except KeyboardInterrupt:
         return EXITS['INTERRUPTED']
-    except BrokenPipeError:
-        # Whoever read our output has gone. Python's own flush at exit must not complain about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has gone
+        give_output_up()
         return 1
+    except OSError as e:  # files say theirs by name: what has none is the output
+        give_output_up()
+        what = f'{e.filename}: ' if e.filename else 'the output can not be written: '
+        with suppress(OSError):  # the disk is full for this, too
+            print(f'iblbridge: {what}{e.strerror or e}', file=sys.stderr)
+        return EXITS['MISUSE']
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Do what was asked and return the exit status, once all that was printed is written."""
+    try:
+        args = _parser().parse_args(argv)
+        status = int(args.run(args))
+    except SystemExit as e:
+        status = e.code if isinstance(e.code, int) else 0
+    sys.stdout.flush()
+    return status
 
 
 def exit_status(code: int) -> int:

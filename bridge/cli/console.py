@@ -105,12 +105,24 @@ def own_name() -> str:
 def say(line: str) -> None:
     """Print a line in one piece: without a buffer, print() writes its end apart, and the log may come in between.
 
-    Without a standard output, as under Windows' pythonw.exe, it is not said.
+    Without a standard output, as under Windows' pythonw.exe, or if its reader is gone or its disk full, it is not said:
+    a rig does not end for that.
     """
     if sys.stdout is None:
         return
-    sys.stdout.write(f'{line}\n')
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f'{line}\n')
+        sys.stdout.flush()
+    except OSError:
+        give_output_up()
+
+
+def give_output_up() -> None:
+    """Send what is still printed nowhere, so that Python's own flush at exit does not complain about it."""
+    with suppress(OSError, AttributeError, ValueError):  # no standard output, or none of the system's
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 class Aside:

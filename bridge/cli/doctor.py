@@ -176,6 +176,7 @@ def slot_table(report: Report) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from bridge.cli.lines import as_text
     from bridge.segment.words import age
 
     result = Table('slot', 'client', 'process', 'since', 'pending', 'state', box=box.SIMPLE_HEAD)
@@ -185,7 +186,14 @@ def slot_table(report: Report) -> Table:
         result.add_row(
             *map(
                 Text,
-                (str(slot.number), slot.client, process_name(slot.pid, slot.process), age(slot.age), pending, state),
+                (
+                    str(slot.number),
+                    as_text(slot.client),
+                    process_name(slot.pid, slot.process),
+                    age(slot.age),
+                    pending,
+                    state,
+                ),
             )
         )
     return result

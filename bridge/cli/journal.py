@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines
@@ -14,6 +16,8 @@ from bridge.cli.words import duration, example
 from bridge.journal import Reading
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 
@@ -50,17 +54,23 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show or export; 2 if a file cannot be read or written, or is no journal."""
     try:
-        return _export(args) if args.parquet else _show(args)
+        return _show(args) if args.parquet is None else _export(args)
     except OSError as e:
-        print(f'iblbridge journal: {e.filename or args.file}: {e.strerror or e}', file=sys.stderr)
+        if not e.filename:
+            raise  # not a file's, but the output's
+        print(f'iblbridge journal: {e.filename}: {e.strerror or e}', file=sys.stderr)
         return 2
+
+
+def _say_new(path: str) -> None:
+    print(f'iblbridge journal: {path} was begun anew', file=sys.stderr)
 
 
 def _show(args: argparse.Namespace) -> int:
     """Print the entries, and, if nothing more can come, how many commands failed."""
     from bridge.cli.console import plain_console
 
-    reading, console = Reading(args.file, follow=args.follow), plain_console()
+    reading, console = Reading(args.file, follow=args.follow, on_new=partial(_say_new, args.file)), plain_console()
     printer = Printer(console, as_json=args.json)
     commands = failed = warned = 0
     for entry in reading:
@@ -163,7 +173,14 @@ def _export(args: argparse.Namespace) -> int:
     """Write the Parquet files and say which."""
     from bridge.cli import parquet
 
-    places = parquet.places(args.parquet)
+    try:
+        places = parquet.places(args.parquet)
+    except ValueError:
+        print(f'iblbridge journal: --parquet: {args.parquet!r} names no file; write rig0.parquet', file=sys.stderr)
+        return 2
+    if wrong := _not_to_be_replaced(args.file, places):
+        print(f'iblbridge journal: {wrong}; name another file', file=sys.stderr)
+        return 2
     if not args.force and (there := [str(place) for place in places if place.exists()]):
         print(
             f'iblbridge journal: {", ".join(there)}: already there; add --force to overwrite, or name another file',
@@ -177,3 +194,13 @@ def _export(args: argparse.Namespace) -> int:
     for place, count, of in parquet.export(entries, places):
         print(f'{place}: {count} {of}')
     return _complaints(reading)
+
+
+def _not_to_be_replaced(journal: str, places: Sequence[Path]) -> str:
+    """Return why one of the places must not be written to, though it be asked for; "" if all may."""
+    for place in places:
+        if place.exists() and os.path.exists(journal) and os.path.samefile(place, journal):
+            return f'{place}: is the journal itself'
+        if place.exists() and not place.is_file():
+            return f'{place}: is no file'
+    return ''

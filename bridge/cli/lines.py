@@ -49,8 +49,8 @@ def line(entry: dict[str, Any], width: int, *, fold: bool) -> str:
     """Return an entry as a line, or, folded, as several of at most `width` columns."""
     when = moment(entry)
     time = when.strftime('%H:%M:%S') + f'.{when.microsecond // 1000:03d}' if when else '?'
-    kind = _text(entry.get('kind'))
-    what = _text(entry.get('message') or entry.get('event'))
+    kind = as_text(entry.get('kind'))
+    what = as_text(entry.get('message') or entry.get('event'))
     cells = (time, _KINDS.get(kind, kind), what, who(entry), short(entry.get('command_id')))
     columns = _columns(cells, width)
     begin, said = f'{mark(entry)} {columns}', details(entry)
@@ -65,8 +65,8 @@ def line(entry: dict[str, Any], width: int, *, fold: bool) -> str:
 def who(entry: dict[str, Any]) -> str:
     """Return who sent a command, or whom an event is about."""
     if '-worker-' in str(entry.get('command_id')):
-        return f'worker for {_text(entry["client"])}' if entry.get('client') else 'worker'
-    return _text(entry.get('client') or entry.get('service'))
+        return f'worker for {as_text(entry["client"])}' if entry.get('client') else 'worker'
+    return as_text(entry.get('client') or entry.get('service'))
 
 
 def short(key: Any) -> str:
@@ -77,7 +77,7 @@ def short(key: Any) -> str:
     >>> short('0123456789abcdef-03-17')
     '03-17'
     """
-    return _SEGMENT.sub('', _text(key), count=1)
+    return _SEGMENT.sub('', as_text(key), count=1)
 
 
 def details(entry: dict[str, Any]) -> str:
@@ -87,17 +87,17 @@ def details(entry: dict[str, Any]) -> str:
     match kind:
         case 'command':
             args = entry.get('args')
-            said = [f'to {_text(services)}' if services else '', _json(args) if args else '']
+            said = [f'to {as_text(services)}' if services else '', _json(args) if args else '']
         case 'event':
             alone = data.get('value') if isinstance(data, dict) and len(data) == 1 else None
-            said = [_text(alone) if isinstance(alone, str) else _json(data) if data else '']
+            said = [as_text(alone) if isinstance(alone, str) else _json(data) if data else '']
         case 'gap':
-            said = [f'{_text(entry.get("lost", "?"))} entries are missing']
+            said = [f'{as_text(entry.get("lost", "?"))} entries are missing']
         case 'start':
-            have = ', '.join(f'{_text(s.get("name"))} {_text(s.get("uri"))}' for s in names) or 'no services'
-            said = [f'iblbridge {_text(entry.get("version"))}, process {_text(entry.get("pid"))}: {have}']
+            have = ', '.join(f'{as_text(s.get("name"))} {as_text(s.get("uri"))}' for s in names) or 'no services'
+            said = [f'iblbridge {as_text(entry.get("version"))}, process {as_text(entry.get("pid"))}: {have}']
         case 'stop':
-            said = [f'by {_text(entry["reason"])}' if entry.get('reason') else '']
+            said = [f'by {as_text(entry["reason"])}' if entry.get('reason') else '']
         case _:
             said = [_outcome(entry, names)]
     return ' '.join(filter(None, said))
@@ -106,14 +106,14 @@ def details(entry: dict[str, Any]) -> str:
 def _outcome(entry: dict[str, Any], services: Sequence[dict[str, Any]]) -> str:
     """Return what became of a command: what failed first."""
     code = entry.get('code', 0)
-    told = ', '.join(f'{_text(s.get("name"))}: {_text(s.get("state")).replace("_", " ")}' for s in services)
+    told = ', '.join(f'{as_text(s.get("name"))}: {as_text(s.get("state")).replace("_", " ")}' for s in services)
     if entry.get('message') in LOCAL and (not code or told):
         told = 'answered by the worker'  # no service was to be sent anything
     if not code:
         took = milliseconds(entry.get('sent'), entry.get('finished'))
         return ', '.join(filter(None, (took and f'{took} ms', told)))
     name = CODE_NAMES.get(code, '') if isinstance(code, int) else ''
-    return '; '.join(filter(None, (f'{name} {_text(code)}'.strip(), told, _text(entry.get('error')))))
+    return '; '.join(filter(None, (f'{name} {as_text(code)}'.strip(), told, as_text(entry.get('error')))))
 
 
 def milliseconds(start: Any, end: Any) -> str:
@@ -134,18 +134,25 @@ def style(entry: dict[str, Any]) -> str:
 
 def _columns(cells: tuple[str, str, str, str, str], width: int) -> str:
     time, kind, what, name, key = cells
-    name = name if len(name) <= 12 else f'{name[:11]}…'
+    name = _cut(name, 12)
     shown = [f'{time:<12}' if width >= WIDE else f'{time[:8]:<8}', f'{kind:<8}', f'{what:<12}']
-    shown += [f'{name:<12}'] * (width >= WIDE) + [f'{key:<8}'] * (width >= WIDER)
+    shown += [name] * (width >= WIDE) + [f'{key:<8}'] * (width >= WIDER)
     return ' '.join(shown) + ' '
 
 
+def _cut(text: str, cells: int) -> str:
+    """Return text as wide as a column: a letter of Chinese takes two cells of a terminal, an accent of its own none."""
+    from rich.cells import cell_len, set_cell_size
+
+    return set_cell_size(text, cells) if cell_len(text) <= cells else f'{set_cell_size(text, cells - 1)}…'
+
+
 def _json(value: Any) -> str:
-    text = _text(json.dumps(value, ensure_ascii=False, default=str))
+    text = as_text(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= _CUT else f'{text[: _CUT - 3]}...'
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return a value as text that no terminal takes for a command."""
     text = '' if value is None else str(value)
     return text if text.isprintable() else ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -57,6 +57,9 @@ def export(entries: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Iterator
         try:
             pq.write_table(pa.Table.from_pylist(fitted, schema), part)
             os.replace(part, path)
+        except OSError as e:
+            e.filename = str(path)
+            raise
         finally:
             part.unlink(missing_ok=True)
         yield path, len(rows), of

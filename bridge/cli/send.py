@@ -74,10 +74,10 @@ def run(args: argparse.Namespace) -> int:
     from bridge.segment.payload import message_number
 
     message = int(args.message) if args.message.isascii() and args.message.isdigit() else args.message
-    services = [name.strip() for name in args.services.split(',') if name.strip()]
     code, response, sentence = 0, None, ''
     try:
         message_number(message)  # before a segment is looked for: whether there is one has no part in it
+        services = [name.strip() for name in args.services.split(',')] if args.services.strip() else []
         arguments = command_arguments([*args.args, *([f'@{args.args_file}'] if args.args_file else [])])
         with closing(Client(args.segment, f'iblb-send-{os.getpid()}')) as client:  # a failed command is no lost client
             try:

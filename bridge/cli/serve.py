@@ -170,6 +170,9 @@ def _configured(args: argparse.Namespace) -> RigConfig:
     """Return what files and options say; ConfigError if that cannot be used."""
     from bridge import config
 
+    for option in ('services', 'settings', 'journal'):
+        if getattr(args, option) == '':  # as of a variable that is not set
+            raise config.ConfigError(f'--{option}: its file has no name; name one, or leave the option out.')
     rig = config.load_rig(args.services) if args.services else config.RigConfig()
     added = map(config.parse_service_option, args.service)
     rig = replace(rig, services=config.merge_services(rig.services.values(), added))

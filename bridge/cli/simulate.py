@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:
         'Prints "READY name address" when it listens.',
         epilog=example('iblbridge simulate --name cameras --port 11001 --delay 2s'),
     )
-    parser.add_argument('--name', required=True, help='what it calls itself in its replies, such as cameras')
+    parser.add_argument('--name', type=_name, required=True, help='what it calls itself in replies, such as cameras')
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         '--bind',
@@ -128,6 +128,16 @@ def _message(text: str) -> str:
         offer = did_you_mean(text, MESSAGES) or f'; there are {", ".join(MESSAGES)}'
         raise argparse.ArgumentTypeError(f'{text!r} is not a message{offer}')
     return name
+
+
+def _name(text: str) -> str:
+    """Return a service's name as argparse's type; what a worker could not call it is refused."""
+    from bridge.addresses import ConfigError, check_name
+
+    try:
+        return check_name(text, 'name')
+    except ConfigError as e:
+        raise argparse.ArgumentTypeError(str(e)) from None
 
 
 def _port(text: str) -> int:

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -71,7 +72,8 @@ def entries(segment: str) -> Iterator[dict[str, Any]]:
     begun = False
     while True:
         try:
-            with Client(segment, f'iblb-watch-{os.getpid()}') as client:
+            # Closed whatever ends it: Ctrl-C is how a watch is meant to end, and no program that is lost.
+            with closing(Client(segment, f'iblb-watch-{os.getpid()}')) as client:
                 begun, expected = True, 0
                 client.subscribe(*EVENTS, COMMANDS)
                 said: bool | None = None

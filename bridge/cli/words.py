@@ -28,6 +28,7 @@ BEGINNINGS = ('{', '[', '"')
 UNITS = {'ms': 0.001, 's': 1.0, 'min': 60.0, 'h': 3600.0}
 COLUMNS = 80  # of help, at most
 _LONGEST = 2**31 / 1000  # s; what an int of ms holds
+_NEGATIVE = re.compile(r'-[0-9.].*|-')  # no option begins so; - is standard input
 _SHOWN = 60  # characters of what was typed
 
 
@@ -84,9 +85,12 @@ class Parser(argparse.ArgumentParser):
             if name.startswith('--') and not any(option.startswith(name) for option in options):
                 self.error(f'there is no option {name}{did_you_mean(name, options)}')
         found, rest = super().parse_known_args(args, namespace)
+        end = rest.index('--') if '--' in rest else len(rest)  # behind it nothing is an option
+        wrong = [word for word in rest[:end] if word.startswith('-') and not _NEGATIVE.fullmatch(word)]
+        rest = rest[:end] + rest[end + 1 :]
         repeated = next((a for a in self._actions if not a.option_strings and a.nargs == '*'), None)
-        if rest and (repeated is None or any(word.startswith('-') for word in rest)):
-            self.error(f'{rest[0]!r} is not expected here')
+        if wrong or (rest and repeated is None):
+            self.error(f'{(wrong or rest)[0]!r} is not expected here')
         if rest and repeated is not None:
             setattr(found, repeated.dest, [*getattr(found, repeated.dest), *rest])
         return found, []

@@ -17,6 +17,21 @@ _LOOK = 0.02  # s, between two looks whether a worker lives
 _MAY_COME = {CODES[f'IBLB_E_{name}'] for name in ('NO_SEGMENT', 'STALE', 'NO_SLOT', 'SYSTEM')}  # as iblb_open has it
 
 
+def text(value: Any, what: str) -> bytes:
+    """Return text as the library takes it; `what` names it in a sentence.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no text, or holds what ends a text in C: the library would see another, shorter name.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f'{what} is text, not {value!r}')
+    if '\0' in value:
+        raise ValueError(f'{what} holds a NUL character: {value!r}')
+    return value.encode(errors='surrogatepass')  # which the library refuses, as it does whatever else is no UTF-8
+
+
 def attach(segment: bytes, name: bytes, timeout: float, place: Any) -> None:
     """Open a segment, as iblb_open does it, but in slices; the handle is put into `place`."""
     code = 0

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from bridge import plain
 from bridge.errors import BridgeError, check, error_for
 from bridge.numbers import CODES, EVENTS
-from bridge.segment.calls import attach, read
+from bridge.segment.calls import attach, read, text
 from bridge.segment.library import ffi, last_error, lib
 from bridge.segment.patience import milliseconds, seconds, slices
 from bridge.segment.payload import event_number, message_number
@@ -71,13 +71,16 @@ class Client:
         self._saved_events: deque[dict[str, Any]] = deque()
         place = ffi.new('int *')
         try:
-            attach(segment.encode(), name.encode(), seconds(timeout), place)
+            attach(text(segment, 'the name of a segment'), text(name, 'the name of a client'), seconds(timeout), place)
             self._handle = int(place[0])
             self._forgotten = weakref.finalize(self, _forget, self._handle, repr(self))
             self._forgotten.atexit = False  # the library closes what is left then
         except BaseException:
             lib.iblb_close(place[0])
             raise
+
+    def __reduce__(self) -> Any:
+        raise TypeError('a client belongs to its process: open one where it is to be used, in place of a copy')
 
     def __repr__(self) -> str:
         named = f' {self.name!r}' if self.name else ''
@@ -396,7 +399,11 @@ def _tell(error: BaseException, request: int) -> None:
 
 
 def _names(services: Sequence[str]) -> bytes:
-    return ','.join([services] if isinstance(services, str) else services).encode()
+    names = [services] if isinstance(services, str) and services else list(services)
+    listed = [text(name, 'the name of a service') for name in names]
+    if any(not name.strip() for name in names):  # alone, it would stand for all of them
+        raise ValueError('a name in the list of services is empty; an empty list stands for all')
+    return b','.join(listed)
 
 
 def _arguments(args: Sequence[Any]) -> bytes:

@@ -199,6 +199,7 @@ def inspect(name: str) -> Report:
         worker={
             'pid': raw.worker_pid,
             'process': _text(raw.worker_name),
+            'stopped': bool(raw.worker_alive) and _is_stopped(raw.worker_pid),
             'age': _age(raw.worker_since, now, same_boot),
             'epoch': raw.epoch,
         },
@@ -296,6 +297,9 @@ def findings(report: Report) -> list[str]:
     unserved = not report.code and not report.worker_alive
     if report.boot == 'this' and unserved:
         found.extend(_unserved(report))
+    if report.worker_alive and report.worker.get('stopped'):
+        pid = report.worker['pid']
+        found.append(f'Its worker is stopped, by Ctrl-Z or SIGSTOP, and serves nobody. Let it go on: kill -CONT {pid}.')
     for service in report.health if report.worker_alive else ():
         if service.down:
             heard = f'last heard {age(service.age)} ago' if service.age is not None else 'never heard'
@@ -304,6 +308,15 @@ def findings(report: Report) -> list[str]:
     for slot in report.slots if report.boot == 'this' else ():
         found.extend(f'Slot {slot.number} ({slot.client}): {said}' for said in _slot_findings(slot, unserved=unserved))
     return found
+
+
+def _is_stopped(pid: int) -> bool:
+    """Tell whether a process that lives has been stopped; False where the system does not say so."""
+    try:
+        stat = Path(f'/proc/{pid}/stat').read_text(errors='replace')
+    except OSError:
+        return False
+    return stat.rpartition(')')[2].split()[:1] == ['T']
 
 
 def _unserved(report: Report) -> list[str]:

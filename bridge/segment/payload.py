@@ -44,9 +44,12 @@ def message_number(message: str | int) -> int:
     ------
     ValueError
         The name is unknown.
+    TypeError
+        It is neither; True is no 1.
     """
-    if isinstance(message, int):
+    if _is_number(message, 'a message'):
         return int(message)
+    assert isinstance(message, str)
     try:
         return MESSAGES[message.strip().upper()]
     except KeyError:
@@ -60,13 +63,25 @@ def event_number(event: str | int) -> int:
     ------
     ValueError
         The name is unknown.
+    TypeError
+        It is neither.
     """
-    if isinstance(event, int):
+    if _is_number(event, 'an event'):
         return int(event)
+    assert isinstance(event, str)
     try:
         return EVENTS[event.strip().upper()]
     except KeyError:
         raise ValueError(f'there is no event {event!r}{_offer(event, EVENTS)}') from None
+
+
+def _is_number(value: Any, what: str) -> bool:
+    """Return whether something is given by number and not by name, for the library to look at."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise TypeError(f'{what} is a name or a number, not {value!r}')
+    if isinstance(value, int) and not -(2**31) <= value < 2**31:
+        raise ValueError(f'{value} is not {what}')
+    return isinstance(value, int)
 
 
 def _status(value: Any) -> int:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from bridge import discretion
 from bridge.numbers import MESSAGES, STATUSES
 from bridge.outcome import NO_STATUS, Outcome
+from bridge.sayable import sentence
 from bridge.segment.words import HEARD_WITHIN
 from bridge.services import rules
 
@@ -173,14 +174,15 @@ def said_reference(message: str, data: Sequence[Any]) -> str | None:
     """
     if message == 'ALYX':
         return None  # its map holds tokens by user
+    first = _text(data[0]) if message == 'EXPSTART' and data and isinstance(data[0], str) else None
     for part in data:
         if isinstance(part, Mapping) and 'exp_ref' in part:
-            return _text(part['exp_ref']) or (_text(data[0]) if message == 'EXPSTART' else '')
-    return _text(data[0]) if message == 'EXPSTART' and data and isinstance(data[0], str) else None
+            return _text(part['exp_ref']) or first or ''
+    return first
 
 
 def _text(reference: Any) -> str:
-    """Return a reference as text, whatever a service or program wrote."""
+    """Return a reference as one line of text, whatever a service or program wrote: it stands in the log, too."""
     if isinstance(reference, Mapping) and {'date', 'sequence', 'subject'} <= reference.keys():
         reference = '_'.join(str(reference[key]) for key in ('date', 'sequence', 'subject'))
-    return str(reference or '')[:_LONGEST_REF] if not isinstance(reference, (list, Mapping)) else ''
+    return sentence(str(reference or ''), _LONGEST_REF) if not isinstance(reference, (list, Mapping)) else ''

@@ -3,6 +3,7 @@
  *     iblb call rig0 EXPSTART 2026-01-01_1_subject
  *
  * The response goes to standard output as one line of JSON, a sentence to standard error if the status is not 0. Exit status: see usage. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -285,7 +286,7 @@ static int read_arguments(int count, char **words, const struct options *options
     return !count || *json;
 }
 
-int main(int count, char **arguments) {
+static int run(int count, char **arguments) {
     struct options options = {NULL, NULL, NULL, 12000, 1000};
     char **words = arguments + 1;
     for (int i = 1; i < count && strcmp(arguments[i], "--") != 0; i++) {
@@ -342,4 +343,14 @@ int main(int count, char **arguments) {
     iblb_close(handle);
     free(args);
     return status;
+}
+
+/* A response that is lost is not "it worked": a full disk takes all that is printed, and says so only here. Who closed our output wants
+ * none. */
+int main(int count, char **arguments) {
+    int status = run(count, arguments);
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || errno == EBADF)
+        return status;
+    fprintf(stderr, "iblb: the output can not be written.\n");
+    return status == EXIT_FINE ? EXIT_MISUSE : status;
 }

@@ -10,6 +10,8 @@
 #include "../json.h"
 #include "../nearest.h"
 
+#define BEGINNING 4 /* letters that say which word was begun, if it is the only one that begins so */
+
 struct text {
     char *bytes; /* NUL-terminated */
     size_t used, capacity;
@@ -27,11 +29,23 @@ int same_word(const char *one, const char *other) {
     return lower(*one) == lower(*other);
 }
 
+static int begins(const char *text, const char *word) {
+    while (*word && lower(*word) == lower(*text))
+        word++, text++;
+    return !*word;
+}
+
 const char *nearest(const char *word, const char *const *words, size_t count) {
     const char *best = NULL;
-    size_t least = UNLIKE;
+    size_t length = strlen(word), least = UNLIKE, begun = 0;
+    for (size_t i = 0; i < count && length >= BEGINNING; i++)
+        if (begins(words[i], word) && ++begun == 1)
+            best = words[i];
+    if (begun == 1)
+        return best;
+    best = NULL;
     for (size_t i = 0; i < count; i++) {
-        size_t far = unlikeness(word, strlen(word), words[i]);
+        size_t far = unlikeness(word, length, words[i]);
         if (far < least) {
             least = far;
             best = words[i];

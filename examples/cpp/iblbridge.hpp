@@ -505,7 +505,7 @@ class Client {
     explicit Client(const std::string &segment, const std::string &client = "", milliseconds timeout = std::chrono::seconds(2))
         : handle_(0), warning_(0) {
         int handle = 0;
-        const int code = iblb_open(segment.c_str(), client.c_str(), count(timeout), &handle);
+        const int code = iblb_open(whole(segment), whole(client), count(timeout), &handle);
         if (code < 0)
             throw Error(code, last_error());
         handle_ = handle;
@@ -539,13 +539,13 @@ class Client {
      */
     int send(int message, const std::string &arguments = "", const std::string &services = "", milliseconds ttl = milliseconds(0)) {
         int request = 0;
-        warning_ = check(iblb_send(handle_, services.c_str(), message, arguments.c_str(), count(ttl), &request));
+        warning_ = check(iblb_send(handle_, whole(services), message, whole(arguments), count(ttl), &request));
         return request;
     }
 
     /* The same without a response: what became of it is counted and logged by the worker. */
     void notify(int message, const std::string &arguments = "", const std::string &services = "", milliseconds ttl = milliseconds(0)) {
-        warning_ = check(iblb_notify(handle_, services.c_str(), message, arguments.c_str(), count(ttl)));
+        warning_ = check(iblb_notify(handle_, whole(services), message, whole(arguments), count(ttl)));
     }
 
     /* Waits for the response to a request. Throws Error if the command failed; also, with the request staying open, if there is no response
@@ -566,7 +566,7 @@ class Client {
         int request = 0;
         std::vector<char> json(FIRST_CAPACITY);
         const int code =
-            iblb_call(handle_, services.c_str(), message, arguments.c_str(), count(timeout), json.data(), FIRST_CAPACITY, &request);
+            iblb_call(handle_, whole(services), message, whole(arguments), count(timeout), json.data(), FIRST_CAPACITY, &request);
         if (code == IBLB_E_BUFFER)
             return wait(request, milliseconds(0));
         return outcome(code, json.data(), code == IBLB_E_PENDING ? request : 0);
@@ -640,6 +640,13 @@ class Client {
 
     static int count(milliseconds time) {
         return static_cast<int>(std::max<long long>(INT_MIN, std::min<long long>(INT_MAX, time.count())));
+    }
+
+    /* A text as C takes it. C sees an end at a NUL: "cameras\0x" would command the cameras. */
+    static const char *whole(const std::string &text) {
+        if (text.find('\0') != std::string::npos)
+            throw std::invalid_argument("The text holds a NUL character, where C sees its end.");
+        return text.c_str();
     }
 
     static std::chrono::nanoseconds ns(const Json &stamp) {

@@ -16,6 +16,7 @@ from systems import APART, WINDOWS, ask_to_end
 
 from bridge.cli import _parser, console, exit_status, main
 from bridge.cli.send import milliseconds
+from bridge.native import IBLB
 from bridge.segment.client import Client
 
 HEAVY = ('iblutil', 'numba', 'pandas', 'scipy', 'pyarrow')
@@ -139,6 +140,9 @@ def test_send_without_a_segment_says_so_with_exit_status_3(nowhere):
         ['--timeout', 'nan'],
         ['--journal', 'absent/journal'],
         ['--service', '_rig=127.0.0.1'],
+        ['--services', ''],  # as "$FILE" of a variable that is not set: a rig would go without
+        ['--settings', ''],
+        ['--journal', ''],
     ],
 )
 def test_serve_refuses_a_wrong_configuration_in_one_sentence(arguments, nowhere):
@@ -361,3 +365,53 @@ def test_a_reader_that_goes_away_leaves_no_traceback():
     )
     os.close(write)
     assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='there is no disk that is always full')
+@pytest.mark.parametrize(
+    'words',
+    [['--version'], ['send', 'rig0', 'SERVICES'], ['send', 'rig0', 'PING', '--json'], ['doctor'], ['doctor', '--json']],
+)
+def test_output_that_can_not_be_written_is_said_in_one_line(words, worker):
+    for tool in ([sys.executable, '-m', 'bridge'], [str(IBLB)]):
+        if tool[0] == str(IBLB):
+            words = ['call', 'rig0', 'PING'] if words[0] == 'send' else ['codes']
+        with open('/dev/full', 'w') as full:
+            done = subprocess.run(
+                [*tool, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+            )
+        assert done.returncode == 2 and done.stderr.count('\n') == 1
+        assert 'the output can not be written' in done.stderr
+
+
+@pytest.mark.posix('a shell closes the output')
+@pytest.mark.parametrize('words', [['send', 'rig0', 'PING'], ['send', 'rig0', 'SERVICES'], ['doctor'], ['--version']])
+def test_who_closes_our_output_wants_none(words, worker):
+    tools = [[sys.executable, '-m', 'bridge', *words], [str(IBLB), 'call', 'rig0', 'SERVICES']]
+    for tool in tools:
+        shell = ['sh', '-c', 'exec "$@" >&-', 'sh', *tool]
+        done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+        assert (done.returncode, done.stderr) == (0, '')
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='there is no disk that is always full')
+@pytest.mark.parametrize('gone', [False, True])
+def test_a_rig_goes_on_if_nobody_takes_its_output(nowhere, gone):
+    """Its disk is full, or who read it has gone."""
+    words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig0', '--until-eof']
+    read, write = os.pipe()
+    os.close(read)
+    with (
+        open('/dev/full', 'w') as full,
+        subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=write if gone else full, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        os.close(write)
+        try:
+            with Client('rig0', 'stimulus', timeout=20) as client:
+                assert client.call('PING')['code'] == 0
+            _, said = process.communicate(timeout=30)
+            assert process.returncode == 0 and 'Traceback' not in said and 'end of standard input' in said
+        finally:
+            process.kill()

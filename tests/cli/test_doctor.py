@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from peers import eventually
-from processes import CLIENT, SEGMENT, SLOTS_OFFSET, kill, program, write
+from processes import CLIENT, SEGMENT, SLOTS_OFFSET, WORKER, kill, program, write
 from systems import WINDOWS, go_on, let_everybody_write, opened, stop
 
 from bridge.cli import main
@@ -288,3 +288,26 @@ def test_a_directory_that_cannot_be_made_is_not_well(capsys, monkeypatch, tmp_pa
     assert status == 1 and not said['healthy']
     assert main(['doctor']) == 1
     assert f'there is no folder {tmp_path / "missing"}. Make it' in capsys.readouterr().out
+
+
+@pytest.mark.posix('says of a process that it is stopped; Windows does not')
+def test_a_worker_that_is_stopped_is_told_though_it_lives(capsys):
+    with program(WORKER, 'rig') as worker:
+        stop(worker)
+        status, said = doctor_says(capsys)
+        (finding,) = said['segments'][0]['findings']
+        assert status == 1 and f'kill -CONT {worker.pid}' in finding
+        go_on(worker)
+        assert eventually(lambda: doctor_says(capsys)[0] == 0)
+
+
+@pytest.mark.posix('names the modes of folders')
+def test_nobody_is_told_to_change_or_remove_what_others_need(capsys, monkeypatch, tmp_path):
+    shared = tmp_path / 'like-tmp'
+    shared.mkdir()
+    shared.chmod(0o1777)
+    for place, says in ((shared, 'directory of your own'), (Path('/etc/passwd'), 'is not a directory')):
+        monkeypatch.setenv('IBLBRIDGE_DIR', str(place))
+        assert main(['doctor']) == 1
+        said = capsys.readouterr().err
+        assert says in said and 'chmod' not in said and 'Remove' not in said

@@ -18,6 +18,7 @@ from bridge.cli.words import command_arguments, duration, parse_argument
 from bridge.native import IBLB
 from bridge.nearest import nearest
 from bridge.numbers import MESSAGES
+from bridge.segment.client import Client
 from bridge.segment.payload import Refused, choose_services, message_number
 
 TOOLS = ([str(IBLB), 'call'], [sys.executable, '-m', 'bridge', 'send'])
@@ -99,6 +100,9 @@ CASES = [
     (['-'], ['typed elsewhere']),
     (['--args-file', 'file'], [{'from': 'a file'}]),
     (['--', 'words'], ['words']),
+    (['--timeout', '5s', '--', '--words'], ['--words']),
+    (['--timeout', '5s', '-5'], [-5]),
+    (['--timeout', '5s', '-'], ['typed elsewhere']),
 ]
 
 
@@ -179,6 +183,7 @@ def test_the_version_is_told(tool):
         (['sevre', '--segment', 'a'], 'sevre', 'serve'),
         (['send', 'rig0', 'EXPSTRAT'], 'EXPSTRAT', 'EXPSTART'),
         (['send', 'rig0', 'expintit'], 'expintit', 'EXPINIT'),
+        (['send', 'rig0', 'EXPSTAT'], 'EXPSTAT', 'EXPSTATUS'),
         (['send', 'rig0', 'PING', '--tiemout', '5'], '--tiemout', '--timeout'),
         (['serve', '--segmnt', 'rig0'], '--segmnt', '--segment'),
         (['--versoin'], '--versoin', '--version'),
@@ -201,6 +206,7 @@ def test_a_misspelt_word_is_named_and_the_nearest_offered_in_one_line(words, wro
         (['stat', 'rig0'], 'stat', 'state'),
         (['call', 'rig0', 'EXPSTRAT'], 'EXPSTRAT', 'EXPSTART'),
         (['notify', 'rig0', 'expintit'], 'expintit', 'EXPINIT'),
+        (['call', 'rig0', 'expstat'], 'expstat', 'EXPSTATUS'),
         (['call', 'rig0', 'PING', '--tiemout', '5'], '--tiemout', '--timeout'),
     ],
 )
@@ -242,6 +248,25 @@ def test_so_does_the_library_which_knows_the_names_of_a_living_worker(tool, serv
     assert 'no service "camera"; did you mean cameras? There are: cameras, ephys.' in done.stderr
     done = run(tool, 'rig', 'EXPINIT', '--services', 'lamp')
     assert done.returncode == 2 and 'no service "lamp"; there are: cameras, ephys.' in done.stderr
+
+
+@pytest.mark.parametrize('names', [',', ' , ', 'cameras,', ',cameras'])
+@pytest.mark.parametrize('tool', TOOLS)
+def test_a_list_of_services_with_an_empty_name_reaches_nobody(tool, names, serve, server):
+    """As ``--services "$A,$B"`` makes of two variables that are not set: it does not mean all of them."""
+    serve('rig0', {'cameras': server.uri}, ask=False)
+    done = run(tool, 'rig0', 'EXPEND', '--services', names)
+    assert done.returncode == 2 and 'is empty' in done.stderr and server.saw == []
+
+
+@pytest.mark.parametrize('names', [[''], [' '], ['cameras', '']])
+def test_an_empty_name_in_a_list_of_pythons_does_not_mean_all(names, serve, server):
+    serve('rig0', {'cameras': server.uri}, ask=False)
+    with Client('rig0', 'stimulus') as client:
+        for command in (client.call, client.send, client.notify):
+            with pytest.raises(ValueError, match='is empty'):
+                command('EXPEND', services=names)
+    assert server.saw == []
 
 
 def test_what_a_status_says_can_be_done_wherever_it_is_read():

@@ -93,6 +93,18 @@ def test_what_the_worker_answers_itself_is_not_called_not_sent(serve, server, wa
             assert seen.until(f'outcome  {message}')[-1].rstrip().endswith(' ms, answered by the worker')
 
 
+def test_the_end_of_a_watch_is_no_program_that_was_lost(serve, server, watch):
+    serve('rig', {'cameras': server.uri})
+    ended, other = watch('rig'), watch('rig')
+    with Client('rig', 'stimulus') as client:
+        client.subscribe('CLIENT_LOST')
+        ask_to_end(ended.process, 'SIGINT')
+        assert ended.process.wait(20) == 130
+        other.process.kill()
+        event = client.next_event(20)
+    assert event['client'] == f'iblb-watch-{other.process.pid}'
+
+
 def test_each_line_is_an_object_if_json_is_asked_for_and_no_token_is_in_it(serve, server, watch):
     serve('rig', {'cameras': server.uri})
     seen = watch('rig', '--json')

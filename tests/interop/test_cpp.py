@@ -66,6 +66,13 @@ class TestCpp(Scenarios):
         assert written == 'written' and len(refused) == 4
         assert all(said.startswith('JSON cannot say NaN, infinity') for said in refused)
 
+    def test_a_text_that_c_would_cut_is_refused(self, play, rig):
+        rig(cameras=[])
+        program = play('cut')
+        said = program.says()
+        assert program.end() == (0, '')
+        assert len(said) == 6 and all('holds a NUL character' in each for each in said)
+
 
 @pytest.mark.parametrize('standard', ['c++11', 'c++17', 'c++20'])
 @pytest.mark.parametrize('compiler', ['g++', 'clang++'])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -244,3 +246,33 @@ def test_what_windows_keeps_for_itself_is_no_segments_name(name):
         Segment(name)
     assert refused.value.name == 'IBLB_E_NAME' and 'Windows' in refused.value.text
     Segment(f'{name}0'.replace('.', '-')).close()
+
+
+@pytest.mark.parametrize('wrong', ['rig\0x', 'x\0', 5, None, b'rig'])
+def test_a_name_that_is_no_text_or_is_longer_than_c_sees_is_refused(wrong):
+    """C would take "cameras\0x" for "cameras", and the command would reach them."""
+    with Segment('rig') as segment:
+        segment.publish_services(['cameras'])
+        with pytest.raises((TypeError, ValueError), match='the name of a segment'):
+            Client(wrong)
+        with pytest.raises((TypeError, ValueError), match='the name of a client'):
+            Client('rig', wrong)
+        with Client('rig') as client:
+            for services in ([wrong], ['cameras', wrong]):
+                with pytest.raises((TypeError, ValueError), match='the name of a service'):
+                    client.send('EXPEND', services=services)
+
+
+@pytest.mark.parametrize('wrong', [True, None, 1.5, b'EXPINIT', ['EXPINIT'], 2**40])
+def test_what_is_no_message_is_none_and_true_is_not_the_first_one(wrong):
+    with Segment('rig'), Client('rig') as client:
+        with pytest.raises((TypeError, ValueError), match='a message'):
+            client.send(wrong)
+        with pytest.raises((TypeError, ValueError), match='an event'):
+            client.subscribe([wrong])
+
+
+@pytest.mark.parametrize('take', [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_client_cannot_be_copied_into_another_process_where_its_handle_is_another_ones(take):
+    with Segment('rig'), Client('rig') as client, pytest.raises(TypeError, match='open one where it is to be used'):
+        take(client)

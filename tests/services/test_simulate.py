@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from systems import APART, END_SIGNALS, ask_to_end
 
+from bridge.cli import main
 from bridge.segment.client import Client
 from bridge.services.simulate import MESSAGES, TRANSITIONS, Behaviour, Memory, Refusal, Simulator, State, respond
 
@@ -353,3 +354,10 @@ def test_a_service_that_was_stopped_before_its_camera_died_says_nothing():
         assert command(s, 2, REF, None)[:2] == [2, REF]
         assert command(s, 4, None)[0] == 4
         assert is_silent(s)
+
+
+@pytest.mark.parametrize('name', ['', 'a\nb', ' cameras', 'a,b'])
+def test_a_simulated_service_has_a_name_that_a_worker_can_call_it_by(name, capsys):
+    """Its line READY would be two, or would name nobody."""
+    assert main(['simulate', '--name', name, '--port', '0']) == 2
+    assert capsys.readouterr().err.count('\n') == 1

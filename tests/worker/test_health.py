@@ -9,7 +9,7 @@ import pytest
 from bridge.numbers import MESSAGES
 from bridge.outcome import Outcome, Reason
 from bridge.services.rules import reported_status
-from bridge.worker.health import Health, Lost
+from bridge.worker.health import Health, Lost, said_reference
 
 REF, OTHER = '2026-01-01_1_subject', '2026-01-01_2_subject'
 PARTS = {'date': '2026-01-01', 'sequence': 1, 'subject': 'subject'}
@@ -195,3 +195,26 @@ def test_a_service_that_never_says_its_status_loses_nothing():
     health.note(answered('EXPSTART', REF, None), 'EXPSTART', REF)
     health.note(answered('EXPINFO', CONNECTED, None), 'EXPINFO')
     assert health.lost is None and known(health) == (CONNECTED, REF)
+
+
+@pytest.mark.parametrize(
+    ('said', 'known'),
+    [
+        ('a\nb', 'a b'),
+        ('a\x1b[31mb', 'a [31mb'),
+        ('\u202ea', 'a'),
+        (12345, '12345'),
+        ('x' * 5000, 'x' * 994 + ' [...]'),
+        (['a'], ''),
+        ({'date': '2026-01-01\n', 'sequence': 1, 'subject': 'a'}, '2026-01-01 _1_a'),
+    ],
+)
+def test_a_reference_is_one_line_of_bounded_length_whatever_a_service_says(said, known):
+    """It is logged when it is lost, and stands in a table: a line of its own could say anything."""
+    health = Health()
+    health.hear('EXPINFO', [20, {'exp_ref': said}], 1)
+    assert health.exp_ref == known and health.exp_ref.isprintable()
+
+
+def test_a_number_in_the_place_of_the_reference_is_none():
+    assert said_reference('EXPSTART', [20, {'exp_ref': ['a']}]) == ''

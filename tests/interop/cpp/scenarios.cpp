@@ -147,6 +147,23 @@ static void unsayable(const std::string &) {
               refused([&] { arguments(std::numeric_limits<long double>::max()); }), refused([&] { arguments(1e308, 5, 'c'); })}));
 }
 
+/* A name that C would see the beginning of only, in every place where one is given. */
+static void cut(const std::string &segment) {
+    const std::string name = "cut", longer = name + '\0' + "short";
+    Client rig(segment, name);
+    const auto refused = [](const std::function<void()> &use) {
+        try {
+            use();
+        } catch (const std::invalid_argument &error) {
+            return quote(error.what());
+        }
+        return quote("taken");
+    };
+    say(list({refused([&] { Client(segment, longer); }), refused([&] { Client(segment + '\0', "other"); }),
+              refused([&] { rig.call(IBLB_EXPEND, "", longer); }), refused([&] { rig.send(IBLB_EXPEND, "", longer); }),
+              refused([&] { rig.notify(IBLB_EXPEND, "", longer); }), refused([&] { rig.send(IBLB_EXPEND, std::string("[1]\0]", 5)); })}));
+}
+
 static void many(const std::string &segment) {
     Client rig(segment, "many");
     std::atomic<int> right(0);
@@ -261,9 +278,9 @@ static void alone(const std::string &segment) {
 
 int main(int, char **words) {
     const std::map<std::string, void (*)(const std::string &)> scenarios = {
-        {"codes", codes}, {"errors", errors}, {"reasons", reasons},   {"surface", surface}, {"large", large},
-        {"many", many},   {"cancel", cancel}, {"close", close},       {"slots", slots},     {"death", death},
-        {"alone", alone}, {"late", late},     {"negative", negative}, {"exact", exact},     {"unsayable", unsayable}};
+        {"codes", codes},       {"errors", errors}, {"reasons", reasons},     {"surface", surface}, {"large", large}, {"many", many},
+        {"cancel", cancel},     {"close", close},   {"slots", slots},         {"death", death},     {"alone", alone}, {"late", late},
+        {"negative", negative}, {"exact", exact},   {"unsayable", unsayable}, {"cut", cut}};
     scenarios.at(words[1])(words[2]);
     return 0;
 }
