@@ -36,6 +36,7 @@ ffi.cdef [[
 int iblb_version(void);
 int iblb_open(const char *segment, const char *client, int timeout_ms, int *handle);
 int iblb_close(int handle);
+int iblb_abandon(int handle);
 int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, int *request);
 int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int
     ttl_ms, int *request);

@@ -117,6 +117,7 @@ const PROTOTYPES = [
     'int iblb_version(void)',
     'int iblb_open(const char *segment, const char *client, int timeout_ms, _Out_ int *handle)',
     'int iblb_close(int handle)',
+    'int iblb_abandon(int handle)',
     'int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, _Out_ int *request)',
     'int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int ttl_ms, _Out_ int *request)',
     'int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms)',

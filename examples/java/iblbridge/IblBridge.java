@@ -992,6 +992,7 @@ public final class IblBridge implements AutoCloseable {
         int iblb_version();
         int iblb_open(byte[] segment, byte[] client, int timeoutMs, IntByReference handle);
         int iblb_close(int handle);
+        int iblb_abandon(int handle);
         int iblb_send(int handle, byte[] services, int message, byte[] argsJson, int ttlMs, IntByReference request);
         int iblb_send_msgpack(int handle, byte[] services, int message, byte[] args, int argsBytes, int ttlMs, IntByReference request);
         int iblb_notify(int handle, byte[] services, int message, byte[] argsJson, int ttlMs);
