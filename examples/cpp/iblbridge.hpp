@@ -4,13 +4,14 @@
  *     iblbridge::Client rig("rig0", "stimulus");
  *     iblbridge::Response response = rig.call(IBLB_EXPSTART, iblbridge::arguments("2026-01-01_1_subject"));
  *
- * - A `Client` owns one slot of the segment and gives it back when it goes; it can be moved, not copied. Any thread may call anything at
- * any time; a wait in one thread holds up no other call, and ends if another thread closes the client or cancels the request.
+ * - A `Client` owns one slot of the segment and gives it back when it goes: in order, but as lost while an exception passes
+ * (IBLB_CLIENT_LOST: the worker does what `on_client_lost` of its configuration says). It can be moved, not copied. Any thread may call
+ * anything at any time; a wait in one thread holds up no other call, and ends if another thread closes the client or cancels the request.
  * - What went wrong is thrown as `Error`, with code, name, sentence, and the `Response` if there is one: when one service fails the data of
  *   the good ones is in there. A warning is never thrown: it stands in `Response::code`, or `Client::warning` tells it.
  * - Text is UTF-8 both ways. Waits take std::chrono durations; stamps are nanoseconds of `now()`, 0 for never.
  * - Numbers (IBLB_EXPSTART, IBLB_E_PARTIAL, ...) and all that a message, a response and a code mean stand in iblbridge.h, which is the
- * manual.
+ *   manual.
  *
  * C++ has no JSON of its own, and an experiment needs little of it: which service did what, and a few values. So there is a reader here,
  * the class `Json`, of some eighty lines; it takes valid JSON and refuses everything else. Who uses a JSON library anyway gives it
@@ -26,6 +27,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
+#include <exception>
 #include <limits>
 #include <locale>
 #include <memory>
@@ -503,7 +505,7 @@ class Client {
      * Opening the same segment under the same name again in this process closes the older one. Throws Error; that no worker is there is
      * only a `warning`. */
     explicit Client(const std::string &segment, const std::string &client = "", milliseconds timeout = std::chrono::seconds(2))
-        : handle_(0), warning_(0) {
+        : handle_(0), warning_(0), passing_(exceptions_passing()) {
         int handle = 0;
         const int code = iblb_open(segment.c_str(), client.c_str(), count(timeout), &handle);
         if (code < 0)
@@ -511,7 +513,7 @@ class Client {
         handle_ = handle;
         warning_ = code;
     }
-    Client(Client &&other) noexcept : handle_(other.handle_.exchange(0)), warning_(other.warning_.load()) {
+    Client(Client &&other) noexcept : handle_(other.handle_.exchange(0)), warning_(other.warning_.load()), passing_(exceptions_passing()) {
     }
     Client &operator=(Client &&other) noexcept {
         if (this != &other) {
@@ -524,7 +526,10 @@ class Client {
     Client(const Client &) = delete;
     Client &operator=(const Client &) = delete;
     ~Client() {
-        close();
+        if (exceptions_passing() > passing_) /* one that began in its lifetime */
+            abandon();
+        else
+            close();
     }
 
     /* Gives the slot back. Harmless twice, and from any thread: waits in others end with IBLB_E_CLOSED. */
@@ -532,6 +537,13 @@ class Client {
         const int handle = handle_.exchange(0);
         if (handle)
             iblb_close(handle);
+    }
+
+    /* The same, but says that the work is not done: to the worker this client is lost. */
+    void abandon() noexcept {
+        const int handle = handle_.exchange(0);
+        if (handle)
+            iblb_abandon(handle);
     }
 
     /* Writes a command and returns its request number at once. `arguments`: "" or JSON, as `arguments()` makes it. `services`: "" for all,
@@ -638,6 +650,15 @@ class Client {
   private:
     enum { FIRST_CAPACITY = 16 << 10 };
 
+    /* How many exceptions are on their way in this thread; before C++17 only whether there is one. */
+    static int exceptions_passing() noexcept {
+#ifdef __cpp_lib_uncaught_exceptions
+        return std::uncaught_exceptions();
+#else
+        return std::uncaught_exception() ? 1 : 0;
+#endif
+    }
+
     static int count(milliseconds time) {
         return static_cast<int>(std::max<long long>(INT_MIN, std::min<long long>(INT_MAX, time.count())));
     }
@@ -714,6 +735,7 @@ class Client {
 
     std::atomic<int> handle_;
     std::atomic<int> warning_;
+    const int passing_; /* exceptions that were on their way as it was made */
 };
 
 } // namespace iblbridge

@@ -208,15 +208,19 @@ classdef iblbridge < handle
 
         function close(rig)
             % RIG.CLOSE()
-            % Gives the slot back. Harmless twice; also done when the last variable with this rig goes.
-            if rig.handle
-                invoke('iblb_close', rig.handle);
-                rig.handle = 0;
-            end
+            % Gives the slot back. Harmless twice.
+            rig.finish('iblb_close');
+        end
+
+        function abandon(rig)
+            % RIG.ABANDON()
+            % As close, but says that the work is not done: to the worker this client is lost. The same happens when the
+            % last variable with this rig goes, be it cleared or by an error.
+            rig.finish('iblb_abandon');
         end
 
         function delete(rig)
-            rig.close();
+            rig.abandon();
         end
     end
 
@@ -260,6 +264,14 @@ classdef iblbridge < handle
     end
 
     methods (Access = private, Hidden)
+        function finish(rig, name)
+            % Gives the slot back in one of two ways, if that was not done yet.
+            if rig.handle
+                invoke(name, rig.handle);
+                rig.handle = 0;
+            end
+        end
+
         function post(rig, name, message, args, services, ttl_ms)
             % Writes a command; the request it makes, if any, is last_request.
             given = {names_of(services), number_of(message), encode(args), lifetime(ttl_ms)};

@@ -264,6 +264,34 @@ public final class IblBridge implements AutoCloseable {
             C.iblb_close(number);
     }
 
+    /** As {@link #close()}, but says that the work is not done: to the worker this client is lost. Harmless after close. */
+    public void abandon() {
+        int number = handle.getAndSet(0);
+        if (number != 0)
+            C.iblb_abandon(number);
+    }
+
+    /** What is done with a client; it may throw anything. */
+    public interface Work {
+        void with(IblBridge rig) throws Exception;
+    }
+
+    /**
+     * Attaches, does the work, and gives the slot back: in order if the work returns, as lost if it throws. (A try block cannot tell: it
+     * always ends in order.)
+     *
+     * @throws BridgeException as the constructor; and whatever the work throws
+     */
+    public static void use(String segment, String client, Work work) throws Exception {
+        IblBridge rig = new IblBridge(segment, client);
+        try {
+            work.with(rig);
+            rig.close();
+        } finally {
+            rig.abandon();
+        }
+    }
+
     /** Such as: IblBridge of rig0 "stimulus", closed. */
     @Override
     public String toString() {
