@@ -87,7 +87,7 @@ classdef iblbridge < handle
             % again closes the first rig.
             if nargin < 2, client = ''; end
             if nargin < 3, timeout_ms = 2000; end
-            timeout_ms = duration(timeout_ms);
+            timeout_ms = milliseconds_of(timeout_ms);
             rig.segment = char(segment);
             rig.client = char(client);
             codes = iblbridge.codes;
@@ -111,7 +111,7 @@ classdef iblbridge < handle
             % is withdrawn (iblbridge:NOT_SENT, iblbridge:NO_WORKER); of an accepted one the answer is still to come
             % (iblbridge:PENDING: wait for last_request, do not repeat it).
             [args, options] = parse(struct('services', '', 'timeout_ms', 12000), varargin);
-            timeout_ms = duration(options.timeout_ms);
+            timeout_ms = milliseconds_of(options.timeout_ms);
             ttl_ms = max(timeout_ms, 1);
             if isinf(ttl_ms), ttl_ms = -1; end
             rig.post('iblb_send', message, args, options.services, ttl_ms);
@@ -145,7 +145,7 @@ classdef iblbridge < handle
             % Waits up to TIMEOUT_MS (12000) for the response to a request. iblbridge:TIMEOUT: there is none yet, wait
             % again. iblbridge:NO_WORKER: at once if no worker lives; a new one will answer.
             if nargin < 3, timeout_ms = 12000; end
-            rig.check(rig.await(double(request), duration(timeout_ms)));
+            rig.check(rig.await(double(request), milliseconds_of(timeout_ms)));
             response = rig.last_response;
         end
 
@@ -183,7 +183,7 @@ classdef iblbridge < handle
             % some were lost), event ('EXPINTERRUPT'), service, client, data, time, wall.
             if nargin < 2, timeout_ms = 1000; end
             look = @(slice) event_of(rig.handle, slice);
-            found = patiently(look, duration(timeout_ms), iblbridge.codes.E_TIMEOUT);
+            found = patiently(look, milliseconds_of(timeout_ms), iblbridge.codes.E_TIMEOUT);
             event = [];
             if found{1} ~= iblbridge.codes.E_TIMEOUT
                 rig.check(found{1});
@@ -336,7 +336,7 @@ function found = patiently(look, timeout_ms, again)
     end
 end
 
-function ms = duration(ms)
+function ms = milliseconds_of(ms)
     % Milliseconds to wait; Inf is allowed.
     if ~(isnumeric(ms) && isscalar(ms) && ms >= 0)
         error('iblbridge:ARGUMENT', 'timeout_ms is a number of milliseconds, 0 or more.');
