@@ -30,6 +30,7 @@
 #include <exception>
 #include <limits>
 #include <locale>
+#include <map>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
@@ -324,10 +325,28 @@ template <class Number> typename std::enable_if<std::is_arithmetic<Number>::valu
     return text.str();
 }
 
+/* Both before either, for each may hold the other. */
+template <class Value> std::string to_json(const std::vector<Value> &list);
+template <class Value> std::string to_json(const std::map<std::string, Value> &object);
+
+template <class Value> std::string to_json(const std::vector<Value> &list) {
+    std::string json = "[";
+    for (std::size_t i = 0; i < list.size(); i++)
+        json += (i ? "," : "") + to_json(static_cast<const Value &>(list[i])); /* of bools it holds something else */
+    return json + "]";
+}
+template <class Value> std::string to_json(const std::map<std::string, Value> &object) {
+    std::string json = "{";
+    for (const auto &entry : object)
+        json += (json.size() > 1 ? "," : "") + quote(entry.first) + ":" + to_json(entry.second);
+    return json + "}";
+}
+
 } // namespace detail
 
-/* The arguments of a message as JSON: texts, numbers, bool, nullptr. For lists and objects write the JSON yourself, texts with `quote`.
- * Throws std::invalid_argument if one is NaN or infinite. */
+/* The arguments of a message as JSON: texts, numbers, bool, nullptr; std::vector and std::map<std::string, ...> of these and of each
+ * other. If the values of a list or an object are of several types write the JSON yourself, texts with `quote`. Throws
+ * std::invalid_argument if a number is NaN or infinite. */
 template <class... Values> std::string arguments(const Values &...values) {
     std::string json = "[";
     const std::string each[] = {detail::to_json(values)..., ""};
