@@ -5,8 +5,9 @@
  *     iblbridge::Response response = rig.call(IBLB_EXPSTART, iblbridge::arguments("2026-01-01_1_subject"));
  *
  * - A `Client` owns one slot of the segment and gives it back when it goes: in order, but as lost while an exception passes
- * (IBLB_CLIENT_LOST: the worker does what `on_client_lost` of its configuration says). It can be moved, not copied. Any thread may call
- * anything at any time; a wait in one thread holds up no other call, and ends if another thread closes the client or cancels the request.
+ *   (IBLB_CLIENT_LOST: the worker does what `on_client_lost` of its configuration says). It can be moved, not copied.
+ * - Any thread may call anything at any time. A wait in one thread holds up no other call, and ends if another thread closes the client
+ *   or cancels the request.
  * - What went wrong is thrown as `Error`, with code, name, sentence, and the `Response` if there is one: when one service fails the data of
  *   the good ones is in there. A warning is never thrown: it stands in `Response::code`, or `Client::warning` tells it.
  * - Text is UTF-8 both ways. Waits take std::chrono durations; stamps are nanoseconds of `now()`, 0 for never.
