@@ -215,7 +215,7 @@ IBLB_API int iblb_close(int handle) {
     return handle_close(handle, CLOSED_IN_ORDER);
 }
 
-IBLB_API int iblbw_abandon(int handle) {
+IBLB_API int iblb_abandon(int handle) {
     return handle_close(handle, CLOSED_AS_LOST);
 }
 

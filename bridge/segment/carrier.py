@@ -163,6 +163,7 @@ class SegmentCarrier(ThreadedCarrier):
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
         self._plans: dict[Command, _UnderWay] = {}
         self._ended = threading.Event()
+        self._is_forgotten = False
 
     @property
     def is_connected(self) -> bool:
@@ -191,15 +192,18 @@ class SegmentCarrier(ThreadedCarrier):
         """Detach; what is under way is carried out, its answer discarded."""
         self._closing = True
         self._ended.set()
-        self._client.close()
+        if self._is_forgotten:  # nobody has said that all is well
+            self._client.abandon()
+        else:
+            self._client.close()
         for plan in tuple(self._plans.values()):
             self._resolve(plan, plan.command.unsent(Reason.CLOSED, f'aborted: {CLOSED}').values())
 
     def forget(self) -> None:
-        """Detach, though nobody has called `close`: whoever used this is forgotten. Does not wait."""
+        """Detach as lost, for nobody has called `close`: whoever used this is forgotten. Does not wait."""
         if not self._closing:
             warnings.warn(f'{self._client!r} was never closed: call close()', ResourceWarning, stacklevel=2)
-            self._closing = True
+            self._closing = self._is_forgotten = True
             self.thread.ring(self._begin_stop, 0.0)
 
     def close_sockets(self) -> None:

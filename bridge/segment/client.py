@@ -295,6 +295,10 @@ class Client:
         """Give the slot back. Harmless twice."""
         self._end(lib.iblb_close)
 
+    def abandon(self) -> None:
+        """Give the slot back, but say that the work is not done: the client is lost. Harmless after `close`."""
+        self._end(lib.iblb_abandon)
+
     def __enter__(self) -> Client:
         return self
 
@@ -304,7 +308,7 @@ class Client:
         if kind is None:
             self.close()
         else:  # it did not do its work: its services are to be looked after
-            self._end(lib.iblbw_abandon)
+            self.abandon()
 
     def _end(self, end: Callable[[int], int]) -> None:
         """Give the slot back in one of two ways, if that was not done yet."""
@@ -387,7 +391,7 @@ class Client:
 def _forget(handle: int, which: str) -> None:
     """Give the slot of a client back that nobody has closed."""
     warnings.warn(f'{which} was never closed: write "with", or call close()', ResourceWarning, stacklevel=2)
-    lib.iblbw_abandon(handle)
+    lib.iblb_abandon(handle)
 
 
 def _tell(error: BaseException, request: int) -> None:

@@ -19,7 +19,7 @@
  * - If this process dies, whatever it had sent is still carried out; its slot is freed by the worker.
  * - A program says that it has done its work by iblb_close, and by nothing else. If it is killed, ends by exit or by an exception, or
  *   unloads the library with a handle open, its client is lost (event CLIENT_LOST), and the worker does what it is configured to do then
- *   (on_client_lost: stop the cameras). Opening anew under the same name means that it has come back.
+ *   (on_client_lost: stop the cameras). iblb_abandon says so at once. Opening anew under the same name means that it has come back.
  * - A thread that is cancelled (pthread_cancel, Qt's terminate on Linux) ends in a wait within 100 ms, and otherwise after the call;
  * nothing stays locked, and its request stays open. There is no such help against TerminateThread on Windows, nor for a longjmp out of a
  * signal's handler: both may leave the handle locked.
@@ -198,6 +198,10 @@ IBLB_API int iblb_open(const char *segment, const char *client, int timeout_ms, 
  * end with IBLB_E_CLOSED. Never blocks. Returns 0, IBLB_E_HANDLE, _FORKED. Unloading the library, and exit, close what is open, but to the
  * worker such a client is lost. */
 IBLB_API int iblb_close(int handle);
+
+/* As iblb_close, but says that the work is not done: to the worker the client is lost, as if its process had died. For what ends by an
+ * error, or was forgotten: a destructor while an exception passes, a finalizer. Returns as iblb_close. */
+IBLB_API int iblb_abandon(int handle);
 
 /* Writes a command and returns at once, without a system call while the worker is busy. `services`: none for all, else names separated by
  * commas. `args_json`: none, a JSON array of the positional arguments, or any other JSON value as the single argument (a single argument

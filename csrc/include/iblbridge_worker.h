@@ -104,9 +104,6 @@ IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name
 /* Makes iblbw_take return soon. */
 IBLB_API void iblbw_ring(struct iblbw_worker *worker);
 
-/* For a client: iblb_close, but to the worker the client is lost, as if its process had died. For a program that ends by an exception. */
-IBLB_API int iblbw_abandon(int handle);
-
 /* --- seeing what there is, and removing what nobody owns (iblbridge doctor). No worker object is needed; nothing is mapped. --- */
 
 /* What a segment's file says, and what the kernel says of its locks. */

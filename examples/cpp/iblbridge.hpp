@@ -4,13 +4,15 @@
  *     iblbridge::Client rig("rig0", "stimulus");
  *     iblbridge::Response response = rig.call(IBLB_EXPSTART, iblbridge::arguments("2026-01-01_1_subject"));
  *
- * - A `Client` owns one slot of the segment and gives it back when it goes; it can be moved, not copied. Any thread may call anything at
- * any time; a wait in one thread holds up no other call, and ends if another thread closes the client or cancels the request.
+ * - A `Client` owns one slot of the segment and gives it back when it goes: in order, but as lost while an exception passes
+ *   (IBLB_CLIENT_LOST: the worker does what `on_client_lost` of its configuration says). It can be moved, not copied.
+ * - Any thread may call anything at any time. A wait in one thread holds up no other call, and ends if another thread closes the client
+ *   or cancels the request.
  * - What went wrong is thrown as `Error`, with code, name, sentence, and the `Response` if there is one: when one service fails the data of
  *   the good ones is in there. A warning is never thrown: it stands in `Response::code`, or `Client::warning` tells it.
  * - Text is UTF-8 both ways. Waits take std::chrono durations; stamps are nanoseconds of `now()`, 0 for never.
  * - Numbers (IBLB_EXPSTART, IBLB_E_PARTIAL, ...) and all that a message, a response and a code mean stand in iblbridge.h, which is the
- * manual.
+ *   manual.
  *
  * C++ has no JSON of its own, and an experiment needs little of it: which service did what, and a few values. So there is a reader here,
  * the class `Json`, of some eighty lines; it takes valid JSON and refuses everything else. Who uses a JSON library anyway gives it
@@ -26,8 +28,10 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
+#include <exception>
 #include <limits>
 #include <locale>
+#include <map>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
@@ -322,10 +326,28 @@ template <class Number> typename std::enable_if<std::is_arithmetic<Number>::valu
     return text.str();
 }
 
+/* Both before either, for each may hold the other. */
+template <class Value> std::string to_json(const std::vector<Value> &list);
+template <class Value> std::string to_json(const std::map<std::string, Value> &object);
+
+template <class Value> std::string to_json(const std::vector<Value> &list) {
+    std::string json = "[";
+    for (std::size_t i = 0; i < list.size(); i++)
+        json += (i ? "," : "") + to_json(static_cast<const Value &>(list[i])); /* of bools it holds something else */
+    return json + "]";
+}
+template <class Value> std::string to_json(const std::map<std::string, Value> &object) {
+    std::string json = "{";
+    for (const auto &entry : object)
+        json += (json.size() > 1 ? "," : "") + quote(entry.first) + ":" + to_json(entry.second);
+    return json + "}";
+}
+
 } // namespace detail
 
-/* The arguments of a message as JSON: texts, numbers, bool, nullptr. For lists and objects write the JSON yourself, texts with `quote`.
- * Throws std::invalid_argument if one is NaN or infinite. */
+/* The arguments of a message as JSON: texts, numbers, bool, nullptr; std::vector and std::map<std::string, ...> of these and of each
+ * other. If the values of a list or an object are of several types write the JSON yourself, texts with `quote`. Throws
+ * std::invalid_argument if a number is NaN or infinite. */
 template <class... Values> std::string arguments(const Values &...values) {
     std::string json = "[";
     const std::string each[] = {detail::to_json(values)..., ""};
@@ -503,7 +525,7 @@ class Client {
      * Opening the same segment under the same name again in this process closes the older one. Throws Error; that no worker is there is
      * only a `warning`. */
     explicit Client(const std::string &segment, const std::string &client = "", milliseconds timeout = std::chrono::seconds(2))
-        : handle_(0), warning_(0) {
+        : handle_(0), warning_(0), passing_(exceptions_passing()) {
         int handle = 0;
         const int code = iblb_open(whole(segment), whole(client), count(timeout), &handle);
         if (code < 0)
@@ -511,7 +533,7 @@ class Client {
         handle_ = handle;
         warning_ = code;
     }
-    Client(Client &&other) noexcept : handle_(other.handle_.exchange(0)), warning_(other.warning_.load()) {
+    Client(Client &&other) noexcept : handle_(other.handle_.exchange(0)), warning_(other.warning_.load()), passing_(exceptions_passing()) {
     }
     Client &operator=(Client &&other) noexcept {
         if (this != &other) {
@@ -524,7 +546,10 @@ class Client {
     Client(const Client &) = delete;
     Client &operator=(const Client &) = delete;
     ~Client() {
-        close();
+        if (exceptions_passing() > passing_) /* one that began in its lifetime */
+            abandon();
+        else
+            close();
     }
 
     /* Gives the slot back. Harmless twice, and from any thread: waits in others end with IBLB_E_CLOSED. */
@@ -532,6 +557,13 @@ class Client {
         const int handle = handle_.exchange(0);
         if (handle)
             iblb_close(handle);
+    }
+
+    /* The same, but says that the work is not done: to the worker this client is lost. */
+    void abandon() noexcept {
+        const int handle = handle_.exchange(0);
+        if (handle)
+            iblb_abandon(handle);
     }
 
     /* Writes a command and returns its request number at once. `arguments`: "" or JSON, as `arguments()` makes it. `services`: "" for all,
@@ -638,6 +670,15 @@ class Client {
   private:
     enum { FIRST_CAPACITY = 16 << 10 };
 
+    /* How many exceptions are on their way in this thread; before C++17 only whether there is one. */
+    static int exceptions_passing() noexcept {
+#ifdef __cpp_lib_uncaught_exceptions
+        return std::uncaught_exceptions();
+#else
+        return std::uncaught_exception() ? 1 : 0;
+#endif
+    }
+
     static int count(milliseconds time) {
         return static_cast<int>(std::max<long long>(INT_MIN, std::min<long long>(INT_MAX, time.count())));
     }
@@ -721,6 +762,7 @@ class Client {
 
     std::atomic<int> handle_;
     std::atomic<int> warning_;
+    const int passing_; /* exceptions that were on their way as it was made */
 };
 
 } // namespace iblbridge

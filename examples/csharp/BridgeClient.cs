@@ -27,7 +27,7 @@ using System.Threading.Tasks;
 namespace IblBridge
 {
     /// <summary>Attached to a segment: sends commands to its worker and waits for the responses. Dispose gives its
-    /// place back; the garbage collector does it for a client that was forgotten.</summary>
+    /// place back in order. A client that was forgotten is lost when the garbage collector finds it.</summary>
     public sealed class BridgeClient : IDisposable
     {
         const int FirstCapacity = 1 << 14; // bytes
@@ -251,7 +251,48 @@ namespace IblBridge
         /// at once, with an ObjectDisposedException.</summary>
         public void Dispose()
         {
+            handle.InOrder = true;
             handle.Dispose();
+        }
+
+        /// <summary>As Dispose, but says that the work is not done: to the worker this client is lost, and it does what
+        /// on_client_lost of its configuration says. Harmless after Dispose.</summary>
+        public void Abandon()
+        {
+            handle.Dispose();
+        }
+
+        /// <summary>Attaches, does the work, and gives the place back: in order if the work returns, as lost if it
+        /// throws. (A using block cannot know: it always ends in order.)</summary>
+        /// <exception cref="BridgeException">As the constructor; and whatever the work throws.</exception>
+        public static void Use(string segment, string client, Action<BridgeClient> work)
+        {
+            var rig = new BridgeClient(segment, client);
+            try
+            {
+                work(rig);
+                rig.Dispose();
+            }
+            finally
+            {
+                rig.Abandon();
+            }
+        }
+
+        /// <summary>The same for work that is awaited: <c>await BridgeClient.UseAsync("rig0", "stimulus",
+        /// async rig => ...)</c>.</summary>
+        public static async Task UseAsync(string segment, string client, Func<BridgeClient, Task> work)
+        {
+            var rig = new BridgeClient(segment, client);
+            try
+            {
+                await work(rig).ConfigureAwait(false);
+                rig.Dispose();
+            }
+            finally
+            {
+                rig.Abandon();
+            }
         }
 
         /// <summary>Such as: BridgeClient of rig0 "stimulus", closed.</summary>
@@ -590,7 +631,8 @@ namespace IblBridge
         public int Request { get; private set; }
     }
 
-    /// <summary>The place in a segment; given back when it is disposed or collected.</summary>
+    /// <summary>The place in a segment; given back when it is disposed or collected: as lost, unless it is said
+    /// that all is in order.</summary>
     internal sealed class BridgeHandle : SafeHandle
     {
         readonly Native native;
@@ -601,13 +643,19 @@ namespace IblBridge
             SetHandle((IntPtr)number);
         }
 
+        internal volatile bool InOrder;
+
         internal int Number { get { return (int)handle; } }
 
         public override bool IsInvalid { get { return handle == IntPtr.Zero; } }
 
         protected override bool ReleaseHandle()
         {
-            native.Close((int)handle); // an error if a client of the same name has replaced it: gone either way
+            // An error if a client of the same name has replaced it: gone either way.
+            if (InOrder)
+                native.Close((int)handle);
+            else
+                native.Abandon((int)handle);
             return true;
         }
     }

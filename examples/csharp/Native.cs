@@ -276,6 +276,8 @@ namespace IblBridge
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int CloseFunction(int handle);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        internal delegate int AbandonFunction(int handle);
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int SendFunction(int handle, byte[] services, int message, byte[] argsJson, int ttlMs,
             out int request);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
@@ -313,6 +315,7 @@ namespace IblBridge
         internal readonly VersionFunction Version;
         internal readonly OpenFunction Open;
         internal readonly CloseFunction Close;
+        internal readonly AbandonFunction Abandon;
         internal readonly SendFunction Send;
         internal readonly SendMsgpackFunction SendMsgpack;
         internal readonly NotifyFunction Notify;
@@ -333,6 +336,7 @@ namespace IblBridge
             Version = (VersionFunction)function("iblb_version", typeof(VersionFunction));
             Open = (OpenFunction)function("iblb_open", typeof(OpenFunction));
             Close = (CloseFunction)function("iblb_close", typeof(CloseFunction));
+            Abandon = (AbandonFunction)function("iblb_abandon", typeof(AbandonFunction));
             Send = (SendFunction)function("iblb_send", typeof(SendFunction));
             SendMsgpack = (SendMsgpackFunction)function("iblb_send_msgpack", typeof(SendMsgpackFunction));
             Notify = (NotifyFunction)function("iblb_notify", typeof(NotifyFunction));

@@ -36,6 +36,7 @@ ffi.cdef [[
 int iblb_version(void);
 int iblb_open(const char *segment, const char *client, int timeout_ms, int *handle);
 int iblb_close(int handle);
+int iblb_abandon(int handle);
 int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, int *request);
 int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int
     ttl_ms, int *request);
@@ -481,6 +482,12 @@ local function close(handle)
     handle[0] = 0
 end
 
+-- As lost. The collector does this: nobody has said that all is well.
+local function abandon(handle)
+    if handle[0] ~= 0 then C.iblb_abandon(handle[0]) end
+    handle[0] = 0
+end
+
 --- Attaches to a segment under the name `client` (nil: one that is made up). Waits up to `timeout_ms` (2000) for a
 -- segment and a living worker. Returns the rig and a status: bridge.codes.W_NO_WORKER if there is no worker; commands
 -- wait for one then. Opening the same segment under the same name again closes the first rig.
@@ -488,20 +495,26 @@ function bridge.open(segment, client, timeout_ms)
     text_of(segment, 'The segment')
     if client ~= nil then text_of(client, 'The client') end
     local wait_ms = math.min(math.ceil(duration(timeout_ms, 2000)), 2 ^ 31 - 1)
-    local handle = ffi.gc(ffi.new('int[1]'), close)
+    local handle = ffi.gc(ffi.new('int[1]'), abandon)
     local status = check(C.iblb_open(segment, client, wait_ms, handle), 0)
     return setmetatable({ segment = segment, client = client, handle = handle }, Rig), status
 end
 
---- Gives the slot back. Harmless twice; also done when the rig is collected.
 function Rig:__tostring()
     local name = self.client and (' "%s"'):format(self.client) or ''
     return ('iblbridge of %s%s%s'):format(self.segment, name, self.handle[0] == 0 and ', closed' or '')
 end
 
+--- Gives the slot back. Harmless twice.
 function Rig:close()
     handle_of(self)
     close(self.handle)
+end
+
+--- The same, but says that the work is not done: to the worker this client is lost. So is a rig that is collected.
+function Rig:abandon()
+    handle_of(self)
+    abandon(self.handle)
 end
 
 --- Commands, and waits until all have done it; `options.timeout_ms` (12000) is the command's time to live, too, and

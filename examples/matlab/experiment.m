@@ -18,9 +18,16 @@ function status = experiment(segment, reference, client)
     end
     if rig.last_status > 0 % a warning: no worker is there
         complain(rig.last_error(), rig.last_status);
-        return
+    else
+        rig.subscribe('EXPINTERRUPT');
+        status = double(~session(rig, reference));
     end
-    rig.subscribe('EXPINTERRUPT');
+    rig.close(); % in order; without it, as after an error that nobody catches, this client is lost
+end
+
+function fine = session(rig, reference)
+    % All of the experiment; whether all went well.
+    fine = false;
     if ~tell(rig, 'EXPINIT'), return; end
     fine = tell(rig, 'EXPSTART', reference);
     if fine
@@ -31,7 +38,7 @@ function status = experiment(segment, reference, client)
         tell(rig, 'EXPINTERRUPT');
         return
     end
-    status = double(~tell(rig, 'EXPCLEANUP'));
+    fine = tell(rig, 'EXPCLEANUP');
 end
 
 function fine = tell(rig, message, varargin)

@@ -67,7 +67,7 @@ classdef iblbridge < handle
         % A letter for each parameter: t text and i int go in; T text, I int and D double come out.
         % signatures: begin
         signatures = struct( ...
-            'iblb_version', '', 'iblb_open', 'ttiI', 'iblb_close', 'i', 'iblb_send', 'ititiI', ...
+            'iblb_version', '', 'iblb_open', 'ttiI', 'iblb_close', 'i', 'iblb_abandon', 'i', 'iblb_send', 'ititiI', ...
             'iblb_notify', 'ititi', 'iblb_wait', 'iiiTiI', 'iblb_call', 'ititiTiI', 'iblb_withdraw', 'ii', ...
             'iblb_cancel', 'ii', 'iblb_subscribe', 'ii', 'iblb_next_event', 'iiITiI', 'iblb_worker_state', 'iIII', ...
             'iblb_error_text', 'iTi', 'iblb_last_error', 'iTi', 'iblb_clock_ns', 'D');
@@ -87,7 +87,7 @@ classdef iblbridge < handle
             % again closes the first rig.
             if nargin < 2, client = ''; end
             if nargin < 3, timeout_ms = 2000; end
-            timeout_ms = duration(timeout_ms);
+            timeout_ms = milliseconds_of(timeout_ms);
             rig.segment = char(segment);
             rig.client = char(client);
             codes = iblbridge.codes;
@@ -111,7 +111,7 @@ classdef iblbridge < handle
             % is withdrawn (iblbridge:NOT_SENT, iblbridge:NO_WORKER); of an accepted one the answer is still to come
             % (iblbridge:PENDING: wait for last_request, do not repeat it).
             [args, options] = parse(struct('services', '', 'timeout_ms', 12000), varargin);
-            timeout_ms = duration(options.timeout_ms);
+            timeout_ms = milliseconds_of(options.timeout_ms);
             ttl_ms = max(timeout_ms, 1);
             if isinf(ttl_ms), ttl_ms = -1; end
             rig.post('iblb_send', message, args, options.services, ttl_ms);
@@ -145,7 +145,7 @@ classdef iblbridge < handle
             % Waits up to TIMEOUT_MS (12000) for the response to a request. iblbridge:TIMEOUT: there is none yet, wait
             % again. iblbridge:NO_WORKER: at once if no worker lives; a new one will answer.
             if nargin < 3, timeout_ms = 12000; end
-            rig.check(rig.await(double(request), duration(timeout_ms)));
+            rig.check(rig.await(double(request), milliseconds_of(timeout_ms)));
             response = rig.last_response;
         end
 
@@ -183,7 +183,7 @@ classdef iblbridge < handle
             % some were lost), event ('EXPINTERRUPT'), service, client, data, time, wall.
             if nargin < 2, timeout_ms = 1000; end
             look = @(slice) event_of(rig.handle, slice);
-            found = patiently(look, duration(timeout_ms), iblbridge.codes.E_TIMEOUT);
+            found = patiently(look, milliseconds_of(timeout_ms), iblbridge.codes.E_TIMEOUT);
             event = [];
             if found{1} ~= iblbridge.codes.E_TIMEOUT
                 rig.check(found{1});
@@ -208,15 +208,19 @@ classdef iblbridge < handle
 
         function close(rig)
             % RIG.CLOSE()
-            % Gives the slot back. Harmless twice; also done when the last variable with this rig goes.
-            if rig.handle
-                invoke('iblb_close', rig.handle);
-                rig.handle = 0;
-            end
+            % Gives the slot back. Harmless twice.
+            rig.finish('iblb_close');
+        end
+
+        function abandon(rig)
+            % RIG.ABANDON()
+            % As close, but says that the work is not done: to the worker this client is lost. The same happens when the
+            % last variable with this rig goes, be it cleared or by an error.
+            rig.finish('iblb_abandon');
         end
 
         function delete(rig)
-            rig.close();
+            rig.abandon();
         end
     end
 
@@ -260,6 +264,14 @@ classdef iblbridge < handle
     end
 
     methods (Access = private, Hidden)
+        function finish(rig, name)
+            % Gives the slot back in one of two ways, if that was not done yet.
+            if rig.handle
+                invoke(name, rig.handle);
+                rig.handle = 0;
+            end
+        end
+
         function post(rig, name, message, args, services, ttl_ms)
             % Writes a command; the request it makes, if any, is last_request.
             given = {names_of(services), number_of(message), encode(args), lifetime(ttl_ms)};
@@ -324,7 +336,7 @@ function found = patiently(look, timeout_ms, again)
     end
 end
 
-function ms = duration(ms)
+function ms = milliseconds_of(ms)
     % Milliseconds to wait; Inf is allowed.
     if ~(isnumeric(ms) && isscalar(ms) && ms >= 0)
         error('iblbridge:ARGUMENT', 'timeout_ms is a number of milliseconds, 0 or more.');

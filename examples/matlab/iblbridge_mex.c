@@ -43,6 +43,8 @@ struct value {
       (v[0].text, v[1].text, v[2].number, &v[3].number)) \
     F(iblb_close, "i", (int), \
       (v[0].number)) \
+    F(iblb_abandon, "i", (int), \
+      (v[0].number)) \
     F(iblb_send, "ititiI", (int, const char *, int, const char *, int, int *), \
       (v[0].number, v[1].text, v[2].number, v[3].text, v[4].number, &v[5].number)) \
     F(iblb_notify, "ititi", (int, const char *, int, const char *, int), \

@@ -2,7 +2,7 @@
 /**
  * Starts, stops and questions the remote services of a rig. CommonJS (`import` takes it too), Node.js 18 or newer, with koffi.
  *
- *     const { open } = require('./iblbridge');
+ *     const { open } = require('./iblbridge'); // and `use`, which closes by itself
  *     const rig = await open('rig0', 'stimulus');
  *     const response = await rig.call('EXPSTART', ['2026-01-01_1_subject']);
  *     rig.close();
@@ -117,6 +117,7 @@ const PROTOTYPES = [
     'int iblb_version(void)',
     'int iblb_open(const char *segment, const char *client, int timeout_ms, _Out_ int *handle)',
     'int iblb_close(int handle)',
+    'int iblb_abandon(int handle)',
     'int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, _Out_ int *request)',
     'int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int ttl_ms, _Out_ int *request)',
     'int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms)',
@@ -189,6 +190,25 @@ async function open(segment, client = '', options = {}) {
     }
 }
 
+/**
+ * Attaches, does the work, and gives the slot back: in order if the work returns, as lost if it throws.
+ *
+ * @param {string} segment
+ * @param {string?} client
+ * @param {(rig: Rig) => Promise<any>} work
+ * @returns {Promise<any>} what the work returns
+ */
+async function use(segment, client, work) {
+    const rig = await open(segment, client);
+    try {
+        const result = await work(rig);
+        rig.close();
+        return result;
+    } finally {
+        rig.abandon(); // nothing, if it is closed
+    }
+}
+
 // What may be different a moment later: no segment yet, one that is being replaced, all slots taken by clients that have just ended.
 const MAY_CHANGE = [CODES.IBLB_E_NO_SEGMENT, CODES.IBLB_E_STALE, CODES.IBLB_E_NO_SLOT];
 
@@ -210,10 +230,19 @@ class Rig {
         forgotten.register(this, handle, this);
     }
 
-    /** Gives the slot back. Harmless twice; waits end with IBLB_E_CLOSED. Also done by `using`, and when the garbage collector comes by. */
+    /** Gives the slot back. Harmless twice; waits end with IBLB_E_CLOSED. Also done by `using`, which is not told of an exception. */
     close() {
+        this.#end(lib.iblb_close);
+    }
+
+    /** The same, but says that the work is not done: to the worker this client is lost. So is one that the garbage collector finds open. */
+    abandon() {
+        this.#end(lib.iblb_abandon);
+    }
+
+    #end(how) {
         forgotten.unregister(this);
-        if (this.#handle) lib.iblb_close(this.#handle);
+        if (this.#handle) how(this.#handle);
         this.#handle = 0;
     }
 
@@ -425,7 +454,7 @@ class Rig {
 }
 if (Symbol.dispose) Rig.prototype[Symbol.dispose] = Rig.prototype.close; // newer than Node.js 18.0
 
-const forgotten = new FinalizationRegistry((handle) => lib.iblb_close(handle));
+const forgotten = new FinalizationRegistry((handle) => lib.iblb_abandon(handle));
 
 // The two functions that sleep, as promises of their status, and how many sleep now.
 const threads = {
@@ -598,4 +627,4 @@ function load() {
     }
 }
 
-module.exports = { open, Rig, BridgeError, MESSAGES, STATUSES, CODES, errorText, clockNs, version };
+module.exports = { open, use, Rig, BridgeError, MESSAGES, STATUSES, CODES, errorText, clockNs, version };

@@ -185,8 +185,8 @@ static void play_returner(void) { /* as a program that loads the library again f
 
 static void play_abandoner(void) {
     int handle = open_client("abandons");
-    CHECK_SAME(iblbw_abandon(handle), 0);
-    CHECK_SAME(iblbw_abandon(handle), IBLB_E_HANDLE);
+    CHECK_SAME(iblb_abandon(handle), 0);
+    CHECK_SAME(iblb_abandon(handle), IBLB_E_HANDLE);
     CHECK_SAME(iblb_close(handle), IBLB_E_HANDLE);
     open_client("is told of after the one before"); /* so that this test knows that nothing more is to come */
     exit(0);

@@ -22,8 +22,9 @@ import pytest
 from guides import environment, require, run
 from peers import eventually
 
-from bridge import kit
+from bridge import Client, kit
 from bridge.cli.children import Child, Rig
+from bridge.config import ClientLost
 
 HERE = Path(__file__).with_name('bonsai')
 SOURCES = kit.examples() / 'bonsai'
@@ -487,3 +488,18 @@ def test_bonsai_finds_in_the_project_file_what_the_operators_need(kit_of):
     files = {path.name for path in (kit_of('bonsai') / 'Extensions').iterdir()}
     assert {'Native.cs', 'BridgeClient.cs', 'CreateBridge.cs'} <= files
     assert {Path(place).name for place in kit.libraries('bonsai')} <= files
+
+
+@pytest.mark.parametrize(
+    ('case', 'is_lost'), [('stopped', False), ('failed', True), ('upstream', True), ('recovered', False)]
+)
+def test_a_workflow_that_an_error_ends_is_lost_and_one_that_is_stopped_is_not(operators, serve, server, case, is_lost):
+    serve('rig0', {'cameras': server.uri}, on_client_lost=[ClientLost('bonsai', 'EXPEND', 0.0)])
+    with Client('rig0', 'watch') as watch:
+        watch.subscribe('CLIENT_LOST')
+        operators(case).end()
+        Client('rig0', 'afterwards').abandon()  # the first that is lost, if the workflow is not
+        event = watch.next_event(20.0)
+    assert event and event['client'] == ('bonsai' if is_lost else 'afterwards')
+    if is_lost:
+        eventually(lambda: [4, None] in server.saw)

@@ -73,6 +73,18 @@ class TestCpp(Scenarios):
         assert program.end() == (0, '')
         assert len(said) == 6 and all('holds a NUL character' in each for each in said)
 
+    def test_lists_and_objects_become_json_at_any_depth(self, start):
+        with start('lists', 'x') as program:
+            assert program.says() == [
+                'text',
+                {'a "b"': [True, False], 'none': []},
+                [{'deep': {'x': 0.5}}, {}],
+                ['c', '\n'],
+                [[1, 2], []],
+            ]
+            assert program.says() == [['alone', None]]
+            assert program.end() == (0, '')
+
 
 @pytest.mark.parametrize('standard', ['c++11', 'c++17', 'c++20'])
 @pytest.mark.parametrize('compiler', ['g++', 'clang++'])

@@ -40,6 +40,14 @@ int main(int count, char **arguments) {
 }
 """
 
+PING_CPP = """
+#include <iblbridge.hpp>
+#include <iostream>
+int main(int, char **words) {
+    std::cout << iblbridge::Client(words[1], "ping").call(IBLB_PING).message << std::endl;
+}
+"""
+
 SERVE = """
 import signal, sys
 from bridge.worker import Worker
@@ -167,6 +175,7 @@ def test_the_wheel_holds_library_headers_build_files_and_tools(wheel: Path) -> N
     names = zipfile.ZipFile(wheel).namelist()
     for part in (
         'include/iblbridge.h',
+        'include/iblbridge.hpp',
         'include/iblbridge_worker.h',
         'lib/libiblbridge.so',
         'lib/pkgconfig/iblbridge.pc',
@@ -243,6 +252,21 @@ def test_a_c_program_built_against_the_installation_pings_a_worker(
     source = tmp_path / 'ping.c'
     source.write_text(PING)
     assert '"message":"PING"' in run(build(source), rig, env=segments)
+
+
+def test_a_cpp_program_finds_its_header_in_the_installation(
+    installed: Installed, segments: dict[str, str], rig: str, tmp_path: Path
+) -> None:
+    source = tmp_path / 'ping.cpp'
+    source.write_text(PING_CPP)
+    (tmp_path / 'CMakeLists.txt').write_text(
+        'cmake_minimum_required(VERSION 3.18)\nproject(ping CXX)\nfind_package(iblbridge REQUIRED)\n'
+        'add_executable(ping ping.cpp)\ntarget_link_libraries(ping PRIVATE iblbridge::iblbridge)\n'
+    )
+    place = tmp_path / 'build'
+    run(needs('cmake'), '-S', tmp_path, '-B', place, f'-DCMAKE_PREFIX_PATH={installed.prefix}', env=outside())
+    run('cmake', '--build', place, env=outside())
+    assert run(place / 'ping', rig, env=segments) == 'PING\n'
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from peers import StockServer, eventually
 
 from bridge.auxiliaries import Auxiliaries
+from bridge.config import ClientLost
 from bridge.segment.client import Client
 from bridge.segment.served import Segment
 
@@ -38,6 +39,21 @@ def test_forgotten_auxiliaries_give_their_slot_back_as_well(serve):
                 del aux
                 eventually(lambda left=left: gc.collect() is None or left() is None)
                 eventually(lambda thread=thread: not thread.is_alive())
+
+
+@pytest.mark.parametrize('open_one', [Client, Auxiliaries.from_segment])
+def test_what_was_forgotten_is_lost_and_what_was_closed_is_not(serve, open_one):
+    """Auxiliaries that nobody had closed ended in order, and a camera ran for ever."""
+    with StockServer() as server:
+        names = {'closed': 'EXPINTERRUPT', 'forgotten': 'EXPEND'}
+        rules = [ClientLost(name, message, 0.0) for name, message in names.items()]
+        serve('rig', {'cameras': server.uri}, on_client_lost=rules)
+        open_one('rig', 'closed').close()
+        with pytest.warns(ResourceWarning, match='was never closed'):
+            left = weakref.ref(open_one('rig', 'forgotten'))
+            eventually(lambda: gc.collect() is None or left() is None)
+            eventually(lambda: server.saw)
+        assert server.saw == [[4, None]]
 
 
 @pytest.mark.filterwarnings('error::ResourceWarning')

@@ -31,6 +31,8 @@ namespace Bonsai.IblBridge
         string segment, client; // null: not claimed
         int users;
 
+        internal volatile bool Failed; // the last that was heard of an operator is an error that nobody caught
+
         Bridge(string name)
         {
             this.name = name;
@@ -58,8 +60,17 @@ namespace Bonsai.IblBridge
                     return;
                 bridges.Remove(name);
                 if (opened.Task.IsCompleted)
-                    opened.Task.Result.Dispose();
+                    End(opened.Task.Result);
             }
+        }
+
+        // What an error has ended is lost: the worker looks after the services (on_client_lost).
+        void End(BridgeClient client)
+        {
+            if (Failed)
+                client.Abandon();
+            else
+                client.Dispose();
         }
 
         /// <summary>Attaches the bridge to a segment, or shares what another CreateBridge has opened.</summary>

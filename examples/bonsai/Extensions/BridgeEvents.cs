@@ -39,8 +39,8 @@ namespace Bonsai.IblBridge
         /// <returns>A sequence that does not complete; it fails if the segment is replaced.</returns>
         public override IObservable<BridgeEvent> Generate()
         {
-            return Observable.Using(
-                () => new Session(BridgeName),
+            return Session.Of(
+                BridgeName,
                 session => Observable.Create<BridgeEvent>(observer => session.Bridge.Listen(Events, observer)));
         }
     }

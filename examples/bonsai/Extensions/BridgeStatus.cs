@@ -42,8 +42,8 @@ namespace Bonsai.IblBridge
         /// <returns>A sequence that does not complete; it fails if the segment is replaced.</returns>
         public override IObservable<WorkerState> Generate()
         {
-            return Observable.Using(
-                () => new Session(BridgeName),
+            return Session.Of(
+                BridgeName,
                 session => Observable.Create<WorkerState>((observer, stop) => Look(session.Bridge, observer, stop)))
                 .DistinctUntilChanged(state => Tuple.Create(state.Alive, state.Services, state.ServicesUp));
         }

@@ -85,8 +85,8 @@ namespace Bonsai.IblBridge
         /// <returns>One response per element, in order.</returns>
         public override IObservable<Response> Process<TSource>(IObservable<TSource> source)
         {
-            return Observable.Using(
-                () => new Session(BridgeName),
+            return Session.Of(
+                BridgeName,
                 session => source.Select(element => session.Ask(
                     new Command(Message, Services, Arguments, TimeoutMs, element), OnError)).Concat());
         }

@@ -78,8 +78,8 @@ namespace Bonsai.IblBridge
         /// <returns>The same elements; with <see cref="Confirm"/>, its end comes when all commands succeeded.</returns>
         public override IObservable<TSource> Process<TSource>(IObservable<TSource> source)
         {
-            return Observable.Using(
-                () => new Session(BridgeName),
+            return Session.Of(
+                BridgeName,
                 session => source.SelectMany(element => Observable.Return(element).Concat(
                     Observable.Return(Tell(session, element)).SelectMany(told => told)
                         .SelectMany(_ => Observable.Empty<TSource>()))));

@@ -8,6 +8,7 @@ using IblBridge;
 using System;
 using System.Collections.Generic;
 using System.Diagnostics;
+using System.Reactive.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 
@@ -58,6 +59,15 @@ namespace Bonsai.IblBridge
 
         internal Bridge Bridge { get; private set; }
 
+        /// <summary>The sequence of an operator. If it ends by an error the workflow does, unless it catches that and
+        /// sends another command.</summary>
+        internal static IObservable<T> Of<T>(string name, Func<Session, IObservable<T>> sequence)
+        {
+            return Observable.Using(
+                () => new Session(name),
+                session => sequence(session).Do(_ => { }, error => session.Bridge.Failed = true));
+        }
+
         /// <summary>Sends a command now, or once the bridge is open, and waits for its answer.</summary>
         internal Task<Response> Ask(Command command, ErrorMode onError)
         {
@@ -88,6 +98,7 @@ namespace Bonsai.IblBridge
                 {
                     if (ended)
                         throw new OperationCanceledException();
+                    Bridge.Failed = false;
                     return send(client);
                 }
             }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);

@@ -264,6 +264,34 @@ public final class IblBridge implements AutoCloseable {
             C.iblb_close(number);
     }
 
+    /** As {@link #close()}, but says that the work is not done: to the worker this client is lost. Harmless after close. */
+    public void abandon() {
+        int number = handle.getAndSet(0);
+        if (number != 0)
+            C.iblb_abandon(number);
+    }
+
+    /** What is done with a client; it may throw anything. */
+    public interface Work {
+        void with(IblBridge rig) throws Exception;
+    }
+
+    /**
+     * Attaches, does the work, and gives the slot back: in order if the work returns, as lost if it throws. (A try block cannot tell: it
+     * always ends in order.)
+     *
+     * @throws BridgeException as the constructor; and whatever the work throws
+     */
+    public static void use(String segment, String client, Work work) throws Exception {
+        IblBridge rig = new IblBridge(segment, client);
+        try {
+            work.with(rig);
+            rig.close();
+        } finally {
+            rig.abandon();
+        }
+    }
+
     /** Such as: IblBridge of rig0 "stimulus", closed. */
     @Override
     public String toString() {
@@ -992,6 +1020,7 @@ public final class IblBridge implements AutoCloseable {
         int iblb_version();
         int iblb_open(byte[] segment, byte[] client, int timeoutMs, IntByReference handle);
         int iblb_close(int handle);
+        int iblb_abandon(int handle);
         int iblb_send(int handle, byte[] services, int message, byte[] argsJson, int ttlMs, IntByReference request);
         int iblb_send_msgpack(int handle, byte[] services, int message, byte[] args, int argsBytes, int ttlMs, IntByReference request);
         int iblb_notify(int handle, byte[] services, int message, byte[] argsJson, int ttlMs);

@@ -125,6 +125,34 @@ static class Operators
         Watched.Run(name, request.Process(Observable.Return(0))).Wait();
     }
 
+    static void stopped(string[] _)
+    {
+        using (Rig())
+            Once("init", new Request { Message = Message.EXPINIT });
+    }
+
+    static void failed(string[] _)
+    {
+        using (Rig())
+            Once("init", new Request { Message = Message.EXPINIT, Services = "nobody" });
+    }
+
+    static void upstream(string[] _)
+    {
+        using (Rig())
+            Watched.Run("init", new Request { Message = Message.EXPINIT }.Process(
+                Observable.Throw<int>(new TimeoutException()))).Wait();
+    }
+
+    static void recovered(string[] _)
+    {
+        using (Rig())
+        {
+            Once("wrong", new Request { Message = Message.EXPINIT, Services = "nobody" });
+            Once("init", new Request { Message = Message.EXPINIT });
+        }
+    }
+
     // What the nodes of the toolbox and the property grid show.
     static void describe(string[] _)
     {

@@ -164,6 +164,13 @@ static void cut(const std::string &segment) {
               refused([&] { rig.notify(IBLB_EXPEND, "", longer); }), refused([&] { rig.send(IBLB_EXPEND, std::string("[1]\0]", 5)); })}));
 }
 
+static void lists(const std::string &) {
+    const std::map<std::string, std::vector<bool>> object = {{"a \"b\"", {true, false}}, {"none", {}}};
+    const std::vector<std::map<std::string, std::map<std::string, double>>> list = {{{"deep", {{"x", 0.5}}}}, {}};
+    say(arguments("text", object, list, std::vector<std::string>{"c", "\n"}, std::vector<std::vector<int>>{{1, 2}, {}}));
+    say(arguments(std::vector<const char *>{"alone", nullptr}));
+}
+
 static void many(const std::string &segment) {
     Client rig(segment, "many");
     std::atomic<int> right(0);
@@ -280,7 +287,7 @@ int main(int, char **words) {
     const std::map<std::string, void (*)(const std::string &)> scenarios = {
         {"codes", codes},       {"errors", errors}, {"reasons", reasons},     {"surface", surface}, {"large", large}, {"many", many},
         {"cancel", cancel},     {"close", close},   {"slots", slots},         {"death", death},     {"alone", alone}, {"late", late},
-        {"negative", negative}, {"exact", exact},   {"unsayable", unsayable}, {"cut", cut}};
+        {"negative", negative}, {"exact", exact},   {"unsayable", unsayable}, {"cut", cut},         {"lists", lists}};
     scenarios.at(words[1])(words[2]);
     return 0;
 }
