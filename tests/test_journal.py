@@ -491,7 +491,7 @@ def test_to_follow_what_is_no_journal_ends_and_says_so(tmp_path, capsys):
     path = tmp_path / 'notes'
     path.write_text('feed the mice\n')
     assert main(['journal', '--follow', str(path)]) == 2
-    assert 'this is no journal' in capsys.readouterr().err
+    assert 'this is not a journal' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('force', [[], ['--force']])
