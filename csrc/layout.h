@@ -9,6 +9,9 @@
  * producer owns tail. Records begin at multiples of 64 and never cross the end: a RECORD_PAD fills the gap and is published by the same
  * tail store as the record behind it.
  *
+ * The payload of an ALYX command, of its response and of its event may be a token: whoever owns the bytes wipes it as soon as nobody will
+ * read it any more, before it gives the room back.
+ *
  * The same for 32- and 64-bit processes: every 64-bit field is aligned to 8 explicitly. `magic`, `layout_version`, `state` and `lock_base`
  * keep their places in all versions.
  */
@@ -142,7 +145,7 @@ struct response_record {
     uint32_t generation;
     int32_t code;
     uint32_t payload_bytes;
-    uint32_t reserved;
+    int32_t message;         /* of the command; 0 in what an earlier version of this library wrote */
     FIELD64 uint64_t placed; /* ns */
 };
 
@@ -196,7 +199,7 @@ static_assert(offsetof(struct response_record, request) == 8, "response_record.r
 static_assert(offsetof(struct response_record, generation) == 16, "response_record.generation");
 static_assert(offsetof(struct response_record, code) == 20, "response_record.code");
 static_assert(offsetof(struct response_record, payload_bytes) == 24, "response_record.payload_bytes");
-static_assert(offsetof(struct response_record, reserved) == 28, "response_record.reserved");
+static_assert(offsetof(struct response_record, message) == 28, "response_record.message");
 static_assert(offsetof(struct event_record, header) == 0, "event_record.header");
 static_assert(offsetof(struct event_record, generation) == 16, "event_record.generation");
 static_assert(offsetof(struct event_record, message) == 20, "event_record.message");

@@ -49,8 +49,22 @@ void view_look(struct view *view, const struct segment *segment) {
     }
 }
 
+/* What stands in the rings for nobody: commands that made no sense, one that its owner died over, responses and events that were not read.
+ */
+static void wipe_rest(const struct view *view) {
+    const struct slot_header *header = view->slot.header;
+    uint64_t unread = load64_acquire(&header->response.head), unheard = load64_acquire(&header->event.head);
+    if (view->phase == PHASE_QUARANTINED || load32_acquire(&header->closing) != CLOSED_IN_ORDER)
+        ring_wipe(&view->slot.command, view->head, view->head + view->slot.command.capacity);
+    else
+        ring_wipe(&view->slot.command, view->head, load64_acquire(&header->command.tail));
+    ring_wipe(&view->slot.response, unread, view->response_tail);
+    ring_wipe(&view->slot.event, unheard, view->event_tail);
+}
+
 static void set_free(struct view *view, const struct segment *segment) {
     struct slot_header *header = view->slot.header;
+    wipe_rest(view);
     store64_relaxed(&header->command.head, view->head); /* whatever the owner wrote, both ends meet where ours is */
     store64_relaxed(&header->command.tail, view->head);
     store64_relaxed(&header->response.head, view->response_tail);
@@ -224,6 +238,8 @@ void view_advance(struct view *view, const struct segment *segment) {
         }
         if (found == FOUND_COMMAND && state_of(control) != STATE_ANSWERED && state_of(control) != STATE_CANCELLED)
             break;
+        if (found == FOUND_COMMAND && record.message == IBLB_ALYX)
+            shared_wipe(ring_at(&view->slot.command, at) + sizeof record, record.payload_bytes);
         at += bytes;
     }
     if (at != view->head) {

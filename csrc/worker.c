@@ -84,6 +84,14 @@ static int fail(int code) {
     return problem_remember(&problem);
 }
 
+/* A predecessor may have died while it wrote a response or an event. The owner makes room and takes none: what is free stays
+ * free. */
+static void wipe_unfinished(const struct ring *ring) {
+    uint64_t tail = load64_acquire(&ring->header->tail), used = tail - load64_acquire(&ring->header->head);
+    if (used <= ring->capacity)
+        ring_wipe(ring, tail, tail + ring->capacity - used);
+}
+
 static void begin(struct iblbw_worker *worker) {
     os_mutex_init(&worker->mutex);
     worker->epoch = load32_acquire(&worker->segment.header->epoch);
@@ -94,6 +102,10 @@ static void begin(struct iblbw_worker *worker) {
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         worker->views[i].index = i;
         segment_slot(&worker->segment, i, &worker->views[i].slot);
+        if (worker->epoch > 1) {
+            wipe_unfinished(&worker->views[i].slot.response);
+            wipe_unfinished(&worker->views[i].slot.event);
+        }
     }
     os_guard(worker->segment.header, (size_t)worker->segment.bytes, &worker->gone);
     enlist(worker);
@@ -571,6 +583,7 @@ static int place_response(struct iblbw_worker *worker, struct view *view, const 
                                      .generation = view->generation,
                                      .code = code,
                                      .payload_bytes = bytes,
+                                     .message = command->message,
                                      .placed = os_clock_ns()};
     struct ring_space space;
     enum ring_result room = ring_claim(ring, view->response_tail, record.header.bytes, 0, &space);
@@ -616,6 +629,8 @@ static int answer(struct iblbw_worker *worker, struct view *view, const struct i
     }
     swap_if64(control, before,
               (uint64_t)worker->epoch << 32 | STATE_ANSWERED); /* fails only against the owner's cancel, which ends it too */
+    if (command->message == IBLB_ALYX)                         /* now, although what stands before it may take long */
+        shared_wipe(ring_at(&view->slot.command, command->position) + sizeof(struct command_record), command->payload_bytes);
     view_advance(view, &worker->segment);
     if (view->owned)
         view_sweep(view, &worker->segment);

@@ -301,7 +301,7 @@ static int client(void) {
     fault_section("send");
     a = send_plain();
     b = send_kind("big", NULL, IBLB_EXPSTART, 0, -1);
-    c = send_kind("plain", "cameras", IBLB_EXPSTATUS, 0, -1);
+    c = send_kind("plain", "cameras", IBLB_ALYX, 0, -1); /* what is wiped afterwards */
     fault_section("wait");
     wait_until_answered(&a);
     if (iblb_wait(handle, a.request, 0, NULL, 0, NULL) != IBLB_E_REQUEST)
@@ -319,7 +319,7 @@ static int client(void) {
     call("plain", 5000);
 
     fault_section("withdraw");
-    a = send_kind("leave", NULL, IBLB_EXPINIT, 0, -1);
+    a = send_kind("leave", NULL, IBLB_ALYX, 0, -1);
     cancel(&a);
     a = send_kind("leave", NULL, IBLB_EXPINIT, 0, -1);
     b = send_plain();

@@ -106,6 +106,14 @@ unsigned char *memory_file(const char *path, uint64_t *bytes) {
     return file ? file->bytes : NULL;
 }
 
+int memory_locked(const char *path, uint64_t offset) {
+    const struct file *file = find(path);
+    for (int i = 0; file && i < lock_count; i++)
+        if (locks[i].fd && locks[i].file == file && locks[i].offset == offset)
+            return 1;
+    return 0;
+}
+
 void memory_put(const char *path, const void *bytes, uint64_t size) {
     os_unlink(path);
     struct file *file = add(path, size);
