@@ -302,7 +302,8 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
     char directory[PATH_BYTES];
     struct stat status;
     snprintf(directory, sizeof directory, "%.*s", (int)(os_file_name(path) - path), path);
-    mode_t group = stat(directory, &status) == 0 ? status.st_mode & 060 : 0;
+    /* For a group that shares the segment; one that may only list the directory has no business in it. */
+    mode_t group = stat(directory, &status) == 0 && (status.st_mode & S_IWGRP) ? status.st_mode & 060 : 0;
     int made = posix_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
     *file = made;
     if (made < 0)
