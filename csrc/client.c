@@ -10,7 +10,8 @@
 #include "remembered.h"
 
 #define MS UINT64_C(1000000)
-#define CLAIM_PATIENCE_NS (500 * MS) /* for another process that is claiming a slot and may be stopped in the middle */
+#define CLAIM_PATIENCE_NS (500 * MS) /* for another process that is claiming a slot; who takes longer is stopped: go on without */
+#define NOT_OUR_TURN 1               /* beside the codes of iblbridge.h */
 
 /* --- names --- */
 
@@ -27,9 +28,10 @@ static int check_client(const char *client, struct problem *problem) {
     return IBLB_OK;
 }
 
+/* The digits at its end tell two containers apart that share the segment: each may have a process of this number. */
 static void default_name(char name[NAME_BYTES]) {
     static shared_u32 opened;
-    snprintf(name, NAME_BYTES, "pid-%" PRIu32 "-%" PRIu32, os_pid(), add32(&opened, 1) + 1);
+    snprintf(name, NAME_BYTES, "pid-%" PRIu32 "-%" PRIu32 "-%06x", os_pid(), add32(&opened, 1) + 1, (unsigned)(os_random() & 0xffffff));
 }
 
 static int is_tool(const char *client) {
@@ -109,15 +111,12 @@ static int claim_any(struct handle *handle, struct problem *problem) {
                        segment->path);
 }
 
-/* One process claims at a time, so that two cannot take the same name. Whoever holds that lock too long is stopped: go on without. */
-static int claim_in_turn(struct handle *handle, struct problem *problem) {
+/* One process claims at a time, so that two cannot take the same name. */
+static int claim_in_turn(struct handle *handle, int out_of_turn, struct problem *problem) {
     struct segment *segment = &handle->segment;
-    uint64_t until = os_clock_ns() + CLAIM_PATIENCE_NS;
     int locked = os_lock(segment->locks, claim_lock());
-    while (locked == 0 && os_clock_ns() < until) {
-        os_sleep_ns(MS / 5);
-        locked = os_lock(segment->locks, claim_lock());
-    }
+    if (locked == 0 && !out_of_turn)
+        return NOT_OUR_TURN;
     int code = claim_any(handle, problem);
     if (locked == 1)
         os_unlock(segment->locks, claim_lock());
@@ -133,13 +132,13 @@ static int worth_waiting(int code) {
     return code == IBLB_E_NO_SEGMENT || code == IBLB_E_STALE || code == IBLB_E_NO_SLOT || code == IBLB_W_NO_WORKER || code == IBLB_E_SYSTEM;
 }
 
-static int attach_once(struct handle *handle, int last_try, struct problem *problem) {
+static int attach_once(struct handle *handle, int last_try, int out_of_turn, struct problem *problem) {
     int code = segment_attach(&handle->segment, handle->segment_name, problem);
     if (code != IBLB_OK)
         return code;
     int alive = os_locked(handle->segment.locks, worker_lock());
     if (alive || last_try)
-        code = claim_in_turn(handle, problem);
+        code = claim_in_turn(handle, out_of_turn, problem);
     if (code == IBLB_OK && !alive)
         code = problem_set(problem, IBLB_W_NO_WORKER, "No worker serves %s; commands wait for one. Start it: iblbridge serve --segment %s.",
                            handle->segment.path, handle->segment_name);
@@ -161,12 +160,18 @@ static void give_up_opening(void *handle) {
 }
 
 static int attach_in_time(struct handle *handle, int timeout_ms, struct problem *problem) {
-    uint64_t pause = 2 * MS;
+    uint64_t pause = 2 * MS, turn_until = 0;
     for (uint64_t until = os_clock_ns() + (uint64_t)timeout_ms * MS;;) {
         int last_try = os_clock_ns() + pause >= until;
         handles_hold_forks();
-        int code = attach_once(handle, last_try, problem);
+        int code = attach_once(handle, last_try, turn_until && os_clock_ns() >= turn_until, problem);
         handles_let_forks();
+        if (code == NOT_OUR_TURN) { /* nothing of ours is open meanwhile: forks, and with them iblb_close, are not held up */
+            turn_until = turn_until ? turn_until : os_clock_ns() + CLAIM_PATIENCE_NS;
+            os_end_if_asked(give_up_opening, handle);
+            os_sleep_ns(MS / 2);
+            continue;
+        }
         if (last_try || !worth_waiting(code))
             return code;
         os_end_if_asked(give_up_opening, handle);

@@ -186,8 +186,8 @@ extern "C" {
 /* The version of the library: 10203 means 1.2.3. */
 IBLB_API int iblb_version(void);
 
-/* Attaches to the segment `segment` under the name `client` (1 to 63 bytes; none: "pid-<pid>-<n>"; names that begin with "iblb" may use
- * the slot kept for tools). Waits up to `timeout_ms` for a segment and a living worker. *handle: a positive number, 0 on error.
+/* Attaches to the segment `segment` under the name `client` (1 to 63 bytes; none: "pid-<pid>-<n>-<random>"; names that begin with "iblb"
+ * may use the slot kept for tools). Waits up to `timeout_ms` for a segment and a living worker. *handle: a positive number, 0 on error.
  * Opening the same segment under the same name again in this process closes the old handle, which an aborted program would have left.
  * Returns 0; IBLB_W_NO_WORKER with a valid handle; IBLB_E_NO_SEGMENT (the sentence names the path searched, and another user's), _NAME,
  * _NAME_TAKEN (naming the pid), _NO_SLOT, _VERSION (naming both), _SEGMENT, _STALE, _PERMISSION, _HANDLES, _MEMORY, _SYSTEM, _ARGUMENT,
