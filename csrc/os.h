@@ -96,6 +96,8 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
 int os_publish(const char *temporary, const char *path);
 /* The name is free at once, also while somebody has the file open: 0. -1: it is not, somebody does not let it go. */
 int os_unlink(const char *path);
+/* Gives a file another name, which nobody has. As os_unlink: 0 also if there is none, -1. */
+int os_rename(const char *from, const char *to);
 void os_close(os_file file);
 uint64_t os_size(os_file file);
 int os_read(os_file file, uint64_t offset, void *to, size_t bytes);          /* all of them: 0, else -1 */

@@ -280,6 +280,11 @@ int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct 
     return code;
 }
 
+static int not_plain(struct problem *problem, const char *path) {
+    return problem_set(problem, IBLB_E_PERMISSION,
+                       "%s is a directory, a link or a device, and no segment. Give the segment another name, or move that away.", path);
+}
+
 int os_open(const char *path, os_file *file, struct problem *problem) {
     int opened = posix_open(path, O_RDWR | O_NOFOLLOW);
     *file = opened;
@@ -287,13 +292,21 @@ int os_open(const char *path, os_file *file, struct problem *problem) {
         int code = errno == ENOENT ? IBLB_E_NO_SEGMENT : errno == EACCES || errno == ELOOP ? IBLB_E_PERMISSION : IBLB_E_SYSTEM;
         if (code == IBLB_E_NO_SEGMENT)
             return no_segment(problem, path);
+        if (errno == ELOOP || errno == EISDIR || errno == ENXIO)
+            return not_plain(problem, path);
         return problem_set(problem, code, "%s cannot be opened: %s.", path, strerror(errno));
     }
     struct stat status;
-    if (fstat(opened, &status) != 0 || !S_ISREG(status.st_mode) || (status.st_mode & S_IWOTH)) {
+    int code = IBLB_OK;
+    if (fstat(opened, &status) != 0 || !S_ISREG(status.st_mode))
+        code = not_plain(problem, path);
+    else if (status.st_mode & S_IWOTH)
+        code = problem_set(problem, IBLB_E_PERMISSION, "%s is not used, for everybody can write to it. Remove it, or run: chmod o-w on it.",
+                           path);
+    if (code != IBLB_OK) {
         os_close(*file);
         *file = OS_NO_FILE;
-        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a plain file, or everybody can write to it. Remove it.", path);
+        return code;
     }
     return IBLB_OK;
 }
@@ -324,6 +337,10 @@ int os_publish(const char *temporary, const char *path) {
     int done = link(temporary, path) == 0 ? 1 : errno == EEXIST || errno == ENOENT ? 0 : -1;
     unlink(temporary);
     return done;
+}
+
+int os_rename(const char *from, const char *to) {
+    return rename(from, to) == 0 || errno == ENOENT ? 0 : -1;
 }
 
 int os_unlink(const char *path) {

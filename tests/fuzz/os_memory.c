@@ -273,6 +273,15 @@ const char *os_file_name(const char *path) {
     return slash ? slash + 1 : path;
 }
 
+int os_rename(const char *from, const char *to) {
+    struct file *file = find(from);
+    if (fails(&memory_faults.unlink))
+        return -1;
+    if (file)
+        snprintf(file->path, sizeof file->path, "%s", to);
+    return 0;
+}
+
 int os_unlink(const char *path) {
     struct file *file = find(path);
     if (fails(&memory_faults.unlink))
