@@ -57,11 +57,18 @@ static int name_taken(const struct segment *segment, const char *client, struct 
     return IBLB_OK;
 }
 
-/* With the slot's lock held: ours from now on, if it is free and its rings are as a worker leaves them. */
+/* With the slot's locks held: did its owner leave in order, and is no worker there who has seen it? One that starts now does not look at
+ * the slot before it has the lock that we hold, or before we have taken `closing` back. */
+static int may_reuse(const struct segment *segment, const struct slot *slot) {
+    return load32_acquire(&slot->header->state) == SLOT_CLAIMED && load32_acquire(&slot->header->closing) == CLOSED_IN_ORDER &&
+           !os_locked(segment->locks, worker_lock());
+}
+
+/* With the slot's locks held: ours from now on, if it is free, or nobody else will free it, and its rings are as a worker leaves them. */
 static int claim(struct handle *handle, uint32_t index) {
     struct slot slot;
     segment_slot(&handle->segment, index, &slot);
-    if (load32_acquire(&slot.header->state) != SLOT_FREE)
+    if (load32_acquire(&slot.header->state) != SLOT_FREE && !may_reuse(&handle->segment, &slot))
         return 0;
     uint64_t tail = load64_acquire(&slot.command.header->tail);
     uint64_t responses = load64_acquire(&slot.response.header->tail);
@@ -76,18 +83,20 @@ static int claim(struct handle *handle, uint32_t index) {
     handle->event_head = events;
     uint64_t before = load64_relaxed(&slot.header->next_request);
     handle->next_request = (before >> 62 ? 0 : before) + 1; /* no client gets there: scribbled by an earlier owner */
-    ring_release(&slot.response, responses);                /* what was meant for the owner before */
+    ring_wipe(&slot.response, load64_relaxed(&slot.response.header->head), responses); /* what was meant for the owner before */
+    ring_wipe(&slot.event, load64_relaxed(&slot.event.header->head), events);
+    ring_release(&slot.response, responses);
     ring_release(&slot.event, handle->event_head);
     char name[NAME_BYTES] = "";
     memcpy(name, handle->client, strlen(handle->client));
     shared_write(slot.header->client, name, sizeof name);
     store32_relaxed(&slot.header->pid, os_pid());
     store64_relaxed(&slot.header->since, os_clock_ns());
-    store32_relaxed(&slot.header->closing, 0);
     store32_relaxed(&slot.header->response_wanted, 0);
     store32_relaxed(&slot.header->event_mask, 0);
     bell_disarm(&slot.header->client_bell);
-    store32_release(&slot.header->state, SLOT_CLAIMED); /* pairs with the worker's look: all of the above is visible */
+    store32_release(&slot.header->closing, NOT_CLOSED); /* both pair with the worker's look: all of the above is visible; */
+    store32_release(&slot.header->state, SLOT_CLAIMED); /* of a slot that is used again it waits for the first */
     return 1;
 }
 
@@ -107,6 +116,11 @@ static int claim_any(struct handle *handle, struct problem *problem) {
         }
         os_unlock(segment->locks, slot_lock(i));
     }
+    if (!os_locked(segment->locks, worker_lock()))
+        return problem_set(problem, IBLB_E_NO_SLOT,
+                           "All %" PRIu32 " client slots of %s are taken, and no worker carries out what programs have left in them. %s: "
+                           "iblbridge serve --segment %s.",
+                           usable, segment->path, "Start the worker", handle->segment_name);
     return problem_set(problem, IBLB_E_NO_SLOT, "All %" PRIu32 " client slots of %s are taken. Close clients that are not needed.", usable,
                        segment->path);
 }

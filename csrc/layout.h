@@ -111,7 +111,8 @@ struct slot_header {
     char client[NAME_BYTES];
     FIELD64 shared_u64 notified;        /* notifications that ended well */
     FIELD64 shared_u64 notified_failed; /* and that did not */
-    shared_u32 closing;                 /* enum slot_end: if the owner has let go the worker need not wait for its next sweep */
+    shared_u32 closing;                 /* enum slot_end: if the owner has let go the worker need not wait for its next sweep. Without a
+                                           worker the slot may be claimed again, and this is what the claim writes last */
     shared_u32 event_mask;              /* events that the owner wants */
 
     LINE struct bell client_bell;

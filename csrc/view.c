@@ -38,9 +38,24 @@ static void begin(struct view *view, const struct segment *segment) {
         view_quarantine(view, segment);
 }
 
+/* The lock of an owner that is gone; what it said of its end is read under it. */
+static int take_over(struct view *view, const struct segment *segment) {
+    view->owned = os_lock(segment->locks, slot_guard(view->index)) == 1;
+    view->lost = view->owned && load32_acquire(&view->slot.header->closing) != CLOSED_IN_ORDER;
+    return view->owned;
+}
+
+/* Its owner has left in order. If we were not there it may be claimed again by another, who holds the lock until `closing` is taken back.
+ */
+static int may_be_reused(const struct view *view) {
+    return load32_acquire(&view->slot.header->closing) == CLOSED_IN_ORDER; /* pairs with the claimant's release */
+}
+
 void view_look(struct view *view, const struct segment *segment) {
     uint32_t state = load32_acquire(&view->slot.header->state); /* pairs with the claimant's release */
     if (view->phase == PHASE_FREE && state != SLOT_FREE) {
+        if (may_be_reused(view) && !take_over(view, segment))
+            return;
         begin(view, segment);
         if (state != SLOT_CLAIMED)
             view_quarantine(view, segment);
@@ -102,11 +117,7 @@ void view_sweep(struct view *view, const struct segment *segment) {
         mend(view, segment);
         return;
     }
-    if (!view->owned) {
-        view->owned = os_lock(segment->locks, slot_guard(view->index)) == 1;
-        view->lost = view->owned && load32_acquire(&view->slot.header->closing) != CLOSED_IN_ORDER;
-    }
-    if (!view->owned)
+    if (!view->owned && !take_over(view, segment))
         return;
     if (view->phase == PHASE_LIVE) {
         uint64_t tail;
@@ -214,11 +225,12 @@ int view_made_room(const struct view *view) {
     return view->phase == PHASE_LIVE && view->held && !load32_acquire(&view->slot.header->response_wanted);
 }
 
-int view_has_news(const struct view *view) {
+int view_has_news(const struct view *view, const struct segment *segment) {
     if (view_made_room(view))
         return 1;
     if (view->phase == PHASE_FREE)
-        return load32_acquire(&view->slot.header->state) != SLOT_FREE;
+        return load32_acquire(&view->slot.header->state) != SLOT_FREE &&
+               (!may_be_reused(view) || !os_locked(segment->locks, slot_guard(view->index)));
     return view->phase == PHASE_LIVE && load64_acquire(&view->slot.command.header->tail) != view->seen;
 }
 

@@ -5,7 +5,8 @@
  *                                    └──its rings make no sense──► QUARANTINED ──owner gone──► FREE
  *
  * Everything the client can write is read once, checked, and believed only in the copy. A slot is freed with its lock held by us, when
- * every record is answered, and its state is the last thing written.
+ * every record is answered, and its state is the last thing written. Where no worker lives, a client may claim a slot whose owner left in
+ * order with nothing unanswered: so one that says so is looked at for the first time under its lock only.
  */
 #ifndef IBLB_VIEW_H
 #define IBLB_VIEW_H
@@ -63,7 +64,7 @@ void view_took_interrupt(struct view *view);
 int view_made_room(const struct view *view);
 
 /* Is there something in the ring that was not looked at, or room for what was held? */
-int view_has_news(const struct view *view);
+int view_has_news(const struct view *view, const struct segment *segment);
 
 /* Is there something in the ring that was not taken? */
 int view_has_commands(const struct view *view);

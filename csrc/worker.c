@@ -423,7 +423,7 @@ static int has_news(struct iblbw_worker *worker) {
     int news = 0;
     os_mutex_lock(&worker->mutex);
     for (uint32_t i = 0; !news && i < worker->segment.sizes.slots; i++)
-        news = view_has_news(&worker->views[i]);
+        news = view_has_news(&worker->views[i], &worker->segment);
     os_mutex_unlock(&worker->mutex);
     return news;
 }

@@ -1,9 +1,11 @@
-/* actor.c: the programs that the crash tests kill: client, worker, bystander, traffic, knock, offsets.
+/* actor.c: the programs that the crash tests kill: client, worker, bystander, traffic, knock, visit, arrive, offsets.
  *
  *     actor client NAME          every path of the client's side, once
  *     actor traffic NAME SEED    sends, waits, cancels and interrupts at random until it is asked to end (SIGTERM, see system.h)
  *     actor bystander NAME       sends and waits, over and over, until it is asked to end
  *     actor knock NAME           one call, and a command to one service
+ *     actor visit NAME           opens, whether there is a worker or not, and closes
+ *     actor arrive NAME          opens likewise, and one command
  *     actor worker [refuse]      serves until it is asked to end; `refuse`: answers what is called so without accepting it, as a stopping
  *                                worker does
  *     actor offsets              where to find what in the segment, for the tests
@@ -388,6 +390,36 @@ static int knock(void) {
     return 0;
 }
 
+static void open_without_a_worker(void) {
+    uint64_t until = os_clock_ns() + patience_ns;
+    int code = iblb_open(segment_name, who, 0, &handle);
+    while (code == IBLB_E_NO_SLOT && os_clock_ns() < until) /* a worker has come meanwhile, and is about to free it */
+        code = iblb_open(segment_name, who, 100, &handle);
+    if (code < 0) {
+        say("wrong - open without a worker gives %d", code);
+        die(6);
+    }
+    look();
+    say("opened -");
+}
+
+static int visit(void) {
+    open_without_a_worker();
+    iblb_close(handle);
+    return 0;
+}
+
+static int arrive(void) {
+    strict = 1;
+    fault_section("arrive");
+    open_without_a_worker();
+    fault_section("arrived");
+    struct asked asked = send_plain();
+    wait_until_answered(&asked);
+    iblb_close(handle);
+    return 0;
+}
+
 /* --- clients that go on --- */
 
 static uint64_t random_state;
@@ -685,5 +717,9 @@ int main(int argc, char **argv) {
         return bystander();
     if (strcmp(role, "knock") == 0)
         return knock();
+    if (strcmp(role, "visit") == 0)
+        return visit();
+    if (strcmp(role, "arrive") == 0)
+        return arrive();
     return 2;
 }
