@@ -108,9 +108,9 @@ void *os_map(os_file file, size_t bytes); /* shared, not inherited by a child; N
 void os_unmap(void *memory, size_t bytes);
 
 /* If the mapped file is cut short, the next access of a page that is gone kills the process. Not here: zeroes of our own take the mapping's
- * place and *gone becomes 1. Up to 16 mappings; 0, or -1 if there are more. Other faults go on to whoever handled them before. (Windows
- * lets nobody cut a mapped file short.) */
-int os_guard(void *memory, size_t bytes, shared_u32 *gone);
+ * place and *truncated becomes 1. Up to 16 mappings; 0, or -1 if there are more. Other faults go on to whoever handled them before.
+ * (Windows lets nobody cut a mapped file short.) */
+int os_guard(void *memory, size_t bytes, shared_u32 *truncated);
 void os_unguard(void *memory);
 
 /* Locks of one byte, held by the kernel for this open file and dropped when it is closed or the process dies. Of a byte that this open file

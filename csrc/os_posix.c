@@ -396,7 +396,7 @@ void os_unmap(void *memory, size_t bytes) {
 static struct guard {
     shared_u64 memory; /* 0: free. Private memory, but the handler reads it while others write */
     size_t bytes;
-    shared_u32 *gone;
+    shared_u32 *truncated;
 } guards[MAX_GUARDS];
 static os_mutex guard_mutex = OS_MUTEX_INIT;
 static struct sigaction handled_before;
@@ -409,7 +409,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
         uint64_t memory = load64_acquire(&guards[i].memory);
         if (!memory || address - memory >= guards[i].bytes)
             continue;
-        store32_release(guards[i].gone, 1); /* first: who reads a zero must find out why */
+        store32_release(guards[i].truncated, 1); /* first: who reads a zero must find out why */
         if (mmap((void *)(uintptr_t)memory, guards[i].bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
             MAP_FAILED)
             return;
@@ -425,7 +425,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
     }
 }
 
-int os_guard(void *memory, size_t bytes, shared_u32 *gone) {
+int os_guard(void *memory, size_t bytes, shared_u32 *truncated) {
     static int installed;
     int found = -1;
     os_mutex_lock(&guard_mutex);
@@ -438,7 +438,7 @@ int os_guard(void *memory, size_t bytes, shared_u32 *gone) {
     for (int i = 0; i < MAX_GUARDS && found < 0 && installed; i++)
         if (!load64_relaxed(&guards[i].memory)) {
             guards[i].bytes = bytes;
-            guards[i].gone = gone;
+            guards[i].truncated = truncated;
             store64_release(&guards[i].memory, (uint64_t)(uintptr_t)memory);
             found = 0;
         }

@@ -667,8 +667,8 @@ void os_unmap(void *memory, size_t bytes) {
     UnmapViewOfFile(memory);
 }
 
-int os_guard(void *memory, size_t bytes, shared_u32 *gone) {
-    (void)memory, (void)bytes, (void)gone;
+int os_guard(void *memory, size_t bytes, shared_u32 *truncated) {
+    (void)memory, (void)bytes, (void)truncated;
     return 0;
 }
 void os_unguard(void *memory) {

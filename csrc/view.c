@@ -29,20 +29,20 @@ static void begin(struct view *view, const struct segment *segment) {
     view->client[sizeof view->client - 1] = '\0';
     view->last_stamp = view->last_request = 0;
     view->early_count = view->next_known = view->interrupt_known = view->held = view->taken = 0;
-    int crooked = view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN || view->event_tail % RECORD_ALIGN;
+    int misaligned = view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN || view->event_tail % RECORD_ALIGN;
     view->head &= ~(uint64_t)(RECORD_ALIGN - 1); /* so that the slot can be used again once it is free */
     view->response_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
     view->event_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
     view->scan = view->seen = view->head;
-    if (crooked || ring_tail(&view->slot.command, view->head, &tail) == RING_CORRUPT)
+    if (misaligned || ring_tail(&view->slot.command, view->head, &tail) == RING_CORRUPT)
         view_quarantine(view, segment);
 }
 
 /* The lock of an owner that is gone; what it said of its end is read under it. */
 static int take_over(struct view *view, const struct segment *segment) {
-    view->owned = os_lock(segment->locks, slot_guard(view->index)) == 1;
-    view->lost = view->owned && load32_acquire(&view->slot.header->closing) != CLOSED_IN_ORDER;
-    return view->owned;
+    view->reclaimed = os_lock(segment->locks, slot_guard(view->index)) == 1;
+    view->lost = view->reclaimed && load32_acquire(&view->slot.header->closing) != CLOSED_IN_ORDER;
+    return view->reclaimed;
 }
 
 /* Its owner has left in order. If we were not there it may be claimed again by another, who holds the lock until `closing` is taken back.
@@ -89,12 +89,12 @@ static void set_free(struct view *view, const struct segment *segment) {
     store32_relaxed(&header->closing, 0);
     store32_release(&header->state, SLOT_FREE);
     view->phase = PHASE_FREE;
-    view->owned = 0;
+    view->reclaimed = 0;
     os_unlock(segment->locks, slot_guard(view->index));
 }
 
 /* A slot that says it is free, and whose rings say it is not: scribbled. Nobody would claim it; now somebody can again. */
-static void mend(struct view *view, const struct segment *segment) {
+static void repair_free_slot(struct view *view, const struct segment *segment) {
     struct slot_header *header = view->slot.header;
     uint64_t head = load64_acquire(&header->command.head), response = load64_acquire(&header->response.tail);
     uint64_t event = load64_acquire(&header->event.tail);
@@ -114,10 +114,10 @@ static void mend(struct view *view, const struct segment *segment) {
 
 void view_sweep(struct view *view, const struct segment *segment) {
     if (view->phase == PHASE_FREE) {
-        mend(view, segment);
+        repair_free_slot(view, segment);
         return;
     }
-    if (!view->owned && !take_over(view, segment))
+    if (!view->reclaimed && !take_over(view, segment))
         return;
     if (view->phase == PHASE_LIVE) {
         uint64_t tail;
@@ -263,7 +263,7 @@ void view_advance(struct view *view, const struct segment *segment) {
 int view_publish_event(struct view *view, const struct segment *segment, int message, const unsigned char *body, uint32_t bytes) {
     struct slot_header *header = view->slot.header;
     struct ring_space space;
-    if (view->phase != PHASE_LIVE || view->owned || !(load32_acquire(&header->event_mask) & (uint32_t)message))
+    if (view->phase != PHASE_LIVE || view->reclaimed || !(load32_acquire(&header->event_mask) & (uint32_t)message))
         return 0;
     struct event_record record = {.header = {record_size(sizeof record + bytes), RECORD_EVENT},
                                   .sequence = add64(&header->event_sequence, 1) + 1,

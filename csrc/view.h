@@ -22,10 +22,10 @@ struct view {
     struct slot slot;
     uint32_t index;
     enum phase phase;
-    int taken; /* commands in the caller's hands: neither answered nor found withdrawn */
-    int owned; /* the client is gone and we hold its slot's lock */
-    int share; /* commands that may still be taken into this batch */
-    int lost;  /* and it had not closed in order; until somebody was told */
+    int taken;     /* commands in the caller's hands: neither answered nor found withdrawn */
+    int reclaimed; /* the client is gone and we hold its slot's lock */
+    int share;     /* commands that may still be taken into this batch */
+    int lost;      /* and it had not closed in order; until somebody was told */
     char client[NAME_BYTES];
     uint32_t generation;
     uint64_t head; /* records before it are answered */

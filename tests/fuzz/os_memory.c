@@ -343,10 +343,10 @@ void os_unmap(void *memory, size_t bytes) {
     (void)bytes;
 }
 
-int os_guard(void *memory, size_t bytes, shared_u32 *gone) {
+int os_guard(void *memory, size_t bytes, shared_u32 *truncated) {
     (void)memory;
     (void)bytes;
-    (void)gone;
+    (void)truncated;
     return 0;
 }
 void os_unguard(void *memory) {
