@@ -44,8 +44,10 @@
  *     IBLB_EXPCLEANUP    [data]             IBLB_EXPSTATUS     [status]             status: 0 CONNECTED, 10 INITIALIZED, 20 RUNNING,
  *     IBLB_EXPINFO       [status, [data]]   IBLB_ALYX          [url, [token]]           30 STOPPED, as number or text; 0 if left out
  *     IBLB_PING, IBLB_SERVICES  none: answered by the worker itself, no service hears of them. IBLB_SERVICES gives one entry per
- *     configured service ("not_sent", for nobody is asked) with {name, uri, health, age_ms, rtt_us, status, exp_ref, last_error} in its
- * data. ALYX with url and token pushes the token, and no service replies; with the url alone, or with neither, it asks for one (a service
+ *     configured service ("not_sent", for nobody is asked); its data is {name, uri, health, age_ms, rtt_us, status, exp_ref,
+ *     last_error}.
+ *
+ * ALYX with url and token pushes the token, and no service replies; with the url alone, or with neither, it asks for one (a service
  * may answer only if the url is its own). An experiment's reference has an ISO date, a number from 1, and a subject that a folder can have
  * as its name; any other is IBLB_E_ARGS, for iblrig's services cannot take it apart, unless the worker is told otherwise (--any-reference).
  *
