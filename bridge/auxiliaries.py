@@ -110,7 +110,7 @@ class Auxiliaries:
         segment : str
             e.g. ``rig0``.
         name : str
-            Name of this client; default ``pid-<pid>-<n>``.
+            Name of this client; default ``pid-<pid>-<n>-<random>``.
         timeout : float
             How long to wait for a worker, s.
 

@@ -76,6 +76,13 @@ static inline void shared_write(void *shared, const void *from, size_t bytes) {
     IBLB_POINT();
 }
 
+/* Bytes that nobody is to read any more. The compiler may not take it for a write without a reader. */
+static inline void shared_wipe(void *shared, size_t bytes) {
+    memset(shared, 0, bytes);
+    atomic_signal_fence(memory_order_seq_cst);
+    IBLB_POINT();
+}
+
 static inline void shared_read(void *to, const void *shared, size_t bytes) {
     if (bytes)
         memcpy(to, shared, bytes);

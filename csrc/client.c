@@ -10,7 +10,8 @@
 #include "remembered.h"
 
 #define MS UINT64_C(1000000)
-#define CLAIM_PATIENCE_NS (500 * MS) /* for another process that is claiming a slot and may be stopped in the middle */
+#define CLAIM_PATIENCE_NS (500 * MS) /* for another process that is claiming a slot; who takes longer is stopped: go on without */
+#define NOT_OUR_TURN 1               /* beside the codes of iblbridge.h */
 
 /* --- names --- */
 
@@ -27,9 +28,10 @@ static int check_client(const char *client, struct problem *problem) {
     return IBLB_OK;
 }
 
+/* The digits at its end tell two containers apart that share the segment: each may have a process of this number. */
 static void default_name(char name[NAME_BYTES]) {
     static shared_u32 opened;
-    snprintf(name, NAME_BYTES, "pid-%" PRIu32 "-%" PRIu32, os_pid(), add32(&opened, 1) + 1);
+    snprintf(name, NAME_BYTES, "pid-%" PRIu32 "-%" PRIu32 "-%06x", os_pid(), add32(&opened, 1) + 1, (unsigned)(os_random() & 0xffffff));
 }
 
 static int is_tool(const char *client) {
@@ -55,11 +57,18 @@ static int name_taken(const struct segment *segment, const char *client, struct 
     return IBLB_OK;
 }
 
-/* With the slot's lock held: ours from now on, if it is free and its rings are as a worker leaves them. */
+/* With the slot's locks held: did its owner leave in order, and is no worker there who has seen it? One that starts now does not look at
+ * the slot before it has the lock that we hold, or before we have taken `closing` back. */
+static int may_reuse(const struct segment *segment, const struct slot *slot) {
+    return load32_acquire(&slot->header->state) == SLOT_CLAIMED && load32_acquire(&slot->header->closing) == CLOSED_IN_ORDER &&
+           !os_locked(segment->locks, worker_lock());
+}
+
+/* With the slot's locks held: ours from now on, if it is free, or nobody else will free it, and its rings are as a worker leaves them. */
 static int claim(struct handle *handle, uint32_t index) {
     struct slot slot;
     segment_slot(&handle->segment, index, &slot);
-    if (load32_acquire(&slot.header->state) != SLOT_FREE)
+    if (load32_acquire(&slot.header->state) != SLOT_FREE && !may_reuse(&handle->segment, &slot))
         return 0;
     uint64_t tail = load64_acquire(&slot.command.header->tail);
     uint64_t responses = load64_acquire(&slot.response.header->tail);
@@ -74,18 +83,20 @@ static int claim(struct handle *handle, uint32_t index) {
     handle->event_head = events;
     uint64_t before = load64_relaxed(&slot.header->next_request);
     handle->next_request = (before >> 62 ? 0 : before) + 1; /* no client gets there: scribbled by an earlier owner */
-    ring_release(&slot.response, responses);                /* what was meant for the owner before */
+    ring_wipe(&slot.response, load64_relaxed(&slot.response.header->head), responses); /* what was meant for the owner before */
+    ring_wipe(&slot.event, load64_relaxed(&slot.event.header->head), events);
+    ring_release(&slot.response, responses);
     ring_release(&slot.event, handle->event_head);
     char name[NAME_BYTES] = "";
     memcpy(name, handle->client, strlen(handle->client));
     shared_write(slot.header->client, name, sizeof name);
     store32_relaxed(&slot.header->pid, os_pid());
     store64_relaxed(&slot.header->since, os_clock_ns());
-    store32_relaxed(&slot.header->closing, 0);
     store32_relaxed(&slot.header->response_wanted, 0);
     store32_relaxed(&slot.header->event_mask, 0);
     bell_disarm(&slot.header->client_bell);
-    store32_release(&slot.header->state, SLOT_CLAIMED); /* pairs with the worker's look: all of the above is visible */
+    store32_release(&slot.header->closing, NOT_CLOSED); /* both pair with the worker's look: all of the above is visible; */
+    store32_release(&slot.header->state, SLOT_CLAIMED); /* of a slot that is used again it waits for the first */
     return 1;
 }
 
@@ -105,19 +116,21 @@ static int claim_any(struct handle *handle, struct problem *problem) {
         }
         os_unlock(segment->locks, slot_lock(i));
     }
+    if (!os_locked(segment->locks, worker_lock()))
+        return problem_set(problem, IBLB_E_NO_SLOT,
+                           "All %" PRIu32 " client slots of %s are taken, and no worker carries out what programs have left in them. %s: "
+                           "iblbridge serve --segment %s.",
+                           usable, segment->path, "Start the worker", handle->segment_name);
     return problem_set(problem, IBLB_E_NO_SLOT, "All %" PRIu32 " client slots of %s are taken. Close clients that are not needed.", usable,
                        segment->path);
 }
 
-/* One process claims at a time, so that two cannot take the same name. Whoever holds that lock too long is stopped: go on without. */
-static int claim_in_turn(struct handle *handle, struct problem *problem) {
+/* One process claims at a time, so that two cannot take the same name. */
+static int claim_in_turn(struct handle *handle, int out_of_turn, struct problem *problem) {
     struct segment *segment = &handle->segment;
-    uint64_t until = os_clock_ns() + CLAIM_PATIENCE_NS;
     int locked = os_lock(segment->locks, claim_lock());
-    while (locked == 0 && os_clock_ns() < until) {
-        os_sleep_ns(MS / 5);
-        locked = os_lock(segment->locks, claim_lock());
-    }
+    if (locked == 0 && !out_of_turn)
+        return NOT_OUR_TURN;
     int code = claim_any(handle, problem);
     if (locked == 1)
         os_unlock(segment->locks, claim_lock());
@@ -133,13 +146,13 @@ static int worth_waiting(int code) {
     return code == IBLB_E_NO_SEGMENT || code == IBLB_E_STALE || code == IBLB_E_NO_SLOT || code == IBLB_W_NO_WORKER || code == IBLB_E_SYSTEM;
 }
 
-static int attach_once(struct handle *handle, int last_try, struct problem *problem) {
+static int attach_once(struct handle *handle, int last_try, int out_of_turn, struct problem *problem) {
     int code = segment_attach(&handle->segment, handle->segment_name, problem);
     if (code != IBLB_OK)
         return code;
     int alive = os_locked(handle->segment.locks, worker_lock());
     if (alive || last_try)
-        code = claim_in_turn(handle, problem);
+        code = claim_in_turn(handle, out_of_turn, problem);
     if (code == IBLB_OK && !alive)
         code = problem_set(problem, IBLB_W_NO_WORKER, "No worker serves %s; commands wait for one. Start it: iblbridge serve --segment %s.",
                            handle->segment.path, handle->segment_name);
@@ -161,12 +174,18 @@ static void give_up_opening(void *handle) {
 }
 
 static int attach_in_time(struct handle *handle, int timeout_ms, struct problem *problem) {
-    uint64_t pause = 2 * MS;
+    uint64_t pause = 2 * MS, turn_until = 0;
     for (uint64_t until = os_clock_ns() + (uint64_t)timeout_ms * MS;;) {
         int last_try = os_clock_ns() + pause >= until;
         handles_hold_forks();
-        int code = attach_once(handle, last_try, problem);
+        int code = attach_once(handle, last_try, turn_until && os_clock_ns() >= turn_until, problem);
         handles_let_forks();
+        if (code == NOT_OUR_TURN) { /* nothing of ours is open meanwhile: forks, and with them iblb_close, are not held up */
+            turn_until = turn_until ? turn_until : os_clock_ns() + CLAIM_PATIENCE_NS;
+            os_end_if_asked(give_up_opening, handle);
+            os_sleep_ns(MS / 2);
+            continue;
+        }
         if (last_try || !worth_waiting(code))
             return code;
         os_end_if_asked(give_up_opening, handle);

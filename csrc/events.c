@@ -102,6 +102,8 @@ static int take_event(struct handle *handle, const struct event *event, int *mes
         *needed = (int)size;
     if (!wrong && size > room && (json || needed))
         return problem_set(problem, IBLB_E_BUFFER, "The event takes %zu bytes and the buffer has %zu; it is kept.", size, room);
+    if (event->record.message == IBLB_ALYX)
+        ring_wipe(&handle->slot.event, handle->event_head, event->next);
     handle->event_head = event->next;
     ring_release(&handle->slot.event, event->next);
     os_cond_broadcast(&handle->changed); /* a thread that waits for a response may have let us go first */

@@ -42,7 +42,7 @@ struct handle {
 };
 
 /* Around whatever opens, takes or drops a slot's lock: no fork() falls in between, so that no lock survives in a child that knows nothing
- * of it. Bounded: as long as a claim waits for its turn. */
+ * of it. Nobody waits for another process meanwhile. */
 void handles_hold_forks(void);
 void handles_let_forks(void);
 

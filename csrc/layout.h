@@ -9,6 +9,9 @@
  * producer owns tail. Records begin at multiples of 64 and never cross the end: a RECORD_PAD fills the gap and is published by the same
  * tail store as the record behind it.
  *
+ * The payload of an ALYX command, of its response and of its event may be a token: whoever owns the bytes wipes it as soon as nobody will
+ * read it any more, before it gives the room back.
+ *
  * The same for 32- and 64-bit processes: every 64-bit field is aligned to 8 explicitly. `magic`, `layout_version`, `state` and `lock_base`
  * keep their places in all versions.
  */
@@ -108,7 +111,8 @@ struct slot_header {
     char client[NAME_BYTES];
     FIELD64 shared_u64 notified;        /* notifications that ended well */
     FIELD64 shared_u64 notified_failed; /* and that did not */
-    shared_u32 closing;                 /* enum slot_end: if the owner has let go the worker need not wait for its next sweep */
+    shared_u32 closing;                 /* enum slot_end: if the owner has let go the worker need not wait for its next sweep. Without a
+                                           worker the slot may be claimed again, and this is what the claim writes last */
     shared_u32 event_mask;              /* events that the owner wants */
 
     LINE struct bell client_bell;
@@ -142,7 +146,7 @@ struct response_record {
     uint32_t generation;
     int32_t code;
     uint32_t payload_bytes;
-    uint32_t reserved;
+    int32_t message;         /* of the command; 0 in what an earlier version of this library wrote */
     FIELD64 uint64_t placed; /* ns */
 };
 
@@ -158,83 +162,85 @@ struct event_record {
 /* Every field of every structure: what another build, or another compiler, must agree to. */
 static_assert(offsetof(struct bell, sequence) == 0, "bell.sequence");
 static_assert(offsetof(struct bell, parked) == 4, "bell.parked");
-static_assert(offsetof(struct segment_header, magic) == 0, "segment_header.magic");
+static_assert(sizeof(struct bell) == 8, "bell");
+static_assert(offsetof(struct segment_header, magic) == 0, "never moves");
+static_assert(offsetof(struct segment_header, layout_version) == 8, "never moves");
+static_assert(offsetof(struct segment_header, state) == 12, "never moves");
+static_assert(offsetof(struct segment_header, lock_base) == 16, "never moves");
+static_assert(offsetof(struct segment_header, segment_bytes) == 24, "segment_header.segment_bytes");
+static_assert(offsetof(struct segment_header, segment_id) == 32, "segment_header.segment_id");
+static_assert(offsetof(struct segment_header, created_wall_ns) == 40, "segment_header.created_wall_ns");
+static_assert(offsetof(struct segment_header, slots) == 48, "segment_header.slots");
 static_assert(offsetof(struct segment_header, command_bytes) == 52, "segment_header.command_bytes");
 static_assert(offsetof(struct segment_header, response_bytes) == 56, "segment_header.response_bytes");
 static_assert(offsetof(struct segment_header, event_bytes) == 60, "segment_header.event_bytes");
 static_assert(offsetof(struct segment_header, wait_mechanism) == 64, "segment_header.wait_mechanism");
 static_assert(offsetof(struct segment_header, library_version) == 68, "segment_header.library_version");
+static_assert(offsetof(struct segment_header, boot_id) == 72, "segment_header.boot_id");
+static_assert(offsetof(struct segment_header, interrupt_stamp) == 128, "segment_header.interrupt_stamp");
+static_assert(offsetof(struct segment_header, slept_stamp) == 136, "segment_header.slept_stamp");
+static_assert(offsetof(struct segment_header, sleep_note) == 144, "segment_header.sleep_note");
 static_assert(offsetof(struct segment_header, epoch) == 152, "segment_header.epoch");
 static_assert(offsetof(struct segment_header, worker_pid) == 156, "segment_header.worker_pid");
+static_assert(offsetof(struct segment_header, worker_since) == 160, "segment_header.worker_since");
 static_assert(offsetof(struct segment_header, services) == 168, "segment_header.services");
 static_assert(offsetof(struct segment_header, services_up) == 172, "segment_header.services_up");
 static_assert(offsetof(struct segment_header, services_sequence) == 176, "segment_header.services_sequence");
+static_assert(offsetof(struct segment_header, worker_bell) == 192, "segment_header.worker_bell");
+static_assert(sizeof(struct segment_header) == 256, "segment_header");
 static_assert(offsetof(struct service_entry, name) == 0, "service_entry.name");
 static_assert(offsetof(struct service_entry, health) == 112, "service_entry.health");
 static_assert(offsetof(struct service_entry, reserved) == 116, "service_entry.reserved");
+static_assert(sizeof(struct service_entry) == 128, "service_entry");
 static_assert(offsetof(struct ring_header, tail) == 0, "ring_header.tail");
 static_assert(offsetof(struct ring_header, head) == 64, "ring_header.head");
+static_assert(sizeof(struct ring_header) == 128, "ring_header");
 static_assert(offsetof(struct slot_header, state) == 0, "slot_header.state");
 static_assert(offsetof(struct slot_header, generation) == 4, "slot_header.generation");
 static_assert(offsetof(struct slot_header, pid) == 8, "slot_header.pid");
 static_assert(offsetof(struct slot_header, response_wanted) == 12, "slot_header.response_wanted");
+static_assert(offsetof(struct slot_header, since) == 16, "slot_header.since");
+static_assert(offsetof(struct slot_header, next_request) == 24, "slot_header.next_request");
 static_assert(offsetof(struct slot_header, last_stamp) == 32, "slot_header.last_stamp");
+static_assert(offsetof(struct slot_header, client) == 40, "slot_header.client");
+static_assert(offsetof(struct slot_header, notified) == 104, "slot_header.notified");
 static_assert(offsetof(struct slot_header, notified_failed) == 112, "slot_header.notified_failed");
+static_assert(offsetof(struct slot_header, closing) == 120, "slot_header.closing");
+static_assert(offsetof(struct slot_header, event_mask) == 124, "slot_header.event_mask");
+static_assert(offsetof(struct slot_header, client_bell) == 128, "slot_header.client_bell");
+static_assert(offsetof(struct slot_header, event_sequence) == 136, "slot_header.event_sequence");
+static_assert(offsetof(struct slot_header, command) == 192, "slot_header.command");
 static_assert(offsetof(struct slot_header, response) == 320, "slot_header.response");
 static_assert(offsetof(struct slot_header, event) == 448, "slot_header.event");
+static_assert(sizeof(struct slot_header) == 576, "slot_header");
 static_assert(offsetof(struct record_header, bytes) == 0, "record_header.bytes");
 static_assert(offsetof(struct record_header, kind) == 4, "record_header.kind");
 static_assert(offsetof(struct command_record, header) == 0, "command_record.header");
+static_assert(offsetof(struct command_record, control) == 8, "command_record.control");
 static_assert(offsetof(struct command_record, request) == 16, "command_record.request");
 static_assert(offsetof(struct command_record, stamp) == 24, "command_record.stamp");
+static_assert(offsetof(struct command_record, ttl) == 32, "command_record.ttl");
 static_assert(offsetof(struct command_record, generation) == 40, "command_record.generation");
 static_assert(offsetof(struct command_record, message) == 44, "command_record.message");
 static_assert(offsetof(struct command_record, flags) == 48, "command_record.flags");
 static_assert(offsetof(struct command_record, payload_bytes) == 52, "command_record.payload_bytes");
+static_assert(sizeof(struct command_record) == 56, "command_record");
+static_assert(alignof(struct command_record) == 8, "command_record");
 static_assert(offsetof(struct response_record, header) == 0, "response_record.header");
 static_assert(offsetof(struct response_record, request) == 8, "response_record.request");
 static_assert(offsetof(struct response_record, generation) == 16, "response_record.generation");
 static_assert(offsetof(struct response_record, code) == 20, "response_record.code");
 static_assert(offsetof(struct response_record, payload_bytes) == 24, "response_record.payload_bytes");
-static_assert(offsetof(struct response_record, reserved) == 28, "response_record.reserved");
+static_assert(offsetof(struct response_record, message) == 28, "response_record.message");
+static_assert(offsetof(struct response_record, placed) == 32, "response_record.placed");
+static_assert(sizeof(struct response_record) == 40, "response_record");
 static_assert(offsetof(struct event_record, header) == 0, "event_record.header");
+static_assert(offsetof(struct event_record, sequence) == 8, "event_record.sequence");
 static_assert(offsetof(struct event_record, generation) == 16, "event_record.generation");
 static_assert(offsetof(struct event_record, message) == 20, "event_record.message");
 static_assert(offsetof(struct event_record, payload_bytes) == 24, "event_record.payload_bytes");
 static_assert(offsetof(struct event_record, reserved) == 28, "event_record.reserved");
-static_assert(sizeof(struct bell) == 8, "bell");
-static_assert(offsetof(struct segment_header, layout_version) == 8, "never moves");
-static_assert(offsetof(struct segment_header, state) == 12, "never moves");
-static_assert(offsetof(struct segment_header, lock_base) == 16, "never moves");
-static_assert(offsetof(struct segment_header, segment_bytes) == 24, "segment_bytes");
-static_assert(offsetof(struct segment_header, segment_id) == 32, "segment_id");
-static_assert(offsetof(struct segment_header, created_wall_ns) == 40, "created_wall_ns");
-static_assert(offsetof(struct segment_header, slots) == 48, "slots");
-static_assert(offsetof(struct segment_header, boot_id) == 72, "boot_id");
-static_assert(offsetof(struct segment_header, interrupt_stamp) == 128, "interrupt_stamp");
-static_assert(offsetof(struct segment_header, slept_stamp) == 136, "slept_stamp");
-static_assert(offsetof(struct segment_header, sleep_note) == 144, "sleep_note");
-static_assert(offsetof(struct segment_header, worker_since) == 160, "worker_since");
-static_assert(offsetof(struct segment_header, worker_bell) == 192, "worker_bell");
-static_assert(sizeof(struct segment_header) == 256, "segment_header");
-static_assert(sizeof(struct service_entry) == 128, "service_entry");
-static_assert(sizeof(struct ring_header) == 128, "ring_header");
-static_assert(offsetof(struct slot_header, since) == 16, "since");
-static_assert(offsetof(struct slot_header, next_request) == 24, "next_request");
-static_assert(offsetof(struct slot_header, client) == 40, "client");
-static_assert(offsetof(struct slot_header, notified) == 104, "notified");
-static_assert(offsetof(struct slot_header, closing) == 120, "closing");
-static_assert(offsetof(struct slot_header, event_mask) == 124, "event_mask");
-static_assert(offsetof(struct slot_header, event_sequence) == 136, "event_sequence");
-static_assert(offsetof(struct slot_header, client_bell) == 128, "client_bell");
-static_assert(offsetof(struct slot_header, command) == 192, "command");
-static_assert(sizeof(struct slot_header) == 576, "slot_header");
-static_assert(sizeof(struct command_record) == 56 && alignof(struct command_record) == 8, "command_record");
-static_assert(offsetof(struct command_record, control) == 8, "control");
-static_assert(offsetof(struct command_record, ttl) == 32, "ttl");
-static_assert(sizeof(struct response_record) == 40 && offsetof(struct response_record, placed) == 32, "response_record");
-
-static_assert(sizeof(struct event_record) == 32 && offsetof(struct event_record, sequence) == 8, "event_record");
+static_assert(sizeof(struct event_record) == 32, "event_record");
 
 #define SEGMENT_HEADER_BYTES 4096u
 #define SLOTS_OFFSET (SEGMENT_HEADER_BYTES + MAX_SERVICES * sizeof(struct service_entry))

@@ -97,6 +97,8 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
 int os_publish(const char *temporary, const char *path);
 /* The name is free at once, also while somebody has the file open: 0. -1: it is not, somebody does not let it go. */
 int os_unlink(const char *path);
+/* Gives a file another name, which nobody has. As os_unlink: 0 also if there is none, -1. */
+int os_rename(const char *from, const char *to);
 void os_close(os_file file);
 uint64_t os_size(os_file file);
 int os_read(os_file file, uint64_t offset, void *to, size_t bytes);          /* all of them: 0, else -1 */
@@ -107,9 +109,9 @@ void *os_map(os_file file, size_t bytes); /* shared, not inherited by a child; N
 void os_unmap(void *memory, size_t bytes);
 
 /* If the mapped file is cut short, the next access of a page that is gone kills the process. Not here: zeroes of our own take the mapping's
- * place and *gone becomes 1. Up to 16 mappings; 0, or -1 if there are more. Other faults go on to whoever handled them before. (Windows
- * lets nobody cut a mapped file short.) */
-int os_guard(void *memory, size_t bytes, shared_u32 *gone);
+ * place and *truncated becomes 1. Up to 16 mappings; 0, or -1 if there are more. Other faults go on to whoever handled them before.
+ * (Windows lets nobody cut a mapped file short.) */
+int os_guard(void *memory, size_t bytes, shared_u32 *truncated);
 void os_unguard(void *memory);
 
 /* Locks of one byte, held by the kernel for this open file and dropped when it is closed or the process dies. Of a byte that this open file

@@ -283,6 +283,11 @@ int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct 
     return code;
 }
 
+static int not_plain(struct problem *problem, const char *path) {
+    return problem_set(problem, IBLB_E_PERMISSION,
+                       "%s is a directory, a link or a device, and no segment. Give the segment another name, or move that away.", path);
+}
+
 int os_open(const char *path, os_file *file, struct problem *problem) {
     int opened = posix_open(path, O_RDWR | O_NOFOLLOW);
     *file = opened;
@@ -290,13 +295,21 @@ int os_open(const char *path, os_file *file, struct problem *problem) {
         int code = errno == ENOENT ? IBLB_E_NO_SEGMENT : errno == EACCES || errno == ELOOP ? IBLB_E_PERMISSION : IBLB_E_SYSTEM;
         if (code == IBLB_E_NO_SEGMENT)
             return no_segment(problem, path);
+        if (errno == ELOOP || errno == EISDIR || errno == ENXIO)
+            return not_plain(problem, path);
         return problem_set(problem, code, "%s cannot be opened: %s.", path, strerror(errno));
     }
     struct stat status;
-    if (fstat(opened, &status) != 0 || !S_ISREG(status.st_mode) || (status.st_mode & S_IWOTH)) {
+    int code = IBLB_OK;
+    if (fstat(opened, &status) != 0 || !S_ISREG(status.st_mode))
+        code = not_plain(problem, path);
+    else if (status.st_mode & S_IWOTH)
+        code = problem_set(problem, IBLB_E_PERMISSION, "%s is not used, for everybody can write to it. Remove it, or run: chmod o-w on it.",
+                           path);
+    if (code != IBLB_OK) {
         os_close(*file);
         *file = OS_NO_FILE;
-        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a plain file, or everybody can write to it. Remove it.", path);
+        return code;
     }
     return IBLB_OK;
 }
@@ -305,7 +318,8 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
     char directory[PATH_BYTES];
     struct stat status;
     snprintf(directory, sizeof directory, "%.*s", (int)(os_file_name(path) - path), path);
-    mode_t group = stat(directory, &status) == 0 ? status.st_mode & 060 : 0;
+    /* For a group that shares the segment; one that may only list the directory has no business in it. */
+    mode_t group = stat(directory, &status) == 0 && (status.st_mode & S_IWGRP) ? status.st_mode & 060 : 0;
     int made = posix_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
     *file = made;
     if (made < 0)
@@ -329,6 +343,10 @@ int os_publish(const char *temporary, const char *path) {
     int done = link(temporary, path) == 0 ? 1 : errno == EEXIST || errno == ENOENT ? 0 : -1;
     unlink(temporary);
     return done;
+}
+
+int os_rename(const char *from, const char *to) {
+    return rename(from, to) == 0 || errno == ENOENT ? 0 : -1;
 }
 
 int os_unlink(const char *path) {
@@ -384,7 +402,7 @@ void os_unmap(void *memory, size_t bytes) {
 static struct guard {
     shared_u64 memory; /* 0: free. Private memory, but the handler reads it while others write */
     size_t bytes;
-    shared_u32 *gone;
+    shared_u32 *truncated;
 } guards[MAX_GUARDS];
 static os_mutex guard_mutex = OS_MUTEX_INIT;
 static struct sigaction handled_before;
@@ -397,7 +415,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
         uint64_t memory = load64_acquire(&guards[i].memory);
         if (!memory || address - memory >= guards[i].bytes)
             continue;
-        store32_release(guards[i].gone, 1); /* first: who reads a zero must find out why */
+        store32_release(guards[i].truncated, 1); /* first: who reads a zero must find out why */
         if (mmap((void *)(uintptr_t)memory, guards[i].bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
             MAP_FAILED)
             return;
@@ -413,7 +431,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
     }
 }
 
-int os_guard(void *memory, size_t bytes, shared_u32 *gone) {
+int os_guard(void *memory, size_t bytes, shared_u32 *truncated) {
     static int installed;
     int found = -1;
     os_mutex_lock(&guard_mutex);
@@ -426,7 +444,7 @@ int os_guard(void *memory, size_t bytes, shared_u32 *gone) {
     for (int i = 0; i < MAX_GUARDS && found < 0 && installed; i++)
         if (!load64_relaxed(&guards[i].memory)) {
             guards[i].bytes = bytes;
-            guards[i].gone = gone;
+            guards[i].truncated = truncated;
             store64_release(&guards[i].memory, (uint64_t)(uintptr_t)memory);
             found = 0;
         }

@@ -513,8 +513,14 @@ static HANDLE open_or_make(const char *path, DWORD disposition) {
     return CreateFileW(system_path(path, wide), GENERIC_READ | GENERIC_WRITE, SHARE_ALL, NULL, disposition, flags, NULL);
 }
 
+static int not_plain(struct problem *problem, const char *path) {
+    return problem_set(problem, IBLB_E_PERMISSION,
+                       "%s is a directory or a link, and no segment. Give the segment another name, or move that away.", path);
+}
+
 int os_open(const char *path, os_file *file, struct problem *problem) {
     BY_HANDLE_FILE_INFORMATION facts;
+    wchar_t wide[WIDE_PATH];
     HANDLE opened = open_or_make(path, OPEN_EXISTING);
     DWORD error = GetLastError();
     *file = OS_NO_FILE;
@@ -524,12 +530,15 @@ int os_open(const char *path, os_file *file, struct problem *problem) {
         if (error == ERROR_SHARING_VIOLATION)
             return problem_set(problem, IBLB_E_SYSTEM,
                                "%s is open in a program that does not share it: a virus scanner, a backup? End that.", path);
+        DWORD attributes = GetFileAttributesW(system_path(path, wide));
+        if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY)) /* its opening is denied */
+            return not_plain(problem, path);
         return fail(problem, error == ERROR_ACCESS_DENIED ? IBLB_E_PERMISSION : IBLB_E_SYSTEM, "%s cannot be opened", path, error);
     }
     if (!GetFileInformationByHandle(opened, &facts) ||
         (facts.dwFileAttributes & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_REPARSE_POINT))) {
         CloseHandle(opened);
-        return problem_set(problem, IBLB_E_PERMISSION, "%s is not a plain file. Remove it.", path);
+        return not_plain(problem, path);
     }
     if (!is_ours(opened)) {
         CloseHandle(opened);
@@ -593,6 +602,22 @@ int os_publish(const char *temporary, const char *path) {
         }
         os_sleep_ns(5 * MS);
     }
+}
+
+static int move(const char *from, const char *to) {
+    wchar_t wide_from[WIDE_PATH], wide_to[WIDE_PATH];
+    return MoveFileExW(system_path(from, wide_from), system_path(to, wide_to), 0) != 0;
+}
+
+int os_rename(const char *from, const char *to) {
+    for (uint64_t until = os_clock_ns() + FILE_PATIENCE_NS; !move(from, to); os_sleep_ns(5 * MS)) {
+        DWORD error = GetLastError();
+        if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND)
+            return 0;
+        if (error != ERROR_SHARING_VIOLATION || os_clock_ns() > until)
+            return -1;
+    }
+    return 0;
 }
 
 /* The name of a deleted file lives as long as anybody has it open, and a mapped one cannot be deleted. So it is given another name first.
@@ -676,8 +701,8 @@ void os_unmap(void *memory, size_t bytes) {
     UnmapViewOfFile(memory);
 }
 
-int os_guard(void *memory, size_t bytes, shared_u32 *gone) {
-    (void)memory, (void)bytes, (void)gone;
+int os_guard(void *memory, size_t bytes, shared_u32 *truncated) {
+    (void)memory, (void)bytes, (void)truncated;
     return 0;
 }
 void os_unguard(void *memory) {

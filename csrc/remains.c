@@ -10,11 +10,26 @@
 
 #define RANDOM_DIGITS 16
 
+int remains_has_magic(os_file file) {
+    char magic[8];
+    return os_read(file, 0, magic, sizeof magic) == 0 && memcmp(magic, SEGMENT_MAGIC, sizeof magic) == 0;
+}
+
+int remains_set_aside(const char *path, char replaced[PROBLEM_BYTES], struct problem *problem) {
+    struct problem said;
+    char aside[PATH_BYTES];
+    int length = snprintf(aside, sizeof aside, "%s.foreign-%016" PRIx64, path, os_random());
+    if (length < 0 || (size_t)length >= sizeof aside || os_rename(path, aside) != 0)
+        return problem_set(problem, IBLB_E_SYSTEM,
+                           "%s is not a segment of iblbridge and cannot be moved away. Move it, or end who uses it.", path);
+    problem_set(&said, IBLB_OK, "%s was not a segment of iblbridge; that file is now %s.", path, aside);
+    copy_text(said.text, replaced, PROBLEM_BYTES);
+    return IBLB_OK;
+}
+
 int segment_retire(os_file file, const char *path, struct problem *problem) {
     static const uint32_t replaced = SEGMENT_REPLACED;
-    char magic[8];
-    if (os_size(file) >= sizeof(struct segment_header) && os_read(file, 0, magic, sizeof magic) == 0 &&
-        memcmp(magic, SEGMENT_MAGIC, sizeof magic) == 0)
+    if (os_size(file) >= sizeof(struct segment_header) && remains_has_magic(file))
         os_write(file, offsetof(struct segment_header, state), &replaced, sizeof replaced); /* where it is in all versions */
     if (os_unlink(path) == 0)
         return IBLB_OK;
@@ -44,14 +59,13 @@ static int take_all_locks(os_file file, const char *path, struct problem *proble
 }
 
 static int discard(const char *path, int half_made, struct problem *problem) {
-    char magic[8];
     os_file file;
     int code = os_open(path, &file, problem);
     if (code != IBLB_OK)
         return code;
     if (half_made && os_lock(file, worker_lock()) != 1)
         code = problem_set(problem, IBLB_E_WORKER_BUSY, "%s is just being made.", path);
-    else if (!half_made && (os_read(file, 0, magic, sizeof magic) != 0 || memcmp(magic, SEGMENT_MAGIC, sizeof magic) != 0))
+    else if (!half_made && !remains_has_magic(file))
         code = problem_set(problem, IBLB_E_SEGMENT, "%s does not begin as a segment does. If it is of no use, remove it by hand.", path);
     else if (!half_made)
         code = take_all_locks(file, path, problem);

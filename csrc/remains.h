@@ -26,4 +26,11 @@ int remains_discard_half_made(const char *path, struct problem *problem);
 /* The same for all half-made ones of the segment at `path`. */
 void remains_remove(const char *path);
 
+/* Does the file begin as a segment does, of whatever version? */
+int remains_has_magic(os_file file);
+
+/* Gives somebody's file that stands where a segment is to be another name, NAME.foreign-<random>, and says so in *replaced. Nobody ever
+ * deletes it. IBLB_E_SYSTEM. */
+int remains_set_aside(const char *path, char replaced[PROBLEM_BYTES], struct problem *problem);
+
 #endif

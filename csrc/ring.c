@@ -44,6 +44,16 @@ enum ring_result ring_peek(const struct ring *ring, uint64_t at, uint64_t tail, 
     return RING_OK;
 }
 
+void ring_wipe(const struct ring *ring, uint64_t from, uint64_t to) {
+    uint64_t bytes = to - from < ring->capacity ? to - from : ring->capacity;
+    uint64_t to_end = ring->capacity - (from & (ring->capacity - 1));
+    uint64_t first = bytes < to_end ? bytes : to_end;
+    if (first)
+        shared_wipe(ring_at(ring, from), (size_t)first);
+    if (bytes > first)
+        shared_wipe(ring->data, (size_t)(bytes - first));
+}
+
 void ring_release(const struct ring *ring, uint64_t at) {
     store64_release(&ring->header->head, at);
 }

@@ -53,6 +53,9 @@ enum ring_result ring_tail(const struct ring *ring, uint64_t at, uint64_t *tail)
 /* The header of the record at `at` < `tail`, copied and checked: it lies within the ring and ends at or before the tail. */
 enum ring_result ring_peek(const struct ring *ring, uint64_t at, uint64_t tail, struct record_header *header);
 
+/* Wipes the bytes from one position up to another, at most the whole ring: by whoever owns them. */
+void ring_wipe(const struct ring *ring, uint64_t from, uint64_t to);
+
 /* Everything before `at` may be overwritten. Pairs with ring_claim's look at head. */
 void ring_release(const struct ring *ring, uint64_t at);
 

@@ -84,8 +84,12 @@ struct service_entry *segment_services(const struct segment *segment) {
 int segment_judge(os_file file, const char *path, struct segment_header *header, struct problem *problem) {
     uint64_t bytes = os_size(file);
     char boot_id[40];
-    if (bytes < sizeof *header || os_read(file, 0, header, sizeof *header) != 0 || memcmp(header->magic, SEGMENT_MAGIC, 8) != 0)
-        return problem_set(problem, IBLB_E_SEGMENT, "%s is not a segment of iblbridge. Restart the worker to replace it.", path);
+    if (!remains_has_magic(file))
+        return problem_set(problem, IBLB_E_SEGMENT, "%s is not a segment of iblbridge. Restart the worker: it makes one, and keeps this %s",
+                           path, "file under another name.");
+    if (bytes < sizeof *header || os_read(file, 0, header, sizeof *header) != 0)
+        return problem_set(problem, IBLB_E_SEGMENT,
+                           "The segment %s is damaged: it has %" PRIu64 " bytes. Restart the worker to replace it.", path, bytes);
     if (header->layout_version != LAYOUT_VERSION)
         return problem_set(problem, IBLB_E_VERSION, "The segment %s has layout %" PRIu32 " and this library (version %d) layout %u. %s",
                            path, header->layout_version, IBLB_VERSION, LAYOUT_VERSION,
@@ -229,7 +233,10 @@ static int adopt(struct segment *segment, char replaced[PROBLEM_BYTES], struct p
 
     /* Nothing in it can be trusted or used. Those who have it mapped learn it from the state, whose place never moves. */
     copy_text(problem->text, replaced, PROBLEM_BYTES);
-    code = segment_retire(segment->file, segment->path, problem);
+    if (os_size(segment->file) > 0 && !remains_has_magic(segment->file))
+        code = remains_set_aside(segment->path, replaced, problem);
+    else
+        code = segment_retire(segment->file, segment->path, problem);
     return code == IBLB_OK ? IBLB_E_STALE : code;
 }
 

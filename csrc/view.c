@@ -29,18 +29,33 @@ static void begin(struct view *view, const struct segment *segment) {
     view->client[sizeof view->client - 1] = '\0';
     view->last_stamp = view->last_request = 0;
     view->early_count = view->next_known = view->interrupt_known = view->held = view->taken = 0;
-    int crooked = view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN || view->event_tail % RECORD_ALIGN;
+    int misaligned = view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN || view->event_tail % RECORD_ALIGN;
     view->head &= ~(uint64_t)(RECORD_ALIGN - 1); /* so that the slot can be used again once it is free */
     view->response_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
     view->event_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
     view->scan = view->seen = view->head;
-    if (crooked || ring_tail(&view->slot.command, view->head, &tail) == RING_CORRUPT)
+    if (misaligned || ring_tail(&view->slot.command, view->head, &tail) == RING_CORRUPT)
         view_quarantine(view, segment);
+}
+
+/* The lock of an owner that is gone; what it said of its end is read under it. */
+static int take_over(struct view *view, const struct segment *segment) {
+    view->reclaimed = os_lock(segment->locks, slot_guard(view->index)) == 1;
+    view->lost = view->reclaimed && load32_acquire(&view->slot.header->closing) != CLOSED_IN_ORDER;
+    return view->reclaimed;
+}
+
+/* Its owner has left in order. If we were not there it may be claimed again by another, who holds the lock until `closing` is taken back.
+ */
+static int may_be_reused(const struct view *view) {
+    return load32_acquire(&view->slot.header->closing) == CLOSED_IN_ORDER; /* pairs with the claimant's release */
 }
 
 void view_look(struct view *view, const struct segment *segment) {
     uint32_t state = load32_acquire(&view->slot.header->state); /* pairs with the claimant's release */
     if (view->phase == PHASE_FREE && state != SLOT_FREE) {
+        if (may_be_reused(view) && !take_over(view, segment))
+            return;
         begin(view, segment);
         if (state != SLOT_CLAIMED)
             view_quarantine(view, segment);
@@ -49,8 +64,22 @@ void view_look(struct view *view, const struct segment *segment) {
     }
 }
 
+/* What stands in the rings for nobody: commands that made no sense, one that its owner died over, responses and events that were not read.
+ */
+static void wipe_rest(const struct view *view) {
+    const struct slot_header *header = view->slot.header;
+    uint64_t unread = load64_acquire(&header->response.head), unheard = load64_acquire(&header->event.head);
+    if (view->phase == PHASE_QUARANTINED || load32_acquire(&header->closing) != CLOSED_IN_ORDER)
+        ring_wipe(&view->slot.command, view->head, view->head + view->slot.command.capacity);
+    else
+        ring_wipe(&view->slot.command, view->head, load64_acquire(&header->command.tail));
+    ring_wipe(&view->slot.response, unread, view->response_tail);
+    ring_wipe(&view->slot.event, unheard, view->event_tail);
+}
+
 static void set_free(struct view *view, const struct segment *segment) {
     struct slot_header *header = view->slot.header;
+    wipe_rest(view);
     store64_relaxed(&header->command.head, view->head); /* whatever the owner wrote, both ends meet where ours is */
     store64_relaxed(&header->command.tail, view->head);
     store64_relaxed(&header->response.head, view->response_tail);
@@ -60,12 +89,12 @@ static void set_free(struct view *view, const struct segment *segment) {
     store32_relaxed(&header->closing, 0);
     store32_release(&header->state, SLOT_FREE);
     view->phase = PHASE_FREE;
-    view->owned = 0;
+    view->reclaimed = 0;
     os_unlock(segment->locks, slot_guard(view->index));
 }
 
 /* A slot that says it is free, and whose rings say it is not: scribbled. Nobody would claim it; now somebody can again. */
-static void mend(struct view *view, const struct segment *segment) {
+static void repair_free_slot(struct view *view, const struct segment *segment) {
     struct slot_header *header = view->slot.header;
     uint64_t head = load64_acquire(&header->command.head), response = load64_acquire(&header->response.tail);
     uint64_t event = load64_acquire(&header->event.tail);
@@ -85,14 +114,10 @@ static void mend(struct view *view, const struct segment *segment) {
 
 void view_sweep(struct view *view, const struct segment *segment) {
     if (view->phase == PHASE_FREE) {
-        mend(view, segment);
+        repair_free_slot(view, segment);
         return;
     }
-    if (!view->owned) {
-        view->owned = os_lock(segment->locks, slot_guard(view->index)) == 1;
-        view->lost = view->owned && load32_acquire(&view->slot.header->closing) != CLOSED_IN_ORDER;
-    }
-    if (!view->owned)
+    if (!view->reclaimed && !take_over(view, segment))
         return;
     if (view->phase == PHASE_LIVE) {
         uint64_t tail;
@@ -200,11 +225,12 @@ int view_made_room(const struct view *view) {
     return view->phase == PHASE_LIVE && view->held && !load32_acquire(&view->slot.header->response_wanted);
 }
 
-int view_has_news(const struct view *view) {
+int view_has_news(const struct view *view, const struct segment *segment) {
     if (view_made_room(view))
         return 1;
     if (view->phase == PHASE_FREE)
-        return load32_acquire(&view->slot.header->state) != SLOT_FREE;
+        return load32_acquire(&view->slot.header->state) != SLOT_FREE &&
+               (!may_be_reused(view) || !os_locked(segment->locks, slot_guard(view->index)));
     return view->phase == PHASE_LIVE && load64_acquire(&view->slot.command.header->tail) != view->seen;
 }
 
@@ -224,6 +250,8 @@ void view_advance(struct view *view, const struct segment *segment) {
         }
         if (found == FOUND_COMMAND && state_of(control) != STATE_ANSWERED && state_of(control) != STATE_CANCELLED)
             break;
+        if (found == FOUND_COMMAND && record.message == IBLB_ALYX)
+            shared_wipe(ring_at(&view->slot.command, at) + sizeof record, record.payload_bytes);
         at += bytes;
     }
     if (at != view->head) {
@@ -235,7 +263,7 @@ void view_advance(struct view *view, const struct segment *segment) {
 int view_publish_event(struct view *view, const struct segment *segment, int message, const unsigned char *body, uint32_t bytes) {
     struct slot_header *header = view->slot.header;
     struct ring_space space;
-    if (view->phase != PHASE_LIVE || view->owned || !(load32_acquire(&header->event_mask) & (uint32_t)message))
+    if (view->phase != PHASE_LIVE || view->reclaimed || !(load32_acquire(&header->event_mask) & (uint32_t)message))
         return 0;
     struct event_record record = {.header = {record_size(sizeof record + bytes), RECORD_EVENT},
                                   .sequence = add64(&header->event_sequence, 1) + 1,

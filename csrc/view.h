@@ -5,7 +5,8 @@
  *                                    └──its rings make no sense──► QUARANTINED ──owner gone──► FREE
  *
  * Everything the client can write is read once, checked, and believed only in the copy. A slot is freed with its lock held by us, when
- * every record is answered, and its state is the last thing written.
+ * every record is answered, and its state is the last thing written. Where no worker lives, a client may claim a slot whose owner left in
+ * order with nothing unanswered: so one that says so is looked at for the first time under its lock only.
  */
 #ifndef IBLB_VIEW_H
 #define IBLB_VIEW_H
@@ -21,10 +22,10 @@ struct view {
     struct slot slot;
     uint32_t index;
     enum phase phase;
-    int taken; /* commands in the caller's hands: neither answered nor found withdrawn */
-    int owned; /* the client is gone and we hold its slot's lock */
-    int share; /* commands that may still be taken into this batch */
-    int lost;  /* and it had not closed in order; until somebody was told */
+    int taken;     /* commands in the caller's hands: neither answered nor found withdrawn */
+    int reclaimed; /* the client is gone and we hold its slot's lock */
+    int share;     /* commands that may still be taken into this batch */
+    int lost;      /* and it had not closed in order; until somebody was told */
     char client[NAME_BYTES];
     uint32_t generation;
     uint64_t head; /* records before it are answered */
@@ -63,7 +64,7 @@ void view_took_interrupt(struct view *view);
 int view_made_room(const struct view *view);
 
 /* Is there something in the ring that was not looked at, or room for what was held? */
-int view_has_news(const struct view *view);
+int view_has_news(const struct view *view, const struct segment *segment);
 
 /* Is there something in the ring that was not taken? */
 int view_has_commands(const struct view *view);

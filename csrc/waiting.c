@@ -32,6 +32,8 @@ int handle_drain(struct handle *handle, struct problem *problem) {
                 shared_read(body, ring_at(ring, at) + sizeof record, record.payload_bytes);
                 inbox_answer(entry, record.code, body, record.payload_bytes);
             }
+            if (record.message == IBLB_ALYX)
+                shared_wipe(ring_at(ring, at) + sizeof record, record.payload_bytes);
         } else if (header.kind != RECORD_PAD) {
             found = RING_CORRUPT;
             break;

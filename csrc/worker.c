@@ -22,9 +22,9 @@ struct iblbw_worker {
     os_mutex mutex;
     uint32_t epoch;
     int forked;
-    shared_u32 rung; /* iblbw_ring was called; private memory */
-    shared_u32 gone; /* the file was cut short; what was touched behind its end is zeroes of our own; private memory */
-    int stray;       /* the path no longer leads to our file */
+    shared_u32 rung;      /* iblbw_ring was called; private memory */
+    shared_u32 truncated; /* the file was cut short; what was touched behind its end is zeroes of our own; private memory */
+    int path_lost;        /* the path no longer leads to our file */
     uint64_t swept_at;
     char replaced[PROBLEM_BYTES];
     struct view views[MAX_SLOTS];
@@ -84,6 +84,14 @@ static int fail(int code) {
     return problem_remember(&problem);
 }
 
+/* A predecessor may have died while it wrote a response or an event. The owner makes room and takes none: what is free stays
+ * free. */
+static void wipe_unfinished(const struct ring *ring) {
+    uint64_t tail = load64_acquire(&ring->header->tail), used = tail - load64_acquire(&ring->header->head);
+    if (used <= ring->capacity)
+        ring_wipe(ring, tail, tail + ring->capacity - used);
+}
+
 static void begin(struct iblbw_worker *worker) {
     os_mutex_init(&worker->mutex);
     worker->epoch = load32_acquire(&worker->segment.header->epoch);
@@ -94,8 +102,12 @@ static void begin(struct iblbw_worker *worker) {
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         worker->views[i].index = i;
         segment_slot(&worker->segment, i, &worker->views[i].slot);
+        if (worker->epoch > 1) {
+            wipe_unfinished(&worker->views[i].slot.response);
+            wipe_unfinished(&worker->views[i].slot.event);
+        }
     }
-    os_guard(worker->segment.header, (size_t)worker->segment.bytes, &worker->gone);
+    os_guard(worker->segment.header, (size_t)worker->segment.bytes, &worker->truncated);
     enlist(worker);
 }
 
@@ -136,7 +148,7 @@ IBLB_API void iblbw_close(struct iblbw_worker *worker, int remove) {
         if (load32_acquire(&header->epoch) == worker->epoch) {
             store32_relaxed(&header->services_up, 0);
             store32_relaxed(&header->worker_pid, 0); /* it stopped in order: nobody has to look for what ended it */
-            if (worker->stray)
+            if (worker->path_lost)
                 store32_release(&header->state, SEGMENT_REPLACED); /* nobody will ever serve it again */
         } else {
             remove = 0;
@@ -230,7 +242,7 @@ static int may_begin(uint64_t stamp, int64_t ttl, uint64_t now, uint64_t interru
 static int standing(const struct iblbw_worker *worker) {
     const struct segment_header *header = worker->segment.header;
     uint32_t epoch = load32_acquire(&header->epoch), state = load32_acquire(&header->state);
-    if (load32_acquire(&worker->gone)) /* read last: it tells where zeroes come from */
+    if (load32_acquire(&worker->truncated)) /* read last: it tells where zeroes come from */
         return IBLB_E_SEGMENT;
     if (epoch != worker->epoch)
         return (int32_t)(epoch - worker->epoch) > 0 ? IBLB_E_SUPERSEDED : IBLB_E_SEGMENT;
@@ -258,9 +270,9 @@ static void look_at_file(struct iblbw_worker *worker) {
     if (os_clock_ns() - worker->swept_at < SWEEP_NS)
         return;
     if (!os_same_file(segment->locks, segment->path))
-        worker->stray = 1;
+        worker->path_lost = 1;
     if (os_size(segment->locks) < segment->bytes)
-        store32_release(&worker->gone, 1);
+        store32_release(&worker->truncated, 1);
 }
 
 /* If the PC has slept since a worker last looked, everything sent before now is too old, whatever the clocks say. The stamp is written
@@ -391,7 +403,7 @@ static void gather(struct iblbw_worker *worker, struct batch *batch) {
         view_look(view, &worker->segment);
         if (view->phase == PHASE_LIVE)
             view_advance(view, &worker->segment);
-        if (sweep || view->owned || (view->phase != PHASE_FREE && load32_acquire(&view->slot.header->closing)))
+        if (sweep || view->reclaimed || (view->phase != PHASE_FREE && load32_acquire(&view->slot.header->closing)))
             view_sweep(view, &worker->segment);
     }
     if (!take_interrupts(worker, batch))
@@ -411,7 +423,7 @@ static int has_news(struct iblbw_worker *worker) {
     int news = 0;
     os_mutex_lock(&worker->mutex);
     for (uint32_t i = 0; !news && i < worker->segment.sizes.slots; i++)
-        news = view_has_news(&worker->views[i]);
+        news = view_has_news(&worker->views[i], &worker->segment);
     os_mutex_unlock(&worker->mutex);
     return news;
 }
@@ -443,14 +455,14 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
     uint64_t until = os_clock_ns() + (uint64_t)timeout_ms * MS;
     for (int last = 0;;) {
         look_at_file(worker);
-        int code = worker->stray ? IBLB_E_STALE : standing(worker);
+        int code = worker->path_lost ? IBLB_E_STALE : standing(worker);
         if (code != IBLB_OK)
             return stand_down(worker, code);
         os_mutex_lock(&worker->mutex);
         gather(worker, &batch);
         last = last || something_to_tell(worker);
         os_mutex_unlock(&worker->mutex);
-        if (load32_acquire(&worker->gone)) /* on the way: what was gathered may be half zeroes */
+        if (load32_acquire(&worker->truncated)) /* on the way: what was gathered may be half zeroes */
             continue;
         uint64_t now = os_clock_ns();
         if (batch.count > 0 || last || now >= until)
@@ -521,7 +533,7 @@ IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name
     os_mutex_lock(&worker->mutex);
     for (uint32_t i = 0; !worker->forked && i < worker->segment.sizes.slots; i++) {
         const struct view *view = &worker->views[i];
-        found = found || (view->phase != PHASE_FREE && !view->owned && strcmp(view->client, name) == 0);
+        found = found || (view->phase != PHASE_FREE && !view->reclaimed && strcmp(view->client, name) == 0);
     }
     os_mutex_unlock(&worker->mutex);
     return found;
@@ -571,6 +583,7 @@ static int place_response(struct iblbw_worker *worker, struct view *view, const 
                                      .generation = view->generation,
                                      .code = code,
                                      .payload_bytes = bytes,
+                                     .message = command->message,
                                      .placed = os_clock_ns()};
     struct ring_space space;
     enum ring_result room = ring_claim(ring, view->response_tail, record.header.bytes, 0, &space);
@@ -609,15 +622,17 @@ static int answer(struct iblbw_worker *worker, struct view *view, const struct i
     }
     if (command->flags & IBLBW_NOTIFY)
         add64(code >= 0 ? &view->slot.header->notified : &view->slot.header->notified_failed, 1);
-    else if (!view->owned) {
+    else if (!view->reclaimed) {
         int placed = place_response(worker, view, command, code, body, bytes);
         if (placed != IBLB_OK)
             return placed;
     }
     swap_if64(control, before,
               (uint64_t)worker->epoch << 32 | STATE_ANSWERED); /* fails only against the owner's cancel, which ends it too */
+    if (command->message == IBLB_ALYX)                         /* now, although what stands before it may take long */
+        shared_wipe(ring_at(&view->slot.command, command->position) + sizeof(struct command_record), command->payload_bytes);
     view_advance(view, &worker->segment);
-    if (view->owned)
+    if (view->reclaimed)
         view_sweep(view, &worker->segment);
     else
         bell_ring(&view->slot.header->client_bell, &worker->segment.waits);
@@ -637,7 +652,7 @@ IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_comma
     int result = standing(worker);
     if (result == IBLB_OK)
         result = answer(worker, view, command, code, body, (uint32_t)bytes);
-    if (load32_acquire(&worker->gone))
+    if (load32_acquire(&worker->truncated))
         result = IBLB_E_SEGMENT;
     if (result == IBLB_OK)
         view_done(view, command->generation); /* its slot, if the owner is gone, is freed by the next take */

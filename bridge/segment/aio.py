@@ -35,7 +35,7 @@ class AsyncClient:
     segment : str
         Name of the segment, e.g. ``rig0``.
     name : str
-        Name of this client. Default: ``pid-<pid>-<n>``.
+        Name of this client. Default: ``pid-<pid>-<n>-<random>``.
     timeout : float or None
         How long to wait for a segment and a worker, s; None: for ever.
     """

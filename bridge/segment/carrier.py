@@ -131,7 +131,7 @@ class SegmentCarrier(ThreadedCarrier):
     segment : str
         e.g. ``rig0``.
     name : str
-        Name of this client; default ``pid-<pid>-<n>``.
+        Name of this client; default ``pid-<pid>-<n>-<random>``.
     timeout : float
         How long to wait for a worker, s.
     encode : callable

@@ -47,7 +47,7 @@ class Client:
     segment : str
         Name of the segment, e.g. ``rig0``.
     name : str
-        Name of this client; another living process of the same name is refused. Default: ``pid-<pid>-<n>``.
+        Name of this client; another living process of the same name is refused. Default: ``pid-<pid>-<n>-<random>``.
     timeout : float or None
         How long to wait for a segment and a worker, s; None: for ever.
 

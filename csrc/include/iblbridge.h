@@ -44,8 +44,10 @@
  *     IBLB_EXPCLEANUP    [data]             IBLB_EXPSTATUS     [status]             status: 0 CONNECTED, 10 INITIALIZED, 20 RUNNING,
  *     IBLB_EXPINFO       [status, [data]]   IBLB_ALYX          [url, [token]]           30 STOPPED, as number or text; 0 if left out
  *     IBLB_PING, IBLB_SERVICES  none: answered by the worker itself, no service hears of them. IBLB_SERVICES gives one entry per
- *     configured service ("not_sent", for nobody is asked) with {name, uri, health, age_ms, rtt_us, status, exp_ref, last_error} in its
- * data. ALYX with url and token pushes the token, and no service replies; with the url alone, or with neither, it asks for one (a service
+ *     configured service ("not_sent", for nobody is asked); its data is {name, uri, health, age_ms, rtt_us, status, exp_ref,
+ *     last_error}.
+ *
+ * ALYX with url and token pushes the token, and no service replies; with the url alone, or with neither, it asks for one (a service
  * may answer only if the url is its own). An experiment's reference has an ISO date, a number from 1, and a subject that a folder can have
  * as its name; any other is IBLB_E_ARGS, for iblrig's services cannot take it apart, unless the worker is told otherwise (--any-reference).
  *
@@ -186,8 +188,8 @@ extern "C" {
 /* The version of the library: 10203 means 1.2.3. */
 IBLB_API int iblb_version(void);
 
-/* Attaches to the segment `segment` under the name `client` (1 to 63 bytes; none: "pid-<pid>-<n>"; names that begin with "iblb" may use
- * the slot kept for tools). Waits up to `timeout_ms` for a segment and a living worker. *handle: a positive number, 0 on error.
+/* Attaches to the segment `segment` under the name `client` (1 to 63 bytes; none: "pid-<pid>-<n>-<random>"; names that begin with "iblb"
+ * may use the slot kept for tools). Waits up to `timeout_ms` for a segment and a living worker. *handle: a positive number, 0 on error.
  * Opening the same segment under the same name again in this process closes the old handle, which an aborted program would have left.
  * Returns 0; IBLB_W_NO_WORKER with a valid handle; IBLB_E_NO_SEGMENT (the sentence names the path searched, and another user's), _NAME,
  * _NAME_TAKEN (naming the pid), _NO_SLOT, _VERSION (naming both), _SEGMENT, _STALE, _PERMISSION, _HANDLES, _MEMORY, _SYSTEM, _ARGUMENT,

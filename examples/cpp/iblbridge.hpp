@@ -521,9 +521,9 @@ class Client {
   public:
     using milliseconds = std::chrono::milliseconds;
 
-    /* Attaches to a segment under the name `client` (1 to 63 bytes; "": "pid-<pid>-<n>"), and waits so long for a segment and a worker.
-     * Opening the same segment under the same name again in this process closes the older one. Throws Error; that no worker is there is
-     * only a `warning`. */
+    /* Attaches to a segment under the name `client` (1 to 63 bytes; "": "pid-<pid>-<n>-<random>"), and waits so long for a segment and a
+     * worker. Opening the same segment under the same name again in this process closes the older one. Throws Error; that no worker is
+     * there is only a `warning`. */
     explicit Client(const std::string &segment, const std::string &client = "", milliseconds timeout = std::chrono::seconds(2))
         : handle_(0), warning_(0), passing_(exceptions_passing()) {
         int handle = 0;

@@ -165,7 +165,7 @@ class BridgeError extends Error {
  * Attaches to a segment. Opening the same segment under the same name again in this process closes the older one.
  *
  * @param {string} segment its name, such as rig0
- * @param {string?} [client] name of this client, 1 to 63 bytes; '' or null: pid-<pid>-<n>
+ * @param {string?} [client] name of this client, 1 to 63 bytes; '' or null: pid-<pid>-<n>-<random>
  * @param {{timeout?: number}} [options] how long to wait for a segment and a worker, ms (2000); that no worker is there is only a `warning`
  * @returns {Promise<Rig>}
  * @throws {BridgeError} if there is no segment, no free slot, ...

@@ -17,6 +17,21 @@ static int serve_again(void) {
     return iblbw_open(rig, 4, RING_BYTES, RING_BYTES, RING_BYTES, &worker);
 }
 
+/* The file that was given another name, if the worker says so; returns whether it was there. */
+static int aside(const char *said, char kept[PATH_BYTES]) {
+    static const char is_now[] = "that file is now ";
+    const char *found = strstr(said, is_now);
+    snprintf(kept, PATH_BYTES, "%s", found ? found + strlen(is_now) : "");
+    kept[found ? strlen(kept) - 1 : 0] = '\0'; /* the full stop */
+    return found != NULL;
+}
+
+static void remove_aside(const char *said) {
+    char kept[PATH_BYTES];
+    if (aside(said, kept))
+        remove_file(kept);
+}
+
 static void a_new_segment_is_empty_and_as_large_as_was_asked(void) {
     start_sized(3, 32768, 16384);
     CHECK(eye.sizes.slots == 3 && eye.sizes.command_bytes == 32768 && eye.sizes.response_bytes == 16384);
@@ -158,6 +173,7 @@ static void damaged_headers_are_refused_by_clients_and_replaced_by_the_worker(vo
         CHECK_ROW(row, serve_again() == 0);
         iblbw_replaced(worker, why, sizeof why);
         CHECK_ROW(row, strlen(why) > 20 && iblbw_segment_id(worker) != id);
+        remove_aside(why);
         CHECK_ROW(row, take() == 0); /* nothing of the old one is dispatched */
         CHECK_ROW(row, iblb_wait(old, left_behind, 0, NULL, 0, NULL) == IBLB_E_STALE);
         CHECK_ROW(row, iblb_open(rig, "new", 0, &handle) == 0);
@@ -188,12 +204,49 @@ static void make_file(const char *name, const char *text, int bytes) {
     CHECK(fclose(file) == 0);
 }
 
-static void files_that_are_no_segment_are_refused_and_replaced(void) {
-    static const int sizes[] = {0, 1, 255, 256, 4096, 100000};
+static int kept_aside;
+static void count_kept(const char *file, void *context) {
+    const char *name = context;
+    kept_aside += strncmp(file, name, strlen(name)) == 0 && strncmp(file + strlen(name), ".foreign-", 9) == 0;
+}
+
+static void files_of_somebody_else_are_refused_and_kept_under_another_name(void) {
+    static const int sizes[] = {1, 7, 8, 255, 256, 4096, 100000};
     for (int row = 0; row < ROWS(sizes); row++) {
         struct segment segment;
         struct problem where;
-        snprintf(rig, sizeof rig, "no-segment-%d", row);
+        char said[1024];
+        snprintf(rig, sizeof rig, "somebodys-%d", row);
+        make_file(path_of(rig), "my notes", sizes[row]);
+        CHECK_ROW(row, segment_attach(&segment, rig, &where) < 0 && holds_text(where.text, "not a segment"));
+        CHECK_ROW(row, serve_again() == 0);
+        iblbw_replaced(worker, said, sizeof said);
+        char kept[PATH_BYTES];
+        int found = aside(said, kept);
+        CHECK_ROW(row, found);
+        if (found) {
+            char text[8];
+            os_file file;
+            CHECK_ROW(row, os_open(kept, &file, &where) == 0 && os_size(file) == (uint64_t)sizes[row]);
+            CHECK_ROW(row, os_read(file, 0, text, sizes[row] < 8 ? 1 : 8) == 0 && memcmp(text, "my notes", sizes[row] < 8 ? 1 : 8) == 0);
+            os_close(file);
+        }
+        iblbw_close(worker, 0);
+        CHECK_ROW(row, serve_again() == 0); /* and no worker that comes later sweeps it away */
+        iblbw_close(worker, 1);
+        kept_aside = 0;
+        os_for_each_file(variable("IBLBRIDGE_DIR"), count_kept, rig);
+        CHECK_ROW(row, kept_aside == 1);
+        remove_file(kept);
+    }
+}
+
+static void damaged_segments_are_refused_and_replaced(void) {
+    static const int sizes[] = {0, 8, 255, 256, 4096, 100000};
+    for (int row = 0; row < ROWS(sizes); row++) {
+        struct segment segment;
+        struct problem where;
+        snprintf(rig, sizeof rig, "damaged-%d", row);
         make_file(path_of(rig), "IBLBRIDG", sizes[row]);
         CHECK_ROW(row, segment_attach(&segment, rig, &where) < 0 && strlen(where.text) > 20);
         CHECK_ROW(row, serve_again() == 0);
@@ -624,7 +677,8 @@ static const struct test tests[] = {
     {"damaged headers are refused by clients and replaced by the worker",
      damaged_headers_are_refused_by_clients_and_replaced_by_the_worker},
     {"a version mismatch names both", a_version_mismatch_names_both},
-    {"files that are no segment are refused and replaced", files_that_are_no_segment_are_refused_and_replaced},
+    {"damaged segments are refused and replaced", damaged_segments_are_refused_and_replaced},
+    {"files of somebody else are refused and kept under another name", files_of_somebody_else_are_refused_and_kept_under_another_name},
     {"a link to a segment is refused", a_link_to_a_segment_is_refused, NO_LINKS},
     {"a file that others can write is refused", a_file_that_others_can_write_is_refused,
      NOT_ON_WINDOWS("a file has the access list of its directory, which is looked at")},

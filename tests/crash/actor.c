@@ -1,9 +1,11 @@
-/* actor.c: the programs that the crash tests kill: client, worker, bystander, traffic, knock, offsets.
+/* actor.c: the programs that the crash tests kill: client, worker, bystander, traffic, knock, visit, arrive, offsets.
  *
  *     actor client NAME          every path of the client's side, once
  *     actor traffic NAME SEED    sends, waits, cancels and interrupts at random until it is asked to end (SIGTERM, see system.h)
  *     actor bystander NAME       sends and waits, over and over, until it is asked to end
  *     actor knock NAME           one call, and a command to one service
+ *     actor visit NAME           opens, whether there is a worker or not, and closes
+ *     actor arrive NAME          opens likewise, and one command
  *     actor worker [refuse]      serves until it is asked to end; `refuse`: answers what is called so without accepting it, as a stopping
  *                                worker does
  *     actor offsets              where to find what in the segment, for the tests
@@ -301,7 +303,7 @@ static int client(void) {
     fault_section("send");
     a = send_plain();
     b = send_kind("big", NULL, IBLB_EXPSTART, 0, -1);
-    c = send_kind("plain", "cameras", IBLB_EXPSTATUS, 0, -1);
+    c = send_kind("plain", "cameras", IBLB_ALYX, 0, -1); /* what is wiped afterwards */
     fault_section("wait");
     wait_until_answered(&a);
     if (iblb_wait(handle, a.request, 0, NULL, 0, NULL) != IBLB_E_REQUEST)
@@ -319,7 +321,7 @@ static int client(void) {
     call("plain", 5000);
 
     fault_section("withdraw");
-    a = send_kind("leave", NULL, IBLB_EXPINIT, 0, -1);
+    a = send_kind("leave", NULL, IBLB_ALYX, 0, -1);
     cancel(&a);
     a = send_kind("leave", NULL, IBLB_EXPINIT, 0, -1);
     b = send_plain();
@@ -384,6 +386,36 @@ static int knock(void) {
     struct asked asked = send_kind("plain", "cameras", IBLB_EXPINIT, 0, -1);
     wait_until_answered(&asked);
     call("plain", 5000);
+    iblb_close(handle);
+    return 0;
+}
+
+static void open_without_a_worker(void) {
+    uint64_t until = os_clock_ns() + patience_ns;
+    int code = iblb_open(segment_name, who, 0, &handle);
+    while (code == IBLB_E_NO_SLOT && os_clock_ns() < until) /* a worker has come meanwhile, and is about to free it */
+        code = iblb_open(segment_name, who, 100, &handle);
+    if (code < 0) {
+        say("wrong - open without a worker gives %d", code);
+        die(6);
+    }
+    look();
+    say("opened -");
+}
+
+static int visit(void) {
+    open_without_a_worker();
+    iblb_close(handle);
+    return 0;
+}
+
+static int arrive(void) {
+    strict = 1;
+    fault_section("arrive");
+    open_without_a_worker();
+    fault_section("arrived");
+    struct asked asked = send_plain();
+    wait_until_answered(&asked);
     iblb_close(handle);
     return 0;
 }
@@ -685,5 +717,9 @@ int main(int argc, char **argv) {
         return bystander();
     if (strcmp(role, "knock") == 0)
         return knock();
+    if (strcmp(role, "visit") == 0)
+        return visit();
+    if (strcmp(role, "arrive") == 0)
+        return arrive();
     return 2;
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 from signal import SIGCONT, SIGTERM
 
 import pytest
-from actors import CSRC, build, compiler, until, violations
+from actors import CSRC, KILLED, Process, Rig, build, compiler, until, violations
 from points import Points, Rigs, count_points, run_client_side, run_worker_side
 
 FIRST = ('respond stack:5', 'accept leave:20')  # a first worker that leaves several commands accepted, and several not
@@ -92,6 +92,49 @@ def test_a_worker_may_die_while_it_takes_over_from_a_dead_one(rigs, counted, eve
     assert result.exits > len(faults) * 1.5
 
 
+def stop_worker(worker: Process) -> None:
+    worker.send(SIGTERM)
+    worker.wait()
+
+
+def left_in_order(rigs: Rigs) -> Rig:
+    """Return a rig without a worker, and with one slot for clients, that a client has left in order."""
+    rig = rigs.make(2)
+    worker = rig.start('worker', 'refuse')
+    assert until(lambda: any(line.what == 'serving' for line in rig.lines()))
+    stop_worker(worker)
+    assert rig.start('visit', 'first').wait() == 0
+    assert 'first' in rig.claimed()
+    return rig
+
+
+@pytest.mark.parametrize('action', ['exit', 'stop'])
+def test_a_client_may_die_or_stand_still_while_it_claims_what_another_left_without_a_worker(rigs, every, action):
+    rig = left_in_order(rigs)
+    arriving = rig.start('arrive', 'counted', count=rig.folder / 'count')
+    assert until(lambda: any(line.what == 'opened' and line.who == 'counted' for line in rig.lines()))
+    worker = rig.start('worker', 'refuse')
+    assert arriving.wait() == 0
+    points = sum(line.startswith('arrive ') for line in (rig.folder / 'count').read_text().splitlines())
+    stop_worker(worker)
+    rig.close()
+    print(f'\n{points} points')
+    assert points > 30
+    for point in range(1, points + 1, every):
+        rig = left_in_order(rigs)
+        dies = rig.start('arrive', 'dies', at=f'arrive:{point}', action=action)
+        assert dies.wait(stops=True) == (KILLED if action == 'exit' else None), point
+        worker = rig.start('worker', 'refuse')
+        assert until(lambda: sum(line.what == 'serving' for line in rig.lines()) == 2)  # noqa: B023
+        dies.send(SIGCONT)
+        assert dies.wait() == (KILLED if action == 'exit' else 0), point
+        assert rig.start('knock', 'next').wait() == 0, point
+        assert until(lambda: not rig.claimed()), point  # noqa: B023
+        stop_worker(worker)
+        assert violations(rig.lines(), ['dies'] if action == 'exit' else []) == [], point
+        rig.close()
+
+
 def test_a_client_that_is_faster_than_the_worker_is_not_told_that_a_service_is_unknown(rigs):
     rig = rigs.make(2)
     probe = rig.start('worker', count=rig.folder / 'count')
@@ -119,7 +162,7 @@ def test_a_client_that_is_faster_than_the_worker_is_not_told_that_a_service_is_u
 ANSWERED_FIRST = [
     (
         'worker.c',
-        r'(else if \(!view->owned\) \{\n)(.*?place_response)',
+        r'(else if \(!view->reclaimed\) \{\n)(.*?place_response)',
         r'\1        store64_release(control, (uint64_t)worker->epoch << 32 | STATE_ANSWERED);\n\2',
     )
 ]

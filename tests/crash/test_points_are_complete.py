@@ -64,8 +64,8 @@ def shadowed(folder: Path, change: tuple[str, str, str] | None = None) -> Path:
     shutil.copytree(CSRC, sources)
     text = '#include "shadow.h"\n' + (sources / 'atomics.h').read_text()
     text, words = re.subn(r'(\((?:const )?shared_u##bits \*word[^)]*\) \{)', r'\1 word = shadow_real(word);', text)
-    text, copies = re.subn(r'(memcpy\((?:to, )?)shared,', r'\1shadow_real(shared),', text)
-    assert (words, copies) == (6, 2), 'atomics.h has changed: lead its new functions to the memory, too'
+    text, copies = re.subn(r'(mem(?:cpy|set)\((?:to, )?)shared,', r'\1shadow_real(shared),', text)
+    assert (words, copies) == (6, 3), 'atomics.h has changed: lead its new functions to the memory, too'
     (sources / 'atomics.h').write_text(text)
     if change:
         name, old, new = change

@@ -48,10 +48,11 @@ static int body_of(const struct iblbw_command *command, int extra, unsigned char
     return at + extra;
 }
 
-/* While it takes and accepts, the worker has no business in anybody's responses and events. */
+/* While it takes and accepts, the worker has no business in the responses and events of an owner that lives. Those of others it wipes. */
 static void forbid_responses(void) {
     for (uint32_t i = 0; i < SLOTS; i++)
-        FORBID(slots[i].response.data, 2 * RING_BYTES);
+        if (memory_locked(RIG_PATH, slot_lock(i)))
+            FORBID(slots[i].response.data, 2 * RING_BYTES);
 }
 static void allow_responses(void) {
     for (uint32_t i = 0; i < SLOTS; i++)

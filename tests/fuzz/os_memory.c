@@ -106,6 +106,14 @@ unsigned char *memory_file(const char *path, uint64_t *bytes) {
     return file ? file->bytes : NULL;
 }
 
+int memory_locked(const char *path, uint64_t offset) {
+    const struct file *file = find(path);
+    for (int i = 0; file && i < lock_count; i++)
+        if (locks[i].fd && locks[i].file == file && locks[i].offset == offset)
+            return 1;
+    return 0;
+}
+
 void memory_put(const char *path, const void *bytes, uint64_t size) {
     os_unlink(path);
     struct file *file = add(path, size);
@@ -265,6 +273,15 @@ const char *os_file_name(const char *path) {
     return slash ? slash + 1 : path;
 }
 
+int os_rename(const char *from, const char *to) {
+    struct file *file = find(from);
+    if (fails(&memory_faults.unlink))
+        return -1;
+    if (file)
+        snprintf(file->path, sizeof file->path, "%s", to);
+    return 0;
+}
+
 int os_unlink(const char *path) {
     struct file *file = find(path);
     if (fails(&memory_faults.unlink))
@@ -326,10 +343,10 @@ void os_unmap(void *memory, size_t bytes) {
     (void)bytes;
 }
 
-int os_guard(void *memory, size_t bytes, shared_u32 *gone) {
+int os_guard(void *memory, size_t bytes, shared_u32 *truncated) {
     (void)memory;
     (void)bytes;
-    (void)gone;
+    (void)truncated;
     return 0;
 }
 void os_unguard(void *memory) {

@@ -30,6 +30,7 @@ void memory_reset(void);
 
 /* The bytes of the file at `path` (as os_segment_path gives it: "/memory/<name>"), NULL if there is none. */
 unsigned char *memory_file(const char *path, uint64_t *bytes);
+int memory_locked(const char *path, uint64_t offset); /* 1 if somebody holds it */
 
 /* Puts a file there, in place of any other. */
 void memory_put(const char *path, const void *bytes, uint64_t size);

@@ -5,8 +5,8 @@
  * which may be killed at any step as well, and its successor, which stays. Every statement, atomic or d_step below makes at
  * most one access of what stands under "shared memory" (exceptions are marked), so that the search stops and switches where the C code can.
  *
- *     proctype client   claim() in client.c; write_command(), wait_for(), withdraw() in commands.c; the emptying of the response ring
- *                       by whatever call comes first; leave() in handles.c
+ *     proctype client   claim(), may_reuse() in client.c; write_command(), wait_for(), withdraw() in commands.c; the emptying of the
+ *                       response ring by whatever call comes first; leave() in handles.c
  *     proctype worker   segment_serve() and begin() at its start; then, in any order, as two threads under one mutex do it:
  *         gather        gather() and take_interrupts() in worker.c; view_look(), view_next_interrupt(), view_next() in view.c
  *         accept        iblbw_accept() up to the compare-and-swap; `dispatch` is the first datagram, some time after
@@ -77,6 +77,7 @@ typedef Response {
 /* --- shared memory --- */
 byte epoch, interrupt_stamp;
 byte slot_state, slot_generation;
+bool closing; /* its owner has left in order */
 byte command_tail, command_head;
 Record record[RECORDS];
 byte response_tail, response_head;
@@ -107,11 +108,28 @@ inline look_for_a_free_slot() {
        slot_lock = NOBODY
     :: skip
     fi
+    if
+    :: atomic { slot_lock == NOBODY && slot_state == CLAIMED && closing -> slot_lock = me }
+       if
+#ifdef ABLATION_REUSED_BESIDE_A_WORKER
+       :: slot_state == CLAIMED && closing -> skip; /* both are ours to change now, with the lock */
+#else
+       :: slot_state == CLAIMED && closing && worker_lock == NOBODY -> skip;
+#endif
+          if
+          :: command_head == command_tail -> reuses = true
+          :: else -> slot_lock = NOBODY; goto wait_for_a_free_one
+          fi
+       :: else -> slot_lock = NOBODY; goto wait_for_a_free_one
+       fi
+    :: skip;
+wait_for_a_free_one:
 #ifdef ABLATION_CLAIMED_BY_THE_LOCK_ALONE
     atomic { slot_lock == NOBODY -> slot_lock = me }
 #else
     atomic { slot_lock == NOBODY && slot_state == FREE -> slot_lock = me }
 #endif
+    fi
 }
 
 inline claim() {
@@ -126,9 +144,16 @@ inline claim() {
         tail = command_tail;
         head = response_tail
     }
+#ifdef ABLATION_CLOSING_TAKEN_BACK_FIRST
+    d_step { closing = false }
+#endif
     d_step { slot_generation++; generation = slot_generation }
     d_step { response_head = head }
-    d_step { slot_state = CLAIMED }
+    d_step { closing = false }
+    if
+    :: reuses -> reuses = false /* it is CLAIMED */
+    :: else -> slot_state = CLAIMED
+    fi
 }
 
 inline publish() {
@@ -178,6 +203,7 @@ inline cancel(r) {
 
 proctype client(byte me, quota) {
     byte generation, tail, head, open, tried, published, request, r;
+    bool reuses;
     {
         look_for_a_free_slot();
         claim();
@@ -189,7 +215,7 @@ proctype client(byte me, quota) {
         :: MAY_CANCEL(2) -> cancel(2)
         :: published == quota && open == 0 -> break
         od;
-        skip;
+        closing = true;
         d_step { slot_lock = NOBODY; gone[me] = true; generation = 0; tail = 0; head = 0; published = 0; tried = 0 }
     } unless {
         d_step {
@@ -199,7 +225,7 @@ proctype client(byte me, quota) {
             :: else
             fi;
             gone[me] = true;
-            generation = 0; tail = 0; head = 0; open = 0; tried = 0; published = 0; request = 0; r = 0 /* fewer states */
+            generation = 0; tail = 0; head = 0; open = 0; tried = 0; published = 0; request = 0; r = 0; reuses = false /* fewer states */
         }
     }
 }
@@ -215,14 +241,31 @@ proctype client(byte me, quota) {
 /* view_control(): still where it was taken from */
 #define IN_VIEW(r) (live && record[r].generation == generation && (r) >= head && (r) < seen)
 
-#define NEWS ((!live && slot_state != FREE) || (live && command_tail != seen))
+#ifdef ABLATION_BEGUN_WITHOUT_THE_LOCK
+#define COULD_BEGIN true
+#define MAY_BEGIN true
+#else
+#define COULD_BEGIN (!closing || slot_lock == NOBODY)
+#define MAY_BEGIN (owned || !closing)
+#endif
+#define NEWS ((!live && slot_state != FREE && COULD_BEGIN) || (live && command_tail != seen))
 /* A sweep without effect is left out; the others come at any time. */
 #define TO_SWEEP (live && ((!owned && slot_lock == NOBODY) || (owned && (head == command_tail || (head < scan && DONE(head))))))
 
 inline look() {
+#ifndef ABLATION_BEGUN_WITHOUT_THE_LOCK
+    if
+    :: !live && slot_state != FREE && closing -> /* it may be claimed again at this moment */
+        if
+        :: d_step { slot_lock == NOBODY -> slot_lock = me; owned = true }
+        :: else
+        fi
+    :: else
+    fi
+#endif
     if
     :: d_step {
-            !live && slot_state != FREE -> /* all of it written before the state, or by workers only */
+            !live && slot_state != FREE && MAY_BEGIN -> /* all of it written before the state, or by workers only */
             live = true; generation = slot_generation; head = command_head; scan = head; seen = head; early = 0; place = response_tail
         }
     :: else
@@ -280,6 +323,7 @@ inline sweep() {
 #endif
             d_step { command_head = head; command_tail = head }
             d_step { response_head = place; response_tail = place }
+            closing = false;
             d_step {
                 slot_state = FREE;
                 live = false; owned = false; generation = 0; head = 0; scan = 0; seen = 0; early = 0; place = 0

@@ -109,6 +109,9 @@ ABLATIONS = [
     ('segment.pml', 'REFUSED_WITHOUT_ACCEPT', [], 'assertion'),
     ('segment.pml', 'SECOND_RESPONSE_TAKEN', [], 'taken[request]==0'),
     ('segment.pml', 'CLAIMED_BY_THE_LOCK_ALONE', [], 'assertion'),
+    ('segment.pml', 'BEGUN_WITHOUT_THE_LOCK', [], 'gone[1]&&gone[2]'),
+    ('segment.pml', 'REUSED_BESIDE_A_WORKER', [], 'gone[1]&&gone[2]'),
+    ('segment.pml', 'CLOSING_TAKEN_BACK_FIRST', [], 'gone[1]&&gone[2]'),
     ('segment.pml', 'RESPOND_WITHOUT_EPOCH', ['-DSTALL'], 'assertion'),
 ]
 

@@ -54,6 +54,44 @@ def test_the_tools_get_in_when_all_slots_are_taken():
         Client('rig', 'waited', timeout=0).close()
 
 
+def test_without_a_worker_programs_that_left_nothing_behind_fill_nothing(segment_directory):
+    Segment('rig', slots=3).close()
+    for number in range(10):
+        Client('rig', f'program-{number}', timeout=0).close()
+    with Segment('rig') as segment, Client('rig', 'last', timeout=0) as client:
+        assert segment.take(0)[1] == []
+        client.send('EXPINIT')
+        assert answer_all(segment) == [1]
+        assert segment.lost_clients() == []
+
+
+def test_without_a_worker_whoever_is_lost_or_has_left_a_command_keeps_the_place_until_one_comes(segment_directory):
+    Segment('rig', slots=3).close()
+    with program(CLIENT, 'rig', 'killed') as client:
+        kill(client)
+    with Client('rig', 'notifies', timeout=0) as client:
+        client.notify('EXPEND', ttl=None)
+    with pytest.raises(
+        NoSegment, match='All 2 client slots .* Start the worker: iblbridge serve --segment rig'
+    ) as full:
+        Client('rig', 'third', timeout=0)
+    assert full.value.name == 'IBLB_E_NO_SLOT'
+    with Segment('rig') as segment:
+        assert [command.message for command in segment.take(0.5)[1]] == [4]
+        assert eventually(lambda: segment.take(0.01) and segment.lost_clients() == ['killed'])
+
+
+def test_a_program_that_comes_after_another_left_is_served_by_the_worker_that_starts(segment_directory):
+    Segment('rig', slots=2).close()
+    Client('rig', 'first', timeout=0).close()
+    with Client('rig', 'second', timeout=0) as client, Segment('rig') as segment:
+        request = client.send('EXPINIT')
+        (command,) = segment.take(1)[1]
+        assert segment.client_of(command) == 'second'
+        assert segment.respond(command, 0, b'\x80')
+        client.wait(request, 5)
+
+
 def test_who_waits_for_a_slot_gets_the_one_of_a_killed_client():
     with Segment('rig', slots=2) as segment:
         with program(CLIENT, 'rig', 'dies') as client:

@@ -164,6 +164,25 @@ def test_a_damaged_segment_is_refused_with_the_reason_and_replaced(segment_direc
         Client('rig').close()
 
 
+@pytest.mark.posix('makes a FIFO and a link')
+@pytest.mark.parametrize('kind', ['directory', 'link', 'link to nothing', 'fifo'])
+def test_what_is_no_plain_file_is_refused_and_left_alone(segment_directory: Path, kind):
+    place = segment_directory / 'rig'
+    if kind == 'directory':
+        place.mkdir()
+    elif kind == 'fifo':
+        os.mkfifo(place)
+    else:
+        place.symlink_to(segment_directory / 'notes')
+        if kind == 'link':
+            (segment_directory / 'notes').write_text('mine')
+    for refuses in (lambda: Segment('rig'), lambda: Client('rig', timeout=0)):
+        with pytest.raises(BridgeError, match=f'{place} is a directory, a link or a device') as refused:
+            refuses()
+        assert refused.value.name == 'IBLB_E_PERMISSION'
+    assert os.path.lexists(place)
+
+
 def test_a_segment_cut_short_is_refused_and_replaced(segment_directory: Path):
     Segment('rig').close()
     os.truncate(segment_directory / 'rig', 5000)

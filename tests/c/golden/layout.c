@@ -116,7 +116,7 @@ int main(void) {
     FILL(response_record.generation);
     FILL(response_record.code);
     FILL(response_record.payload_bytes);
-    FILL(response_record.reserved);
+    FILL(response_record.message);
     FILL(response_record.placed);
     DONE(response_record);
 
