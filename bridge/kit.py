@@ -37,12 +37,15 @@ class Kit(NamedTuple):
         ".so". Empty: this kind of program brings its own.
     linked : bool
         Whether programs are linked to it: then there are the import libraries of Windows, too.
+    headers : tuple of str
+        Installed headers, besides that of C.
     """
 
     title: str
     parts: tuple[tuple[str, str], ...]
     library: str = '{library}'
     linked: bool = False
+    headers: tuple[str, ...] = ()
 
 
 KITS: Mapping[str, Kit] = {
@@ -52,7 +55,7 @@ KITS: Mapping[str, Kit] = {
         'Extensions/{library}',
     ),
     'c': Kit('C', (('c', '.'),), linked=True),
-    'cpp': Kit('C++', (('cpp', '.'),), linked=True),
+    'cpp': Kit('C++', (('cpp', '.'),), linked=True, headers=('iblbridge.hpp',)),
     'csharp': Kit('C#, .NET and mono', (('csharp', '.'),)),
     'java': Kit('Java', (('java', '.'),)),
     'julia': Kit('Julia (untested)', (('julia', '.'),)),
@@ -122,7 +125,8 @@ def contents(name: str, prefix: Path = PREFIX) -> dict[str, Path]:
         place = examples() / source
         for file in _files(place):
             files[(Path(target) / file.relative_to(place)).as_posix()] = file
-    files[HEADER] = prefix / 'include' / HEADER
+    for header in (HEADER, *KITS[name].headers):
+        files[header] = prefix / 'include' / header
     return dict(sorted({**files, **libraries(name, prefix)}.items()))
 
 

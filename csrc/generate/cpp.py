@@ -10,4 +10,4 @@ def names(interface: Interface) -> str:
     return '\n'.join(f'    case {code.name}: return "{code.name}";' for code in interface.codes)
 
 
-TABLES = {('examples/cpp/iblbridge.hpp', 'codes'): names}
+TABLES = {('csrc/include/iblbridge.hpp', 'codes'): names}
