@@ -59,6 +59,13 @@ def test_the_readme_is_read_in_five_minutes():
     assert len(text('README.md').splitlines()) <= 120
 
 
+def test_what_is_typed_before_the_environment_is_activated_is_found():
+    """A bare `iblbridge demo --fail cameras` stood there, which no new user's shell finds."""
+    before, activated, _ = text('README.md').partition('Activate the environment')
+    assert activated
+    assert re.findall(r'^iblbridge .*|`iblbridge [^`]+`', before.partition('## Try it')[2], re.MULTILINE) == []
+
+
 def test_every_link_leads_somewhere():
     for manual in [*MANUALS, *GUIDES]:
         for link in re.findall(r'\]\(([^)\s]+)\)', prose(manual.read_text(encoding='utf-8'))):
