@@ -140,6 +140,16 @@ def test_the_files_of_settings_that_are_shown_are_taken(tmp_path):
         load_settings(settings, rig)
 
 
+def test_what_is_left_out_of_on_client_lost_is_what_the_manual_says(tmp_path):
+    services = tmp_path / 'remote_devices.yaml'
+    services.write_text('_rig: {on_client_lost: {client: stimulus}}')
+    (lost,) = load_rig(services).on_client_lost
+    (send, after) = re.findall(
+        r'if it is left out, `(\w+)`; `after_s` is (\d+) if left\s+out', text('bridge/README.md')
+    )[0]
+    assert (lost.send, lost.after) == (send, float(after))
+
+
 def test_the_events_of_the_worker_are_those_there_are():
     rows = table(text('bridge/README.md'), 'event of the worker')
     assert set(words(rows)) >= set(numbers.EVENTS) - set(numbers.MESSAGES)
