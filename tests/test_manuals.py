@@ -52,7 +52,9 @@ def test_code_fits_into_120_columns(manual):
 @each_manual
 def test_a_word_has_one_spelling(manual):
     said = prose(manual.read_text(encoding='utf-8')).lower()
-    assert [word for word in ('can not', 'told honestly', 'time out ', 'filesystem') if word in said] == []
+    assert [
+        word for word in ('can not', 'told honestly', 'and question', 'time out ', 'filesystem') if word in said
+    ] == []
 
 
 def test_the_readme_is_read_in_five_minutes():
@@ -64,6 +66,13 @@ def test_what_is_typed_before_the_environment_is_activated_is_found():
     before, activated, _ = text('README.md').partition('Activate the environment')
     assert activated
     assert re.findall(r'^iblbridge .*|`iblbridge [^`]+`', before.partition('## Try it')[2], re.MULTILINE) == []
+
+
+@pytest.mark.parametrize('manual', [*MANUALS, *GUIDES], ids=lambda manual: str(manual.relative_to(ROOT)))
+def test_nobody_is_sent_to_a_package_index_for_what_is_not_there(manual):
+    """The guide of Python said `pip install iblbridge`; it is installed from its folder, or from wheels."""
+    commands = re.findall(r'pip install [^`\n]*', manual.read_text(encoding='utf-8'))
+    assert [line for line in commands if re.search(r' iblbridge(?![-.\w])', line) and '--no-index' not in line] == []
 
 
 def test_every_link_leads_somewhere():
