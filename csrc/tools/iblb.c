@@ -27,7 +27,7 @@ static const char usage[] = "iblb call SEGMENT MESSAGE [ARG...]    send a comman
                             "         EXPINFO ALYX PING SERVICES, in any case, or a number\n"
                             "ARG      JSON or plain words: 2026-01-01_1_subject '{\"note\": 1}'\n"
                             "         @FILE: what stands in the file; -: what comes from standard input\n"
-                            "         an only ARG that is an array is all of them: '[\"2026-...\", {}]'\n"
+                            "         a single ARG that is an array is all of them: '[\"2026-...\", {}]'\n"
                             "\n"
                             "  --services A,B    only these services (default: all)\n"
                             "  --timeout TIME    how long to wait for the response: 5s, 500ms, or a number\n"
