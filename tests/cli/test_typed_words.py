@@ -306,3 +306,8 @@ def test_every_status_is_told_by_number_and_name():
     lines = run([str(IBLB), 'codes']).stdout.splitlines()
     assert {(int(line.split()[0]), line.split()[1]) for line in lines} == set(CODE_NAMES.items())
     assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_help_for_a_command_that_is_not_there_leads_to_the_commands():
+    done = run([sys.executable, '-m', 'bridge'], 'help', 'frobnicate')
+    assert done.returncode == 2 and done.stderr.endswith('For usage: iblbridge --help\n'), done.stderr
