@@ -52,11 +52,27 @@ def test_code_fits_into_120_columns(manual):
 @each_manual
 def test_a_word_has_one_spelling(manual):
     said = prose(manual.read_text(encoding='utf-8')).lower()
-    assert [word for word in ('can not', 'told honestly', 'time out ', 'filesystem') if word in said] == []
+    assert [
+        word for word in ('can not', 'told honestly', 'and question', 'time out ', 'filesystem') if word in said
+    ] == []
 
 
 def test_the_readme_is_read_in_five_minutes():
     assert len(text('README.md').splitlines()) <= 120
+
+
+def test_what_is_typed_before_the_environment_is_activated_is_found():
+    """A bare `iblbridge demo --fail cameras` stood there, which no new user's shell finds."""
+    before, activated, _ = text('README.md').partition('Activate the environment')
+    assert activated
+    assert re.findall(r'^iblbridge .*|`iblbridge [^`]+`', before.partition('## Try it')[2], re.MULTILINE) == []
+
+
+@pytest.mark.parametrize('manual', [*MANUALS, *GUIDES], ids=lambda manual: str(manual.relative_to(ROOT)))
+def test_nobody_is_sent_to_a_package_index_for_what_is_not_there(manual):
+    """The guide of Python said `pip install iblbridge`; it is installed from its folder, or from wheels."""
+    commands = re.findall(r'pip install [^`\n]*', manual.read_text(encoding='utf-8'))
+    assert [line for line in commands if re.search(r' iblbridge(?![-.\w])', line) and '--no-index' not in line] == []
 
 
 def test_every_link_leads_somewhere():
@@ -131,6 +147,16 @@ def test_the_files_of_settings_that_are_shown_are_taken(tmp_path):
     for block in more:
         settings.write_text(block)
         load_settings(settings, rig)
+
+
+def test_what_is_left_out_of_on_client_lost_is_what_the_manual_says(tmp_path):
+    services = tmp_path / 'remote_devices.yaml'
+    services.write_text('_rig: {on_client_lost: {client: stimulus}}')
+    (lost,) = load_rig(services).on_client_lost
+    (send, after) = re.findall(
+        r'if it is left out, `(\w+)`; `after_s` is (\d+) if left\s+out', text('bridge/README.md')
+    )[0]
+    assert (lost.send, lost.after) == (send, float(after))
 
 
 def test_the_events_of_the_worker_are_those_there_are():

@@ -102,6 +102,13 @@ def own_name() -> str:
     return 'iblbridge' if found and Path(found).resolve() == called.resolve() else str(called)
 
 
+def tool_name() -> str:
+    """Return how the C program iblb can be started from the same shell: its path, if its name is not on PATH."""
+    from bridge.native import IBLB
+
+    return 'iblb' if shutil.which('iblb') else str(IBLB)
+
+
 def say(line: str) -> None:
     """Print a line in one piece: without a buffer, print() writes its end apart, and the log may come in between.
 

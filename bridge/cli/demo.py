@@ -284,8 +284,10 @@ def introduce(console: Console, rig: Rig, tool: Path, args: argparse.Namespace) 
 def stay(console: Console, rig: Rig, halt: Halt) -> NoReturn:
     """Keep the rig up until a signal comes; raises Interrupted then, and DemoError if a process ends before."""
     from bridge.cli.children import TICK, DemoError
+    from bridge.cli.console import own_name
 
     console.print(f'The rig is up: open the segment {rig.segment!r} in your program. Ctrl-C ends it.', style='bold')
+    console.print(f'next, in another shell: {own_name()} send {rig.segment} {LAST_HEARD} {REFERENCE}', style='dim')
     while True:
         halt.check()
         for child in rig.children.values():
@@ -313,7 +315,7 @@ def explain(console: Console, records: Sequence[Record], silent: str) -> None:
 
 def conclude(console: Console, wrong: Sequence[str], fail: str | None) -> None:
     """Print the verdict."""
-    from bridge.cli.console import own_name
+    from bridge.cli.console import own_name, tool_name
 
     console.print()
     if wrong:
@@ -325,11 +327,11 @@ def conclude(console: Console, wrong: Sequence[str], fail: str | None) -> None:
         other = next(name for name in SERVICES if name != fail)
         told = f'from EXPSTATUS on, the C program was told that {fail} does not answer'
         verdict = f'As expected: {told}, and {other} was served throughout. No process or segment is left.'
-        hint = 'iblb codes, which says what to do at each status'
+        hint = f'{tool_name()} codes, which says what to do at each status'
     else:
         verdict = f'All {len(PLAN)} commands were answered by both services. No process or segment is left.'
         me = own_name()
-        hint = f'{me} demo --fail cameras, then {me} serve --segment rig0 --service cameras=192.168.0.8'
+        hint = f'{me} demo --fail cameras, then {me} demo --stay --segment rig0 and a program of your own'
     console.print(verdict, style='bold green')
     console.print(f'next: {hint}', style='dim')
 

@@ -151,7 +151,8 @@ def services_rows(response: dict[str, Any]) -> tuple[Sequence[str], list[Sequenc
         data = service['data']
         heard = f'{data["age_ms"] / 1000:.1f} s ago' if data.get('age_ms', -1) >= 0 else 'never'
         status = next((name for name, number in STATUSES.items() if number == data.get('status')), '')
-        cells = (data.get('name', ''), data.get('uri', ''), data.get('health', ''), heard, status)
+        address = data.get('uri', '').removeprefix('udp://')
+        cells = (data.get('name', ''), address, data.get('health', ''), heard, status)
         found.append([str(cell) for cell in (*cells, data.get('exp_ref', ''), data.get('last_error', ''))])
     return ('service', 'address', 'health', 'heard', 'status', 'experiment', 'last error'), found
 

@@ -72,10 +72,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--no-ask',
         action='store_true',
-        help='do not ask the services what they do, at the start or when one is back',
+        help='do not ask the services what they are doing, at the start or when one is back',
     )
     parser.add_argument('--notify', action='store_true', help='send EXPCLEANUP to all services at the end')
-    parser.add_argument('--remove', action='store_true', help='at the end remove what programs open, the segment')
+    parser.add_argument('--remove', action='store_true', help='remove the segment, which programs open, at the end')
     parser.add_argument(
         '--until-eof', action='store_true', help='also end when standard input ends, for programs that start this one'
     )

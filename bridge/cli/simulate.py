@@ -35,11 +35,13 @@ def add_parser(subparsers: Any) -> None:
     )
     where.add_argument('--port', type=_port, help=f'UDP port of {LOOPBACK} to listen on; 0 takes a free one')
     parser.add_argument(
-        '--delay', type=duration, default=0.0, metavar='TIME', help='be slow: wait so long before each reply'
+        '--delay', type=duration, default=0.0, metavar='TIME', help='be slow: wait this long before each reply'
     )
     deaf = parser.add_mutually_exclusive_group()
     deaf.add_argument('--deaf', action='store_true', help='never echo or reply')
-    deaf.add_argument('--deaf-after', type=_message, metavar='MESSAGE', help='go silent once this message was answered')
+    deaf.add_argument(
+        '--deaf-after', type=_message, metavar='MESSAGE', help='go silent once this message has been answered'
+    )
     parser.add_argument(
         '--refuse',
         type=_message,
@@ -53,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
         '--dies-after',
         type=duration,
         metavar='TIME',
-        help='so long after a start, stop and send EXPINTERRUPT, as when a camera dies',
+        help='this long after a start, stop and send EXPINTERRUPT, as a dying camera does',
     )
     parser.add_argument('--echo', action='store_true', help='reply with what it got, to see what a program sends')
     parser.add_argument(

@@ -59,7 +59,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end with the exit status of misuse."""
         end = '' if message.endswith(('.', '?')) else '.'
-        self.exit(EXITS['MISUSE'], f'{self.prog}: {message}{end} For usage: {self.prog} --help\n')
+        whole = self.prog.removesuffix(' help')  # who asks for help wants the commands, not the usage of help
+        self.exit(EXITS['MISUSE'], f'{self.prog}: {message}{end} For usage: {whole} --help\n')
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:

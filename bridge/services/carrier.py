@@ -414,14 +414,14 @@ class UdpCarrier(ThreadedCarrier):
             self.on_event(name, message.event, message.data)
 
     def _note(self, name: str, message: Heard) -> None:
-        """Log what a service says by itself, but not all of it if it says the same all the time."""
+        """Log what a service says by itself or too late, but not all of it if it says the same all the time."""
         repeats = self.repeats[name]
         if message.event == rules.ERROR:
             what, about = message.data
             repeats.tell(logging.WARNING, 'errors', f'{name} reports an error: {discretion.error(about, what)}')
         else:
             event = rules.event_name(message.event)
-            repeats.tell(logging.INFO, event, f'{name} sent {event} unasked')
+            repeats.tell(logging.INFO, event, f'{name} sent {event}, which nobody waits for')
 
     def _opened(self, name: str, com: Any) -> None:
         self.communicators[name] = com

@@ -1,4 +1,4 @@
-/* iblbridge.h: start, stop and question the remote services of a rig with plain C calls.
+/* iblbridge.h: start, stop and query the remote services of a rig with plain C calls.
  *
  * A command is written into shared memory; the worker (`iblbridge serve --segment rig0`) sends it over UDP to every service and writes back
  * what each one really did. Nothing here opens a socket.

@@ -1,4 +1,4 @@
-/* iblbridge.hpp: start, stop and question the remote services of a rig from C++ (C++11 or newer). This header is all; link with
+/* iblbridge.hpp: start, stop and query the remote services of a rig from C++ (C++11 or newer). This header is all; link with
  * -liblbridge.
  *
  *     iblbridge::Client rig("rig0", "stimulus");

@@ -20,14 +20,14 @@ static const char usage[] = "iblb call SEGMENT MESSAGE [ARG...]    send a comman
                             "iblb notify SEGMENT MESSAGE [ARG...]  send a command that nobody waits for\n"
                             "iblb ping SEGMENT                     time one turn through the worker\n"
                             "iblb state SEGMENT                    worker and services\n"
-                            "iblb codes                            all statuses\n"
+                            "iblb codes                            all statuses, and what to do at each\n"
                             "iblb --version\n"
                             "\n"
                             "MESSAGE  EXPINIT EXPSTART EXPEND EXPCLEANUP EXPINTERRUPT EXPSTATUS\n"
                             "         EXPINFO ALYX PING SERVICES, in any case, or a number\n"
                             "ARG      JSON or plain words: 2026-01-01_1_subject '{\"note\": 1}'\n"
                             "         @FILE: what stands in the file; -: what comes from standard input\n"
-                            "         an only ARG that is an array is all of them: '[\"2026-...\", {}]'\n"
+                            "         a single ARG that is an array is all of them: '[\"2026-...\", {}]'\n"
                             "\n"
                             "  --services A,B    only these services (default: all)\n"
                             "  --timeout TIME    how long to wait for the response: 5s, 500ms, or a number\n"
@@ -211,10 +211,8 @@ static int state(int handle, const struct options *options) {
 }
 
 static int codes(void) {
-    char text[1024];
-    for (int code = -8999; code <= 9999; code++)
-        if (iblb_error_text(code, text, sizeof text) == IBLB_OK)
-            printf("%6d  %s\n", code, text);
+#define CODE(name, number, exit, source, meaning, remedy) printf("%6d  %-22s  %s %s\n", number, #name, meaning, remedy);
+#include "../codes.def"
     return EXIT_FINE;
 }
 

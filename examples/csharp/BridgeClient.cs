@@ -1,4 +1,4 @@
-// BridgeClient.cs: start, stop and question the remote services of a rig from C#. It needs Native.cs and the library.
+// BridgeClient.cs: start, stop and query the remote services of a rig from C#. It needs Native.cs and the library.
 //
 //     using (var client = new BridgeClient("rig0", "stimulus"))
 //         client.Call(Message.EXPSTART, BridgeClient.Arguments("2026-01-01_1_subject"));

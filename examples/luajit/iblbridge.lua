@@ -1,4 +1,4 @@
---- iblbridge.lua: start, stop and question the remote services of a rig, from LuaJIT.
+--- iblbridge.lua: start, stop and query the remote services of a rig, from LuaJIT.
 --
 --     local bridge = require 'iblbridge'
 --     local rig = bridge.open('rig0', 'stimulus')

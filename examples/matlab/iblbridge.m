@@ -1,5 +1,5 @@
 classdef iblbridge < handle
-    % IBLBRIDGE  Start, stop and question the remote services of a rig, from MATLAB and Octave.
+    % IBLBRIDGE  Start, stop and query the remote services of a rig, from MATLAB and Octave.
     %
     %     rig = iblbridge('rig0', 'stimulus');
     %     response = rig.call('EXPSTART', '2026-01-01_1_subject');

@@ -1,6 +1,6 @@
 'use strict';
 /**
- * Starts, stops and questions the remote services of a rig. CommonJS (`import` takes it too), Node.js 18 or newer, with koffi.
+ * Starts, stops and queries the remote services of a rig. CommonJS (`import` takes it too), Node.js 18 or newer, with koffi.
  *
  *     const { open } = require('./iblbridge'); // and `use`, which closes by itself
  *     const rig = await open('rig0', 'stimulus');

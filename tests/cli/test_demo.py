@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from systems import APART, END_SIGNALS, KILLED, ask_to_end, ctrl_c, family, kill
 
-from bridge.cli.console import own_name
+from bridge.cli.console import own_name, tool_name
 from bridge.cli.demo import PARTIAL, PLAN, SERVICES, Record, cell, ended, judge, show
 
 MARK = 'IBLBRIDGE_TEST_MARK'
@@ -294,6 +294,7 @@ def test_a_rig_that_stays_serves_another_program_until_ctrl_c(demo):
 
     run = demo('--stay', '--segment', 'rig0')
     run.read_until('The rig is up')
+    assert run.read_until(r'^next, in another shell: .*bridge send rig0 (\w+)')[1] == 'EXPSTART'
     words = [IBLB, 'call', 'rig0', 'EXPINIT']
     environment = {**os.environ, 'IBLBRIDGE_DIR': str(run.directory)}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=30)
@@ -374,6 +375,15 @@ def test_what_to_type_next_can_be_typed(monkeypatch, tmp_path):
     assert own_name() == 'iblbridge'
     monkeypatch.setattr(sys, 'argv', ['/somewhere/bridge/__main__.py'])
     assert own_name().endswith('-m bridge')
+
+
+def test_the_c_program_that_is_to_be_typed_next_is_named_by_its_path_if_it_is_not_found(monkeypatch, tmp_path):
+    from bridge.native import IBLB
+
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert tool_name() == str(IBLB)
+    monkeypatch.setattr('shutil.which', lambda _: str(IBLB))
+    assert tool_name() == 'iblb'
 
 
 @pytest.mark.parametrize('width', [60, 80])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from peers import StockServer, eventually, free_port
 
 from bridge.cli import main
+from bridge.cli.send import show
 from bridge.errors import ServiceFailure
 from bridge.native import PREFIX
 from bridge.segment import inspection
@@ -110,3 +111,15 @@ def test_a_worker_that_does_not_answer_is_said_to_be_alive(serve):
         segment.publish_services(['a', 'b'])
         done = subprocess.run([IBLB, 'state', 'rig', '--timeout', '100'], capture_output=True, text=True, check=False)
     assert done.stdout == 'worker alive, 2 services: it does not answer\n' and done.returncode == 0
+
+
+def test_services_that_run_fit_into_a_terminal_of_80_columns(monkeypatch, capsys):
+    """The address and the reference of the experiment were folded, a letter or two below."""
+    monkeypatch.setenv('COLUMNS', '80')
+    known = {'uri': 'udp://192.168.0.18:11001', 'health': 'up', 'age_ms': 200, 'status': 20}
+    known |= {'exp_ref': '2026-01-01_1_subject', 'last_error': ''}
+    services = [{'name': name, 'data': {'name': name, **known}} for name in ('cameras', 'ephys')]
+    show({'message': 'SERVICES', 'code': 0, 'services': services}, as_json=False)
+    said = capsys.readouterr().out
+    assert said.count(' 192.168.0.18:11001 ') == said.count(' 2026-01-01_1_subject') == 2, said
+    assert max(map(len, said.splitlines())) <= 80

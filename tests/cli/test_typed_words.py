@@ -297,3 +297,17 @@ def test_messages_are_named_not_numbered_in_the_log():
     from bridge.services.rules import event_name
 
     assert [event_name(n) for n in (16, 0, 3)] == ['EXPINTERRUPT', 'an error', 'event 3']
+
+
+def test_every_status_is_told_by_number_and_name():
+    """It told numbers alone: who had read IBLB_E_PARTIAL in a log did not find it."""
+    from bridge.numbers import CODE_NAMES
+
+    lines = run([str(IBLB), 'codes']).stdout.splitlines()
+    assert {(int(line.split()[0]), line.split()[1]) for line in lines} == set(CODE_NAMES.items())
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_help_for_a_command_that_is_not_there_leads_to_the_commands():
+    done = run([sys.executable, '-m', 'bridge'], 'help', 'frobnicate')
+    assert done.returncode == 2 and done.stderr.endswith('For usage: iblbridge --help\n'), done.stderr

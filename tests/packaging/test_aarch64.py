@@ -101,7 +101,7 @@ def iblb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_tool_of_the_wheel_tells_the_codes(iblb: Path) -> None:
-    assert '-8037  The command ring is full' in run(iblb, 'codes').stdout
+    assert '-8037  IBLB_E_FULL             The command ring is full' in run(iblb, 'codes').stdout
 
 
 def test_the_tool_of_the_wheel_is_answered_by_a_worker_of_this_pc(iblb: Path, serve: Callable[..., Any]) -> None:

@@ -215,7 +215,7 @@ def test_the_library_and_the_headers_are_of_one_version(installed: Installed, wh
 
 def test_the_commands_run(installed: Installed) -> None:
     codes = run(installed.prefix / 'bin' / 'iblb', 'codes')
-    assert '-8037  The command ring is full' in codes
+    assert '-8037  IBLB_E_FULL             The command ring is full' in codes
     assert 'serve' in run(installed.place / 'bin' / 'iblbridge', '--help', env=outside())
 
 

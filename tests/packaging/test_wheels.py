@@ -403,4 +403,4 @@ def test_the_program_for_musl_runs(distributions: Path, tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     program = tmp_path / 'bridge' / 'native' / 'bin' / 'iblb'
     program.chmod(0o755)
-    assert '-8037  The command ring is full' in run(program, 'codes')
+    assert '-8037  IBLB_E_FULL             The command ring is full' in run(program, 'codes')

@@ -43,9 +43,9 @@ def test_the_first_of_a_kind_is_told_at_once_and_the_others_as_a_number(caplog):
     it = Repeats('cameras', logging.getLogger('x'), clock.later)
     for _ in range(5):
         it.tell(logging.WARNING, 'junk', 'cameras: junk')
-        it.tell(logging.INFO, 'EXPINFO', 'cameras sent EXPINFO unasked')
+        it.tell(logging.INFO, 'EXPINFO', 'cameras sent EXPINFO, which nobody waits for')
         it.tell(logging.DEBUG, 'detail', 'nobody wants to know')
-    assert told(caplog) == ['cameras: junk', 'cameras sent EXPINFO unasked']
+    assert told(caplog) == ['cameras: junk', 'cameras sent EXPINFO, which nobody waits for']
     clock.wait(INTERVAL)
     assert told(caplog) == ['cameras: 4 more of junk within 10 s', 'cameras: 4 more of EXPINFO within 10 s']
     it.tell(logging.WARNING, 'junk', 'cameras: junk')

@@ -65,6 +65,25 @@ def test_what_a_service_says_by_itself_reaches_every_subscriber_and_nobody_logs_
     assert 's3cret' not in caplog.text + output.out + output.err + book.path.read_text()
 
 
+def test_a_reply_that_comes_too_late_is_an_event_and_is_not_called_unasked(serve, caplog):
+    caplog.set_level('INFO')
+
+    def late(peer: ScriptedPeer, datagram: bytes) -> None:
+        if is_command(datagram):
+            peer.send(datagram)
+            peer.later(1.0, b'[1, "late"]')
+
+    with ScriptedPeer(late) as peer:
+        serve('rig', {'cameras': peer.uri}, timeout=0.3)
+        with Client('rig') as client:
+            client.subscribe('EXPINIT')
+            with pytest.raises(ServiceFailure, match='did not reply'):
+                client.call('EXPINIT')
+            assert events(client, 1) == [('EXPINIT', 'cameras', {'value': 'late'})]
+    (said,) = [record.getMessage() for record in caplog.records if 'sent EXPINIT' in record.getMessage()]
+    assert said == 'cameras sent EXPINIT, which nobody waits for'
+
+
 def test_a_token_that_a_failing_service_quotes_is_neither_logged_nor_written(serve, tmp_path, caplog):
     def quoting(peer: ScriptedPeer, datagram: bytes) -> None:
         if is_command(datagram):

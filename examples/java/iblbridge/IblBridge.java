@@ -24,7 +24,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * Starts, stops and questions the remote services of a rig. Java 8 or newer, with JNA; this file and the library are all.
+ * Starts, stops and queries the remote services of a rig. Java 8 or newer, with JNA; this file and the library are all.
  *
  * <pre>{@code
  * try (IblBridge rig = new IblBridge("rig0", "stimulus")) {
