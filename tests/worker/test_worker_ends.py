@@ -327,6 +327,7 @@ def test_a_worker_that_is_stopped_twice_ends_at_once_and_the_client_is_told(serv
         worker.stop()
         assert aborted(init) == 'IBLB_E_ABORTED'
         assert time.monotonic() - started < 1
+        assert 'the worker was stopped' in str(init.exception()) and 'thread' not in str(init.exception())
         eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == 'worker'], 1)
         assert {message[0] for message in peer.messages} == {1}
 
