@@ -53,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
         'standard input, so that nobody sees a token; a single array is taken as all arguments',
     )
     parser.add_argument('--args-file', metavar='FILE', help='take the arguments from a file, as @FILE does')
-    parser.add_argument('--services', default='', metavar='A,B', help='send it to these services only')
+    parser.add_argument('--services', metavar='A,B', help='send it to these services only')
     parser.add_argument(
         '--timeout',
         type=duration,
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     code, response, sentence = 0, None, ''
     try:
         message_number(message)  # before a segment is looked for: whether there is one has no part in it
-        services = [name.strip() for name in args.services.split(',')] if args.services.strip() else []
+        services = None if args.services is None else _listed(args.services)
         arguments = command_arguments([*args.args, *([f'@{args.args_file}'] if args.args_file else [])])
         with closing(Client(args.segment, f'iblb-send-{os.getpid()}')) as client:  # a failed command is no lost client
             try:
@@ -124,6 +124,11 @@ def show(response: dict[str, Any], *, as_json: bool) -> None:
     elif response['message'] in LOCAL and response['code'] >= 0:
         took = milliseconds(response['sent'], response['finished'])
         console.print(f'{response["message"]}: answered by the worker{took and f" in {took} ms"}')
+
+
+def _listed(names: str) -> list[str]:
+    """Return names that commas stand between; none if there is nothing."""
+    return [name.strip() for name in names.split(',')] if names.strip() else []
 
 
 def rows(response: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:

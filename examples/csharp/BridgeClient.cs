@@ -77,7 +77,8 @@ namespace IblBridge
         /// <summary>Sends a command and waits until every service has done it or failed.</summary>
         /// <param name="message">What to tell them.</param>
         /// <param name="arguments">A JSON array, as <see cref="Arguments"/> makes it; null for none.</param>
-        /// <param name="services">Names separated by commas; null for all.</param>
+        /// <param name="services">Names separated by commas; null for all. Text that names none is
+        /// refused.</param>
         /// <param name="timeoutMs">How long to wait, ms; a command not begun by then is never sent.</param>
         /// <returns>The response; its code is 0 or a warning.</returns>
         /// <exception cref="BridgeException">With a response: E_PARTIAL, E_ALL_FAILED, E_ABORTED and others. Without
@@ -93,7 +94,8 @@ namespace IblBridge
         /// keep their order, and a thread of its own waits for the response, none of the thread pool's.</summary>
         /// <param name="message">What to tell the services.</param>
         /// <param name="arguments">A JSON array, as <see cref="Arguments"/> makes it; null for none.</param>
-        /// <param name="services">Names separated by commas; null for all.</param>
+        /// <param name="services">Names separated by commas; null for all. Text that names none is
+        /// refused.</param>
         /// <param name="timeoutMs">How long to wait, ms; a command not begun by then is never sent.</param>
         /// <param name="token">Withdraws the command, or if a worker has already accepted it gives up its answer: then
         /// ask EXPSTATUS what the services do. The task is cancelled.</param>
@@ -130,7 +132,8 @@ namespace IblBridge
         /// <summary>Writes a command and returns at once.</summary>
         /// <param name="message">What to tell the services.</param>
         /// <param name="arguments">A JSON array, as <see cref="Arguments"/> makes it; null for none.</param>
-        /// <param name="services">Names separated by commas; null for all.</param>
+        /// <param name="services">Names separated by commas; null for all. Text that names none is
+        /// refused.</param>
         /// <param name="ttlMs">A command not begun within this time is never sent, ms; 0: 10,000; negative: no
         /// limit.</param>
         /// <returns>The number of the request, for <see cref="Wait(int,int)"/> and <see cref="Cancel"/>; one of them is
@@ -139,7 +142,7 @@ namespace IblBridge
         /// others.</exception>
         public int Send(Message message, string arguments = null, string services = null, int ttlMs = 0)
         {
-            byte[] names = Utf8.Bytes(services), values = Utf8.Bytes(arguments);
+            byte[] names = Utf8.Bytes(Named(services)), values = Utf8.Bytes(arguments);
             int request = 0;
             Note(Check(Ask(h => native.Send(h, names, (int)message, values, ttlMs, out request))));
             return request;
@@ -149,7 +152,7 @@ namespace IblBridge
         /// <see cref="Send"/>.</summary>
         public void Notify(Message message, string arguments = null, string services = null, int ttlMs = 0)
         {
-            byte[] names = Utf8.Bytes(services), values = Utf8.Bytes(arguments);
+            byte[] names = Utf8.Bytes(Named(services)), values = Utf8.Bytes(arguments);
             Note(Check(Ask(h => native.Notify(h, names, (int)message, values, ttlMs))));
         }
 
@@ -412,6 +415,14 @@ namespace IblBridge
                 return new BridgeException(Status.E_NOT_SENT, ErrorText(Status.E_NOT_SENT));
             return new BridgeException(code,
                 "No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.");
+        }
+
+        // To C "" stands for all services; here it is what a list became of which nothing was left.
+        static string Named(string services)
+        {
+            if (services != null && string.IsNullOrWhiteSpace(services))
+                throw new ArgumentException("It names no service; pass null to reach all.", "services");
+            return services;
         }
 
         // With 0 the library would take its default.

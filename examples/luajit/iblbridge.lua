@@ -393,13 +393,13 @@ end
 
 local function names_of(services)
     if services == nil then return nil end
-    if type(services) ~= 'table' then return text_of(services, 'services') end
-    if #services == 0 then refuse('The list of services is empty. Leave it out to command all.') end
-    for i = 1, #services do
-        local name = text_of(services[i], 'The name of a service')
+    local names = type(services) == 'table' and services or { text_of(services, 'services') }
+    if #names == 0 then refuse('The list of services is empty. Leave it out to reach all.') end
+    for i = 1, #names do
+        local name = text_of(names[i], 'The name of a service')
         if not name:find('%S') then refuse('A name in the list of services is empty.') end
     end
-    return table.concat(services, ',')
+    return table.concat(names, ',')
 end
 
 -- The options of a method, whose time has the name `time`.

@@ -356,7 +356,7 @@ function names = names_of(services)
     % The names of services with commas between; a list must name some.
     list = cellstr(services);
     if isempty(list) || (iscell(services) && any(cellfun(@isempty, strtrim(list))))
-        error('iblbridge:ARGUMENT', 'The list of services is empty, or a name in it. Leave it out to command all.');
+        error('iblbridge:ARGUMENT', 'The list of services is empty, or a name in it. Leave it out to reach all.');
     end
     names = strjoin(list, ',');
 end

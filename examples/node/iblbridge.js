@@ -515,7 +515,7 @@ function grown(look) {
 function command(message, args, options) {
     const { services, ttl = 0 } = known(options, 'services', 'ttl');
     if (typeof ttl !== 'number' || Number.isNaN(ttl)) throw new TypeError(`ttl must be a number of milliseconds, not ${shown(ttl)}.`);
-    return [list(services ?? []), number(message), json(args), int(ttl)];
+    return [services === undefined ? '' : list(services), number(message), json(args), int(ttl)];
 }
 
 function known(options, ...keys) {
@@ -549,7 +549,8 @@ function number(message) {
 function list(services) {
     const names = typeof services === 'string' ? [services] : services;
     if (!Array.isArray(names)) throw new TypeError('The services must be an array of names, as in { services: ["cameras"] }.');
-    if (names.some((name) => !word(name, 'name of a service').trim())) throw new TypeError('The name of a service is empty.'); // C: all
+    if (!names.length) throw new TypeError('The list of services is empty. Leave it out to reach all.'); // C: all
+    if (names.some((name) => !word(name, 'name of a service').trim())) throw new TypeError('The name of a service is empty.');
     return names.join(',');
 }
 

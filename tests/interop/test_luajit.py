@@ -269,6 +269,8 @@ MISUSE = {
     "rig.send, rig, 'EXPINIT', { ttl_ms = 1, services = 'ephys' }": 'the only element of a list: { { ',
     "rig.notify, rig, 'EXPINIT', { timeout_ms = 1 }": 'The option timeout_ms stands in the place of the arguments',
     "rig.call, rig, 'EXPINIT', nil, { services = {} }": 'list of services is empty',
+    "rig.call, rig, 'EXPINIT', nil, { services = ' ' }": 'A name in the list of services is empty',
+    "rig.call, rig, 'EXPINIT', nil, { services = '' }": 'A name in the list of services is empty',
     "rig.call, rig, 'EXPINIT', nil, { services = { '' } }": 'A name in the list of services is empty',
     "rig.call, rig, 'EXPINIT', nil, { services = { 'cameras', 1 } }": 'name of a service is a text without a NUL, not',
     "rig.call, rig, 'EXPINIT', nil, { services = 1 }": 'services is a text without a NUL, not 1',

@@ -26,7 +26,7 @@ namespace Bonsai.IblBridge
         internal Command(Message message, string services, string arguments, int timeoutMs, object element)
         {
             Message = message;
-            Services = services;
+            Services = string.IsNullOrWhiteSpace(services) ? null : services;
             Arguments = AsJson(string.IsNullOrWhiteSpace(arguments) ? element as string : arguments);
             TimeoutMs = timeoutMs;
         }

@@ -313,7 +313,7 @@ public final class IblBridge implements AutoCloseable {
      *
      * @param message EXPSTART, ...
      * @param arguments null or JSON, as {@link #arguments(Object...)} makes it
-     * @param services null for all, else names separated by commas
+     * @param services null for all, else names separated by commas; a text that names none is refused
      * @param timeoutMs ms; also its time to live: a command that has not begun to be sent by then never will be
      * @throws BridgeException if the command failed. Without a response, because time is up or no worker lives: a command that no worker has
      *     accepted is withdrawn (E_NOT_SENT, E_NO_WORKER); of an accepted one the answer is still to come (E_PENDING: {@link #await(int, int)}
@@ -382,7 +382,7 @@ public final class IblBridge implements AutoCloseable {
 
     /** The same without a response: what became of it is counted and logged by the worker. */
     public void notify(int message, String arguments, String services, int ttlMs) {
-        warning = check(C.iblb_notify(handle.get(), utf8(services), message, utf8(arguments), ttlMs));
+        warning = check(C.iblb_notify(handle.get(), utf8(named(services)), message, utf8(arguments), ttlMs));
     }
 
     /**
@@ -530,7 +530,14 @@ public final class IblBridge implements AutoCloseable {
     }
 
     private void publish(int message, String arguments, String services, int ttlMs, IntByReference request) {
-        warning = check(C.iblb_send(handle.get(), utf8(services), message, utf8(arguments), ttlMs, request));
+        warning = check(C.iblb_send(handle.get(), utf8(named(services)), message, utf8(arguments), ttlMs, request));
+    }
+
+    /* To C "" stands for all services; here it is what a list became of which nothing was left. */
+    private static String named(String services) {
+        if (services != null && services.trim().isEmpty())
+            throw new IllegalArgumentException("services names no service; pass null to reach all.");
+        return services;
     }
 
     /* Looked at before anything is sent: what throws this has started no camera. */
