@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -435,13 +435,41 @@ def test_what_is_wanted_can_be_chosen(words, shown, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == shown
 
 
-def test_since_takes_a_moment_or_how_long_ago():
-    now = datetime.now().astimezone()
-    assert now - since('15min') < timedelta(minutes=16)
-    assert since('10:30').date() == now.date() and since('10:30').minute == 30
-    assert (since('2026-01-31').day, since('2026-01-31T10:30').hour) == (31, 10)
-    with pytest.raises(argparse.ArgumentTypeError, match='is not a time'):
-        since('yesterday')
+NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc).astimezone()
+
+
+@pytest.mark.parametrize(
+    ('text', 'moment'),
+    [
+        ('15min', NOW - timedelta(minutes=15)),
+        ('99999h', NOW - timedelta(hours=99999)),
+        ('999999999h', datetime.min.replace(tzinfo=timezone.utc)),
+        (f'{NOW:%H:%M}', NOW),
+        ('00:00', NOW.replace(hour=0)),
+        ('2026-01-30', datetime(2026, 1, 30).astimezone()),
+        ('2026-01-30T10:30', datetime(2026, 1, 30, 10, 30).astimezone()),
+        ('2026-01-30 10:30', datetime(2026, 1, 30, 10, 30).astimezone()),
+    ],
+)
+def test_since_takes_a_moment_or_how_long_ago(text, moment):
+    assert since(text, NOW) == moment
+
+
+@pytest.mark.parametrize(
+    ('text', 'why'),
+    [
+        ('yesterday', "'yesterday' is not a time; write 10:30"),
+        ('', "'' is not a time; write 10:30"),
+        ('15', "'15' has no unit; write 15min, or a time such as 10:30"),
+        (f'{NOW + timedelta(minutes=1):%H:%M}', f'is still to come; write {NOW - timedelta(days=1):%Y-%m-%d}T'),
+        ('2026-02-20', "'2026-02-20' is still to come"),
+    ],
+)
+def test_since_says_why_a_moment_cannot_be_used(text, why):
+    """Of one that is still to come it said that no commands had been answered."""
+    with pytest.raises(argparse.ArgumentTypeError) as refused:
+        since(text, NOW)
+    assert why in str(refused.value)
 
 
 @pytest.mark.posix('the reader is ended by a signal')
