@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 SCHEMA = 2  # of the entries; what a reader of an older one knows keeps its meaning
 KINDS = ('start', 'stop', 'command', 'outcome', 'notification', 'event', 'gap')
 DEPTH = 10_000  # entries in the queue
-MOST = 16 << 20  # bytes in the queue
+MOST = 16 << 20  # bytes in the queue, and so of a line
 SYNC_EVERY = 1.0  # s
 LOOK = 0.2  # s between two looks at a file that grows
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
@@ -231,6 +231,11 @@ class Reading:
             while True:
                 piece = self._read(file)
                 rest += piece
+                if len(rest) > MOST:  # no entry is so long; it is read to its end, but not kept
+                    rest = b'\0' + rest[-1:]
+                    if not self.found:  # nor is this a journal: it may have no end, as /dev/zero
+                        yield number + 1, rest
+                        return
                 if rest.endswith(b'\n') or (rest and not piece and not self._follow):
                     number += 1
                     yield number, rest
@@ -248,7 +253,7 @@ class Reading:
 
     def _read(self, file: BinaryIO) -> bytes:
         try:
-            return file.readline()
+            return file.readline(MOST + 1)
         except OSError as e:
             e.filename = self.path
             raise

@@ -472,6 +472,24 @@ def test_since_says_why_a_moment_cannot_be_used(text, why):
     assert why in str(refused.value)
 
 
+@pytest.mark.parametrize('follow', [False, True])
+def test_a_line_longer_than_any_entry_is_skipped_and_not_kept(follow, tmp_path, monkeypatch):
+    """As a disk leaves it that lost its power: zeros without an end of a line."""
+    monkeypatch.setattr(journal, 'MOST', 2000)
+    entry = json.dumps(ENTRY).encode()
+    (tmp_path / 'journal').write_bytes(entry + b'\n' + b'\0' * 15_000 + b'\n' + entry + b'\n')
+    reading = Reading(tmp_path / 'journal', follow=follow)
+    found = iter(reading)
+    assert [next(found), next(found)] == [ENTRY, ENTRY]
+    assert reading.torn == [2]
+
+
+@pytest.mark.posix('there is no /dev/zero')
+def test_a_file_of_one_endless_line_is_no_journal(capsys):
+    assert main(['journal', '/dev/zero']) == 2
+    assert 'this is not a journal' in capsys.readouterr().err
+
+
 @pytest.mark.posix('the reader is ended by a signal')
 def test_a_journal_is_followed_line_by_line_until_ctrl_c(tmp_path):
     path = tmp_path / 'journal'
