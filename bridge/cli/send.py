@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bridge.cli.lines import milliseconds
 from bridge.cli.words import command_arguments, duration, example
@@ -170,9 +170,21 @@ def service_sentence(response: dict[str, Any]) -> str:
     return services_sentence([(data.get('health') == 'down', age) for data, age in zip(known, ages, strict=True)])
 
 
+def _narrowed(widths: list[int], least: list[int], room: int) -> list[int] | None:
+    """Return the widths of columns that have room side by side, none less than its least; None if there are none."""
+    if sum(least) > room:
+        return None
+    narrowed = list(widths)
+    while sum(narrowed) > room:
+        widest = max(range(len(narrowed)), key=lambda i: narrowed[i] - least[i])
+        narrowed[widest] -= 1
+    return narrowed
+
+
 def show_table(console: Console, head: Sequence[str], found: Sequence[Sequence[str]]) -> None:
     """Print a table whose last column may be long; on a narrow console that stands below, and nothing is cut."""
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
@@ -180,8 +192,11 @@ def show_table(console: Console, head: Sequence[str], found: Sequence[Sequence[s
     # What is empty takes no room.
     shown = [i for i, name in enumerate(head[:-1]) if not below or i < 3 or any(row[i] for row in found)]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if not below else 0, 0, 1))
-    for i in shown:
-        table.add_column(head[i], justify='right' if head[i].endswith('ms') else 'left', overflow='fold')
+    longest = [max(cell_len(row[i]) for row in (head, *found)) for i in shown]
+    widths = _narrowed(longest, [len(head[i]) for i in shown], console.width - 2 * len(shown) - 1) if below else None
+    for place, i in enumerate(shown):
+        side: Literal['left', 'right'] = 'right' if head[i].endswith('ms') else 'left'
+        table.add_column(head[i], justify=side, overflow='fold', width=widths[place] if widths else None)
     if not below:
         table.add_column(head[-1], overflow='fold')
     styles = {'yes': 'green', 'no': 'bold red', 'down': 'bold red'}
