@@ -5,7 +5,7 @@ Every entry has ``kind``, ``time`` (ns of the segment's clock) and ``wall`` (ISO
 ============  =========================================================================================================
 start         a worker begins: ``schema`` (`SCHEMA`), ``version`` (of iblbridge), ``segment``, ``pid``, ``settings``,
               ``services`` (each with its settings)
-stop          it ends in order: ``reason``, such as SIGINT; a start without a stop before it follows a kill
+stop          it ends in order: ``reason``, such as SIGINT; a start that follows neither a stop nor a gap follows a kill
 command       ``command_id``, ``message``, ``client`` (who sent it; of the worker's own commands: on whose behalf),
               ``services`` (as addressed, "" for all), ``args``, ``sent``
 outcome       the response body as in iblbridge.h, with the same ``command_id`` and ``client``
@@ -92,7 +92,7 @@ class Journal:
 
     def write(self, kind: str, **entry: Any) -> None:
         """Append an entry; returns at once, never raises."""
-        now, wall = time.perf_counter_ns(), datetime.now().astimezone().isoformat(timespec='milliseconds')
+        now, wall = time.perf_counter_ns(), _wall()
         try:
             line = _line({'kind': kind, **discretion.entry(entry), 'time': now, 'wall': wall})
             with self._counting:
@@ -143,18 +143,23 @@ class Journal:
             if dirty and time.monotonic() - synced >= SYNC_EVERY:
                 self._sync()
                 synced, dirty = time.monotonic(), False
+        with contextlib.suppress(OSError):  # the last ones may be lost, the stop among them: it is no kill
+            self._put_gap(time.perf_counter_ns(), _wall())
         self._sync()
         os.close(self._file)
 
     def _append(self, now: int, wall: str, line: bytes) -> None:
         try:
-            if gap := self._gap:
-                self._put(_line({'kind': 'gap', 'lost': gap, 'time': now, 'wall': wall}))
-                with self._counting:
-                    self._gap -= gap
+            self._put_gap(now, wall)
             self._put(line)
         except Exception as error:  # a full disk
             self._lose(str(error))
+
+    def _put_gap(self, now: int, wall: str) -> None:
+        if gap := self._gap:
+            self._put(_line({'kind': 'gap', 'lost': gap, 'time': now, 'wall': wall}))
+            with self._counting:
+                self._gap -= gap
 
     def _put(self, line: bytes) -> None:
         data = b'\n' * self._torn + line
@@ -272,6 +277,10 @@ def _was_begun_anew(path: str | Path, file: BinaryIO) -> bool:
     except OSError:  # moved away: what has it open still may write to it
         return False
     return not os.path.samestat(here, there) or (stat.S_ISREG(here.st_mode) and here.st_size < file.tell())
+
+
+def _wall() -> str:
+    return datetime.now().astimezone().isoformat(timespec='milliseconds')
 
 
 def _ends_with_newline(file: int) -> bool:

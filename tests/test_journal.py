@@ -136,6 +136,27 @@ def test_a_full_disk_is_told_once_and_counted_and_what_comes_after_is_written(tm
     assert 'No space left' in caplog.text
 
 
+def test_what_is_lost_at_the_very_end_is_told_as_a_gap(tmp_path, monkeypatch):
+    """A stop that is not written looks like a kill."""
+    full, real = threading.Event(), os.write
+
+    def write(file: int, data: bytes) -> int:
+        if full.is_set():
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        return real(file, data)
+
+    monkeypatch.setattr(journal.os, 'write', write)
+    book = Journal(tmp_path / 'journal')
+    book.write('start')
+    eventually(lambda: book.path.read_bytes())
+    full.set()
+    book.write('stop', reason='SIGTERM')
+    eventually(lambda: book.lost == 1)
+    full.clear()
+    book.close()
+    assert [(entry['kind'], entry.get('lost')) for entry in entries(book.path)] == [('start', None), ('gap', 1)]
+
+
 def test_a_disk_that_hangs_holds_up_nobody(tmp_path, monkeypatch, caplog):
     going = threading.Event()
     real = os.write
