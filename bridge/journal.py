@@ -102,7 +102,7 @@ class Journal:
                 self._waiting += len(line)
         except queue.Full:
             self._lose('more is written than the disk can take')
-        except Exception as error:  # an entry that JSON cannot say
+        except Exception as error:  # an entry that JSON cannot express
             self._lose(str(error))
 
     def close(self, timeout: float = 2.0) -> None:

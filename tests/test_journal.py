@@ -148,7 +148,7 @@ def test_what_is_lost_at_the_very_end_is_told_as_a_gap(tmp_path, monkeypatch):
     monkeypatch.setattr(journal.os, 'write', write)
     book = Journal(tmp_path / 'journal')
     book.write('start')
-    eventually(lambda: book.path.read_bytes())
+    eventually(book.path.read_bytes)
     full.set()
     book.write('stop', reason='SIGTERM')
     eventually(lambda: book.lost == 1)

@@ -113,7 +113,7 @@ class Client:
         bridge.errors.Misuse
             The message, a service or the arguments are none. Nothing was sent.
         TypeError, ValueError
-            JSON cannot say an argument, there is no such message, or `services` names none. Nothing was sent.
+            JSON cannot express an argument, there is no such message, or `services` names none. Nothing was sent.
         bridge.errors.NoSegment
             The segment is gone: open again.
         bridge.errors.BridgeError
@@ -297,7 +297,7 @@ class Client:
         return self._handle > 0
 
     def close(self) -> None:
-        """Give the slot back. Harmless twice."""
+        """Give the slot back. Calling it twice is harmless."""
         self._end(lib.iblb_close)
 
     def abandon(self) -> None:

@@ -1,4 +1,4 @@
-// BridgeClient.cs: start, stop and question the remote services of a rig from C#. It needs Native.cs and the library.
+// BridgeClient.cs: start, stop and query the remote services of a rig from C#. It needs Native.cs and the library.
 //
 //     using (var client = new BridgeClient("rig0", "stimulus"))
 //         client.Call(Message.EXPSTART, BridgeClient.Arguments("2026-01-01_1_subject"));
@@ -6,7 +6,7 @@
 // - An error is a BridgeException with code, sentence, and the response if there is one. A warning is never thrown.
 // - Any thread may call anything at any time. A wait in one thread holds up no other call; Dispose ends it.
 // - Times are milliseconds for waiting, and nanoseconds of ClockNs() (the clock of Stopwatch) in responses.
-// - Only int, double and byte[] go to the library and back: text becomes UTF-8 here, for runtimes do it differently.
+// - Only int, double and byte[] go to the library and back: text becomes UTF-8 here, as runtimes do it differently.
 //
 // C# 5, for .NET Framework 4.6.2, netstandard 2.0 and mono alike; mscorlib, System and System.Core are enough.
 using System;
@@ -91,7 +91,7 @@ namespace IblBridge
         }
 
         /// <summary>As <see cref="Call"/>, without blocking: the command is sent before this returns, so that commands
-        /// keep their order, and a thread of its own waits for the response, none of the thread pool's.</summary>
+        /// keep their order, and a thread of its own waits for the response, not one of the thread pool's.</summary>
         /// <param name="message">What to tell the services.</param>
         /// <param name="arguments">A JSON array, as <see cref="Arguments"/> makes it; null for none.</param>
         /// <param name="services">Names separated by commas; null for all. Text that names none is
@@ -178,7 +178,7 @@ namespace IblBridge
             return InBackground(() => Wait(request, timeoutMs, token), token);
         }
 
-        /// <summary>Takes a command back that no worker has accepted. Never blocks.</summary>
+        /// <summary>Withdraws a command that no worker has accepted. Never blocks.</summary>
         /// <returns>True if nothing was or will be sent; false if a worker had accepted the command: then the request
         /// stays open, and its answer is still to come.</returns>
         /// <exception cref="BridgeException">E_REQUEST: the request is unknown, or its response was taken.</exception>
@@ -199,7 +199,7 @@ namespace IblBridge
         /// <summary>Chooses the events of this client: replaces the earlier choice; 0 for none.</summary>
         /// <param name="events">EXPINTERRUPT and others that services send by themselves, SERVICE_UP, SERVICE_DOWN,
         /// CLIENT_LOST, WORKER_RESTARTED, EXPERIMENT_LOST, joined with <c>|</c>.</param>
-        /// <exception cref="BridgeException">E_MESSAGE: one of them is no event.</exception>
+        /// <exception cref="BridgeException">E_MESSAGE: one of them is not an event.</exception>
         public void Subscribe(Message events)
         {
             Check(Ask(h => native.Subscribe(h, (int)events)));
@@ -244,7 +244,7 @@ namespace IblBridge
         /// <summary>Writes the arguments of a message as JSON: strings, numbers, bools, null, dictionaries with string
         /// keys, and lists. A list as the only argument must be a List or cast to object, or C# takes an array for the
         /// arguments themselves.</summary>
-        /// <exception cref="ArgumentException">JSON cannot say one of them.</exception>
+        /// <exception cref="ArgumentException">JSON cannot express one of them.</exception>
         public static string Arguments(params object[] values)
         {
             return Json.Write(values ?? new object[] { null });
@@ -536,7 +536,7 @@ namespace IblBridge
         public int Status { get; private set; }
         /// <summary>When it was sent to this service.</summary>
         public long Sent { get; private set; }
-        /// <summary>When it confirmed to have received it.</summary>
+        /// <summary>When it confirmed that it had received it.</summary>
         public long Echoed { get; private set; }
         /// <summary>When it replied.</summary>
         public long Answered { get; private set; }
@@ -606,7 +606,7 @@ namespace IblBridge
         public bool Alive { get; private set; }
         /// <summary>How many services are configured.</summary>
         public int Services { get; private set; }
-        /// <summary>How many of them have answered within the last 30 s; 0 on a rig that was idle.</summary>
+        /// <summary>How many of them have answered within the last 30 s; 0 if the rig was idle.</summary>
         public int ServicesUp { get; private set; }
 
         /// <summary>Such as: worker alive, 2 services, 1 of them heard within the last 30 s.</summary>
@@ -739,7 +739,7 @@ namespace IblBridge
                 "Set IBLBRIDGE_LIBRARY to its absolute path, or copy it to one of the places tried:" + tried);
         }
 
-        // What the user says counts alone; else beside the code, the program, the workflow, in that order.
+        // If the user names one, only that counts; else beside the code, the program, the workflow, in that order.
         static IEnumerable<string> Places()
         {
             string told = Environment.GetEnvironmentVariable("IBLBRIDGE_LIBRARY");
@@ -1011,7 +1011,8 @@ namespace IblBridge
             else if (value is IEnumerable)
                 WriteList(json, (IEnumerable)value, depth);
             else if (Type.GetTypeCode(value.GetType()) < TypeCode.SByte || value is DateTime)
-                throw new ArgumentException("JSON cannot say a " + value.GetType() + "; make text or a number of it.");
+                throw new ArgumentException(
+                    "JSON cannot express a " + value.GetType() + "; convert it to text or a number.");
             else
                 json.Append(((IFormattable)value).ToString(null, CultureInfo.InvariantCulture));
         }
@@ -1020,7 +1021,7 @@ namespace IblBridge
         {
             string text = value.ToString("R", CultureInfo.InvariantCulture);
             if (text.Any(c => char.IsLetter(c)) && !text.Contains("E"))
-                throw new ArgumentException("JSON cannot say " + text + ".");
+                throw new ArgumentException("JSON cannot express " + text + ".");
             return text.Contains(".") || text.Contains("E") ? text : text + ".0"; // else it would arrive as an integer
         }
 
@@ -1030,7 +1031,7 @@ namespace IblBridge
             foreach (DictionaryEntry entry in map)
             {
                 if (!(entry.Key is string))
-                    throw new ArgumentException("A key is no string: " + entry.Key);
+                    throw new ArgumentException("A key is not a string: " + entry.Key);
                 json.Append(separator);
                 WriteText(json, (string)entry.Key);
                 json.Append(':');
