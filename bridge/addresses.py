@@ -34,6 +34,9 @@ class ConfigError(ValueError):
     """The configuration cannot be used; the message says where, what is wrong and what to write instead."""
 
 
+_PLAIN = (bool, int, float)  # what YAML takes a name for that is not in quotes
+
+
 def check_name(name: Any, where: str) -> str:
     """Return `name` if it can be a service's name.
 
@@ -49,6 +52,10 @@ def check_name(name: Any, where: str) -> str:
     ConfigError
         If it cannot.
     """
+    if name is None:
+        raise ConfigError(f'{where}: nothing stands where a name should; write one, such as cameras, or remove it.')
+    if not isinstance(name, (str, *_PLAIN)):
+        raise ConfigError(f'{where}: {kind_of(name)} stands where a name should; write one, such as cameras.')
     if not isinstance(name, str):
         raise ConfigError(f'{where}: the name {name!r} is not text but {kind_of(name)}; write it in quotes, "{name}".')
     if not name:

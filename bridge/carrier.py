@@ -27,7 +27,6 @@ Outcomes = dict[str, Outcome]
 
 TIMEOUT = 10.0  # s, for all services' replies, as iblrig has it
 CREATE_TIMEOUT = 3.0  # s, that `ThreadedCarrier.start` waits at most
-CLOSED = 'the network thread was closed'
 REVERSED = frozenset(('EXPEND', 'EXPINTERRUPT', 'EXPCLEANUP'))
 """frozenset of str: what goes to the services in reverse order, as iblutil's ``Services`` does it."""
 
@@ -260,10 +259,13 @@ class ThreadedCarrier(ABC):
         Resolved when all is to end at once.
     services : object
         What stands for iblutil's ``Services``, if it is not that itself.
+    ended_by : str
+        What has happened, for whoever's command ends with this.
     """
 
     names: tuple[str, ...] = ()
     services: Any = None
+    ended_by: str = 'Auxiliaries was closed'
     on_event: Callable[[str, int, list[Any]], None] | None = None
 
     def __init__(self, name: str) -> None:
@@ -328,7 +330,7 @@ class ThreadedCarrier(ABC):
         main : callable, optional
             Coroutine function to run there instead of `serve`.
         """
-        self.thread.start(main or self.serve, self._at_end, Aborted(CLOSED))
+        self.thread.start(main or self.serve, self._at_end, Aborted(self.ended_by))
         self.created.wait(CREATE_TIMEOUT)
 
     async def serve(self) -> None:

@@ -258,11 +258,13 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     """Return the checked configuration of services and of the rig; raises as `parse_services`."""
     services = parse_services({name: value for name, value in data.items() if name != RESERVED}, where)
     where = f'{where}: {RESERVED}'
-    settings = _mapping(data.get(RESERVED) or {}, ('heartbeat', 'on_client_lost', 'any_reference', 'ask'), where)
+    settings = _mapping(
+        _or_none(data.get(RESERVED), {}), ('heartbeat', 'on_client_lost', 'any_reference', 'ask'), where
+    )
     for key in _YES_OR_NO:
         _check_bool(settings, key, where)
     heartbeat = _seconds(settings.get('heartbeat', 0), f'{where}: heartbeat')
-    losses = settings.get('on_client_lost') or []
+    losses = _or_none(settings.get('on_client_lost'), [])
     parsed = [
         _client_lost(loss, f'{where}: on_client_lost') for loss in (losses if isinstance(losses, list) else [losses])
     ]
@@ -317,11 +319,11 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
         if name == RESERVED:
             continue
         if name not in services:
-            known, offer = ', '.join(services) or 'none', did_you_mean(str(name), services)
+            known, offer = ', '.join(services) or 'none', did_you_mean(str(name), (*services, RESERVED))
             known = f'{offer} There are: {known}' if offer else f'; there are: {known}'
             raise ConfigError(f'{where}: there is no service {str(name)!a}{known}.')
         services[name] = replace(services[name], **_settings(value, f'{where}: {name}', ()))
-    heartbeat, losses, given = rig.heartbeat, rig.on_client_lost, data.get(RESERVED) or {}
+    heartbeat, losses, given = rig.heartbeat, rig.on_client_lost, _or_none(data.get(RESERVED), {})
     own = parse_rig({RESERVED: given}, where)
     if 'heartbeat' in given:
         heartbeat = own.heartbeat
@@ -360,6 +362,8 @@ def load_services(path: str | Path) -> dict[str, ServiceConfig]:
 def _parse_service(name: str, value: Any, where: str) -> ServiceConfig:
     """Return one service from what stands after its name."""
     given = value if isinstance(value, Mapping) else {'uri': value}
+    if given.get('uri') is None and (offer := did_you_mean(name, [RESERVED])):
+        raise ConfigError(f'{where}: has no address{offer} So the settings of the whole rig are called.')
     settings = _settings(given, where, ('uri',))
     if settings.get('uri', '') is None:
         raise ConfigError(f'{where}: has no address; write {EXAMPLE}, or remove the line.')
@@ -397,6 +401,16 @@ def _shown(value: Any) -> str:
     """Return a number as it was written, unless it may have thousands of digits, and the kind of anything else."""
     short = isinstance(value, float) or (type(value) is int and abs(value) <= _MOST_SHOWN)
     return str(value) if short else kind_of(value)
+
+
+def _or_none(value: Any, none: Any) -> Any:
+    """Return a value, or what stands for none if there is nothing; 0 and false are something."""
+    return none if value is None else value
+
+
+def _quoted(value: Any) -> str:
+    """Return a word as it was written, and the kind of anything else."""
+    return ascii(str(value)) if isinstance(value, str) else kind_of(value)
 
 
 _TIMES = {'timeout': 0.001, 'echo_timeout': 0.001, 'reply_gap': 0.0, 'heartbeat': 0.0}  # the least, s
@@ -437,7 +451,12 @@ def _messages(value: Any, where: str) -> tuple[str, ...]:
         raise ConfigError(f'{where}: is {kind_of(value)} instead of a list; write [] or some of [{names}].')
     for name in value:
         if not isinstance(name, str) or name not in known:
-            raise ConfigError(f'{where}: there is no message {str(name)!a}; write some of [{names}].')
+            what = (
+                f'there is no message {name!a}'
+                if isinstance(name, str)
+                else f'{kind_of(name)} stands where a message should'
+            )
+            raise ConfigError(f'{where}: {what}; write some of [{names}].')
     return tuple(value)
 
 
@@ -451,6 +470,8 @@ def _client_lost(value: Any, where: str) -> ClientLost:
         raise ConfigError(
             f'{where}: no client has a name of more than {CLIENT_BYTES} bytes, such as {client[:20]!a}...'
         )
+    if send is None:
+        raise ConfigError(f'{where}: nothing stands behind send; write one of {", ".join(ON_LOSS)}.')
     if send not in ON_LOSS:
-        raise ConfigError(f'{where}: send is {str(send)!a}; write one of {", ".join(ON_LOSS)}.')
+        raise ConfigError(f'{where}: send is {_quoted(send)}; write one of {", ".join(ON_LOSS)}.')
     return ClientLost(str(client), send, _seconds(settings.get('after_s', 0), f'{where}: after_s'))

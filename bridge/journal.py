@@ -5,7 +5,7 @@ Every entry has ``kind``, ``time`` (ns of the segment's clock) and ``wall`` (ISO
 ============  =========================================================================================================
 start         a worker begins: ``schema`` (`SCHEMA`), ``version`` (of iblbridge), ``segment``, ``pid``, ``settings``,
               ``services`` (each with its settings)
-stop          it ends in order: ``reason``, such as SIGINT; a start without a stop before it follows a kill
+stop          it ends in order: ``reason``, such as SIGINT; a start that follows neither a stop nor a gap follows a kill
 command       ``command_id``, ``message``, ``client`` (who sent it; of the worker's own commands: on whose behalf),
               ``services`` (as addressed, "" for all), ``args``, ``sent``
 outcome       the response body as in iblbridge.h, with the same ``command_id`` and ``client``
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 SCHEMA = 2  # of the entries; what a reader of an older one knows keeps its meaning
 KINDS = ('start', 'stop', 'command', 'outcome', 'notification', 'event', 'gap')
 DEPTH = 10_000  # entries in the queue
-MOST = 16 << 20  # bytes in the queue
+MOST = 16 << 20  # bytes in the queue, and so of a line
 SYNC_EVERY = 1.0  # s
 LOOK = 0.2  # s between two looks at a file that grows
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
@@ -92,7 +92,7 @@ class Journal:
 
     def write(self, kind: str, **entry: Any) -> None:
         """Append an entry; returns at once, never raises."""
-        now, wall = time.perf_counter_ns(), datetime.now().astimezone().isoformat(timespec='milliseconds')
+        now, wall = time.perf_counter_ns(), _wall()
         try:
             line = _line({'kind': kind, **discretion.entry(entry), 'time': now, 'wall': wall})
             with self._counting:
@@ -102,7 +102,7 @@ class Journal:
                 self._waiting += len(line)
         except queue.Full:
             self._lose('more is written than the disk can take')
-        except Exception as error:  # an entry that JSON cannot say
+        except Exception as error:  # an entry that JSON cannot express
             self._lose(str(error))
 
     def close(self, timeout: float = 2.0) -> None:
@@ -143,18 +143,23 @@ class Journal:
             if dirty and time.monotonic() - synced >= SYNC_EVERY:
                 self._sync()
                 synced, dirty = time.monotonic(), False
+        with contextlib.suppress(OSError):  # the last ones may be lost, the stop among them: it is no kill
+            self._put_gap(time.perf_counter_ns(), _wall())
         self._sync()
         os.close(self._file)
 
     def _append(self, now: int, wall: str, line: bytes) -> None:
         try:
-            if gap := self._gap:
-                self._put(_line({'kind': 'gap', 'lost': gap, 'time': now, 'wall': wall}))
-                with self._counting:
-                    self._gap -= gap
+            self._put_gap(now, wall)
             self._put(line)
         except Exception as error:  # a full disk
             self._lose(str(error))
+
+    def _put_gap(self, now: int, wall: str) -> None:
+        if gap := self._gap:
+            self._put(_line({'kind': 'gap', 'lost': gap, 'time': now, 'wall': wall}))
+            with self._counting:
+                self._gap -= gap
 
     def _put(self, line: bytes) -> None:
         data = b'\n' * self._torn + line
@@ -231,6 +236,11 @@ class Reading:
             while True:
                 piece = self._read(file)
                 rest += piece
+                if len(rest) > MOST:  # no entry is so long; it is read to its end, but not kept
+                    rest = b'\0' + rest[-1:]
+                    if not self.found:  # nor is this a journal: it may have no end, as /dev/zero
+                        yield number + 1, rest
+                        return
                 if rest.endswith(b'\n') or (rest and not piece and not self._follow):
                     number += 1
                     yield number, rest
@@ -248,7 +258,7 @@ class Reading:
 
     def _read(self, file: BinaryIO) -> bytes:
         try:
-            return file.readline()
+            return file.readline(MOST + 1)
         except OSError as e:
             e.filename = self.path
             raise
@@ -267,6 +277,10 @@ def _was_begun_anew(path: str | Path, file: BinaryIO) -> bool:
     except OSError:  # moved away: what has it open still may write to it
         return False
     return not os.path.samestat(here, there) or (stat.S_ISREG(here.st_mode) and here.st_size < file.tell())
+
+
+def _wall() -> str:
+    return datetime.now().astimezone().isoformat(timespec='milliseconds')
 
 
 def _ends_with_newline(file: int) -> bool:

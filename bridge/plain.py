@@ -27,17 +27,17 @@ def dumps(value: Any) -> str:
     ValueError
         It holds NaN or infinity, or itself.
     TypeError
-        It holds anything else that JSON cannot say; the sentence names it.
+        It holds anything else that JSON cannot express; the sentence names it.
     """
     try:
         return json.dumps(value, allow_nan=False, default=_plain)
     except RecursionError:
-        raise ValueError('JSON cannot say what is nested so deeply, or holds itself') from None
+        raise ValueError('JSON cannot express what is nested so deeply, or holds itself') from None
     except (TypeError, ValueError) as error:
         found = _unsayable(value, frozenset())
         if found is None:
             raise
-        raise type(error)(f'JSON cannot say {found}; send null, text or a number in its place') from None
+        raise type(error)(f'JSON cannot express {found}; send null, text or a number instead') from None
 
 
 def _plain(value: Any) -> Any:
@@ -59,7 +59,7 @@ def _plain(value: Any) -> Any:
 
 
 def _unsayable(value: Any, above: frozenset[int]) -> str | None:  # noqa: PLR0911
-    """Return the first thing in a value that JSON cannot say, in words."""
+    """Return the first thing in a value that JSON cannot express, in words."""
     if isinstance(value, float):
         return None if math.isfinite(value) else {math.inf: 'Infinity', -math.inf: '-Infinity'}.get(value, 'NaN')
     if value is None or isinstance(value, (str, int)):
@@ -70,7 +70,7 @@ def _unsayable(value: Any, above: frozenset[int]) -> str | None:  # noqa: PLR091
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, (str, int, float)) and key is not None:
-                    return f'a key that is no text, {_shown(key)}'
+                    return f'a key that is not text, {_shown(key)}'
         inner: Sequence[Any] = list(value.values()) if isinstance(value, Mapping) else value
         if isinstance(value, (dict, list, tuple)):
             return next((text for item in inner if (text := _unsayable(item, above | {id(value)}))), None)

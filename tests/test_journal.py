@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -134,6 +134,27 @@ def test_a_full_disk_is_told_once_and_counted_and_what_comes_after_is_written(tm
     assert list(reading) and reading.torn == [2]
     assert len(caplog.records) == 1
     assert 'No space left' in caplog.text
+
+
+def test_what_is_lost_at_the_very_end_is_told_as_a_gap(tmp_path, monkeypatch):
+    """A stop that is not written looks like a kill."""
+    full, real = threading.Event(), os.write
+
+    def write(file: int, data: bytes) -> int:
+        if full.is_set():
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        return real(file, data)
+
+    monkeypatch.setattr(journal.os, 'write', write)
+    book = Journal(tmp_path / 'journal')
+    book.write('start')
+    eventually(book.path.read_bytes)
+    full.set()
+    book.write('stop', reason='SIGTERM')
+    eventually(lambda: book.lost == 1)
+    full.clear()
+    book.close()
+    assert [(entry['kind'], entry.get('lost')) for entry in entries(book.path)] == [('start', None), ('gap', 1)]
 
 
 def test_a_disk_that_hangs_holds_up_nobody(tmp_path, monkeypatch, caplog):
@@ -435,13 +456,59 @@ def test_what_is_wanted_can_be_chosen(words, shown, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == shown
 
 
-def test_since_takes_a_moment_or_how_long_ago():
-    now = datetime.now().astimezone()
-    assert now - since('15min') < timedelta(minutes=16)
-    assert since('10:30').date() == now.date() and since('10:30').minute == 30
-    assert (since('2026-01-31').day, since('2026-01-31T10:30').hour) == (31, 10)
-    with pytest.raises(argparse.ArgumentTypeError, match='is not a time'):
-        since('yesterday')
+NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc).astimezone()
+
+
+@pytest.mark.parametrize(
+    ('text', 'moment'),
+    [
+        ('15min', NOW - timedelta(minutes=15)),
+        ('99999h', NOW - timedelta(hours=99999)),
+        ('999999999h', datetime.min.replace(tzinfo=timezone.utc)),
+        (f'{NOW:%H:%M}', NOW),
+        ('00:00', NOW.replace(hour=0)),
+        ('2026-01-30', datetime(2026, 1, 30).astimezone()),
+        ('2026-01-30T10:30', datetime(2026, 1, 30, 10, 30).astimezone()),
+        ('2026-01-30 10:30', datetime(2026, 1, 30, 10, 30).astimezone()),
+    ],
+)
+def test_since_takes_a_moment_or_how_long_ago(text, moment):
+    assert since(text, NOW) == moment
+
+
+@pytest.mark.parametrize(
+    ('text', 'why'),
+    [
+        ('yesterday', "'yesterday' is not a time; write 10:30"),
+        ('', "'' is not a time; write 10:30"),
+        ('15', "'15' has no unit; write 15min, or a time such as 10:30"),
+        (f'{NOW + timedelta(minutes=1):%H:%M}', f'is still to come; write {NOW - timedelta(days=1):%Y-%m-%d}T'),
+        ('2026-02-20', "'2026-02-20' is still to come"),
+    ],
+)
+def test_since_says_why_a_moment_cannot_be_used(text, why):
+    """Of one that is still to come it said that no commands had been answered."""
+    with pytest.raises(argparse.ArgumentTypeError) as refused:
+        since(text, NOW)
+    assert why in str(refused.value)
+
+
+@pytest.mark.parametrize('follow', [False, True])
+def test_a_line_longer_than_any_entry_is_skipped_and_not_kept(follow, tmp_path, monkeypatch):
+    """As a disk leaves it that lost its power: zeros without an end of a line."""
+    monkeypatch.setattr(journal, 'MOST', 2000)
+    entry = json.dumps(ENTRY).encode()
+    (tmp_path / 'journal').write_bytes(entry + b'\n' + b'\0' * 15_000 + b'\n' + entry + b'\n')
+    reading = Reading(tmp_path / 'journal', follow=follow)
+    found = iter(reading)
+    assert [next(found), next(found)] == [ENTRY, ENTRY]
+    assert reading.torn == [2]
+
+
+@pytest.mark.posix('there is no /dev/zero')
+def test_a_file_of_one_endless_line_is_no_journal(capsys):
+    assert main(['journal', '/dev/zero']) == 2
+    assert 'this is not a journal' in capsys.readouterr().err
 
 
 @pytest.mark.posix('the reader is ended by a signal')

@@ -58,7 +58,7 @@ REFUSED = [
     (np.longdouble(1), TypeError, 'longdouble'),
     (np.datetime64('NaT'), TypeError, 'NaT'),
     (object, TypeError, "<class 'object'> (type)"),
-    ({(1, 2): 3}, TypeError, 'a key that is no text, (1, 2) (tuple)'),
+    ({(1, 2): 3}, TypeError, 'a key that is not text, (1, 2) (tuple)'),
     (LOOP, ValueError, 'a list that holds itself'),
 ]
 
@@ -73,7 +73,7 @@ def test_what_json_cannot_say_is_refused_and_named(value, kind, named):
     with pytest.raises(kind) as refused:
         plain.dumps([{'deep': value}])
     text = str(refused.value)
-    assert text.startswith('JSON cannot say ') and text.endswith('; send null, text or a number in its place')
+    assert text.startswith('JSON cannot express ') and text.endswith('; send null, text or a number instead')
     assert named in text
 
 
@@ -81,7 +81,7 @@ def test_what_is_nested_too_deeply_is_refused():
     value: Any = 0
     for _ in range(100_000):
         value = [value]
-    with pytest.raises(ValueError, match='JSON cannot say what is nested so deeply'):
+    with pytest.raises(ValueError, match='JSON cannot express what is nested so deeply'):
         plain.dumps(value)
 
 

@@ -139,7 +139,7 @@ ANSWERS = {
     'half a surrogate pair in an error': r'[0, "OSError: caf\udce9.txt", EVENT]',
     'an error of 60 kB': f'[0, "{"x" * 60_000}", EVENT]',
     'an error of two lines': r'[0, "no\n2026-01-01 00:00:00,000 ERROR   forged\r\u001b[31m", EVENT]',
-    'an error that is no text': '[0, {"a": [NaN]}, EVENT]',
+    'an error that is not text': '[0, {"a": [NaN]}, EVENT]',
     'an error that is nested deeply': f'[0, {DEEP}, EVENT]',
     'half a surrogate pair in a reference': r'[EVENT, "caf\udce9", {"exp_ref": "caf\udce9", "caf\udcea": 1}]',
     'a reference of 60 kB': f'[EVENT, "{"x" * 60_000}", null]',

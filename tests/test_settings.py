@@ -105,6 +105,8 @@ def test_settings_of_the_rig_can_be_taken_back(load) -> None:
         ('_rig: {timeout: 30}\n', ['_rig', "'timeout'", 'heartbeat']),
         ('_rig: {heartbeat: -1}\n', ['_rig', 'heartbeat', '-1']),
         ('_rig: 5\n', ['_rig', 'a number', 'mapping']),
+        ('_Rig: {heartbeat: 5}\n', ['_Rig', 'did you mean _rig?']),
+        ('cameras: {after: }\n', ['cameras', 'nothing stands where a name should']),
         ('- cameras\n', ['a list', 'mapping']),
         ('cameras: {\n', ['YAML']),
         (b'cameras: \xff\n', ['UTF-8']),

@@ -12,7 +12,7 @@ Exit statuses are those of the C tool ``iblb``:
 2     misuse: options, configuration, arguments
 3     no segment, no worker, no slot
 4     it is not known what happened: ask EXPSTATUS before you repeat
-130   Ctrl-C
+130   Ctrl-C; but serve and simulate, which end by it in an orderly way, end with 0
 ====  ==================================================================
 """
 

@@ -6,13 +6,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines
-from bridge.cli.words import duration, example
+from bridge.cli.words import example, length
 from bridge.journal import Reading
 
 if TYPE_CHECKING:
@@ -147,26 +148,50 @@ class Printer:
         self._console.file.flush()
 
 
-def since(text: str) -> datetime:
-    """Return a moment as argparse's type: a date, a time of today, both, or how long ago.
+def since(text: str, now: datetime | None = None) -> datetime:
+    """Return a moment that is past, as argparse's type: a date, a time of today, both, or how long ago.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``10:30``, ``2026-01-31``, ``2026-01-31T10:30`` or ``15min``.
+    now : datetime, optional
+        The present, with its zone.
 
     Raises
     ------
     argparse.ArgumentTypeError
-        It is none of them.
+        It is none of them, or still to come.
     """
-    now = datetime.now().astimezone()
-    readings: tuple[Callable[[], datetime], ...] = (
-        lambda: datetime.fromisoformat(f'{now:%Y-%m-%d}T{text}').astimezone(),
-        lambda: datetime.fromisoformat(text).astimezone(),
-        lambda: now - timedelta(seconds=duration(text)),
-    )
-    for reading in readings:
-        try:
-            return reading()
-        except (ValueError, OverflowError, argparse.ArgumentTypeError):
-            continue
-    raise argparse.ArgumentTypeError(f'{text!r} is not a time; write 10:30, 2026-01-31, 2026-01-31T10:30, or 15min')
+    now = now or datetime.now().astimezone()
+    text, yesterday = text.strip(), now - timedelta(days=1)
+    moment = _read(text, now)
+    if moment is None and text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} has no unit; write {text}min, or a time such as 10:30')
+    if moment is None:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a time; write 10:30, 2026-01-31, 2026-01-31T10:30, or 15min')
+    if moment > now:
+        meant = f'; write {yesterday:%Y-%m-%d}T{text} if you mean yesterday' if _is_of_a_day(text) else ''
+        raise argparse.ArgumentTypeError(f'{text!r} is still to come{meant}')
+    return moment
+
+
+def _is_of_a_day(text: str) -> bool:
+    """Return whether this may be a time without a date: of digits alone nobody knows what they are."""
+    return ':' in text and 'T' not in text and ' ' not in text
+
+
+def _read(text: str, now: datetime) -> datetime | None:
+    """Return the moment that is meant, None if this is none."""
+    with suppress(ValueError, OverflowError):
+        return datetime.fromisoformat(f'{now:%Y-%m-%d}T{text}' if _is_of_a_day(text) else text).astimezone()
+    ago = None if text.isdecimal() else length(text)
+    if ago is None:
+        return None
+    try:
+        return now - timedelta(seconds=ago)
+    except OverflowError:  # before the first year: all there is
+        return datetime.min.replace(tzinfo=timezone.utc)
 
 
 def _export(args: argparse.Namespace) -> int:

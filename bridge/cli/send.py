@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bridge.cli.lines import milliseconds
 from bridge.cli.words import command_arguments, duration, example
@@ -53,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
         'standard input, so that nobody sees a token; a single array is taken as all arguments',
     )
     parser.add_argument('--args-file', metavar='FILE', help='take the arguments from a file, as @FILE does')
-    parser.add_argument('--services', default='', metavar='A,B', help='send it to these services only')
+    parser.add_argument('--services', metavar='A,B', help='send it to these services only')
     parser.add_argument(
         '--timeout',
         type=duration,
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     code, response, sentence = 0, None, ''
     try:
         message_number(message)  # before a segment is looked for: whether there is one has no part in it
-        services = [name.strip() for name in args.services.split(',')] if args.services.strip() else []
+        services = None if args.services is None else _listed(args.services)
         arguments = command_arguments([*args.args, *([f'@{args.args_file}'] if args.args_file else [])])
         with closing(Client(args.segment, f'iblb-send-{os.getpid()}')) as client:  # a failed command is no lost client
             try:
@@ -126,6 +126,11 @@ def show(response: dict[str, Any], *, as_json: bool) -> None:
         console.print(f'{response["message"]}: answered by the worker{took and f" in {took} ms"}')
 
 
+def _listed(names: str) -> list[str]:
+    """Return names that commas stand between; none if there is nothing."""
+    return [name.strip() for name in names.split(',')] if names.strip() else []
+
+
 def rows(response: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Return a response body as the head of a table and one row per service; the last column is what it said."""
     head = ('service', 'ok', 'state', 'echo ms', 'reply ms', 'data or error')
@@ -166,9 +171,21 @@ def service_sentence(response: dict[str, Any]) -> str:
     return services_sentence([(data.get('health') == 'down', age) for data, age in zip(known, ages, strict=True)])
 
 
+def _narrowed(widths: list[int], least: list[int], room: int) -> list[int] | None:
+    """Return the widths of columns that have room side by side, none less than its least; None if there are none."""
+    if sum(least) > room:
+        return None
+    narrowed = list(widths)
+    while sum(narrowed) > room:
+        widest = max(range(len(narrowed)), key=lambda i: narrowed[i] - least[i])
+        narrowed[widest] -= 1
+    return narrowed
+
+
 def show_table(console: Console, head: Sequence[str], found: Sequence[Sequence[str]]) -> None:
     """Print a table whose last column may be long; on a narrow console that stands below, and nothing is cut."""
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
@@ -176,8 +193,11 @@ def show_table(console: Console, head: Sequence[str], found: Sequence[Sequence[s
     # What is empty takes no room.
     shown = [i for i, name in enumerate(head[:-1]) if not below or i < 3 or any(row[i] for row in found)]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if not below else 0, 0, 1))
-    for i in shown:
-        table.add_column(head[i], justify='right' if head[i].endswith('ms') else 'left', overflow='fold')
+    longest = [max(cell_len(row[i]) for row in (head, *found)) for i in shown]
+    widths = _narrowed(longest, [len(head[i]) for i in shown], console.width - 2 * len(shown) - 1) if below else None
+    for place, i in enumerate(shown):
+        side: Literal['left', 'right'] = 'right' if head[i].endswith('ms') else 'left'
+        table.add_column(head[i], justify=side, overflow='fold', width=widths[place] if widths else None)
     if not below:
         table.add_column(head[-1], overflow='fold')
     styles = {'yes': 'green', 'no': 'bold red', 'down': 'bold red'}

@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
             journal=journal,
         )
         if stopped_by:  # while it was being made
-            worker.stop()
+            worker.stop(stopped_by[0])
         try:
             log.info('segment %s: %s', args.segment, worker.path)
             for service in rig.services.values():

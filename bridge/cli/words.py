@@ -161,11 +161,16 @@ def duration(text: str) -> float:
     argparse.ArgumentTypeError
         It is none, or longer than 24 days.
     """
-    match = re.fullmatch(rf'([0-9]+\.?[0-9]*|\.[0-9]+) *({"|".join(UNITS)}|)', text.strip(), re.ASCII)
-    seconds = float(match[1]) * UNITS[match[2] or 's'] if match else math.inf
-    if seconds >= _LONGEST:
+    seconds = length(text)
+    if seconds is None or seconds >= _LONGEST:
         raise argparse.ArgumentTypeError(f'{text!r} is not a time; write 5s or 500ms, or a number of seconds')
     return seconds
+
+
+def length(text: str) -> float | None:
+    """Return a time of any length, written as for `duration`, in s; None if it is none."""
+    match = re.fullmatch(rf'([0-9]+\.?[0-9]*|\.[0-9]+) *({"|".join(UNITS)}|)', text.strip(), re.ASCII)
+    return float(match[1]) * UNITS[match[2] or 's'] if match else None
 
 
 def _fetched(word: str) -> tuple[str, str]:

@@ -74,7 +74,7 @@ class AsyncClient:
         return self._opened
 
     async def call(
-        self, message: str | int, *args: Any, services: Sequence[str] = (), timeout: float | None = 12.0
+        self, message: str | int, *args: Any, services: Sequence[str] | None = None, timeout: float | None = 12.0
     ) -> dict[str, Any]:
         """Send a command and wait for its response, as `Client.call`; if the task is cancelled, so is the command."""
         patience = seconds(timeout)
@@ -114,11 +114,15 @@ class AsyncClient:
             if event is not None:
                 yield event
 
-    def send(self, message: str | int, *args: Any, services: Sequence[str] = (), ttl: float | None = 10.0) -> int:
+    def send(
+        self, message: str | int, *args: Any, services: Sequence[str] | None = None, ttl: float | None = 10.0
+    ) -> int:
         """Write a command and return at once, as `Client.send`."""
         return self._client.send(message, *args, services=services, ttl=ttl)
 
-    def notify(self, message: str | int, *args: Any, services: Sequence[str] = (), ttl: float | None = 10.0) -> None:
+    def notify(
+        self, message: str | int, *args: Any, services: Sequence[str] | None = None, ttl: float | None = 10.0
+    ) -> None:
         """Write a command that nobody waits for, as `Client.notify`."""
         self._client.notify(message, *args, services=services, ttl=ttl)
 

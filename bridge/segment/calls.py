@@ -23,7 +23,7 @@ def text(value: Any, what: str) -> bytes:
     Raises
     ------
     TypeError, ValueError
-        It is no text, or holds what ends a text in C: the library would see another, shorter name.
+        It is not text, or holds what ends a text in C: the library would see another, shorter name.
     """
     if not isinstance(value, str):
         raise TypeError(f'{what} is text, not {value!r}')

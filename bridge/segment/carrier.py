@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from bridge.carrier import CLOSED, REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier
+from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier
 from bridge.errors import BridgeError, NoWorker, OutcomeUnknown
 from bridge.numbers import EVENTS, LOCAL, MESSAGES
 from bridge.outcome import Outcome, Reason, data_reply, from_entry
@@ -183,7 +183,7 @@ class SegmentCarrier(ThreadedCarrier):
 
     def _end_unsent(self) -> None:
         for plan in tuple(self._plans.values()):
-            self._take_back(plan, Reason.CLOSED, f'not sent: {CLOSED}')
+            self._take_back(plan, Reason.CLOSED, f'not sent: {self.ended_by}')
 
     def _is_busy(self) -> bool:
         return bool(self._plans)
@@ -197,7 +197,7 @@ class SegmentCarrier(ThreadedCarrier):
         else:
             self._client.close()
         for plan in tuple(self._plans.values()):
-            self._resolve(plan, plan.command.unsent(Reason.CLOSED, f'aborted: {CLOSED}').values())
+            self._resolve(plan, plan.command.unsent(Reason.CLOSED, f'aborted: {self.ended_by}').values())
 
     def forget(self) -> None:
         """Detach as lost, for nobody has called `close`: whoever used this is forgotten. Does not wait."""
@@ -221,7 +221,7 @@ class SegmentCarrier(ThreadedCarrier):
         Its future gets a `bridge.errors.BridgeError` if there is no outcome by service: no worker, too old, refused.
         """
         if self._ended.is_set() or (self._closing and not command.last):
-            command.end(Reason.CLOSED, f'not sent: {CLOSED}')
+            command.end(Reason.CLOSED, f'not sent: {self.ended_by}')
             return command.future
         try:
             arguments = self._encode(command.message, command.args, command.kwargs)

@@ -86,7 +86,9 @@ class Client:
         named = f' {self.name!r}' if self.name else ''
         return f'<{type(self).__name__} of {self.segment}{named}{"" if self._handle else ", closed"}>'
 
-    def send(self, message: str | int, *args: Any, services: Sequence[str] = (), ttl: float | None = 10.0) -> int:
+    def send(
+        self, message: str | int, *args: Any, services: Sequence[str] | None = None, ttl: float | None = 10.0
+    ) -> int:
         """Write a command and return at once.
 
         Parameters
@@ -95,8 +97,9 @@ class Client:
             Name or number, e.g. ``'EXPSTART'``.
         *args
             The message's arguments: anything that `bridge.plain` can say in JSON.
-        services : sequence of str
-            Which services; empty for all.
+        services : sequence of str, optional
+            Which services; all by default. An empty one is refused: a list that was filtered until nothing is left
+            does not mean everybody.
         ttl : float or None
             If the command has not begun to be sent within this time it never will be, s; None: no limit.
 
@@ -110,7 +113,7 @@ class Client:
         bridge.errors.Misuse
             The message, a service or the arguments are none. Nothing was sent.
         TypeError, ValueError
-            JSON cannot say an argument, or there is no such message. Nothing was sent.
+            JSON cannot express an argument, there is no such message, or `services` names none. Nothing was sent.
         bridge.errors.NoSegment
             The segment is gone: open again.
         bridge.errors.BridgeError
@@ -124,7 +127,9 @@ class Client:
             _tell(error, request[0])
             raise
 
-    def notify(self, message: str | int, *args: Any, services: Sequence[str] = (), ttl: float | None = 10.0) -> None:
+    def notify(
+        self, message: str | int, *args: Any, services: Sequence[str] | None = None, ttl: float | None = 10.0
+    ) -> None:
         """Write a command that nobody waits for. Parameters and errors as for `send`."""
         number, ttl_ms = message_number(message), milliseconds(seconds(ttl, 'ttl'))
         check(lib.iblb_notify(self._handle, _names(services), number, _arguments(args), ttl_ms), self._handle)
@@ -166,7 +171,7 @@ class Client:
             raise
 
     def call(
-        self, message: str | int, *args: Any, services: Sequence[str] = (), timeout: float | None = 12.0
+        self, message: str | int, *args: Any, services: Sequence[str] | None = None, timeout: float | None = 12.0
     ) -> dict[str, Any]:
         """Send a command and wait for its response; `timeout` is its time to live as well, s.
 
@@ -292,7 +297,7 @@ class Client:
         return self._handle > 0
 
     def close(self) -> None:
-        """Give the slot back. Harmless twice."""
+        """Give the slot back. Calling it twice is harmless."""
         self._end(lib.iblb_close)
 
     def abandon(self) -> None:
@@ -318,7 +323,7 @@ class Client:
             end(handle)
 
     def _publish(
-        self, request: Any, message: str | int, args: Sequence[Any], services: Sequence[str], ttl_ms: int
+        self, request: Any, message: str | int, args: Sequence[Any], services: Sequence[str] | None, ttl_ms: int
     ) -> None:
         number, arguments = message_number(message), _arguments(args)
         check(lib.iblb_send(self._handle, _names(services), number, arguments, ttl_ms, request), self._handle)
@@ -402,11 +407,15 @@ def _tell(error: BaseException, request: int) -> None:
             error.add_note(f'Request {request} stays open: wait({request}) for its response, or cancel({request}).')
 
 
-def _names(services: Sequence[str]) -> bytes:
+def _names(services: Sequence[str] | None) -> bytes:
+    if services is None:
+        return b''
     names = [services] if isinstance(services, str) and services else list(services)
     listed = [text(name, 'the name of a service') for name in names]
-    if any(not name.strip() for name in names):  # alone, it would stand for all of them
-        raise ValueError('a name in the list of services is empty; an empty list stands for all')
+    if not names:  # the library would take it for all of them
+        raise ValueError('services names no service; leave it out to reach all')
+    if any(not name.strip() for name in names):
+        raise ValueError('a name in the list of services is empty')
     return b','.join(listed)
 
 

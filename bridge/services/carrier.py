@@ -24,7 +24,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from bridge import discretion
-from bridge.carrier import CLOSED, REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
+from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
 from bridge.outcome import Aborted, Outcome, Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
@@ -140,7 +140,7 @@ class UdpCarrier(ThreadedCarrier):
         for plan in tuple(self._plans.values()):
             for errand in plan.errands.values():
                 if not errand.sent and not plan.command.last:
-                    self._withdraw_errand(errand, Reason.CLOSED, f'not sent: {CLOSED}')
+                    self._withdraw_errand(errand, Reason.CLOSED, f'not sent: {self.ended_by}')
 
     def _is_busy(self) -> bool:
         return bool(self._plans)
@@ -153,9 +153,9 @@ class UdpCarrier(ThreadedCarrier):
         """End everything; in the network thread."""
         self._closing = True
         for plan in tuple(self._plans.values()):
-            self._end(plan, Reason.CLOSED, f'aborted: {CLOSED}')
+            self._end(plan, Reason.CLOSED, f'aborted: {self.ended_by}')
         for link in self.links.values():
-            link.withdraw_all(Reason.CLOSED, f'aborted: {CLOSED}')
+            link.withdraw_all(Reason.CLOSED, f'aborted: {self.ended_by}')
             link.close()
 
     def _at_end(self, cause: BaseException) -> None:
@@ -232,7 +232,7 @@ class UdpCarrier(ThreadedCarrier):
             self._resolve(plan)
             return
         if self._closing and not command.last:
-            self._end(plan, Reason.CLOSED, f'aborted: {CLOSED}')
+            self._end(plan, Reason.CLOSED, f'aborted: {self.ended_by}')
             return
         self._stage(plan, event)
         if event in (rules.END, rules.CLEANUP) and not plan.behind:

@@ -436,7 +436,9 @@ class Line:
         if errand.yields and self._somebody_waits():
             self._end(errand, Reason.WITHDRAWN, 'given up: a command went first', now)
             return
-        after = f'{(now - errand.sent) / 1e9:.3g} s'
+        # As it was configured: the timer came a little later. Less, if it was cut short for another command.
+        patience = errand.timeout if errand.echoed else min(errand.timeout, self.timing.echo_timeout)
+        after = f'{min(patience, (now - errand.sent) / 1e9):.3g} s'
         if errand.doubted:
             when = f'{(errand.doubted - errand.sent) / 1e9:.3g} s'
             text = f'received the command but did not reply within {after}; what it said after {when} '

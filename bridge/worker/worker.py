@@ -167,6 +167,7 @@ class Worker:
             {service.name: service.after for service in services if service.after},
             {name: port for name, port in known.items() if name in self._services},
         )
+        carrier.ended_by = 'the worker was stopped'
         carrier.on_event = self._house.heard
         carrier.on_outcome = self._house.learn
         carrier.on_opened = lambda: self._keeper.keep(ports.KIND, carrier.ports)

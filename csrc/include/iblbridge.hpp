@@ -8,14 +8,14 @@
  *   (IBLB_CLIENT_LOST: the worker does what `on_client_lost` of its configuration says). It can be moved, not copied.
  * - Any thread may call anything at any time. A wait in one thread holds up no other call, and ends if another thread closes the client
  *   or cancels the request.
- * - What went wrong is thrown as `Error`, with code, name, sentence, and the `Response` if there is one: when one service fails the data of
+ * - Failures are thrown as `Error`, with code, name, sentence, and the `Response` if there is one: when one service fails the data of
  *   the good ones is in there. A warning is never thrown: it stands in `Response::code`, or `Client::warning` tells it.
  * - Text is UTF-8 both ways. Waits take std::chrono durations; stamps are nanoseconds of `now()`, 0 for never.
  * - Numbers (IBLB_EXPSTART, IBLB_E_PARTIAL, ...) and all that a message, a response and a code mean stand in iblbridge.h, which is the
  *   manual.
  *
  * C++ has no JSON of its own, and an experiment needs little of it: which service did what, and a few values. So there is a reader here,
- * the class `Json`, of some eighty lines; it takes valid JSON and refuses everything else. Who uses a JSON library anyway gives it
+ * the class `Json`, of some eighty lines; it takes valid JSON and refuses everything else. If you use a JSON library anyway, give it
  * `Response::json` or `Event::json`, the whole text as it came, and text of its own as arguments.
  */
 #ifndef IBLBRIDGE_HPP
@@ -60,7 +60,7 @@ inline void append_utf8(std::string &text, unsigned long point) {
         text += static_cast<char>(0x80 | static_cast<int>((point >> (6 * i)) & 0x3F));
 }
 
-/* The four hexadecimal digits at `at`, or -1 if they are none. */
+/* The four hexadecimal digits at `at`, or -1 if there are none. */
 inline long hex4(const std::string &text, std::size_t at) {
     long value = 0;
     for (std::size_t i = at; i < at + 4; i++) {
@@ -73,7 +73,7 @@ inline long hex4(const std::string &text, std::size_t at) {
     return value;
 }
 
-/* Reads \uXXXX, or two of them that are one character, at `at` and moves on; false if it is none. Half a pair becomes U+FFFD. */
+/* Reads \uXXXX, or two of them that make one character, at `at` and moves on; false if there is none. Half a pair becomes U+FFFD. */
 inline bool read_escape(const std::string &text, std::size_t &at, std::string &to) {
     const long first = text.compare(at, 2, "\\u") == 0 ? hex4(text, at + 2) : -1;
     if (first < 0)
@@ -283,7 +283,7 @@ class Json {
     std::vector<Json> values_;
 };
 
-/* A text as JSON, with its quotes. */
+/* Text as JSON, with its quotes. */
 inline std::string quote(const std::string &text) {
     static const char digits[] = "0123456789abcdef";
     std::string json = "\"";
@@ -319,14 +319,14 @@ inline std::string to_json(bool truth) {
 template <class Number> typename std::enable_if<std::is_arithmetic<Number>::value, std::string>::type to_json(Number number) {
     std::ostringstream text;
     if (std::is_floating_point<Number>::value && !std::isfinite(static_cast<double>(number)))
-        throw std::invalid_argument("JSON cannot say NaN, infinity or a number beyond double; send text or a number in its place.");
+        throw std::invalid_argument("JSON cannot express NaN, infinity or a number beyond double; send text or a number instead.");
     text.imbue(std::locale::classic());
     text.precision(std::numeric_limits<double>::max_digits10);
     text << +number;
     return text.str();
 }
 
-/* Both before either, for each may hold the other. */
+/* Both before either, because each may hold the other. */
 template <class Value> std::string to_json(const std::vector<Value> &list);
 template <class Value> std::string to_json(const std::map<std::string, Value> &object);
 
@@ -407,7 +407,7 @@ struct Event {
 struct WorkerState {
     bool alive;      /* a worker lives */
     int services;    /* how many are configured */
-    int services_up; /* how many of them have answered within the last 30 s; 0 on a rig that was idle */
+    int services_up; /* how many of them have answered within the last 30 s; 0 if the rig was idle */
 };
 
 /* The name of a code, "IBLB_E_PARTIAL"; "?" if there is none. */
@@ -521,7 +521,7 @@ class Client {
   public:
     using milliseconds = std::chrono::milliseconds;
 
-    /* Attaches to a segment under the name `client` (1 to 63 bytes; "": "pid-<pid>-<n>-<random>"), and waits so long for a segment and a
+    /* Attaches to a segment under the name `client` (1 to 63 bytes; "": "pid-<pid>-<n>-<random>"), and waits this long for a segment and a
      * worker. Opening the same segment under the same name again in this process closes the older one. Throws Error; that no worker is
      * there is only a `warning`. */
     explicit Client(const std::string &segment, const std::string &client = "", milliseconds timeout = std::chrono::seconds(2))
@@ -552,7 +552,7 @@ class Client {
             close();
     }
 
-    /* Gives the slot back. Harmless twice, and from any thread: waits in others end with IBLB_E_CLOSED. */
+    /* Gives the slot back. Calling it twice, or from any thread, is harmless: waits in others end with IBLB_E_CLOSED. */
     void close() noexcept {
         const int handle = handle_.exchange(0);
         if (handle)
@@ -591,8 +591,8 @@ class Client {
     }
 
     /* Sends a command and waits until every service has done it; `timeout` is its time to live too. Throws as `wait`, but if time is up or
-     * no worker lives a command that was not accepted is withdrawn (IBLB_E_NOT_SENT, IBLB_E_NO_WORKER: nothing was sent); of an accepted
-     * one the answer is still to come (IBLB_E_PENDING): `wait` for Error::request, do not repeat. */
+     * no worker lives a command that was not accepted is withdrawn (IBLB_E_NOT_SENT, IBLB_E_NO_WORKER: nothing was sent); the answer to an
+     * accepted one is still to come (IBLB_E_PENDING): `wait` for Error::request, do not repeat. */
     Response call(int message, const std::string &arguments = "", const std::string &services = "",
                   milliseconds timeout = std::chrono::seconds(12)) {
         int request = 0;
@@ -604,7 +604,7 @@ class Client {
         return outcome(code, json.data(), code == IBLB_E_PENDING ? request : 0);
     }
 
-    /* Withdraws a command if no worker has accepted it: true, nothing will be sent; false: its answer can be waited for still. */
+    /* Withdraws a command if no worker has accepted it: true, nothing will be sent; false: its answer can still be waited for. */
     bool withdraw(int request) {
         return check(iblb_withdraw(handle_, request)) == IBLB_OK;
     }
@@ -670,7 +670,7 @@ class Client {
   private:
     enum { FIRST_CAPACITY = 16 << 10 };
 
-    /* How many exceptions are on their way in this thread; before C++17 only whether there is one. */
+    /* How many exceptions are in flight in this thread; before C++17 only whether there is one. */
     static int exceptions_passing() noexcept {
 #ifdef __cpp_lib_uncaught_exceptions
         return std::uncaught_exceptions();
@@ -683,7 +683,7 @@ class Client {
         return static_cast<int>(std::max<long long>(INT_MIN, std::min<long long>(INT_MAX, time.count())));
     }
 
-    /* A text as C takes it. C sees an end at a NUL: "cameras\0x" would command the cameras. */
+    /* Text as C takes it. C sees an end at a NUL: "cameras\0x" would command the cameras. */
     static const char *whole(const std::string &text) {
         if (text.find('\0') != std::string::npos)
             throw std::invalid_argument("The text holds a NUL character, where C sees its end.");
@@ -700,7 +700,7 @@ class Client {
         return code;
     }
 
-    /* An error without a response. How a wait ended says the code alone; the handle's sentence may be another thread's by now, or gone. */
+    /* An error without a response. The code alone says how a wait ended; the handle's sentence may be another thread's by now, or gone. */
     Error failure(int code, int request) const {
         const bool known = code == IBLB_E_TIMEOUT || code == IBLB_E_CANCELLED || code == IBLB_E_CLOSED || code == IBLB_E_HANDLE;
         return Error(code, known ? error_text(code) : last_error(), request);
@@ -762,7 +762,7 @@ class Client {
 
     std::atomic<int> handle_;
     std::atomic<int> warning_;
-    const int passing_; /* exceptions that were on their way as it was made */
+    const int passing_; /* exceptions in flight when it was made */
 };
 
 } // namespace iblbridge

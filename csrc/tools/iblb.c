@@ -244,6 +244,10 @@ static int parse(int count, char **arguments, struct options *options) {
             fprintf(stderr, "iblb: something is missing behind %s. For usage: iblb --help\n", word);
             return -1;
         }
+        if (text == &options->services && value[strspn(value, " \t")] == '\0') { /* as of a variable that is not set */
+            fputs("iblb: --services names no service; leave it out to reach all\n", stderr);
+            return -1;
+        }
         if (text)
             *text = value;
         else if ((*time = milliseconds(value)) < 0) {

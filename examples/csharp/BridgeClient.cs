@@ -6,7 +6,7 @@
 // - An error is a BridgeException with code, sentence, and the response if there is one. A warning is never thrown.
 // - Any thread may call anything at any time. A wait in one thread holds up no other call; Dispose ends it.
 // - Times are milliseconds for waiting, and nanoseconds of ClockNs() (the clock of Stopwatch) in responses.
-// - Only int, double and byte[] go to the library and back: text becomes UTF-8 here, for runtimes do it differently.
+// - Only int, double and byte[] go to the library and back: text becomes UTF-8 here, as runtimes do it differently.
 //
 // C# 5, for .NET Framework 4.6.2, netstandard 2.0 and mono alike; mscorlib, System and System.Core are enough.
 using System;
@@ -77,7 +77,8 @@ namespace IblBridge
         /// <summary>Sends a command and waits until every service has done it or failed.</summary>
         /// <param name="message">What to tell them.</param>
         /// <param name="arguments">A JSON array, as <see cref="Arguments"/> makes it; null for none.</param>
-        /// <param name="services">Names separated by commas; null for all.</param>
+        /// <param name="services">Names separated by commas; null for all. Text that names none is
+        /// refused.</param>
         /// <param name="timeoutMs">How long to wait, ms; a command not begun by then is never sent.</param>
         /// <returns>The response; its code is 0 or a warning.</returns>
         /// <exception cref="BridgeException">With a response: E_PARTIAL, E_ALL_FAILED, E_ABORTED and others. Without
@@ -90,10 +91,11 @@ namespace IblBridge
         }
 
         /// <summary>As <see cref="Call"/>, without blocking: the command is sent before this returns, so that commands
-        /// keep their order, and a thread of its own waits for the response, none of the thread pool's.</summary>
+        /// keep their order, and a thread of its own waits for the response, not one of the thread pool's.</summary>
         /// <param name="message">What to tell the services.</param>
         /// <param name="arguments">A JSON array, as <see cref="Arguments"/> makes it; null for none.</param>
-        /// <param name="services">Names separated by commas; null for all.</param>
+        /// <param name="services">Names separated by commas; null for all. Text that names none is
+        /// refused.</param>
         /// <param name="timeoutMs">How long to wait, ms; a command not begun by then is never sent.</param>
         /// <param name="token">Withdraws the command, or if a worker has already accepted it gives up its answer: then
         /// ask EXPSTATUS what the services do. The task is cancelled.</param>
@@ -130,7 +132,8 @@ namespace IblBridge
         /// <summary>Writes a command and returns at once.</summary>
         /// <param name="message">What to tell the services.</param>
         /// <param name="arguments">A JSON array, as <see cref="Arguments"/> makes it; null for none.</param>
-        /// <param name="services">Names separated by commas; null for all.</param>
+        /// <param name="services">Names separated by commas; null for all. Text that names none is
+        /// refused.</param>
         /// <param name="ttlMs">A command not begun within this time is never sent, ms; 0: 10,000; negative: no
         /// limit.</param>
         /// <returns>The number of the request, for <see cref="Wait(int,int)"/> and <see cref="Cancel"/>; one of them is
@@ -139,7 +142,7 @@ namespace IblBridge
         /// others.</exception>
         public int Send(Message message, string arguments = null, string services = null, int ttlMs = 0)
         {
-            byte[] names = Utf8.Bytes(services), values = Utf8.Bytes(arguments);
+            byte[] names = Utf8.Bytes(Named(services)), values = Utf8.Bytes(arguments);
             int request = 0;
             Note(Check(Ask(h => native.Send(h, names, (int)message, values, ttlMs, out request))));
             return request;
@@ -149,7 +152,7 @@ namespace IblBridge
         /// <see cref="Send"/>.</summary>
         public void Notify(Message message, string arguments = null, string services = null, int ttlMs = 0)
         {
-            byte[] names = Utf8.Bytes(services), values = Utf8.Bytes(arguments);
+            byte[] names = Utf8.Bytes(Named(services)), values = Utf8.Bytes(arguments);
             Note(Check(Ask(h => native.Notify(h, names, (int)message, values, ttlMs))));
         }
 
@@ -175,7 +178,7 @@ namespace IblBridge
             return InBackground(() => Wait(request, timeoutMs, token), token);
         }
 
-        /// <summary>Takes a command back that no worker has accepted. Never blocks.</summary>
+        /// <summary>Withdraws a command that no worker has accepted. Never blocks.</summary>
         /// <returns>True if nothing was or will be sent; false if a worker had accepted the command: then the request
         /// stays open, and its answer is still to come.</returns>
         /// <exception cref="BridgeException">E_REQUEST: the request is unknown, or its response was taken.</exception>
@@ -196,7 +199,7 @@ namespace IblBridge
         /// <summary>Chooses the events of this client: replaces the earlier choice; 0 for none.</summary>
         /// <param name="events">EXPINTERRUPT and others that services send by themselves, SERVICE_UP, SERVICE_DOWN,
         /// CLIENT_LOST, WORKER_RESTARTED, EXPERIMENT_LOST, joined with <c>|</c>.</param>
-        /// <exception cref="BridgeException">E_MESSAGE: one of them is no event.</exception>
+        /// <exception cref="BridgeException">E_MESSAGE: one of them is not an event.</exception>
         public void Subscribe(Message events)
         {
             Check(Ask(h => native.Subscribe(h, (int)events)));
@@ -241,7 +244,7 @@ namespace IblBridge
         /// <summary>Writes the arguments of a message as JSON: strings, numbers, bools, null, dictionaries with string
         /// keys, and lists. A list as the only argument must be a List or cast to object, or C# takes an array for the
         /// arguments themselves.</summary>
-        /// <exception cref="ArgumentException">JSON cannot say one of them.</exception>
+        /// <exception cref="ArgumentException">JSON cannot express one of them.</exception>
         public static string Arguments(params object[] values)
         {
             return Json.Write(values ?? new object[] { null });
@@ -414,6 +417,14 @@ namespace IblBridge
                 "No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.");
         }
 
+        // To C "" stands for all services; here it is what a list became of which nothing was left.
+        static string Named(string services)
+        {
+            if (services != null && string.IsNullOrWhiteSpace(services))
+                throw new ArgumentException("It names no service; pass null to reach all.", "services");
+            return services;
+        }
+
         // With 0 the library would take its default.
         static int TimeToLive(int timeoutMs)
         {
@@ -525,7 +536,7 @@ namespace IblBridge
         public int Status { get; private set; }
         /// <summary>When it was sent to this service.</summary>
         public long Sent { get; private set; }
-        /// <summary>When it confirmed to have received it.</summary>
+        /// <summary>When it confirmed that it had received it.</summary>
         public long Echoed { get; private set; }
         /// <summary>When it replied.</summary>
         public long Answered { get; private set; }
@@ -595,7 +606,7 @@ namespace IblBridge
         public bool Alive { get; private set; }
         /// <summary>How many services are configured.</summary>
         public int Services { get; private set; }
-        /// <summary>How many of them have answered within the last 30 s; 0 on a rig that was idle.</summary>
+        /// <summary>How many of them have answered within the last 30 s; 0 if the rig was idle.</summary>
         public int ServicesUp { get; private set; }
 
         /// <summary>Such as: worker alive, 2 services, 1 of them heard within the last 30 s.</summary>
@@ -728,7 +739,7 @@ namespace IblBridge
                 "Set IBLBRIDGE_LIBRARY to its absolute path, or copy it to one of the places tried:" + tried);
         }
 
-        // What the user says counts alone; else beside the code, the program, the workflow, in that order.
+        // If the user names one, only that counts; else beside the code, the program, the workflow, in that order.
         static IEnumerable<string> Places()
         {
             string told = Environment.GetEnvironmentVariable("IBLBRIDGE_LIBRARY");
@@ -1000,7 +1011,8 @@ namespace IblBridge
             else if (value is IEnumerable)
                 WriteList(json, (IEnumerable)value, depth);
             else if (Type.GetTypeCode(value.GetType()) < TypeCode.SByte || value is DateTime)
-                throw new ArgumentException("JSON cannot say a " + value.GetType() + "; make text or a number of it.");
+                throw new ArgumentException(
+                    "JSON cannot express a " + value.GetType() + "; convert it to text or a number.");
             else
                 json.Append(((IFormattable)value).ToString(null, CultureInfo.InvariantCulture));
         }
@@ -1009,7 +1021,7 @@ namespace IblBridge
         {
             string text = value.ToString("R", CultureInfo.InvariantCulture);
             if (text.Any(c => char.IsLetter(c)) && !text.Contains("E"))
-                throw new ArgumentException("JSON cannot say " + text + ".");
+                throw new ArgumentException("JSON cannot express " + text + ".");
             return text.Contains(".") || text.Contains("E") ? text : text + ".0"; // else it would arrive as an integer
         }
 
@@ -1019,7 +1031,7 @@ namespace IblBridge
             foreach (DictionaryEntry entry in map)
             {
                 if (!(entry.Key is string))
-                    throw new ArgumentException("A key is no string: " + entry.Key);
+                    throw new ArgumentException("A key is not a string: " + entry.Key);
                 json.Append(separator);
                 WriteText(json, (string)entry.Key);
                 json.Append(':');

@@ -59,8 +59,8 @@ namespace IblBridge
         /// <summary>The segment or its directory is not ours, or can be reached by others. Run client and worker as the
         /// same user, or set IBLBRIDGE_DIR to a directory of your own.</summary>
         public const int E_PERMISSION = -8014;
-        /// <summary>All client slots are taken. Close clients that are not needed, or restart the worker if their
-        /// programs are gone.</summary>
+        /// <summary>All client slots are taken. Close clients that are not needed. If their programs are gone: start
+        /// the worker if none runs, else restart it.</summary>
         public const int E_NO_SLOT = -8015;
         /// <summary>Another living process is attached under this client name. Close that program or use another
         /// name.</summary>

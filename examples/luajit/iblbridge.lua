@@ -20,7 +20,7 @@
 --   tostring), `response` if there is one (what the good services said is not lost), `request` if that is still open:
 --   wait for it again or cancel it, but do not repeat the command, for it may have started a camera.
 -- - Ctrl-C is an error of Lua, a text; look at the type of what pcall gives before you read its fields. No call into
---   the library takes longer than 200 ms (bridge.open: its time), so that it works in all waits.
+--   the library takes longer than 200 ms (bridge.open: its time), so it works in every wait.
 -- - The rig keeps `last_request`, the number of the latest command (nil if it was withdrawn, or wanted no response),
 --   and `last_response`, the latest response, also of a command that failed (nil if it has none): after Ctrl-C the
 --   request is open.
@@ -183,7 +183,7 @@ function bridge.decode(text)
     local at, depth, value = 1, 0, nil
 
     local function fail()
-        raise(bridge.codes.E_JSON, ('This is no JSON at byte %d: %s'):format(at, text:sub(at, at + 20)))
+        raise(bridge.codes.E_JSON, ('This is not JSON at byte %d: %s'):format(at, text:sub(at, at + 20)))
     end
 
     -- Takes what a pattern finds here, if it does; white space before it does not matter.
@@ -271,24 +271,24 @@ local function encode(value, depth)
         return (value % 1 == 0 and math.abs(value) < 2 ^ 53 and '%d' or '%.17g'):format(value)
     end
     if kind ~= 'table' or depth > DEEPEST then
-        refuse('JSON cannot say %s.', kind == 'table' and 'what is nested so deeply' or tostring(value))
+        refuse('JSON cannot express %s.', kind == 'table' and 'what is nested so deeply' or tostring(value))
     end
     local parts = {}
     if is_list(value) then
         for i = 1, #value do parts[i] = encode(value[i], depth + 1) end
         for key in pairs(value) do
-            if not parts[key] then refuse('JSON cannot say a list with the key %s.', tostring(key)) end
+            if not parts[key] then refuse('JSON cannot express a list with the key %s.', tostring(key)) end
         end
         return '[' .. table.concat(parts, ',') .. ']'
     end
     for key, item in pairs(value) do
-        if type(key) ~= 'string' then refuse('JSON cannot say the key %s.', tostring(key)) end
+        if type(key) ~= 'string' then refuse('JSON cannot express the key %s.', tostring(key)) end
         parts[#parts + 1] = encode(key, depth) .. ':' .. encode(item, depth + 1)
     end
     return '{' .. table.concat(parts, ',') .. '}'
 end
 
---- Writes a value as JSON. E_ARGUMENT if JSON cannot say it.
+--- Writes a value as JSON. E_ARGUMENT if JSON cannot express it.
 function bridge.encode(value)
     return encode(value, 0)
 end
@@ -347,7 +347,7 @@ end
 
 local function text_of(value, what)
     if type(value) ~= 'string' or value:find('%z') then
-        refuse('%s is a text without a NUL, not %s.', what, tostring(value))
+        refuse('%s is text without a NUL, not %s.', what, tostring(value))
     end
     return value
 end
@@ -379,7 +379,7 @@ end
 
 local function number_of(message)
     if bridge.messages[message] then return bridge.messages[message] end
-    if type(message) == 'number' then return whole(message, 'The number of a message is a whole one') end
+    if type(message) == 'number' then return whole(message, 'The number of a message must be an integer') end
     local all = {}
     for name in pairs(bridge.messages) do all[#all + 1] = name end
     table.sort(all, function(one, other) return bridge.messages[one] < bridge.messages[other] end)
@@ -393,13 +393,13 @@ end
 
 local function names_of(services)
     if services == nil then return nil end
-    if type(services) ~= 'table' then return text_of(services, 'services') end
-    if #services == 0 then refuse('The list of services is empty. Leave it out to command all.') end
-    for i = 1, #services do
-        local name = text_of(services[i], 'The name of a service')
+    local names = type(services) == 'table' and services or { text_of(services, 'services') }
+    if #names == 0 then refuse('The list of services is empty. Leave it out to reach all.') end
+    for i = 1, #names do
+        local name = text_of(names[i], 'The name of a service')
         if not name:find('%S') then refuse('A name in the list of services is empty.') end
     end
-    return table.concat(services, ',')
+    return table.concat(names, ',')
 end
 
 -- The options of a method, whose time has the name `time`.
@@ -482,13 +482,13 @@ local function close(handle)
     handle[0] = 0
 end
 
--- As lost. The collector does this: nobody has said that all is well.
+-- As lost. The collector does this, because nobody said that all is well.
 local function abandon(handle)
     if handle[0] ~= 0 then C.iblb_abandon(handle[0]) end
     handle[0] = 0
 end
 
---- Attaches to a segment under the name `client` (nil: one that is made up). Waits up to `timeout_ms` (2000) for a
+--- Attaches to a segment under the name `client` (nil: a made-up one). Waits up to `timeout_ms` (2000) for a
 -- segment and a living worker. Returns the rig and a status: bridge.codes.W_NO_WORKER if there is no worker; commands
 -- wait for one then. Opening the same segment under the same name again closes the first rig.
 function bridge.open(segment, client, timeout_ms)
@@ -505,7 +505,7 @@ function Rig:__tostring()
     return ('iblbridge of %s%s%s'):format(self.segment, name, self.handle[0] == 0 and ', closed' or '')
 end
 
---- Gives the slot back. Harmless twice.
+--- Gives the slot back. Calling it twice is harmless.
 function Rig:close()
     handle_of(self)
     close(self.handle)
@@ -517,10 +517,10 @@ function Rig:abandon()
     abandon(self.handle)
 end
 
---- Commands, and waits until all have done it; `options.timeout_ms` (12000) is the command's time to live, too, and
+--- Sends a command and waits until every service has done it; `options.timeout_ms` (12000) is also its time to live, and
 -- should be longer than a service of the configuration has for its reply. Returns the response. If time is up or no
--- worker lives, a command that no worker has accepted is withdrawn (E_NOT_SENT, E_NO_WORKER: nothing was sent); of an
--- accepted one the answer is still to come (E_PENDING: wait for `request` of the error).
+-- worker lives, a command that no worker has accepted is withdrawn (E_NOT_SENT, E_NO_WORKER: nothing was sent); the answer
+-- to an accepted one is still to come (E_PENDING: wait for `request` of the error).
 function Rig:call(message, arguments, options)
     local handle, codes = handle_of(self), bridge.codes
     options = read(options, 'timeout_ms')
@@ -532,7 +532,7 @@ function Rig:call(message, arguments, options)
     return self.last_response
 end
 
---- Commands, and returns at once: the number of the request, and the status. What has not begun to be sent within
+--- Sends a command and returns at once: the number of the request, and the status. What has not begun to be sent within
 -- `options.ttl_ms` never will be (0: 10 s; negative: no limit).
 function Rig:send(message, arguments, options)
     local handle = handle_of(self)
@@ -540,7 +540,7 @@ function Rig:send(message, arguments, options)
     return post(self, handle, message, arguments, options, ttl_of(options.ttl_ms))
 end
 
---- The same, but wants no response. Returns the status.
+--- The same, without a response. Returns the status.
 function Rig:notify(message, arguments, options)
     local handle = handle_of(self)
     options = read(options, 'ttl_ms')
@@ -559,7 +559,7 @@ function Rig:wait(request, timeout_ms)
     return self.last_response
 end
 
---- Takes a command back if no worker has accepted it. true: nothing will be sent; false: its answer is still to come.
+--- Withdraws a command if no worker has accepted it. true: nothing will be sent; false: its answer is still to come.
 function Rig:withdraw(request)
     local handle = handle_of(self)
     return check(C.iblb_withdraw(handle, request_of(request)), handle) == 0
@@ -597,7 +597,7 @@ function Rig:next_event(timeout_ms)
 end
 
 --- Returns { alive, services, services_up }: whether a worker lives, how many services it has, how many of them have
--- answered within the last 30 s (none on a rig that was idle for so long).
+-- answered within the last 30 s (none if the rig was idle that long).
 function Rig:worker_state()
     local handle = handle_of(self)
     local alive, services, up = ffi.new('int[1]'), ffi.new('int[1]'), ffi.new('int[1]')

@@ -10,15 +10,15 @@ classdef iblbridge < handle
     % the keys of a response, and what each code means. The same rules hold for all methods:
     %
     % - Times are milliseconds for waiting (Inf is allowed) and nanoseconds of iblbridge.clock_ns in responses, as
-    %   doubles, which are exact for 104 days of uptime. No call into the library takes longer than 200 ms: Ctrl-C
-    %   works in all waits.
+    %   doubles, which are exact for 104 days of uptime. No call into the library takes longer than 200 ms, so
+    %   Ctrl-C works in every wait.
     % - `arguments` of a message: none ([] or left out); a cell array, the list of the arguments; or anything else,
     %   the single argument. A char is one argument, and so is a struct; a single argument that is a list is {{1, 2}}.
     %   They become JSON with jsonencode: a 1x1 array is a number, [] inside is an empty list. NaN, Inf and complex
     %   numbers are refused. Whole numbers from 1e15 need a type of 64 bits (int64), and arrive exactly.
     % - Options follow as pairs of name and value: 'services', which ones are meant ('cameras,ephys' or {'cameras',
     %   'ephys'}; all if left out); 'timeout_ms' or 'ttl_ms'.
-    % - A response is a struct as in iblbridge.h. `services` is always a struct array, a row with a service each, and
+    % - A response is a struct as in iblbridge.h. `services` is always a struct array, a row with one service each, and
     %   `data` always a struct; what is inside of it is as jsondecode makes it, but for whole numbers beyond 2^53, which are
     %   int64 or uint64 (in a cell array, if others stand beside them). Names of services are values, so
     %   cameras:left stays; a key inside of `data` that is no name for a field is changed (a b becomes aB, 0x becomes
@@ -81,7 +81,7 @@ classdef iblbridge < handle
     methods
         function rig = iblbridge(segment, client, timeout_ms)
             % RIG = IBLBRIDGE(SEGMENT, CLIENT, TIMEOUT_MS)
-            % Attaches to a segment. CLIENT: the name of this program, '' for one that is made up. Waits up to
+            % Attaches to a segment. CLIENT: the name of this program, '' for a made-up one. Waits up to
             % TIMEOUT_MS (2000) for a segment and a living worker. Without a worker, last_status is
             % iblbridge.codes.W_NO_WORKER, and commands wait for one. Opening the same segment under the same name
             % again closes the first rig.
@@ -106,9 +106,9 @@ classdef iblbridge < handle
 
         function response = call(rig, message, varargin)
             % RESPONSE = RIG.CALL(MESSAGE, ARGUMENTS, 'services', ..., 'timeout_ms', 12000)
-            % Commands, and waits until all have done it. TIMEOUT_MS should be longer than a service of the
+            % Sends a command and waits until all have done it. TIMEOUT_MS should be longer than a service of the
             % configuration has for its reply. If time is up or no worker lives, a command that no worker has accepted
-            % is withdrawn (iblbridge:NOT_SENT, iblbridge:NO_WORKER); of an accepted one the answer is still to come
+            % is withdrawn (iblbridge:NOT_SENT, iblbridge:NO_WORKER); the answer to an accepted one is still to come
             % (iblbridge:PENDING: wait for last_request, do not repeat it).
             [args, options] = parse(struct('services', '', 'timeout_ms', 12000), varargin);
             timeout_ms = milliseconds_of(options.timeout_ms);
@@ -126,8 +126,8 @@ classdef iblbridge < handle
 
         function request = send(rig, message, varargin)
             % REQUEST = RIG.SEND(MESSAGE, ARGUMENTS, 'services', ..., 'ttl_ms', 0)
-            % Commands, and returns at once. What has not begun to be sent within its time to live never will be (0:
-            % 10 s, negative: no limit).
+            % Sends a command and returns at once. What has not begun to be sent within its time to live never will be
+            % (0: 10 s, negative: no limit).
             [args, options] = parse(struct('services', '', 'ttl_ms', 0), varargin);
             rig.post('iblb_send', message, args, options.services, options.ttl_ms);
             request = rig.last_request;
@@ -135,7 +135,7 @@ classdef iblbridge < handle
 
         function notify(rig, message, varargin)
             % RIG.NOTIFY(MESSAGE, ARGUMENTS, 'services', ..., 'ttl_ms', 0)
-            % Commands, and wants no response.
+            % Sends a command without waiting for a response.
             [args, options] = parse(struct('services', '', 'ttl_ms', 0), varargin);
             rig.post('iblb_notify', message, args, options.services, options.ttl_ms);
         end
@@ -151,7 +151,7 @@ classdef iblbridge < handle
 
         function withdrawn = withdraw(rig, request)
             % WITHDRAWN = RIG.WITHDRAW(REQUEST)
-            % Takes a command back if no worker has accepted it: true, nothing will be sent; false: its answer is still
+            % Withdraws a command if no worker has accepted it: true, nothing will be sent; false: its answer is still
             % to come.
             withdrawn = rig.check(invoke('iblb_withdraw', rig.handle, double(request))) == 0;
         end
@@ -194,7 +194,7 @@ classdef iblbridge < handle
         function state = worker_state(rig)
             % STATE = RIG.WORKER_STATE()
             % Whether a worker lives (alive), how many services it has, how many of them have answered within the last
-            % 30 s (services_up; 0 on a rig that was idle for so long).
+            % 30 s (services_up; 0 if the rig was idle that long).
             [status, alive, services, services_up] = invoke('iblb_worker_state', rig.handle);
             rig.check(status);
             state = struct('alive', logical(alive), 'services', services, 'services_up', services_up);
@@ -208,14 +208,14 @@ classdef iblbridge < handle
 
         function close(rig)
             % RIG.CLOSE()
-            % Gives the slot back. Harmless twice.
+            % Gives the slot back. Calling it twice is harmless.
             rig.finish('iblb_close');
         end
 
         function abandon(rig)
             % RIG.ABANDON()
             % As close, but says that the work is not done: to the worker this client is lost. The same happens when the
-            % last variable with this rig goes, be it cleared or by an error.
+            % last variable with this rig goes, whether it is cleared or lost to an error.
             rig.finish('iblb_abandon');
         end
 
@@ -237,7 +237,7 @@ classdef iblbridge < handle
         function code = code_of(err)
             % CODE = IBLBRIDGE.CODE_OF(ERR)
             % The number of a caught error, or of an identifier or a name as text: 'iblbridge:TIMEOUT', 'TIMEOUT',
-            % 'E_TIMEOUT'. 0 if it is none of the bridge.
+            % 'E_TIMEOUT'. 0 if it is not one of iblbridge's.
             text = err;
             if ~(ischar(err) || isa(err, 'string')), text = err.identifier; end
             name = regexprep(char(text), '^iblbridge:', '');
@@ -356,7 +356,7 @@ function names = names_of(services)
     % The names of services with commas between; a list must name some.
     list = cellstr(services);
     if isempty(list) || (iscell(services) && any(cellfun(@isempty, strtrim(list))))
-        error('iblbridge:ARGUMENT', 'The list of services is empty, or a name in it. Leave it out to command all.');
+        error('iblbridge:ARGUMENT', 'The list of services is empty, or a name in it. Leave it out to reach all.');
     end
     names = strjoin(list, ',');
 end
@@ -365,7 +365,7 @@ function number = number_of(message)
     % The number of a message or event.
     number = message;
     if isnumeric(message) && ~(isscalar(message) && message == fix(message))
-        error('iblbridge:MESSAGE', 'The number of a message is a whole one.');
+        error('iblbridge:MESSAGE', 'The number of a message must be an integer.');
     elseif ~isnumeric(message)
         if ~isfield(iblbridge.messages, char(message))
             names = strjoin(fieldnames(iblbridge.messages)', ', ');
@@ -403,7 +403,7 @@ function json = encode(args)
 end
 
 function value = sayable(value)
-    % A value that jsonencode says exactly: whole numbers beyond 2^53 as marked text. Refuses what JSON cannot say.
+    % A value that jsonencode says exactly: whole numbers beyond 2^53 as marked text. Refuses what JSON cannot express.
     if iscell(value)
         value = cellfun(@sayable, value, 'UniformOutput', false);
     elseif isstruct(value)
@@ -425,7 +425,7 @@ function value = sayable(value)
             wrong = 'Inf';
         end
         if ~isempty(wrong)
-            error('iblbridge:ARGUMENT', 'JSON cannot say %s; send text or a number in its place.', wrong);
+            error('iblbridge:ARGUMENT', 'JSON cannot express %s; send text or a number instead.', wrong);
         end
         if (isa(value, 'int64') || isa(value, 'uint64'))
             value = whole(value);

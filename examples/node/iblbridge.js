@@ -8,10 +8,10 @@
  *     rig.close();
  *
  * - Nothing blocks the event loop: what waits is a promise, and an AbortSignal gives it up at once.
- * - What went wrong is a `BridgeError`, with code, name, message, and the response if there is one: when one service fails the data of the
+ * - Failures are `BridgeError`s, with code, name, message, and the response if there is one: when one service fails the data of the
  *   good ones is in there. A warning is never thrown: it is the response's `code`, or `rig.warning` tells it.
- * - What is called wrongly is a TypeError, before anything is sent: an option that does not exist, a time-out that is no number, a
- *   service that is no text, an argument that JSON cannot say.
+ * - Wrong calls throw a TypeError before anything is sent: an option that does not exist, a time-out that is not a number, a
+ *   service that is not text, an argument that JSON cannot express.
  * - Responses and events are plain objects with the keys of iblbridge.h, which is the manual. Time-outs are milliseconds; stamps are
  *   nanoseconds of `clockNs()`, 0 for never, exact for 104 days of uptime.
  *
@@ -58,7 +58,7 @@ const STATUSES = Object.freeze({
     // statuses: end
 });
 
-/** The codes of all statuses, by name; what they mean tells `errorText`. */
+/** The codes of all statuses, by name; `errorText` tells what they mean. */
 const CODES = Object.freeze({
     // codes: begin
     IBLB_OK: 0,
@@ -135,7 +135,7 @@ const PROTOTYPES = [
     // prototypes: end
 ];
 
-const EVENTS = Object.keys(MESSAGES).filter((name) => name !== 'PING' && name !== 'SERVICES'); // these no service sends
+const EVENTS = Object.keys(MESSAGES).filter((name) => name !== 'PING' && name !== 'SERVICES'); // no service sends these
 const CALL_MS = 12000; // how long a call waits if nothing else is said
 const SLICE_MS = 200; // one wait of a thread
 const LOOK_MS = 5; // between two looks without a thread
@@ -230,7 +230,7 @@ class Rig {
         forgotten.register(this, handle, this);
     }
 
-    /** Gives the slot back. Harmless twice; waits end with IBLB_E_CLOSED. Also done by `using`, which is not told of an exception. */
+    /** Gives the slot back. Calling it twice is harmless; waits end with IBLB_E_CLOSED. `using` calls it too, exception or not. */
     close() {
         this.#end(lib.iblb_close);
     }
@@ -250,12 +250,12 @@ class Rig {
      * Sends a command and waits until every service has done it.
      *
      * @param {string|number} message 'EXPSTART', ...
-     * @param {Array} [args] its arguments: anything JSON can say
+     * @param {Array} [args] its arguments: anything JSON can express
      * @param {{services?: string[], timeout?: number, signal?: AbortSignal}} [options] which services (all); ms (12000), also the command's
      *     time to live: if it has not begun to be sent by then it never will be (Infinity is fine); the signal cancels the request
      * @returns {Promise<object>} the response
      * @throws {BridgeError} if the command failed. Without a response, because time is up or no worker lives: a command that no worker has
-     *     accepted is withdrawn (IBLB_E_NOT_SENT, IBLB_E_NO_WORKER); of an accepted one the answer is still to come (IBLB_E_PENDING: `wait`
+     *     accepted is withdrawn (IBLB_E_NOT_SENT, IBLB_E_NO_WORKER); the answer to an accepted one is still to come (IBLB_E_PENDING: `wait`
      *     for `error.request`, do not repeat it)
      * @throws the signal's reason
      */
@@ -340,7 +340,7 @@ class Rig {
         }
     }
 
-    /** Withdraws a command if no worker has accepted it. True: nothing will be sent; false: its answer can be waited for still. */
+    /** Withdraws a command if no worker has accepted it. True: nothing will be sent; false: its answer can still be waited for. */
     withdraw(request) {
         return this.#check(lib.iblb_withdraw(this.#handle, request)) === CODES.IBLB_OK;
     }
@@ -395,7 +395,7 @@ class Rig {
     }
 
     /**
-     * Whether a worker lives, how many services it has, and how many of them answered within the last 30 s, which is 0 on a rig that was
+     * Whether a worker lives, how many services it has, and how many of them answered within the last 30 s, which is 0 if the rig was
      * idle: {alive, services, servicesUp}. Never blocks.
      */
     workerState() {
@@ -441,7 +441,7 @@ class Rig {
         return code;
     }
 
-    /** An error without a response. How a wait ended says the code alone; the handle's sentence may be another wait's by now. */
+    /** An error without a response. The code alone says how a wait ended; the handle's sentence may be another wait's by now. */
     #failure(code, request = 0) {
         const { IBLB_E_TIMEOUT, IBLB_E_NO_WORKER, IBLB_E_CANCELLED, IBLB_E_CLOSED, IBLB_E_HANDLE } = CODES;
         const known = [IBLB_E_TIMEOUT, IBLB_E_NO_WORKER, IBLB_E_CANCELLED, IBLB_E_CLOSED, IBLB_E_HANDLE].includes(code);
@@ -515,7 +515,7 @@ function grown(look) {
 function command(message, args, options) {
     const { services, ttl = 0 } = known(options, 'services', 'ttl');
     if (typeof ttl !== 'number' || Number.isNaN(ttl)) throw new TypeError(`ttl must be a number of milliseconds, not ${shown(ttl)}.`);
-    return [list(services ?? []), number(message), json(args), int(ttl)];
+    return [services === undefined ? '' : list(services), number(message), json(args), int(ttl)];
 }
 
 function known(options, ...keys) {
@@ -535,7 +535,7 @@ function abortable(signal) {
 }
 
 function word(text, what) {
-    if (typeof text !== 'string') throw new TypeError(`The ${what} must be a text, not ${shown(text)}.`);
+    if (typeof text !== 'string') throw new TypeError(`The ${what} must be text, not ${shown(text)}.`);
     if (text.includes('\0')) throw new TypeError(`The ${what} holds a NUL character, where C sees its end.`);
     return text;
 }
@@ -549,7 +549,8 @@ function number(message) {
 function list(services) {
     const names = typeof services === 'string' ? [services] : services;
     if (!Array.isArray(names)) throw new TypeError('The services must be an array of names, as in { services: ["cameras"] }.');
-    if (names.some((name) => !word(name, 'name of a service').trim())) throw new TypeError('The name of a service is empty.'); // C: all
+    if (!names.length) throw new TypeError('The list of services is empty. Leave it out to reach all.'); // C: all
+    if (names.some((name) => !word(name, 'name of a service').trim())) throw new TypeError('The name of a service is empty.');
     return names.join(',');
 }
 
@@ -585,10 +586,10 @@ const SAYABLE = ['Object', 'Array', 'String', 'Number', 'Boolean', 'Null'];
 /** Called by JSON.stringify for each value; what it would leave out or make null or {} in silence is refused, but an undefined property. */
 function sayable(key, value) {
     const kind = Object.prototype.toString.call(value).slice(8, -1);
-    if (kind === 'Undefined' && !Array.isArray(this)) return value; // as good as not there
-    const lost = value === null && this[key] !== null; // a Date that is none
+    if (kind === 'Undefined' && !Array.isArray(this)) return value; // as if it were not there
+    const lost = value === null && this[key] !== null; // an invalid Date
     if (lost || !SAYABLE.includes(kind) || (kind === 'Number' && !Number.isFinite(Number(value))))
-        throw new TypeError(`JSON cannot say ${shown(this[key])}; make text, a number or a plain object of it.`);
+        throw new TypeError(`JSON cannot express ${shown(this[key])}; convert it to text, a number or a plain object.`);
     return value;
 }
 
@@ -611,7 +612,7 @@ function required(name) {
     }
 }
 
-/** The library that IBLBRIDGE_LIBRARY names, and none else; without it, that beside this file. */
+/** The library that IBLBRIDGE_LIBRARY names, and no other; without it, the one beside this file. */
 function load() {
     const bits = ['ia32', 'arm'].includes(process.arch) ? 32 : 64;
     const name = { win32: `iblbridge_${bits}.dll`, darwin: 'libiblbridge.dylib' }[process.platform] ?? 'libiblbridge.so';

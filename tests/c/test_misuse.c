@@ -278,7 +278,7 @@ static const struct test tests[] = {
     {"handles that are none are refused by every function", handles_that_are_none_are_refused_by_every_function},
     {"send refuses each bad input with its own code and sends nothing", send_refuses_each_bad_input_with_its_own_code_and_sends_nothing},
     {"sentences name the offset or the name that is wrong", sentences_name_the_offset_or_the_name_that_is_wrong},
-    {"send_msgpack refuses what JSON cannot say", send_msgpack_refuses_what_json_cannot_say},
+    {"send_msgpack refuses what JSON cannot express", send_msgpack_refuses_what_json_cannot_say},
     {"none may be said as NULL, as \"\" or as white space", none_may_be_said_as_null_as_empty_or_as_white_space},
     {"the largest command fits, and one byte more does not", the_largest_command_fits_and_one_byte_more_does_not},
     {"wait and cancel refuse what is no request", wait_and_cancel_refuse_what_is_no_request},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -18,6 +19,7 @@ from bridge.cli.words import command_arguments, duration, parse_argument
 from bridge.native import IBLB
 from bridge.nearest import nearest
 from bridge.numbers import MESSAGES
+from bridge.segment.aio import AsyncClient
 from bridge.segment.client import Client
 from bridge.segment.payload import Refused, choose_services, message_number
 
@@ -259,14 +261,37 @@ def test_a_list_of_services_with_an_empty_name_reaches_nobody(tool, names, serve
     assert done.returncode == 2 and 'is empty' in done.stderr and server.saw == []
 
 
-@pytest.mark.parametrize('names', [[''], [' '], ['cameras', '']])
-def test_an_empty_name_in_a_list_of_pythons_does_not_mean_all(names, serve, server):
+@pytest.mark.parametrize('names', ['', '  '])
+@pytest.mark.parametrize('tool', TOOLS)
+def test_services_that_name_none_reach_nobody(tool, names, serve, server):
+    """As ``--services "$LIST"`` makes of a variable that is not set."""
     serve('rig0', {'cameras': server.uri}, ask=False)
+    done = run(tool, 'rig0', 'EXPEND', '--services', names)
+    assert done.returncode == 2 and server.saw == []
+    assert 'names no service; leave it out to reach all' in done.stderr
+
+
+@pytest.mark.parametrize('names', [[], (), {}, '', [''], [' '], ' ', ['cameras', '']], ids=repr)
+def test_a_list_of_pythons_that_names_nobody_does_not_mean_all(names, serve, server):
+    """Above all one that was filtered until nothing is left."""
+    serve('rig0', {'cameras': server.uri}, ask=False)
+
+    async def awaited() -> None:
+        async with AsyncClient('rig0', 'awaits') as rig:
+            for command in (rig.send, rig.notify):
+                with pytest.raises(ValueError, match=r'names no service; leave it out|is empty'):
+                    command('EXPEND', services=names)
+            with pytest.raises(ValueError, match=r'names no service; leave it out|is empty'):
+                await rig.call('EXPEND', services=names)
+
     with Client('rig0', 'stimulus') as client:
         for command in (client.call, client.send, client.notify):
-            with pytest.raises(ValueError, match='is empty'):
+            with pytest.raises(ValueError, match=r'names no service; leave it out|is empty'):
                 command('EXPEND', services=names)
-    assert server.saw == []
+        asyncio.run(awaited())
+        assert server.saw == []
+        client.call('EXPEND', services=None)
+    assert server.saw == [[4, None]]
 
 
 def test_what_a_status_says_can_be_done_wherever_it_is_read():

@@ -64,7 +64,7 @@ class TestCpp(Scenarios):
             *refused, written = program.says()
             assert program.end() == (0, '')
         assert written == 'written' and len(refused) == 4
-        assert all(said.startswith('JSON cannot say NaN, infinity') for said in refused)
+        assert all(said.startswith('JSON cannot express NaN, infinity') for said in refused)
 
     def test_a_text_that_c_would_cut_is_refused(self, play, rig):
         rig(cameras=[])

@@ -51,6 +51,12 @@ class TestJava(Scenarios):
         assert program.says() == [-8050, -8051]  # the request of the wait is open, that of the call is not
         assert program.end() == (0, '')
 
+    def test_services_that_name_none_reach_nobody(self, play, rig):
+        rig(cameras=[])
+        program = play('nobody')
+        assert [program.says(), program.says()] == [[True] * 4, 0]
+        assert program.end() == (0, '')
+
 
 def test_the_guides_example_speaks_utf8_whatever_the_locale(kit, rig):
     rig(cameras__é=[])

@@ -91,7 +91,7 @@ def again(kit_of: Callable[[str], Path]) -> Iterator[Callable[[str], str]]:
 
 
 def values() -> st.SearchStrategy[Any]:
-    """Return what JSON can say; whole numbers as far as doubles are exact."""
+    """Return what JSON can express; whole numbers as far as doubles are exact."""
     numbers = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False)
     plain = st.none() | st.booleans() | numbers | st.text()
     return st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -145,7 +145,7 @@ NO_JSON = [
 
 def test_what_is_no_json_is_refused_with_the_place(again):
     for text in NO_JSON:
-        assert re.match(r'error This is no JSON at byte \d+: ', again(text)), text
+        assert re.match(r'error This is not JSON at byte \d+: ', again(text)), text
 
 
 def test_what_json_cannot_say_is_an_error_before_anything_is_sent(lua, serve, server):
@@ -160,7 +160,7 @@ def test_what_json_cannot_say_is_an_error_before_anything_is_sent(lua, serve, se
         '(function() local t = {}; t.t = t; return t end)()',
     ):
         said = lua(OPEN + TRY + f"print(try(rig.call, rig, 'EXPINIT', {{ {{ a = {value} }} }}))")
-        assert said[0].startswith('JSON cannot say '), value
+        assert said[0].startswith('JSON cannot express '), value
     assert server.saw == []
 
 
@@ -269,17 +269,19 @@ MISUSE = {
     "rig.send, rig, 'EXPINIT', { ttl_ms = 1, services = 'ephys' }": 'the only element of a list: { { ',
     "rig.notify, rig, 'EXPINIT', { timeout_ms = 1 }": 'The option timeout_ms stands in the place of the arguments',
     "rig.call, rig, 'EXPINIT', nil, { services = {} }": 'list of services is empty',
+    "rig.call, rig, 'EXPINIT', nil, { services = ' ' }": 'A name in the list of services is empty',
+    "rig.call, rig, 'EXPINIT', nil, { services = '' }": 'A name in the list of services is empty',
     "rig.call, rig, 'EXPINIT', nil, { services = { '' } }": 'A name in the list of services is empty',
-    "rig.call, rig, 'EXPINIT', nil, { services = { 'cameras', 1 } }": 'name of a service is a text without a NUL, not',
-    "rig.call, rig, 'EXPINIT', nil, { services = 1 }": 'services is a text without a NUL, not 1',
-    "rig.call, rig, 'EXPINIT', nil, { services = '\\0ephys' }": 'services is a text without a NUL',
+    "rig.call, rig, 'EXPINIT', nil, { services = { 'cameras', 1 } }": 'name of a service is text without a NUL, not',
+    "rig.call, rig, 'EXPINIT', nil, { services = 1 }": 'services is text without a NUL, not 1',
+    "rig.call, rig, 'EXPINIT', nil, { services = '\\0ephys' }": 'services is text without a NUL',
     "rig.call, rig, 'EXPINIT', nil, { timeout_ms = 'x' }": 'number of milliseconds, 0 or more, not x',
     "rig.call, rig, 'EXPINIT', nil, { timeout_ms = -1 }": 'number of milliseconds, 0 or more, not -1',
     "rig.call, rig, 'EXPINIT', nil, { timeout_ms = 0/0 }": 'number of milliseconds, 0 or more, not ',
     "rig.send, rig, 'EXPINIT', nil, { ttl_ms = 'x' }": 'ttl_ms is a number of milliseconds, not x',
-    "rig.call, rig, 'EXPINIT', print": 'JSON cannot say function',
-    'rig.call, rig, 1.5': 'The number of a message is a whole one, not 1.5',
-    'rig.subscribe, rig, 0/0': 'The number of a message is a whole one, not ',
+    "rig.call, rig, 'EXPINIT', print": 'JSON cannot express function',
+    'rig.call, rig, 1.5': 'The number of a message must be an integer, not 1.5',
+    'rig.subscribe, rig, 0/0': 'The number of a message must be an integer, not ',
     "rig.call, 'EXPINIT'": 'with a colon',
     'rig.worker_state': 'with a colon',
     'rig.close': 'with a colon',
@@ -289,12 +291,12 @@ MISUSE = {
     "rig.cancel, rig, 'x'": 'A request is the number that rig:send returned, not x',
     'rig.withdraw, rig, 2^31': 'A request is the number that rig:send returned, not ',
     "rig.next_event, rig, '1'": 'number of milliseconds, 0 or more, not 1',
-    'bridge.open, nil': 'The segment is a text without a NUL, not nil',
-    "bridge.open, 'rig0', 1": 'The client is a text without a NUL, not 1',
+    'bridge.open, nil': 'The segment is text without a NUL, not nil',
+    "bridge.open, 'rig0', 1": 'The client is text without a NUL, not 1',
     "bridge.open, 'rig0', nil, 'x'": 'number of milliseconds, 0 or more, not x',
     'bridge.error_text, nil': 'A code is a whole number, not nil',
     'bridge.error_text, 1': 'There is no code 1',
-    'bridge.encode, { a = print }': 'JSON cannot say function',
+    'bridge.encode, { a = print }': 'JSON cannot express function',
     'bridge.decode, nil': 'JSON is a text, not nil',
 }
 

@@ -131,7 +131,7 @@ def test_what_json_cannot_say_is_refused_and_named_and_nothing_is_sent(octave, s
             said = octave(
                 OPEN + f"try, rig.call('EXPINIT', {{{value}}}); catch err, disp(err.identifier), disp(err.message); end"
             )
-            assert said == ['iblbridge:ARGUMENT', f'JSON cannot say {what}; send text or a number in its place.'], value
+            assert said == ['iblbridge:ARGUMENT', f'JSON cannot express {what}; send text or a number instead.'], value
     assert server.saw == []
 
 

@@ -56,7 +56,7 @@ class TestNode(Scenarios):
     def test_what_is_called_wrongly_is_a_type_error_and_nothing_is_sent(self, play, rig):
         running = rig(cameras=[])
         program = play('misuse')
-        for count in (14, 23, 27):  # options, what goes to C, what JSON cannot say
+        for count in (14, 24, 27):  # options, what goes to C, what JSON cannot express
             assert program.says() == ['TypeError'] * count
         assert program.says() == 0  # requests that were made
         assert program.says()[1] == 'IBLB_E_TOO_LARGE'  # and koffi does not crash

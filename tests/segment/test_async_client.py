@@ -190,7 +190,7 @@ def test_errors_are_those_of_the_client_and_bear_the_request_that_stays_open(ser
                 assert list(failed.value.failed) == ['deaf']
                 with pytest.raises(Misuse):
                     await rig.call('EXPSTART', 5)
-                with pytest.raises(ValueError, match='JSON cannot say NaN'):
+                with pytest.raises(ValueError, match='JSON cannot express NaN'):
                     await rig.call('EXPINIT', float('nan'))
                 request = rig.send('EXPINIT')
                 with pytest.raises(OutcomeUnknown) as late:

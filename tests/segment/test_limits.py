@@ -15,6 +15,7 @@ from processes import CLIENT, kill, program
 from bridge.errors import BridgeError, NoSegment, ServiceFailure
 from bridge.numbers import CODES
 from bridge.segment.client import Client
+from bridge.segment.library import error_text
 from bridge.segment.served import Segment
 
 SMALL = 16 << 10
@@ -76,6 +77,7 @@ def test_without_a_worker_whoever_is_lost_or_has_left_a_command_keeps_the_place_
     ) as full:
         Client('rig', 'third', timeout=0)
     assert full.value.name == 'IBLB_E_NO_SLOT'
+    assert 'start the worker if none runs' in error_text(full.value.code)
     with Segment('rig') as segment:
         assert [command.message for command in segment.take(0.5)[1]] == [4]
         assert eventually(lambda: segment.take(0.01) and segment.lost_clients() == ['killed'])

@@ -285,6 +285,20 @@ def test_when_a_command_is_repeated_and_given_up(service, event, sent_at, reason
     assert command.reason is reason and abs((world.now - began) // MS - ends_at) <= 1
 
 
+@pytest.mark.parametrize(('was_echoed', 'within'), [(False, 'no echo from udp://a within 1 s'), (True, 'within 2 s')])
+def test_a_command_that_is_given_up_names_the_time_that_was_configured_however_late_the_timer_is(was_echoed, within):
+    line = Line('a', 'udp://a', Timing())
+    line.opened()
+    command = errand(timeout=2.0)
+    line.submit(command)
+    line.next(S)
+    line.left(command, S)
+    if was_echoed:
+        line.received(command.payload, S + HOP)
+    line.next(command.due + 12 * MS)
+    assert command.has_ended and within in command.error
+
+
 def test_nothing_is_repeated_that_may_not_be():
     for values in ({'once': True}, {'event': INIT}):
         line = Line('a', 'udp://a', Timing())

@@ -157,8 +157,9 @@ def test_an_interrupt_that_is_sent_after_the_signal_still_reaches_the_service(ca
         assert report['connected'] and report['errors'] == [], report
 
 
-def test_a_second_signal_ends_at_once_and_the_client_is_told(call) -> None:
-    with Session(*LONG) as session, serving(session) as worker, attached() as client:
+def test_a_second_signal_ends_at_once_and_the_client_and_the_journal_are_told(call, tmp_path) -> None:
+    journal = tmp_path / 'journal'
+    with Session(*LONG) as session, serving(session, '--journal', journal) as worker, attached() as client:
         init = call(client, 'EXPINIT', {'exp_ref': REF})
         eventually(lambda: 'EXPINIT' in session.heard)
         stopping(worker, client)
@@ -168,6 +169,8 @@ def test_a_second_signal_ends_at_once_and_the_client_is_told(call) -> None:
         assert aborted(init) == 'IBLB_E_ABORTED'
         assert worker.wait(5) == 0
         assert time.monotonic() - started < 1
+    stop = json.loads(journal.read_text().splitlines()[-1])
+    assert (stop['kind'], stop['reason']) == ('stop', ENDS)
 
 
 def test_with_nothing_under_way_it_ends_soon() -> None:
@@ -327,6 +330,7 @@ def test_a_worker_that_is_stopped_twice_ends_at_once_and_the_client_is_told(serv
         worker.stop()
         assert aborted(init) == 'IBLB_E_ABORTED'
         assert time.monotonic() - started < 1
+        assert 'the worker was stopped' in str(init.exception()) and 'thread' not in str(init.exception())
         eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == 'worker'], 1)
         assert {message[0] for message in peer.messages} == {1}
 

@@ -26,7 +26,7 @@ namespace Bonsai.IblBridge
         internal Command(Message message, string services, string arguments, int timeoutMs, object element)
         {
             Message = message;
-            Services = services;
+            Services = string.IsNullOrWhiteSpace(services) ? null : services;
             Arguments = AsJson(string.IsNullOrWhiteSpace(arguments) ? element as string : arguments);
             TimeoutMs = timeoutMs;
         }
@@ -35,7 +35,7 @@ namespace Bonsai.IblBridge
 
         internal int TtlMs { get { return Math.Max(1, LeftMs); } } // 0 would be the default
 
-        // A subject's name is no JSON, and nobody wants to write quotation marks into a property.
+        // A subject's name is not JSON, and nobody wants to write quotation marks into a property.
         static string AsJson(string text)
         {
             bool json = string.IsNullOrWhiteSpace(text) || "[{\"".IndexOf(text.TrimStart()[0]) >= 0;

@@ -35,7 +35,7 @@ import java.util.concurrent.atomic.AtomicInteger;
  * <ul>
  * <li>Any thread may call anything at any time; a wait in one thread holds up no other call, and ends if another thread closes this object,
  *     cancels the request or interrupts the waiting thread (within 200 ms).
- * <li>What went wrong is thrown as {@link BridgeException}, with code, name, sentence, and the {@link Response} if there is one: when one
+ * <li>Failures are thrown as {@link BridgeException}, with code, name, sentence, and the {@link Response} if there is one: when one
  *     service fails the data of the good ones is in there. A warning is never thrown: it is the response's {@code code}, or
  *     {@link #warning()} tells it.
  * <li>Time-outs are milliseconds; stamps are nanoseconds of {@link #clockNs()}, 0 for never.
@@ -112,7 +112,7 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_UTF8 = -8032;
     /** send, notify, call: The arguments are not valid JSON. */
     public static final int E_JSON = -8033;
-    /** send_msgpack: The arguments are not msgpack that JSON can say. */
+    /** send_msgpack: The arguments are not msgpack that JSON can express. */
     public static final int E_MSGPACK = -8034;
     /** wait, call: The arguments do not fit the message. */
     public static final int E_ARGS = -8035;
@@ -256,7 +256,7 @@ public final class IblBridge implements AutoCloseable {
         warning = code;
     }
 
-    /** Gives the slot back. Harmless twice, and from any thread: waits in others end with E_CLOSED. */
+    /** Gives the slot back. Calling it twice, or from any thread, is harmless: waits in others end with E_CLOSED. */
     @Override
     public void close() {
         int number = handle.getAndSet(0);
@@ -313,11 +313,11 @@ public final class IblBridge implements AutoCloseable {
      *
      * @param message EXPSTART, ...
      * @param arguments null or JSON, as {@link #arguments(Object...)} makes it
-     * @param services null for all, else names separated by commas
+     * @param services null for all, else names separated by commas; text that names none is refused
      * @param timeoutMs ms; also its time to live: a command that has not begun to be sent by then never will be
      * @throws BridgeException if the command failed. Without a response, because time is up or no worker lives: a command that no worker has
-     *     accepted is withdrawn (E_NOT_SENT, E_NO_WORKER); of an accepted one the answer is still to come (E_PENDING: {@link #await(int, int)}
-     *     for {@link BridgeException#request}, do not repeat it)
+     *     accepted is withdrawn (E_NOT_SENT, E_NO_WORKER); the answer to an accepted one is still to come (E_PENDING:
+     *     {@link #await(int, int)} for {@link BridgeException#request}, do not repeat it)
      * @throws InterruptedException if the thread was interrupted; the request is cancelled
      */
     public Response call(int message, String arguments, String services, int timeoutMs) throws InterruptedException {
@@ -382,7 +382,7 @@ public final class IblBridge implements AutoCloseable {
 
     /** The same without a response: what became of it is counted and logged by the worker. */
     public void notify(int message, String arguments, String services, int ttlMs) {
-        warning = check(C.iblb_notify(handle.get(), utf8(services), message, utf8(arguments), ttlMs));
+        warning = check(C.iblb_notify(handle.get(), utf8(named(services)), message, utf8(arguments), ttlMs));
     }
 
     /**
@@ -409,7 +409,7 @@ public final class IblBridge implements AutoCloseable {
         }
     }
 
-    /** Withdraws a command if no worker has accepted it: true, nothing will be sent; false: its answer can be awaited still. */
+    /** Withdraws a command if no worker has accepted it: true, nothing will be sent; false: its answer can still be awaited. */
     public boolean withdraw(int request) {
         return check(C.iblb_withdraw(handle.get(), request)) == OK;
     }
@@ -490,7 +490,7 @@ public final class IblBridge implements AutoCloseable {
      * The arguments of a message as JSON.
      *
      * @param values String, finite Number, Boolean, null, Map with String keys, Collection or array, nested at will
-     * @throws IllegalArgumentException for anything else, such as a Date, an enum or NaN: say as text or number what you mean
+     * @throws IllegalArgumentException for anything else, such as a Date, an enum or NaN: convert it to text or a number
      */
     public static String arguments(Object... values) {
         return Json.write(values);
@@ -515,7 +515,7 @@ public final class IblBridge implements AutoCloseable {
         return code;
     }
 
-    /* An exception without a response. How a wait ended says the code alone; the handle's sentence may be another thread's by now. */
+    /* An exception without a response. The code alone says how a wait ended; the handle's sentence may be another thread's by now. */
     private BridgeException failure(int code, int request) {
         boolean known = code == E_TIMEOUT || code == E_NO_WORKER || code == E_CANCELLED || code == E_CLOSED || code == E_HANDLE;
         return new BridgeException(code, known ? errorText(code) : sentence(handle.get()), request, null);
@@ -530,7 +530,14 @@ public final class IblBridge implements AutoCloseable {
     }
 
     private void publish(int message, String arguments, String services, int ttlMs, IntByReference request) {
-        warning = check(C.iblb_send(handle.get(), utf8(services), message, utf8(arguments), ttlMs, request));
+        warning = check(C.iblb_send(handle.get(), utf8(named(services)), message, utf8(arguments), ttlMs, request));
+    }
+
+    /* To C "" stands for all services; here it is what a list became of which nothing was left. */
+    private static String named(String services) {
+        if (services != null && services.trim().isEmpty())
+            throw new IllegalArgumentException("services names no service; pass null to reach all.");
+        return services;
     }
 
     /* Looked at before anything is sent: what throws this has started no camera. */
@@ -582,7 +589,7 @@ public final class IblBridge implements AutoCloseable {
         throw new BridgeException(code, response.error.isEmpty() ? errorText(code) : response.error, 0, response);
     }
 
-    /* The library that IBLBRIDGE_LIBRARY names, and none else; without it, that beside the classes. */
+    /* The library that IBLBRIDGE_LIBRARY names, and no other; without it, the one beside the classes. */
     private static C load() {
         String named = System.getenv("IBLBRIDGE_LIBRARY");
         List<File> places = named == null || named.isEmpty() ? beside() : Collections.singletonList(new File(named));
@@ -785,7 +792,7 @@ public final class IblBridge implements AutoCloseable {
         public final boolean alive;
         /** How many services are configured. */
         public final int services;
-        /** How many of them have answered within the last 30 s; 0 on a rig that was idle. */
+        /** How many of them have answered within the last 30 s; 0 if the rig was idle. */
         public final int servicesUp;
 
         WorkerState(boolean alive, int services, int servicesUp) {
@@ -806,9 +813,9 @@ public final class IblBridge implements AutoCloseable {
     }
 
     /**
-     * JSON as Java's own data, for the JDK has no reader: Map (in order), List, String, Long (BigInteger beyond), Double, Boolean,
+     * JSON as Java's own data, because the JDK has no reader: Map (in order), List, String, Long (BigInteger beyond), Double, Boolean,
      * null. Takes valid JSON, or
-     * what JSON can say, and refuses everything else.
+     * what JSON can express, and refuses everything else.
      */
     static final class Json {
         private static final int DEEPEST = 200;
@@ -974,15 +981,15 @@ public final class IblBridge implements AutoCloseable {
             else if (value == null || value instanceof Boolean || value instanceof Number && value.toString().matches(NUMBER))
                 to.append(value);
             else
-                throw new IllegalArgumentException("JSON cannot say the " + value.getClass().getName() + " " + value
-                    + "; make text, a number or a Map of it.");
+                throw new IllegalArgumentException("JSON cannot express the " + value.getClass().getName() + " " + value
+                    + "; convert it to text, a number or a Map.");
         }
 
         private static void writeMap(Map<?, ?> map, StringBuilder to, int depth) {
             String before = "{";
             for (Map.Entry<?, ?> entry : map.entrySet()) {
                 if (!(entry.getKey() instanceof CharSequence))
-                    throw new IllegalArgumentException("A key of a Map is no text: " + entry.getKey());
+                    throw new IllegalArgumentException("A key of a Map is not text: " + entry.getKey());
                 to.append(before);
                 quote(entry.getKey().toString(), to);
                 to.append(':');

@@ -131,7 +131,7 @@ static void exact(const std::string &segment) {
     say(response.services[0].data["value"][2].integer() == INT64_MAX && response.finished.count() > 0 ? "true" : "false");
 }
 
-/* What JSON cannot say is no argument. */
+/* What JSON cannot express is no argument. */
 static void unsayable(const std::string &) {
     const auto refused = [](const std::function<void()> &write) {
         try {

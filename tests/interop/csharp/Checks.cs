@@ -118,6 +118,11 @@ static class Checks
             Same(Status.E_MESSAGE, Throws<BridgeException>(() => client.Subscribe(Message.PING)).Code);
             Same(Status.E_REQUEST, Throws<BridgeException>(() => client.Wait(12345, 0)).Code);
             Throws<ArgumentException>(() => client.Call(Message.EXPINIT, "[\"a\0b\"]")); // C would see its end there
+            foreach (string none in new[] { string.Join(",", new string[0]), " " }) // would be all of them
+            {
+                Throws<ArgumentException>(() => client.Call(Message.EXPINIT, null, none));
+                Throws<ArgumentException>(() => client.Notify(Message.EXPINIT, null, none));
+            }
             Throws<ArgumentException>(() => BridgeClient.ErrorText(1));
             Same(true, BridgeClient.ErrorText(Status.E_PARTIAL).StartsWith("Some services"));
         }

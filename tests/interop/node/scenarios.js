@@ -237,7 +237,7 @@ const scenarios = {
         );
         await refused(
             () => open(segment, 5), () => open(5), () => open(), () => open(null), () => open('rig0\0', 'other'),
-            start([], { services: [5] }), start([], { services: 5 }), start([], { services: [''] }), start([], { services: ' ' }),
+            start([], { services: [5] }), start([], { services: [] }), start([], { services: 5 }), start([], { services: [''] }), start([], { services: ' ' }),
             start([], { services: [undefined] }), start([], { services: ['cameras\0'] }), start('2026-01-01_1_subject'), start(5), start(null),
             () => rig.call('EXPSTARTED'), () => rig.call('toString'), () => rig.call(2.5), () => rig.call(2 ** 32 + 2), () => rig.call(),
             () => rig.subscribe('EXPINTERRUPT', 'SERVICE_GONE'), () => rig.wait('1'), () => rig.cancel(), () => rig.withdraw({}),

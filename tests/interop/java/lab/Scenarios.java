@@ -202,6 +202,27 @@ public class Scenarios {
         }
     }
 
+    /* As String.join makes of a list of which nothing is left: to C it would stand for all services. */
+    static void nobody(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, "nobody")) {
+            String none = String.join(",", Collections.<String>emptyList());
+            List<Boolean> refused = new ArrayList<>();
+            int before = rig.send(IblBridge.PING, null);
+            for (Callable<?> command : Arrays.<Callable<?>>asList(() -> rig.call(IblBridge.EXPINIT, null, none, 2000),
+                    () -> rig.callAsync(IblBridge.EXPINIT, null, " ", 2000), () -> rig.send(IblBridge.EXPINIT, null, none, 0), () -> {
+                        rig.notify(IblBridge.EXPINIT, null, none, 0);
+                        return null;
+                    }))
+                try {
+                    command.call();
+                } catch (IllegalArgumentException right) {
+                    refused.add(true);
+                }
+            say(refused);
+            say(rig.send(IblBridge.PING, null) - before - 1);
+        }
+    }
+
     static void negative(String segment) throws Exception {
         try (IblBridge rig = new IblBridge(segment, "negative")) {
             List<String> names = new ArrayList<>();
