@@ -112,7 +112,7 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_UTF8 = -8032;
     /** send, notify, call: The arguments are not valid JSON. */
     public static final int E_JSON = -8033;
-    /** send_msgpack: The arguments are not msgpack that JSON can express. */
+    /** send_msgpack: The arguments are not msgpack that JSON can say. */
     public static final int E_MSGPACK = -8034;
     /** wait, call: The arguments do not fit the message. */
     public static final int E_ARGS = -8035;
