@@ -18,8 +18,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from bridge.nearest import did_you_mean
 from bridge.numbers import EXITS
@@ -27,6 +26,7 @@ from bridge.numbers import EXITS
 BEGINNINGS = ('{', '[', '"')
 UNITS = {'ms': 0.001, 's': 1.0, 'min': 60.0, 'h': 3600.0}
 COLUMNS = 80  # of help, at most
+_MOST_BYTES = 1 << 20  # of a file with arguments; a datagram holds 64 KiB
 _LONGEST = 2**31 / 1000  # s; what an int of ms holds
 _NEGATIVE = re.compile(r'-[0-9.].*|-')  # no option begins so; - is standard input
 _SHOWN = 60  # characters of what was typed
@@ -176,13 +176,22 @@ def length(text: str) -> float | None:
 def _fetched(word: str) -> tuple[str, str]:
     """Return the text of an argument, and what to call it: "" for its own beginning."""
     if word == '-':
-        return _stripped(sys.stdin.buffer.read(), 'standard input'), 'standard input'
+        return _stripped(_bounded(sys.stdin.buffer, word), 'standard input'), 'standard input'
     if word.startswith('@'):
         try:
-            return _stripped(Path(word[1:]).read_bytes(), word), word
+            with open(word[1:], 'rb') as file:
+                return _stripped(_bounded(file, word), word), word
         except OSError as e:
             raise ValueError(f'{word}: {e.strerror or e}; write a text that begins with @ as \'"@..."\'') from None
     return word, ''
+
+
+def _bounded(file: BinaryIO, word: str) -> bytes:
+    """Return what a file holds, which may have no end, as /dev/zero."""
+    raw = file.read(_MOST_BYTES + 1)
+    if len(raw) > _MOST_BYTES:
+        raise ValueError(f'{word}: it has more than {_MOST_BYTES >> 10} KiB; no command is so long')
+    return raw
 
 
 def _stripped(raw: bytes, name: str) -> str:

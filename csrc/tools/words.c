@@ -10,7 +10,8 @@
 #include "../json.h"
 #include "../nearest.h"
 
-#define BEGINNING 4 /* letters that say which word was begun, if it is the only one that begins so */
+#define MOST_BYTES (1 << 20) /* of a file, which may have no end, as /dev/zero; a datagram holds 64 KiB */
+#define BEGINNING 4          /* letters that say which word was begun, if it is the only one that begins so */
 
 struct text {
     char *bytes; /* NUL-terminated */
@@ -109,9 +110,12 @@ static int fetch(const char *word, struct text *text, char *problem, size_t capa
         return append(text, word, strlen(word));
     FILE *file = from_input ? stdin : open_text(word + 1);
     int fine = file && append(text, "", 0);
-    while (fine && (count = fread(part, 1, sizeof part, file)) > 0)
+    while (fine && text->used <= MOST_BYTES && (count = fread(part, 1, sizeof part, file)) > 0)
         fine = append(text, part, count);
-    if (!file || !fine || ferror(file)) {
+    if (fine && text->used > MOST_BYTES) {
+        snprintf(problem, capacity, "%s: it has more than %d KiB; no command is so long.", word, MOST_BYTES >> 10);
+        fine = 0;
+    } else if (!file || !fine || ferror(file)) {
         snprintf(problem, capacity, "%s: it cannot be read; write a text that begins with @ as '\"@...\"'.", word);
         fine = 0;
     }

@@ -75,6 +75,14 @@ def test_both_tools_refuse_it_before_a_segment_is_looked_for(tool, text):
 
 
 @pytest.mark.parametrize('tool', TOOLS, ids=['iblb', 'send'])
+@pytest.mark.posix('there is no /dev/zero')
+def test_a_file_without_an_end_is_not_read_for_ever(tool):
+    done = run(tool, 'rig0', 'EXPINIT', '@/dev/zero')
+    assert (done.returncode, done.stdout) == (2, '')
+    assert '@/dev/zero: it has more than 1024 KiB; no command is so long.' in done.stderr
+
+
+@pytest.mark.parametrize('tool', TOOLS, ids=['iblb', 'send'])
 @pytest.mark.parametrize('text', ['1e999', '{"a": [0, -1.0E+999]}', '["a\\"1", 1e999]', '@file'])
 def test_both_tools_refuse_a_number_that_no_computer_has_before_a_segment_is_looked_for(tool, text, tmp_path):
     """It was left to the worker, and iblb then printed all arguments, those out of a file too."""
