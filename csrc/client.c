@@ -273,20 +273,13 @@ int handle_check_served(struct handle *handle, struct problem *problem) {
     return code;
 }
 
-int handle_fail(struct handle *handle, const struct problem *problem) {
-    os_mutex_lock(&handle->mutex);
-    handle->last = *problem;
-    os_mutex_unlock(&handle->mutex);
-    return problem->code;
-}
-
 IBLB_API int iblb_worker_state(int number, int *alive, int *services, int *services_up) {
     int code;
-    struct problem problem = {0};
-    struct handle *handle = handle_hold(number, &code);
+    struct problem problem;
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code;
-    os_mutex_lock(&handle->mutex);
+    problem_clear(&problem);
     code = handle_check(handle, &problem);
     int lives = 0;
     if (code == IBLB_OK) {
@@ -301,22 +294,16 @@ IBLB_API int iblb_worker_state(int number, int *alive, int *services, int *servi
     }
     if (alive)
         *alive = lives;
-    os_mutex_unlock(&handle->mutex);
-    if (code != IBLB_OK)
-        handle_fail(handle, &problem);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, &problem);
 }
 
 IBLB_API int iblb_last_error(int number, char *text, int capacity) {
-    struct problem problem = {0};
+    struct problem problem;
     int code;
-    struct handle *handle = number > 0 ? handle_hold(number, &code) : NULL;
+    struct handle *handle = number > 0 ? handle_enter(number, &code) : NULL;
     if (handle) {
-        os_mutex_lock(&handle->mutex);
         problem = handle->last;
-        os_mutex_unlock(&handle->mutex);
-        handle_drop(handle);
+        handle_leave(handle, IBLB_OK, NULL);
     } else {
         problem_recall(&problem);
     }

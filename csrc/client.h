@@ -33,7 +33,4 @@ enum wait_kind { FOR_RESPONSE, FOR_EVENT };
 int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64_t *looked, struct problem *problem);
 uint64_t after_ms(int timeout_ms); /* ns of os_clock_ns */
 
-/* Remembers the problem as the handle's last one; returns its code. */
-int handle_fail(struct handle *handle, const struct problem *problem);
-
 #endif

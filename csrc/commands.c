@@ -237,41 +237,35 @@ static int check_call(struct handle *handle, const char *services, int message, 
     return code;
 }
 
+/* `problem`: what is wrong already, and what is wrong in the end. */
 static int send_checked(int number, const char *services, int message, const struct arguments *arguments, int ttl_ms, uint32_t flags,
-                        int *request, const struct problem *refused) {
+                        int *request, struct problem *problem) {
     int code;
-    struct problem problem = *refused;
-    struct handle *handle = handle_hold(number, &code);
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code;
     if (text_is_none(services))
         services = NULL;
-    os_mutex_lock(&handle->mutex);
-    code = problem.code;
+    code = problem->code;
     if (code == IBLB_OK)
-        code = check_call(handle, services, message, &problem);
+        code = check_call(handle, services, message, problem);
     if (code == IBLB_OK)
-        code = handle_drain(handle, &problem);
+        code = handle_drain(handle, problem);
     if (code == IBLB_OK) {
         int crowded = !(flags & COMMAND_NOTIFY) && message != IBLB_EXPINTERRUPT && inbox_crowded(&handle->inbox);
         uint64_t chosen = flags & COMMAND_NOTIFY ? handle->next_request : inbox_number(&handle->inbox, handle->next_request);
         if (crowded || !chosen)
-            code = problem_standard(&problem, IBLB_E_TOO_MANY);
+            code = problem_standard(problem, IBLB_E_TOO_MANY);
         else
-            code = write_command(handle, services, message, arguments, ttl_ms, flags, chosen, &problem);
+            code = write_command(handle, services, message, arguments, ttl_ms, flags, chosen, problem);
         if (code >= 0 && request)
             *request = inbox_request(chosen);
     }
-    if (code != IBLB_OK)
-        handle->last = problem;
-    os_mutex_unlock(&handle->mutex);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, problem);
 }
 
-static const struct problem no_problem = {IBLB_OK, ""};
-
 static int need_request(int *request, struct problem *problem) {
+    problem_clear(problem);
     if (request) {
         *request = 0;
         return IBLB_OK;
@@ -280,7 +274,7 @@ static int need_request(int *request, struct problem *problem) {
 }
 
 IBLB_API int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, int *request) {
-    struct problem problem = no_problem;
+    struct problem problem;
     struct arguments arguments = {0};
     if (need_request(request, &problem) == IBLB_OK)
         check_json(args_json, &arguments, &problem);
@@ -289,7 +283,7 @@ IBLB_API int iblb_send(int handle, const char *services, int message, const char
 
 IBLB_API int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int ttl_ms,
                                int *request) {
-    struct problem problem = no_problem;
+    struct problem problem;
     struct arguments arguments = {0};
     if (need_request(request, &problem) == IBLB_OK)
         check_msgpack(args, args_bytes, &arguments, &problem);
@@ -297,8 +291,9 @@ IBLB_API int iblb_send_msgpack(int handle, const char *services, int message, co
 }
 
 IBLB_API int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms) {
-    struct problem problem = no_problem;
+    struct problem problem;
     struct arguments arguments = {0};
+    problem_clear(&problem);
     check_json(args_json, &arguments, &problem);
     return send_checked(handle, services, message, &arguments, ttl_ms, COMMAND_NOTIFY, NULL, &problem);
 }
@@ -343,7 +338,7 @@ static int take(struct entry *entry, const struct body *body, struct problem *pr
             memcpy(body->bytes, entry->body, needed);
         if (code != IBLB_OK && msgpack_find_str(entry->body, entry->bytes, "error", &text, &length) && length > 0)
             problem_set(problem, code, "%.*s", (int)(length < PROBLEM_BYTES ? length : PROBLEM_BYTES), text);
-        else
+        else if (code != IBLB_OK)
             problem_standard(problem, code);
     }
     if (body->needed)
@@ -383,21 +378,17 @@ static int check_body(const struct body *body, int timeout_ms, struct problem *p
 
 static int wait_checked(int number, int request, int timeout_ms, const struct body *body) {
     int code;
-    struct problem problem = no_problem;
-    struct handle *handle = handle_hold(number, &code);
+    struct problem problem;
     if (body->needed)
         *body->needed = 0;
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code;
+    problem_clear(&problem);
     code = check_body(body, timeout_ms, &problem);
-    os_mutex_lock(&handle->mutex);
     if (code == IBLB_OK)
         code = wait_for(handle, request, after_ms(timeout_ms), body, &problem);
-    if (code != IBLB_OK)
-        handle->last = problem;
-    os_mutex_unlock(&handle->mutex);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, &problem);
 }
 
 /* Text out is always terminated, also when there is none. */
@@ -431,11 +422,11 @@ static int withdraw(const struct handle *handle, const struct entry *entry) {
 
 static int take_back(int number, int request, int even_if_accepted) {
     int code;
-    struct problem problem = no_problem;
-    struct handle *handle = handle_hold(number, &code);
+    struct problem problem;
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code;
-    os_mutex_lock(&handle->mutex);
+    problem_clear(&problem);
     struct entry *entry = inbox_find(&handle->inbox, request);
     if (!entry) {
         code = problem_set(&problem, IBLB_E_REQUEST, "Request %d is unknown, its response was taken, or it was cancelled.", request);
@@ -447,11 +438,7 @@ static int take_back(int number, int request, int even_if_accepted) {
             bell_wake(&handle->slot.header->client_bell, &handle->segment.waits); /* our own thread may be parked, waiting for it */
         }
     }
-    if (code != IBLB_OK)
-        handle->last = problem;
-    os_mutex_unlock(&handle->mutex);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, &problem);
 }
 
 IBLB_API int iblb_withdraw(int handle, int request) {
@@ -484,7 +471,7 @@ static int give_up(struct handle *handle, int request, int waited, struct proble
 
 IBLB_API int iblb_call(int number, const char *services, int message, const char *args_json, int timeout_ms, char *json, int capacity,
                        int *request) {
-    struct problem problem = no_problem;
+    struct problem problem;
     struct arguments arguments = {0};
     struct body body = {(unsigned char *)json, capacity, NULL, 1};
     no_text(json, capacity);
@@ -494,15 +481,10 @@ IBLB_API int iblb_call(int number, const char *services, int message, const char
     int code = send_checked(number, services, message, &arguments, timeout_ms ? timeout_ms : 1, 0, request, &problem);
     if (code < 0)
         return code;
-    struct handle *handle = handle_hold(number, &code);
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code == IBLB_E_HANDLE ? IBLB_E_CLOSED : code;
-    os_mutex_lock(&handle->mutex);
     code = wait_for(handle, *request, until, &body, &problem);
     code = give_up(handle, *request, code, &problem);
-    if (code != IBLB_OK)
-        handle->last = problem;
-    os_mutex_unlock(&handle->mutex);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, &problem);
 }

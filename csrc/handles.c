@@ -129,6 +129,21 @@ void handle_drop(struct handle *handle) {
     os_let_thread();
 }
 
+struct handle *handle_enter(int number, int *code) {
+    struct handle *handle = handle_hold(number, code);
+    if (handle)
+        os_mutex_lock(&handle->mutex);
+    return handle;
+}
+
+int handle_leave(struct handle *handle, int code, const struct problem *problem) {
+    if (code != IBLB_OK)
+        handle->last = *problem;
+    os_mutex_unlock(&handle->mutex);
+    handle_drop(handle);
+    return code;
+}
+
 void handle_free(struct handle *handle) {
     inbox_clear(&handle->inbox);
     segment_close(&handle->segment, 0);

@@ -54,6 +54,12 @@ int handle_add(struct handle *handle, struct problem *problem);
 struct handle *handle_hold(int number, int *code);
 void handle_drop(struct handle *handle);
 
+/* The frame of a call: handle_hold and the handle's mutex; NULL and a code as handle_hold. */
+struct handle *handle_enter(int number, int *code);
+
+/* Its end, which gives both back. Unless `code` is IBLB_OK, `problem`, which says why, becomes the handle's last one. Returns `code`. */
+int handle_leave(struct handle *handle, int code, const struct problem *problem);
+
 /* Closes, in order or as lost; 0, or a code as handle_hold. */
 int handle_close(int number, enum slot_end how);
 

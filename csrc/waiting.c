@@ -100,8 +100,7 @@ struct turn {
 static void give_up_waiting(void *argument) {
     struct turn *turn = argument;
     turn->handle->event_waiters -= turn->kind == FOR_EVENT;
-    os_mutex_unlock(&turn->handle->mutex);
-    handle_drop(turn->handle);
+    handle_leave(turn->handle, IBLB_OK, NULL);
 }
 
 int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64_t *looked, struct problem *problem) {

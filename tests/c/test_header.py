@@ -327,6 +327,11 @@ def test_atomics_stand_in_one_header() -> None:
     assert [path.name for path in sources() if atomic.search(path.read_text())] == ['atomics.h']
 
 
+def test_a_call_is_entered_and_left_in_one_place() -> None:
+    others = [path for path in sources() if path.stem != 'handles']
+    assert [path.name for path in others if re.search(r'\bhandle_(?:hold|drop)\(', path.read_text())] == []
+
+
 OF_A_SYSTEM = r'os(_\w+)?\.[ch]|iblb_windows\.c'
 
 
