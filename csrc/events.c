@@ -44,26 +44,24 @@ static int read_event(struct handle *handle, struct event *event, struct problem
     struct record_header header;
     uint64_t tail, at = handle->event_head;
     enum ring_result found = ring_tail(ring, at, &tail);
-    while (found == RING_OK && (found = ring_peek(ring, at, tail, &header)) == RING_OK) {
-        event->next = at + header.bytes;
-        if (header.kind == RECORD_EVENT) {
-            shared_read(&event->record, ring_at(ring, at), sizeof event->record);
-            uint32_t bytes = event->record.payload_bytes;
-            if (bytes > header.bytes - sizeof event->record)
-                break;
-            event->body = malloc(bytes ? bytes : 1);
-            if (!event->body)
-                return problem_standard(problem, IBLB_E_MEMORY);
-            shared_read(event->body, ring_at(ring, at) + sizeof event->record, bytes);
-            return IBLB_OK;
-        }
-        if (header.kind != RECORD_PAD)
-            break;
-        at = event->next;
-    }
+    if (found == RING_OK)
+        found = ring_next(ring, &at, tail, &header);
     if (found == RING_EMPTY)
         return IBLB_E_TIMEOUT;
-    return problem_set(problem, IBLB_E_SEGMENT, "The event ring of this client is damaged. Restart the worker, then open again.");
+    if (found == RING_OK) {
+        shared_read(&event->record, ring_at(ring, at), sizeof event->record);
+        if (header.kind != RECORD_EVENT || event->record.payload_bytes > header.bytes - sizeof event->record)
+            found = RING_CORRUPT;
+    }
+    if (found != RING_OK)
+        return problem_set(problem, IBLB_E_SEGMENT, "The event ring of this client is damaged. Restart the worker, then open again.");
+    uint32_t bytes = event->record.payload_bytes;
+    event->next = at + header.bytes;
+    event->body = malloc(bytes ? bytes : 1);
+    if (!event->body)
+        return problem_standard(problem, IBLB_E_MEMORY);
+    shared_read(event->body, ring_at(ring, at) + sizeof event->record, bytes);
+    return IBLB_OK;
 }
 
 /* The body is a map; the sequence number becomes its first key. 0 or what is wrong; *needed as msgpack_to_json. */

@@ -18,26 +18,25 @@ int handle_drain(struct handle *handle, struct problem *problem) {
         return IBLB_OK;
     int code = IBLB_OK;
     struct record_header header;
-    while (found == RING_OK && (found = ring_peek(ring, at, tail, &header)) == RING_OK) {
+    while (found == RING_OK && (found = ring_next(ring, &at, tail, &header)) == RING_OK) {
         struct response_record record;
         shared_read(&record, ring_at(ring, at), sizeof record);
-        if (header.kind == RECORD_RESPONSE && record.payload_bytes <= header.bytes - sizeof record) {
-            struct entry *entry = record.generation == handle->generation ? inbox_expects(&handle->inbox, record.request) : NULL;
-            if (entry) {
-                unsigned char *body = malloc(record.payload_bytes ? record.payload_bytes : 1);
-                if (!body) {
-                    code = problem_standard(problem, IBLB_E_MEMORY); /* the response stays in the ring */
-                    break;
-                }
-                shared_read(body, ring_at(ring, at) + sizeof record, record.payload_bytes);
-                inbox_answer(entry, record.code, body, record.payload_bytes);
-            }
-            if (record.message == IBLB_ALYX)
-                shared_wipe(ring_at(ring, at) + sizeof record, record.payload_bytes);
-        } else if (header.kind != RECORD_PAD) {
+        if (header.kind != RECORD_RESPONSE || record.payload_bytes > header.bytes - sizeof record) {
             found = RING_CORRUPT;
             break;
         }
+        struct entry *entry = record.generation == handle->generation ? inbox_expects(&handle->inbox, record.request) : NULL;
+        if (entry) {
+            unsigned char *body = malloc(record.payload_bytes ? record.payload_bytes : 1);
+            if (!body) {
+                code = problem_standard(problem, IBLB_E_MEMORY); /* the response stays in the ring */
+                break;
+            }
+            shared_read(body, ring_at(ring, at) + sizeof record, record.payload_bytes);
+            inbox_answer(entry, record.code, body, record.payload_bytes);
+        }
+        if (record.message == IBLB_ALYX)
+            shared_wipe(ring_at(ring, at) + sizeof record, record.payload_bytes);
         at += header.bytes;
     }
     if (found == RING_CORRUPT)
