@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "forks.h"
 #include "include/iblbridge.h"
 #include "remembered.h"
 
@@ -13,7 +14,6 @@ static os_mutex fork_mutex = OS_MUTEX_INIT; /* taken before table_mutex and befo
 static os_mutex table_mutex = OS_MUTEX_INIT;
 static struct handle *table[MAX_HANDLES];
 static int uses[MAX_HANDLES];
-static int fork_watched;
 
 static int number_of(int place) {
     return (uses[place] & 0xfffff) * MAX_HANDLES + place + 1;
@@ -21,17 +21,17 @@ static int number_of(int place) {
 
 /* --- fork --- */
 
-static void before_fork(void) {
+void handles_before_fork(void) {
     os_mutex_lock(&fork_mutex);
     os_mutex_lock(&table_mutex);
 }
-static void after_fork(void) {
+void handles_after_fork(void) {
     os_mutex_unlock(&table_mutex);
     os_mutex_unlock(&fork_mutex);
 }
 
 /* The mapping is not there in the child and the locks must not survive in it; closing our copies leaves the parent's locks alone. */
-static void in_child(void) {
+void handles_in_child(void) {
     for (int place = 0; place < MAX_HANDLES; place++) {
         struct handle *handle = table[place];
         if (handle && !handle->forked) {
@@ -40,16 +40,14 @@ static void in_child(void) {
             os_close(handle->segment.file);
         }
     }
-    after_fork();
+    handles_after_fork();
 }
 
 void handles_hold_forks(void) {
     if (!OS_FORKS)
         return;
+    forks_watch();
     os_mutex_lock(&fork_mutex);
-    if (!fork_watched)
-        os_at_fork(before_fork, after_fork, in_child);
-    fork_watched = 1;
 }
 void handles_let_forks(void) {
     if (OS_FORKS)

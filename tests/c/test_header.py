@@ -332,6 +332,11 @@ def test_a_call_is_entered_and_left_in_one_place() -> None:
     assert [path.name for path in others if re.search(r'\bhandle_(?:hold|drop)\(', path.read_text())] == []
 
 
+def test_what_runs_around_a_fork_is_registered_in_one_place() -> None:
+    others = [path for path in sources() if not re.fullmatch(OF_A_SYSTEM, path.name)]
+    assert [path.name for path in others if re.search(r'\bos_at_fork\(', path.read_text())] == ['forks.c']
+
+
 OF_A_SYSTEM = r'os(_\w+)?\.[ch]|iblb_windows\.c'
 
 
