@@ -240,7 +240,7 @@ IBLB_API int iblb_abandon(int handle) {
 
 /* --- the rest --- */
 
-int handle_worker_alive(struct handle *handle, int look) {
+bool handle_worker_alive(struct handle *handle, bool look) {
     uint64_t now = os_clock_ns();
     if (look || now - handle->looked_at > PARK_NS) {
         handle->alive = os_locked(handle->segment.locks, worker_lock());
@@ -249,7 +249,7 @@ int handle_worker_alive(struct handle *handle, int look) {
     return handle->alive;
 }
 
-int handle_abandoned(struct handle *handle, int look) {
+bool handle_abandoned(struct handle *handle, bool look) {
     return !handle_worker_alive(handle, look) && !os_same_file(handle->segment.locks, handle->segment.path);
 }
 
@@ -268,7 +268,7 @@ int handle_check(struct handle *handle, struct problem *problem) {
 
 int handle_check_served(struct handle *handle, struct problem *problem) {
     int code = handle_check(handle, problem);
-    if (code == IBLB_OK && handle_abandoned(handle, 0))
+    if (code == IBLB_OK && handle_abandoned(handle, false))
         code = problem_standard(problem, IBLB_E_STALE);
     return code;
 }
@@ -284,7 +284,7 @@ IBLB_API int iblb_worker_state(int number, int *alive, int *services, int *servi
     int lives = 0;
     if (code == IBLB_OK) {
         const struct segment_header *header = handle->segment.header;
-        if (handle_abandoned(handle, 1))
+        if (handle_abandoned(handle, true))
             code = problem_standard(&problem, IBLB_E_STALE);
         lives = handle->alive;
         if (services)

@@ -35,7 +35,7 @@ void handles_in_child(void) {
     for (int place = 0; place < MAX_HANDLES; place++) {
         struct handle *handle = table[place];
         if (handle && !handle->forked) {
-            handle->forked = 1;
+            handle->forked = true;
             os_close(handle->segment.locks);
             os_close(handle->segment.file);
         }
@@ -57,15 +57,15 @@ void handles_let_forks(void) {
 /* --- the table --- */
 
 /* Not so if a signal's handler calls exit in the middle of a call of its own thread. */
-static int comes_free(os_mutex *mutex) {
+static bool comes_free(os_mutex *mutex) {
     uint64_t until = os_clock_ns() + EXIT_PATIENCE_NS;
     while (!os_mutex_try(mutex)) {
         if (os_clock_ns() > until)
-            return 0;
+            return false;
         os_sleep_ns(EXIT_PATIENCE_NS / 100);
     }
     os_mutex_unlock(mutex);
-    return 1;
+    return true;
 }
 
 /* Runs at exit and when the library is unloaded. Nobody has said that all is well: to the worker these clients are lost. What cannot be
@@ -154,7 +154,7 @@ void handle_free(struct handle *handle) {
 static void leave(struct handle *handle, enum slot_end how) {
     struct segment *segment = &handle->segment;
     os_mutex_lock(&handle->mutex);
-    handle->closed = 1;
+    handle->closed = true;
     store32_release(&handle->slot.header->closing, (uint32_t)how);
     os_unlock(segment->locks, slot_lock(handle->slot_index)); /* at once, also if a child that is being forked still has our descriptor */
     os_unlock(segment->locks, slot_guard(handle->slot_index));
@@ -173,7 +173,7 @@ int handle_close(int number, enum slot_end how) {
         return code;
     handles_hold_forks();
     os_mutex_lock(&table_mutex);
-    int ours = find(number) == handle; /* only one of two threads that close at once */
+    bool ours = find(number) == handle; /* only one of two threads that close at once */
     if (ours) {
         table[(number - 1) % MAX_HANDLES] = NULL;
         handle->references--;

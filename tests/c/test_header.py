@@ -353,6 +353,7 @@ def test_system_headers_stand_in_the_files_of_the_systems() -> None:
         'stdalign',
         'stdarg',
         'stdatomic',
+        'stdbool',
         'stddef',
     }
     of_c11 |= {'stdint', 'stdio', 'stdlib', 'string'}
