@@ -240,7 +240,7 @@ IBLB_API int iblb_abandon(int handle) {
 
 /* --- the rest --- */
 
-int handle_worker_alive(struct handle *handle, int look) {
+bool handle_worker_alive(struct handle *handle, bool look) {
     uint64_t now = os_clock_ns();
     if (look || now - handle->looked_at > PARK_NS) {
         handle->alive = os_locked(handle->segment.locks, worker_lock());
@@ -249,7 +249,7 @@ int handle_worker_alive(struct handle *handle, int look) {
     return handle->alive;
 }
 
-int handle_abandoned(struct handle *handle, int look) {
+bool handle_abandoned(struct handle *handle, bool look) {
     return !handle_worker_alive(handle, look) && !os_same_file(handle->segment.locks, handle->segment.path);
 }
 
@@ -268,30 +268,23 @@ int handle_check(struct handle *handle, struct problem *problem) {
 
 int handle_check_served(struct handle *handle, struct problem *problem) {
     int code = handle_check(handle, problem);
-    if (code == IBLB_OK && handle_abandoned(handle, 0))
+    if (code == IBLB_OK && handle_abandoned(handle, false))
         code = problem_standard(problem, IBLB_E_STALE);
     return code;
 }
 
-int handle_fail(struct handle *handle, const struct problem *problem) {
-    os_mutex_lock(&handle->mutex);
-    handle->last = *problem;
-    os_mutex_unlock(&handle->mutex);
-    return problem->code;
-}
-
 IBLB_API int iblb_worker_state(int number, int *alive, int *services, int *services_up) {
     int code;
-    struct problem problem = {0};
-    struct handle *handle = handle_hold(number, &code);
+    struct problem problem;
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code;
-    os_mutex_lock(&handle->mutex);
+    problem_clear(&problem);
     code = handle_check(handle, &problem);
     int lives = 0;
     if (code == IBLB_OK) {
         const struct segment_header *header = handle->segment.header;
-        if (handle_abandoned(handle, 1))
+        if (handle_abandoned(handle, true))
             code = problem_standard(&problem, IBLB_E_STALE);
         lives = handle->alive;
         if (services)
@@ -301,22 +294,16 @@ IBLB_API int iblb_worker_state(int number, int *alive, int *services, int *servi
     }
     if (alive)
         *alive = lives;
-    os_mutex_unlock(&handle->mutex);
-    if (code != IBLB_OK)
-        handle_fail(handle, &problem);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, &problem);
 }
 
 IBLB_API int iblb_last_error(int number, char *text, int capacity) {
-    struct problem problem = {0};
+    struct problem problem;
     int code;
-    struct handle *handle = number > 0 ? handle_hold(number, &code) : NULL;
+    struct handle *handle = number > 0 ? handle_enter(number, &code) : NULL;
     if (handle) {
-        os_mutex_lock(&handle->mutex);
         problem = handle->last;
-        os_mutex_unlock(&handle->mutex);
-        handle_drop(handle);
+        handle_leave(handle, IBLB_OK, NULL);
     } else {
         problem_recall(&problem);
     }

@@ -5,7 +5,7 @@
 #include "handles.h"
 
 /* NULL, "" and white space mean none. */
-static inline int text_is_none(const char *text) {
+static inline bool text_is_none(const char *text) {
     while (text && (*text == ' ' || *text == '\t' || *text == '\r' || *text == '\n'))
         text++;
     return !text || !*text;
@@ -15,10 +15,10 @@ static inline int text_is_none(const char *text) {
 int handle_check(struct handle *handle, struct problem *problem);
 
 /* With the handle's mutex held: does the worker live? Asks the kernel if `look`, or if it has not been asked for 100 ms. */
-int handle_worker_alive(struct handle *handle, int look);
+bool handle_worker_alive(struct handle *handle, bool look);
 
 /* The same, and if it does not live: has the segment been removed, or replaced by another? Then nobody will ever serve this one. */
-int handle_abandoned(struct handle *handle, int look);
+bool handle_abandoned(struct handle *handle, bool look);
 
 /* Both checks, for what is to be written into the segment. */
 int handle_check_served(struct handle *handle, struct problem *problem);
@@ -32,8 +32,5 @@ int handle_drain(struct handle *handle, struct problem *problem);
 enum wait_kind { FOR_RESPONSE, FOR_EVENT };
 int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64_t *looked, struct problem *problem);
 uint64_t after_ms(int timeout_ms); /* ns of os_clock_ns */
-
-/* Remembers the problem as the handle's last one; returns its code. */
-int handle_fail(struct handle *handle, const struct problem *problem);
 
 #endif

@@ -76,17 +76,17 @@ static int check_msgpack(const unsigned char *data, int bytes, struct arguments 
 }
 
 /* Is the name among those that the worker has published? Unreadable for a moment while it writes them: then say yes, it checks again. */
-static int known_service(const struct segment *segment, const char *name, size_t length) {
+static bool known_service(const struct segment *segment, const char *name, size_t length) {
     const struct service_entry *entries = segment_services(segment);
     char known[SERVICE_NAME_BYTES];
     uint32_t before = load32_acquire(&segment->header->services_sequence);
     uint32_t count = load32_relaxed(&segment->header->services);
     if (before % 2 || count > MAX_SERVICES)
-        return 1;
+        return true;
     for (uint32_t i = 0; i < count; i++) {
         shared_read(known, entries[i].name, sizeof known);
         if (length < sizeof known && memcmp(known, name, length) == 0 && known[length] == '\0')
-            return 1;
+            return true;
     }
     fence_acquire(); /* the entries are read before the sequence is, once more */
     return load32_acquire(&segment->header->services_sequence) != before;
@@ -180,7 +180,7 @@ static void write_payload(unsigned char *to, const char *services, size_t length
 static int write_command(struct handle *handle, const char *services, int message, const struct arguments *arguments, int ttl_ms,
                          uint32_t flags, uint64_t number, struct problem *problem) {
     const struct ring *ring = &handle->slot.command;
-    int interrupt = message == IBLB_EXPINTERRUPT;
+    bool interrupt = message == IBLB_EXPINTERRUPT;
     uint32_t keep = interrupt ? 0 : INTERRUPT_RESERVE;
     size_t length = services ? strlen(services) : 0, payload = payload_bytes(length, arguments);
     size_t largest = interrupt ? MAX_INTERRUPT_BYTES : ring_largest(ring, keep) - sizeof(struct command_record);
@@ -191,8 +191,8 @@ static int write_command(struct handle *handle, const char *services, int messag
     enum ring_result room = ring_claim(ring, handle->command_tail, record_size(sizeof(struct command_record) + payload), keep, &space);
     if (room == RING_FULL)
         return problem_set(problem, IBLB_E_FULL, "The command ring is full of commands without an answer%s",
-                           handle_worker_alive(handle, 1) ? ". Wait for some; an EXPINTERRUPT still gets in."
-                                                          : ", and no worker lives. Start it.");
+                           handle_worker_alive(handle, true) ? ". Wait for some; an EXPINTERRUPT still gets in."
+                                                             : ", and no worker lives. Start it.");
     if (room != RING_OK)
         return problem_standard(problem, IBLB_E_SEGMENT);
     uint64_t now = os_clock_ns();
@@ -215,10 +215,10 @@ static int write_command(struct handle *handle, const char *services, int messag
         inbox_open(&handle->inbox, number, space.position);
     ring_publish(ring, &space);
     handle->command_tail = space.next;
-    int woken = bell_ring(&handle->segment.header->worker_bell, &handle->segment.waits);
+    bool woken = bell_ring(&handle->segment.header->worker_bell, &handle->segment.waits) != 0;
     if (handle_worker_alive(handle, woken))
         return IBLB_OK;
-    if (handle_abandoned(handle, 0)) {
+    if (handle_abandoned(handle, false)) {
         if (!(flags & COMMAND_NOTIFY))
             inbox_free(inbox_find(&handle->inbox, inbox_request(number)));
         return problem_standard(problem, IBLB_E_STALE);
@@ -237,41 +237,35 @@ static int check_call(struct handle *handle, const char *services, int message, 
     return code;
 }
 
+/* `problem`: what is wrong already, and what is wrong in the end. */
 static int send_checked(int number, const char *services, int message, const struct arguments *arguments, int ttl_ms, uint32_t flags,
-                        int *request, const struct problem *refused) {
+                        int *request, struct problem *problem) {
     int code;
-    struct problem problem = *refused;
-    struct handle *handle = handle_hold(number, &code);
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code;
     if (text_is_none(services))
         services = NULL;
-    os_mutex_lock(&handle->mutex);
-    code = problem.code;
+    code = problem->code;
     if (code == IBLB_OK)
-        code = check_call(handle, services, message, &problem);
+        code = check_call(handle, services, message, problem);
     if (code == IBLB_OK)
-        code = handle_drain(handle, &problem);
+        code = handle_drain(handle, problem);
     if (code == IBLB_OK) {
-        int crowded = !(flags & COMMAND_NOTIFY) && message != IBLB_EXPINTERRUPT && inbox_crowded(&handle->inbox);
+        bool crowded = !(flags & COMMAND_NOTIFY) && message != IBLB_EXPINTERRUPT && inbox_crowded(&handle->inbox);
         uint64_t chosen = flags & COMMAND_NOTIFY ? handle->next_request : inbox_number(&handle->inbox, handle->next_request);
         if (crowded || !chosen)
-            code = problem_standard(&problem, IBLB_E_TOO_MANY);
+            code = problem_standard(problem, IBLB_E_TOO_MANY);
         else
-            code = write_command(handle, services, message, arguments, ttl_ms, flags, chosen, &problem);
+            code = write_command(handle, services, message, arguments, ttl_ms, flags, chosen, problem);
         if (code >= 0 && request)
             *request = inbox_request(chosen);
     }
-    if (code != IBLB_OK)
-        handle->last = problem;
-    os_mutex_unlock(&handle->mutex);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, problem);
 }
 
-static const struct problem no_problem = {IBLB_OK, ""};
-
 static int need_request(int *request, struct problem *problem) {
+    problem_clear(problem);
     if (request) {
         *request = 0;
         return IBLB_OK;
@@ -280,7 +274,7 @@ static int need_request(int *request, struct problem *problem) {
 }
 
 IBLB_API int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, int *request) {
-    struct problem problem = no_problem;
+    struct problem problem;
     struct arguments arguments = {0};
     if (need_request(request, &problem) == IBLB_OK)
         check_json(args_json, &arguments, &problem);
@@ -289,7 +283,7 @@ IBLB_API int iblb_send(int handle, const char *services, int message, const char
 
 IBLB_API int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int ttl_ms,
                                int *request) {
-    struct problem problem = no_problem;
+    struct problem problem;
     struct arguments arguments = {0};
     if (need_request(request, &problem) == IBLB_OK)
         check_msgpack(args, args_bytes, &arguments, &problem);
@@ -297,8 +291,9 @@ IBLB_API int iblb_send_msgpack(int handle, const char *services, int message, co
 }
 
 IBLB_API int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms) {
-    struct problem problem = no_problem;
+    struct problem problem;
     struct arguments arguments = {0};
+    problem_clear(&problem);
     check_json(args_json, &arguments, &problem);
     return send_checked(handle, services, message, &arguments, ttl_ms, COMMAND_NOTIFY, NULL, &problem);
 }
@@ -309,19 +304,19 @@ struct body {
     unsigned char *bytes; /* NULL: not wanted, or only its size */
     int capacity;
     int *needed;
-    int as_json;
+    bool as_json;
 };
 
 /* Can an answer bear this code? Any other, IBLB_E_BUFFER above all, would mislead the caller. */
-static int is_outcome(int code) {
+static bool is_outcome(int code) {
     static const int outcomes[] = {IBLB_OK,         IBLB_W_OPTIONAL,   IBLB_W_SHORTENED, IBLB_W_STATUS,  IBLB_W_NO_SERVICES,
                                    IBLB_E_PARTIAL,  IBLB_E_ALL_FAILED, IBLB_E_EXPIRED,   IBLB_E_ABORTED, IBLB_E_OUTCOME_UNKNOWN,
                                    IBLB_E_INTERNAL, IBLB_E_ARGS,       IBLB_E_TOO_LARGE, IBLB_E_SERVICE, IBLB_E_MESSAGE,
                                    IBLB_E_JSON};
     for (size_t i = 0; i < sizeof outcomes / sizeof outcomes[0]; i++)
         if (code == outcomes[i])
-            return 1;
-    return 0;
+            return true;
+    return false;
 }
 
 /* Hands out an answered request, and closes it unless the buffer is too small. */
@@ -343,7 +338,7 @@ static int take(struct entry *entry, const struct body *body, struct problem *pr
             memcpy(body->bytes, entry->body, needed);
         if (code != IBLB_OK && msgpack_find_str(entry->body, entry->bytes, "error", &text, &length) && length > 0)
             problem_set(problem, code, "%.*s", (int)(length < PROBLEM_BYTES ? length : PROBLEM_BYTES), text);
-        else
+        else if (code != IBLB_OK)
             problem_standard(problem, code);
     }
     if (body->needed)
@@ -383,21 +378,17 @@ static int check_body(const struct body *body, int timeout_ms, struct problem *p
 
 static int wait_checked(int number, int request, int timeout_ms, const struct body *body) {
     int code;
-    struct problem problem = no_problem;
-    struct handle *handle = handle_hold(number, &code);
+    struct problem problem;
     if (body->needed)
         *body->needed = 0;
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code;
+    problem_clear(&problem);
     code = check_body(body, timeout_ms, &problem);
-    os_mutex_lock(&handle->mutex);
     if (code == IBLB_OK)
         code = wait_for(handle, request, after_ms(timeout_ms), body, &problem);
-    if (code != IBLB_OK)
-        handle->last = problem;
-    os_mutex_unlock(&handle->mutex);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, &problem);
 }
 
 /* Text out is always terminated, also when there is none. */
@@ -408,34 +399,34 @@ static void no_text(char *json, int capacity) {
 
 IBLB_API int iblb_wait(int handle, int request, int timeout_ms, char *json, int capacity, int *needed) {
     no_text(json, capacity);
-    struct body body = {(unsigned char *)json, capacity, needed, 1};
+    struct body body = {(unsigned char *)json, capacity, needed, true};
     return wait_checked(handle, request, timeout_ms, &body);
 }
 
 IBLB_API int iblb_wait_msgpack(int handle, int request, int timeout_ms, unsigned char *bytes, int capacity, int *needed) {
-    struct body body = {bytes, capacity, needed, 0};
+    struct body body = {bytes, capacity, needed, false};
     return wait_checked(handle, request, timeout_ms, &body);
 }
 
 /* --- cancel --- */
 
-/* With the mutex held: takes back what no worker has accepted. 1 if it will never be sent. */
-static int withdraw(const struct handle *handle, const struct entry *entry) {
+/* With the mutex held: takes back what no worker has accepted. Will it never be sent? */
+static bool withdraw(const struct handle *handle, const struct entry *entry) {
     if (entry->state != ENTRY_OPEN)
-        return 0;
+        return false;
     struct command_record *record = (void *)ring_at(&handle->slot.command, entry->position);
     uint64_t number;
     shared_read(&number, &record->request, sizeof number); /* another's, if a broken worker gave the room back too early */
     return number == entry->number && swap_if64(&record->control, STATE_PUBLISHED, STATE_CANCELLED); /* against the worker's accept */
 }
 
-static int take_back(int number, int request, int even_if_accepted) {
+static int take_back(int number, int request, bool even_if_accepted) {
     int code;
-    struct problem problem = no_problem;
-    struct handle *handle = handle_hold(number, &code);
+    struct problem problem;
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code;
-    os_mutex_lock(&handle->mutex);
+    problem_clear(&problem);
     struct entry *entry = inbox_find(&handle->inbox, request);
     if (!entry) {
         code = problem_set(&problem, IBLB_E_REQUEST, "Request %d is unknown, its response was taken, or it was cancelled.", request);
@@ -447,19 +438,15 @@ static int take_back(int number, int request, int even_if_accepted) {
             bell_wake(&handle->slot.header->client_bell, &handle->segment.waits); /* our own thread may be parked, waiting for it */
         }
     }
-    if (code != IBLB_OK)
-        handle->last = problem;
-    os_mutex_unlock(&handle->mutex);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, &problem);
 }
 
 IBLB_API int iblb_withdraw(int handle, int request) {
-    return take_back(handle, request, 0);
+    return take_back(handle, request, false);
 }
 
 IBLB_API int iblb_cancel(int handle, int request) {
-    return take_back(handle, request, 1);
+    return take_back(handle, request, true);
 }
 
 /* --- call --- */
@@ -484,9 +471,9 @@ static int give_up(struct handle *handle, int request, int waited, struct proble
 
 IBLB_API int iblb_call(int number, const char *services, int message, const char *args_json, int timeout_ms, char *json, int capacity,
                        int *request) {
-    struct problem problem = no_problem;
+    struct problem problem;
     struct arguments arguments = {0};
-    struct body body = {(unsigned char *)json, capacity, NULL, 1};
+    struct body body = {(unsigned char *)json, capacity, NULL, true};
     no_text(json, capacity);
     if (need_request(request, &problem) == IBLB_OK && check_body(&body, timeout_ms, &problem) == IBLB_OK)
         check_json(args_json, &arguments, &problem);
@@ -494,15 +481,10 @@ IBLB_API int iblb_call(int number, const char *services, int message, const char
     int code = send_checked(number, services, message, &arguments, timeout_ms ? timeout_ms : 1, 0, request, &problem);
     if (code < 0)
         return code;
-    struct handle *handle = handle_hold(number, &code);
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code == IBLB_E_HANDLE ? IBLB_E_CLOSED : code;
-    os_mutex_lock(&handle->mutex);
     code = wait_for(handle, *request, until, &body, &problem);
     code = give_up(handle, *request, code, &problem);
-    if (code != IBLB_OK)
-        handle->last = problem;
-    os_mutex_unlock(&handle->mutex);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, &problem);
 }

@@ -11,6 +11,12 @@ struct problem {
     char text[PROBLEM_BYTES]; /* ASCII or UTF-8, whole characters */
 };
 
+/* No problem: the kilobyte behind the end of the text is left as it is, for every call comes this way. */
+static inline void problem_clear(struct problem *problem) {
+    problem->code = 0;
+    problem->text[0] = '\0';
+}
+
 /* Sets both and returns the code, so that `return problem_set(...)` reads as what it is. */
 #if defined(__MINGW32__)
 __attribute__((format(gnu_printf, 3, 4))) /* built with __USE_MINGW_ANSI_STDIO */

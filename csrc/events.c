@@ -17,11 +17,11 @@
 
 IBLB_API int iblb_subscribe(int number, int message_mask) {
     int code;
-    struct problem problem = {0};
-    struct handle *handle = handle_hold(number, &code);
+    struct problem problem;
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code;
-    os_mutex_lock(&handle->mutex);
+    problem_clear(&problem);
     if (message_mask & ~(ALL_EVENTS | IBLBW_COMMANDS))
         code = problem_set(&problem, IBLB_E_MESSAGE, "%d holds a number that is no event; the sum of them all is %d.", message_mask,
                            ALL_EVENTS);
@@ -29,11 +29,7 @@ IBLB_API int iblb_subscribe(int number, int message_mask) {
         code = handle_check_served(handle, &problem);
     if (code == IBLB_OK)
         store32_release(&handle->slot.header->event_mask, (uint32_t)message_mask);
-    else
-        handle->last = problem;
-    os_mutex_unlock(&handle->mutex);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, &problem);
 }
 
 struct event {
@@ -48,26 +44,24 @@ static int read_event(struct handle *handle, struct event *event, struct problem
     struct record_header header;
     uint64_t tail, at = handle->event_head;
     enum ring_result found = ring_tail(ring, at, &tail);
-    while (found == RING_OK && (found = ring_peek(ring, at, tail, &header)) == RING_OK) {
-        event->next = at + header.bytes;
-        if (header.kind == RECORD_EVENT) {
-            shared_read(&event->record, ring_at(ring, at), sizeof event->record);
-            uint32_t bytes = event->record.payload_bytes;
-            if (bytes > header.bytes - sizeof event->record)
-                break;
-            event->body = malloc(bytes ? bytes : 1);
-            if (!event->body)
-                return problem_standard(problem, IBLB_E_MEMORY);
-            shared_read(event->body, ring_at(ring, at) + sizeof event->record, bytes);
-            return IBLB_OK;
-        }
-        if (header.kind != RECORD_PAD)
-            break;
-        at = event->next;
-    }
+    if (found == RING_OK)
+        found = ring_next(ring, &at, tail, &header);
     if (found == RING_EMPTY)
         return IBLB_E_TIMEOUT;
-    return problem_set(problem, IBLB_E_SEGMENT, "The event ring of this client is damaged. Restart the worker, then open again.");
+    if (found == RING_OK) {
+        shared_read(&event->record, ring_at(ring, at), sizeof event->record);
+        if (header.kind != RECORD_EVENT || event->record.payload_bytes > header.bytes - sizeof event->record)
+            found = RING_CORRUPT;
+    }
+    if (found != RING_OK)
+        return problem_set(problem, IBLB_E_SEGMENT, "The event ring of this client is damaged. Restart the worker, then open again.");
+    uint32_t bytes = event->record.payload_bytes;
+    event->next = at + header.bytes;
+    event->body = malloc(bytes ? bytes : 1);
+    if (!event->body)
+        return problem_standard(problem, IBLB_E_MEMORY);
+    shared_read(event->body, ring_at(ring, at) + sizeof event->record, bytes);
+    return IBLB_OK;
 }
 
 /* The body is a map; the sequence number becomes its first key. 0 or what is wrong; *needed as msgpack_to_json. */
@@ -133,15 +127,15 @@ static int wait_event(struct handle *handle, uint64_t until, int *message, char 
 
 IBLB_API int iblb_next_event(int number, int timeout_ms, int *message, char *json, int capacity, int *needed) {
     int code;
-    struct problem problem = {0};
+    struct problem problem;
     if (json && capacity > 0)
         json[0] = '\0';
     if (needed)
         *needed = 0;
-    struct handle *handle = handle_hold(number, &code);
+    struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code;
-    os_mutex_lock(&handle->mutex);
+    problem_clear(&problem);
     if (timeout_ms < 0 || (json && capacity < 0)) {
         code = problem_set(&problem, IBLB_E_ARGUMENT, "timeout_ms or capacity is negative.");
     } else {
@@ -149,9 +143,5 @@ IBLB_API int iblb_next_event(int number, int timeout_ms, int *message, char *jso
         code = wait_event(handle, after_ms(timeout_ms), message, json, capacity, needed, &problem);
         handle->event_waiters--;
     }
-    if (code != IBLB_OK)
-        handle->last = problem;
-    os_mutex_unlock(&handle->mutex);
-    handle_drop(handle);
-    return code;
+    return handle_leave(handle, code, &problem);
 }

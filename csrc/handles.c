@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "forks.h"
 #include "include/iblbridge.h"
 #include "remembered.h"
 
@@ -13,7 +14,6 @@ static os_mutex fork_mutex = OS_MUTEX_INIT; /* taken before table_mutex and befo
 static os_mutex table_mutex = OS_MUTEX_INIT;
 static struct handle *table[MAX_HANDLES];
 static int uses[MAX_HANDLES];
-static int fork_watched;
 
 static int number_of(int place) {
     return (uses[place] & 0xfffff) * MAX_HANDLES + place + 1;
@@ -21,35 +21,33 @@ static int number_of(int place) {
 
 /* --- fork --- */
 
-static void before_fork(void) {
+void handles_before_fork(void) {
     os_mutex_lock(&fork_mutex);
     os_mutex_lock(&table_mutex);
 }
-static void after_fork(void) {
+void handles_after_fork(void) {
     os_mutex_unlock(&table_mutex);
     os_mutex_unlock(&fork_mutex);
 }
 
 /* The mapping is not there in the child and the locks must not survive in it; closing our copies leaves the parent's locks alone. */
-static void in_child(void) {
+void handles_in_child(void) {
     for (int place = 0; place < MAX_HANDLES; place++) {
         struct handle *handle = table[place];
         if (handle && !handle->forked) {
-            handle->forked = 1;
+            handle->forked = true;
             os_close(handle->segment.locks);
             os_close(handle->segment.file);
         }
     }
-    after_fork();
+    handles_after_fork();
 }
 
 void handles_hold_forks(void) {
     if (!OS_FORKS)
         return;
+    forks_watch();
     os_mutex_lock(&fork_mutex);
-    if (!fork_watched)
-        os_at_fork(before_fork, after_fork, in_child);
-    fork_watched = 1;
 }
 void handles_let_forks(void) {
     if (OS_FORKS)
@@ -59,15 +57,15 @@ void handles_let_forks(void) {
 /* --- the table --- */
 
 /* Not so if a signal's handler calls exit in the middle of a call of its own thread. */
-static int comes_free(os_mutex *mutex) {
+static bool comes_free(os_mutex *mutex) {
     uint64_t until = os_clock_ns() + EXIT_PATIENCE_NS;
     while (!os_mutex_try(mutex)) {
         if (os_clock_ns() > until)
-            return 0;
+            return false;
         os_sleep_ns(EXIT_PATIENCE_NS / 100);
     }
     os_mutex_unlock(mutex);
-    return 1;
+    return true;
 }
 
 /* Runs at exit and when the library is unloaded. Nobody has said that all is well: to the worker these clients are lost. What cannot be
@@ -129,6 +127,21 @@ void handle_drop(struct handle *handle) {
     os_let_thread();
 }
 
+struct handle *handle_enter(int number, int *code) {
+    struct handle *handle = handle_hold(number, code);
+    if (handle)
+        os_mutex_lock(&handle->mutex);
+    return handle;
+}
+
+int handle_leave(struct handle *handle, int code, const struct problem *problem) {
+    if (code != IBLB_OK)
+        handle->last = *problem;
+    os_mutex_unlock(&handle->mutex);
+    handle_drop(handle);
+    return code;
+}
+
 void handle_free(struct handle *handle) {
     inbox_clear(&handle->inbox);
     segment_close(&handle->segment, 0);
@@ -141,7 +154,7 @@ void handle_free(struct handle *handle) {
 static void leave(struct handle *handle, enum slot_end how) {
     struct segment *segment = &handle->segment;
     os_mutex_lock(&handle->mutex);
-    handle->closed = 1;
+    handle->closed = true;
     store32_release(&handle->slot.header->closing, (uint32_t)how);
     os_unlock(segment->locks, slot_lock(handle->slot_index)); /* at once, also if a child that is being forked still has our descriptor */
     os_unlock(segment->locks, slot_guard(handle->slot_index));
@@ -160,7 +173,7 @@ int handle_close(int number, enum slot_end how) {
         return code;
     handles_hold_forks();
     os_mutex_lock(&table_mutex);
-    int ours = find(number) == handle; /* only one of two threads that close at once */
+    bool ours = find(number) == handle; /* only one of two threads that close at once */
     if (ours) {
         table[(number - 1) % MAX_HANDLES] = NULL;
         handle->references--;

@@ -7,6 +7,8 @@
 #ifndef IBLB_HANDLES_H
 #define IBLB_HANDLES_H
 
+#include <stdbool.h>
+
 #include "errors.h"
 #include "inbox.h"
 #include "os.h"
@@ -17,8 +19,8 @@
 struct handle {
     int number;
     int references; /* the table's own included; guarded by the table's mutex */
-    int closed;     /* guarded by the table's mutex and by `mutex`: set under both */
-    int forked;     /* set in the child of a fork */
+    bool closed;    /* guarded by the table's mutex and by `mutex`: set under both */
+    bool forked;    /* set in the child of a fork */
     char segment_name[NAME_BYTES];
     char client[NAME_BYTES];
 
@@ -35,8 +37,8 @@ struct handle {
     uint64_t last_stamp;
     uint64_t next_request;
     struct inbox inbox;
-    int parked;         /* one of our threads is parked in shared memory; the others wait for `changed` */
-    int alive;          /* the worker, when we last looked */
+    bool parked;        /* one of our threads is parked in shared memory; the others wait for `changed` */
+    bool alive;         /* the worker, when we last looked */
     uint64_t looked_at; /* ns */
     struct problem last;
 };
@@ -53,6 +55,12 @@ int handle_add(struct handle *handle, struct problem *problem);
  * process) otherwise. */
 struct handle *handle_hold(int number, int *code);
 void handle_drop(struct handle *handle);
+
+/* The frame of a call: handle_hold and the handle's mutex; NULL and a code as handle_hold. */
+struct handle *handle_enter(int number, int *code);
+
+/* Its end, which gives both back. Unless `code` is IBLB_OK, `problem`, which says why, becomes the handle's last one. Returns `code`. */
+int handle_leave(struct handle *handle, int code, const struct problem *problem);
 
 /* Closes, in order or as lost; 0, or a code as handle_hold. */
 int handle_close(int number, enum slot_end how);

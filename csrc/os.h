@@ -51,7 +51,7 @@ void os_cond_broadcast(os_cond *cond);
 void os_cond_wait(os_cond *cond, os_mutex *mutex, int64_t timeout_ns);
 
 /* Registers what runs around fork(), where there is such a thing (OS_FORKS): `child` in the child before anything else of ours. Once a
- * process. */
+ * process: a later call does nothing. */
 void os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void));
 
 /* Registers what runs when the library is unloaded from a process that goes on. (At the end of a process it runs too on POSIX systems; on

@@ -90,8 +90,21 @@ void os_cond_broadcast(os_cond *cond) {
     pthread_cond_broadcast(cond);
 }
 
+/* For register_forks alone, which runs in the thread that fills it. */
+static _Thread_local struct {
+    void (*before)(void), (*parent)(void), (*child)(void);
+} at_fork;
+
+static void register_forks(void) {
+    pthread_atfork(at_fork.before, at_fork.parent, at_fork.child);
+}
+
 void os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void)) {
-    pthread_atfork(before, parent, child);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    at_fork.before = before;
+    at_fork.parent = parent;
+    at_fork.child = child;
+    pthread_once(&once, register_forks);
 }
 
 static void (*at_unload)(void);

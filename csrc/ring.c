@@ -44,6 +44,15 @@ enum ring_result ring_peek(const struct ring *ring, uint64_t at, uint64_t tail, 
     return RING_OK;
 }
 
+enum ring_result ring_next(const struct ring *ring, uint64_t *at, uint64_t tail, struct record_header *header) {
+    enum ring_result result = ring_peek(ring, *at, tail, header);
+    while (result == RING_OK && header->kind == RECORD_PAD) {
+        *at += header->bytes;
+        result = ring_peek(ring, *at, tail, header);
+    }
+    return result;
+}
+
 void ring_wipe(const struct ring *ring, uint64_t from, uint64_t to) {
     uint64_t bytes = to - from < ring->capacity ? to - from : ring->capacity;
     uint64_t to_end = ring->capacity - (from & (ring->capacity - 1));

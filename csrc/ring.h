@@ -4,8 +4,8 @@
  * checked, because it may be anything. Positions count bytes since the ring was made.
  *
  *     producer                                        consumer
- *     ring_claim(&ring, tail, bytes, keep, &space)    for (; ring_peek(&ring, at, tail, &header) == RING_OK; at += header.bytes)
- *     write the record at space.record                    if (header.kind != RECORD_PAD) read ring_at(&ring, at)
+ *     ring_claim(&ring, tail, bytes, keep, &space)    for (; ring_next(&ring, &at, tail, &header) == RING_OK; at += header.bytes)
+ *     write the record at space.record                    read ring_at(&ring, at)
  *     ring_publish(&ring, &space); tail = space.next  ring_release(&ring, at)
  */
 #ifndef IBLB_RING_H
@@ -52,6 +52,10 @@ enum ring_result ring_tail(const struct ring *ring, uint64_t at, uint64_t *tail)
 
 /* The header of the record at `at` < `tail`, copied and checked: it lies within the ring and ends at or before the tail. */
 enum ring_result ring_peek(const struct ring *ring, uint64_t at, uint64_t tail, struct record_header *header);
+
+/* The same of the next record that is no padding: *at is moved to it, or to where the walk ended. RING_OK; RING_EMPTY at `tail`;
+ * RING_CORRUPT. */
+enum ring_result ring_next(const struct ring *ring, uint64_t *at, uint64_t tail, struct record_header *header);
 
 /* Wipes the bytes from one position up to another, at most the whole ring: by whoever owns them. */
 void ring_wipe(const struct ring *ring, uint64_t from, uint64_t to);

@@ -134,16 +134,13 @@ void view_sweep(struct view *view, const struct segment *segment) {
 
 /* --- reading commands --- */
 
-/* The record at `at` < `tail`. *bytes: to the next one. FOUND_NONE for padding. */
-static enum found read_record(const struct view *view, uint64_t at, uint64_t tail, struct command_record *record, uint64_t *control,
-                              uint32_t *bytes) {
+/* The next record from *at on, which is moved to it. FOUND_NONE at `tail`. */
+static enum found read_record(const struct view *view, uint64_t *at, uint64_t tail, struct command_record *record, uint64_t *control) {
     struct record_header header;
-    if (ring_peek(&view->slot.command, at, tail, &header) != RING_OK)
-        return FOUND_NONSENSE;
-    *bytes = header.bytes;
-    if (header.kind == RECORD_PAD)
-        return FOUND_NONE;
-    struct command_record *shared = (void *)ring_at(&view->slot.command, at);
+    enum ring_result result = ring_next(&view->slot.command, at, tail, &header);
+    if (result != RING_OK)
+        return result == RING_EMPTY ? FOUND_NONE : FOUND_NONSENSE;
+    struct command_record *shared = (void *)ring_at(&view->slot.command, *at);
     shared_read(record, shared, sizeof *record);
     record->header = header; /* the one that was checked */
     *control = load64_acquire(&shared->control);
@@ -164,27 +161,23 @@ static int taken_early(struct view *view, uint64_t position) {
 }
 
 enum found view_next(struct view *view) {
+    enum found found;
     if (view->next_known)
         return FOUND_COMMAND;
-    while (view->scan != view->seen) { /* not to the tail: what came since is looked at for interrupts first */
-        uint32_t bytes;
-        enum found found = read_record(view, view->scan, view->seen, &view->next, &view->next_control, &bytes);
-        if (found == FOUND_NONSENSE)
+    /* Not to the tail: what came since is looked at for interrupts first. */
+    while ((found = read_record(view, &view->scan, view->seen, &view->next, &view->next_control)) == FOUND_COMMAND) {
+        if (view->next.stamp <= view->last_stamp || view->next.request <= view->last_request)
+            return FOUND_NONSENSE;
+        view->last_stamp = view->next.stamp;
+        view->last_request = view->next.request;
+        enum record_state state = state_of(view->next_control);
+        if (!taken_early(view, view->scan) && (state == STATE_PUBLISHED || state == STATE_ACCEPTED)) {
+            view->next_known = 1;
             return found;
-        if (found == FOUND_COMMAND) {
-            if (view->next.stamp <= view->last_stamp || view->next.request <= view->last_request)
-                return FOUND_NONSENSE;
-            view->last_stamp = view->next.stamp;
-            view->last_request = view->next.request;
-            enum record_state state = state_of(view->next_control);
-            if (!taken_early(view, view->scan) && (state == STATE_PUBLISHED || state == STATE_ACCEPTED)) {
-                view->next_known = 1;
-                return FOUND_COMMAND;
-            }
         }
-        view->scan += bytes;
+        view->scan += view->next.header.bytes;
     }
-    return FOUND_NONE;
+    return found;
 }
 
 void view_took(struct view *view) {
@@ -195,24 +188,22 @@ void view_took(struct view *view) {
 
 enum found view_next_interrupt(struct view *view) {
     uint64_t tail, control;
-    uint32_t bytes;
+    enum found found = FOUND_NONE;
     if (view->interrupt_known)
         return FOUND_COMMAND;
     enum ring_result result = ring_tail(&view->slot.command, view->seen, &tail);
     if (result != RING_OK)
         return result == RING_EMPTY ? FOUND_NONE : FOUND_NONSENSE;
-    while (view->seen != tail && view->early_count < EARLY_INTERRUPTS) {
-        enum found found = read_record(view, view->seen, tail, &view->interrupt, &control, &bytes);
-        if (found == FOUND_NONSENSE)
-            return found;
+    while (view->early_count < EARLY_INTERRUPTS &&
+           (found = read_record(view, &view->seen, tail, &view->interrupt, &control)) == FOUND_COMMAND) {
         view->interrupt_position = view->seen;
-        view->seen += bytes;
-        if (found == FOUND_COMMAND && view->interrupt.message == IBLB_EXPINTERRUPT && state_of(control) == STATE_PUBLISHED) {
+        view->seen += view->interrupt.header.bytes;
+        if (view->interrupt.message == IBLB_EXPINTERRUPT && state_of(control) == STATE_PUBLISHED) {
             view->interrupt_known = 1;
-            return FOUND_COMMAND;
+            break;
         }
     }
-    return FOUND_NONE;
+    return found;
 }
 
 void view_took_interrupt(struct view *view) {
@@ -241,18 +232,17 @@ int view_has_commands(const struct view *view) {
 void view_advance(struct view *view, const struct segment *segment) {
     uint64_t at = view->head, control;
     struct command_record record;
-    uint32_t bytes;
-    while (at != view->scan) {
-        enum found found = read_record(view, at, view->scan, &record, &control, &bytes);
-        if (found == FOUND_NONSENSE) { /* scribbled after it was taken */
-            view_quarantine(view, segment);
-            return;
-        }
-        if (found == FOUND_COMMAND && state_of(control) != STATE_ANSWERED && state_of(control) != STATE_CANCELLED)
+    enum found found;
+    while ((found = read_record(view, &at, view->scan, &record, &control)) == FOUND_COMMAND) {
+        if (state_of(control) != STATE_ANSWERED && state_of(control) != STATE_CANCELLED)
             break;
-        if (found == FOUND_COMMAND && record.message == IBLB_ALYX)
+        if (record.message == IBLB_ALYX)
             shared_wipe(ring_at(&view->slot.command, at) + sizeof record, record.payload_bytes);
-        at += bytes;
+        at += record.header.bytes;
+    }
+    if (found == FOUND_NONSENSE) { /* scribbled after it was taken */
+        view_quarantine(view, segment);
+        return;
     }
     if (at != view->head) {
         view->head = at;

@@ -18,26 +18,25 @@ int handle_drain(struct handle *handle, struct problem *problem) {
         return IBLB_OK;
     int code = IBLB_OK;
     struct record_header header;
-    while (found == RING_OK && (found = ring_peek(ring, at, tail, &header)) == RING_OK) {
+    while (found == RING_OK && (found = ring_next(ring, &at, tail, &header)) == RING_OK) {
         struct response_record record;
         shared_read(&record, ring_at(ring, at), sizeof record);
-        if (header.kind == RECORD_RESPONSE && record.payload_bytes <= header.bytes - sizeof record) {
-            struct entry *entry = record.generation == handle->generation ? inbox_expects(&handle->inbox, record.request) : NULL;
-            if (entry) {
-                unsigned char *body = malloc(record.payload_bytes ? record.payload_bytes : 1);
-                if (!body) {
-                    code = problem_standard(problem, IBLB_E_MEMORY); /* the response stays in the ring */
-                    break;
-                }
-                shared_read(body, ring_at(ring, at) + sizeof record, record.payload_bytes);
-                inbox_answer(entry, record.code, body, record.payload_bytes);
-            }
-            if (record.message == IBLB_ALYX)
-                shared_wipe(ring_at(ring, at) + sizeof record, record.payload_bytes);
-        } else if (header.kind != RECORD_PAD) {
+        if (header.kind != RECORD_RESPONSE || record.payload_bytes > header.bytes - sizeof record) {
             found = RING_CORRUPT;
             break;
         }
+        struct entry *entry = record.generation == handle->generation ? inbox_expects(&handle->inbox, record.request) : NULL;
+        if (entry) {
+            unsigned char *body = malloc(record.payload_bytes ? record.payload_bytes : 1);
+            if (!body) {
+                code = problem_standard(problem, IBLB_E_MEMORY); /* the response stays in the ring */
+                break;
+            }
+            shared_read(body, ring_at(ring, at) + sizeof record, record.payload_bytes);
+            inbox_answer(entry, record.code, body, record.payload_bytes);
+        }
+        if (record.message == IBLB_ALYX)
+            shared_wipe(ring_at(ring, at) + sizeof record, record.payload_bytes);
         at += header.bytes;
     }
     if (found == RING_CORRUPT)
@@ -55,12 +54,12 @@ int handle_drain(struct handle *handle, struct problem *problem) {
     return code;
 }
 
-static int response_came(const struct handle *handle) {
+static bool response_came(const struct handle *handle) {
     uint64_t tail;
     return ring_tail(&handle->slot.response, handle->response_head, &tail) != RING_EMPTY;
 }
 
-static int event_came(const struct handle *handle) {
+static bool event_came(const struct handle *handle) {
     uint64_t tail;
     return ring_tail(&handle->slot.event, handle->event_head, &tail) != RING_EMPTY;
 }
@@ -75,9 +74,9 @@ static void sleep_until_change(struct handle *handle, enum wait_kind kind, uint6
         os_cond_wait(&handle->changed, &handle->mutex, (int64_t)left);
         return;
     }
-    handle->parked = 1;
+    handle->parked = true;
     uint32_t sequence = bell_arm(bell);
-    int for_others = kind == FOR_RESPONSE && handle->event_waiters && event_came(handle);
+    bool for_others = kind == FOR_RESPONSE && handle->event_waiters && event_came(handle);
     if (!for_others && !response_came(handle) && !(kind == FOR_EVENT && event_came(handle))) {
         os_mutex_unlock(&handle->mutex);
         bell_park(bell, sequence, left, &handle->segment.waits);
@@ -85,7 +84,7 @@ static void sleep_until_change(struct handle *handle, enum wait_kind kind, uint6
     }
     if (!handle->closed) /* the slot may have a new owner already, whose flag this is */
         bell_disarm(bell);
-    handle->parked = 0;
+    handle->parked = false;
     os_cond_broadcast(&handle->changed); /* one of the others parks next */
     if (for_others)                      /* let them have their event */
         os_cond_wait(&handle->changed, &handle->mutex, (int64_t)(left < MS ? left : MS));
@@ -100,8 +99,7 @@ struct turn {
 static void give_up_waiting(void *argument) {
     struct turn *turn = argument;
     turn->handle->event_waiters -= turn->kind == FOR_EVENT;
-    os_mutex_unlock(&turn->handle->mutex);
-    handle_drop(turn->handle);
+    handle_leave(turn->handle, IBLB_OK, NULL);
 }
 
 int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64_t *looked, struct problem *problem) {
@@ -114,11 +112,11 @@ int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64
     uint64_t now = os_clock_ns();
     if (!*looked || now - *looked >= PARK_NS) {
         *looked = now;
-        if (!handle_worker_alive(handle, 1)) {
+        if (!handle_worker_alive(handle, true)) {
             if (response_came(handle) || (kind == FOR_EVENT && event_came(handle)))
                 return IBLB_OK;
             /* Is it gone for a moment, or is the whole segment? */
-            if (handle_abandoned(handle, 0))
+            if (handle_abandoned(handle, false))
                 return problem_standard(problem, IBLB_E_STALE);
             return problem_set(problem, IBLB_E_NO_WORKER,
                                "No worker serves segment %s. Start it: iblbridge serve --segment %s; then wait again.",

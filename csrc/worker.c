@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "forks.h"
 #include "include/iblbridge_worker.h"
 #include "json.h"
 #include "remembered.h"
@@ -35,15 +36,14 @@ struct iblbw_worker {
 
 static os_mutex list_mutex = OS_MUTEX_INIT;
 static struct iblbw_worker *list;
-static int fork_watched;
 
-static void before_fork(void) {
+void workers_before_fork(void) {
     os_mutex_lock(&list_mutex);
 }
-static void after_fork(void) {
+void workers_after_fork(void) {
     os_mutex_unlock(&list_mutex);
 }
-static void in_child(void) {
+void workers_in_child(void) {
     for (struct iblbw_worker *worker = list; worker; worker = worker->next) {
         worker->forked = 1;
         os_unguard(worker->segment.header);
@@ -51,16 +51,17 @@ static void in_child(void) {
         os_close(worker->segment.file);
     }
     list = NULL;
-    os_mutex_unlock(&list_mutex);
+    workers_after_fork();
 }
 
 /* Around whatever takes or drops the worker lock: no fork() falls in between, so that no lock survives in a child that knows nothing of it.
  */
 static void hold_forks(void) {
+    forks_watch();
     os_mutex_lock(&list_mutex);
-    if (!fork_watched)
-        os_at_fork(before_fork, after_fork, in_child);
-    fork_watched = 1;
+}
+static void let_forks(void) {
+    os_mutex_unlock(&list_mutex);
 }
 
 static void enlist(struct iblbw_worker *worker) {
@@ -129,7 +130,7 @@ IBLB_API int iblbw_open(const char *name, int slots, int command_bytes, int resp
         code = segment_serve(&new->segment, name, &sizes, new->replaced, &problem);
     if (code == IBLB_OK)
         begin(new);
-    after_fork();
+    let_forks();
     if (code != IBLB_OK) {
         free(new);
         return problem_remember(&problem);
@@ -155,7 +156,7 @@ IBLB_API void iblbw_close(struct iblbw_worker *worker, int remove) {
         }
         segment_close(&worker->segment, remove);
         os_unguard(header);
-        after_fork();
+        let_forks();
     }
     os_mutex_destroy(&worker->mutex);
     free(worker);

@@ -1,7 +1,7 @@
 /* iblbridge.h: start, stop and query the remote services of a rig with plain C calls.
  *
- * A command is written into shared memory; the worker (`iblbridge serve --segment rig0`) sends it over UDP to every service and writes back
- * what each one really did. Nothing here opens a socket.
+ * Your program writes a command into shared memory. The worker (`iblbridge serve --segment rig0`) sends it over UDP to every service, and
+ * writes back what each one really did. Nothing here opens a socket.
  *
  *     int h, r;
  *     char json[65536];
@@ -9,33 +9,37 @@
  *     int status = iblb_call(h, "", IBLB_EXPSTART, "[\"2026-01-01_1_subject\"]", 12000, json, sizeof json, &r);
  *     iblb_close(h);
  *
+ * Most programs need only the four functions under "Simple". The others follow in groups: send and wait, events, leaving unfinished,
+ * codes, inspection.
+ *
  * BEFORE YOU BEGIN
  *
- * - Status: 0 is success, negative an error, positive a warning (it worked). `iblb_error_text` explains a code, `iblb_last_error`
- *   the case at hand in one sentence that says what to do.
- * - A command that was accepted may have started a camera even if no answer came. IBLB_E_PENDING, IBLB_E_TIMEOUT and
- *   IBLB_E_OUTCOME_UNKNOWN mean "ask IBLB_EXPSTATUS before you repeat"; IBLB_E_NOT_SENT and IBLB_E_EXPIRED mean nothing was sent.
- * - After fork() the child's handles answer IBLB_E_FORKED; the parent's go on. Open anew in the child.
- * - If this process dies, whatever it had sent is still carried out; its slot is freed by the worker.
- * - A program says that it has done its work by iblb_close, and by nothing else. If it is killed, ends by exit or by an exception, or
- *   unloads the library with a handle open, its client is lost (event CLIENT_LOST), and the worker does what it is configured to do then
- *   (on_client_lost: stop the cameras). iblb_abandon says so at once. Opening anew under the same name means that it has come back.
- * - A thread that is cancelled (pthread_cancel, Qt's terminate on Linux) ends in a wait within 100 ms, and otherwise after the call;
- * nothing stays locked, and its request stays open. There is no such help against TerminateThread on Windows, nor for a longjmp out of a
- * signal's handler: both may leave the handle locked.
- * - Truncating the segment's file while it is mapped kills the process that touches it (SIGBUS); nothing but malice or a broken clean-up
- *   script does that.
+ * - Every function returns a status: 0 is success, negative an error, positive a warning (it worked). `iblb_error_text` explains a code.
+ *   `iblb_last_error` explains the case at hand, in one sentence that says what to do.
+ * - A command that the worker accepted may have started a camera even if no answer came. IBLB_E_PENDING, IBLB_E_TIMEOUT and
+ *   IBLB_E_OUTCOME_UNKNOWN mean "ask IBLB_EXPSTATUS before you repeat". IBLB_E_NOT_SENT and IBLB_E_EXPIRED mean that nothing was sent.
+ * - After fork() the child's handles return IBLB_E_FORKED; the parent's go on. Open anew in the child.
+ * - If this process dies, whatever it had sent is still carried out. The worker frees its slot.
+ * - Only iblb_close tells the worker that your work is done. If your program is killed, ends by exit or by an exception, or unloads the
+ *   library with a handle open, its client is lost (event CLIENT_LOST). The worker then does what it is configured to do
+ *   (on_client_lost: stop the cameras). iblb_abandon says the same at once. A client that opens anew under the same name has come back.
+ * - A thread that is cancelled (pthread_cancel, Qt's terminate on Linux) ends within 100 ms if it waits, otherwise after the call.
+ *   Nothing stays locked, and its request stays open. Nothing helps against TerminateThread on Windows, or a longjmp out of a signal
+ *   handler: both may leave the handle locked.
+ * - Truncating the segment's file while it is mapped kills the process that touches it (SIGBUS). Only malice or a broken clean-up script
+ *   does that.
  *
  * RULES FOR ALL FUNCTIONS
  *
- * - Any thread may call anything at any time. A wait in one thread holds up no other call. Use after close is an error, not a crash.
- * - Memory belongs to the caller; nothing is kept after a call returns. Only out-pointers `handle` and `request` must not be NULL.
- * - Text in is UTF-8, NUL-terminated; NULL, "" and white space mean "none". Text out is ASCII (JSON with \uXXXX), always NUL-terminated if
- *   capacity > 0; `capacity` and `needed` count bytes with the NUL.
- * - Times are milliseconds for waiting and nanoseconds of `iblb_clock_ns` in responses. timeout_ms 0 looks once; negative is an error.
- *   A wait ends at most 100 ms after its time.
- * - Environment: IBLBRIDGE_DIR overrides the segment's directory (Linux: /dev/shm/iblbridge-<uid>; Windows: %LOCALAPPDATA%\iblbridge;
- *   macOS: iblbridge in the user's cache directory); never a network file system, nor OneDrive.
+ * - Any thread may call any function at any time. A wait in one thread holds up no other call. Use after close is an error, not a crash.
+ * - Memory belongs to the caller, and nothing is kept after a call returns. The out-pointers `handle` and `request` must not be NULL; any
+ *   other out-pointer may.
+ * - Text in is UTF-8 and ends with a NUL. NULL, "" and white space mean "none". Text out is ASCII (JSON with \uXXXX), and ends with a NUL
+ *   if capacity > 0. `capacity` and `needed` count bytes, the NUL included.
+ * - Waiting times are milliseconds. Stamps in responses are nanoseconds of `iblb_clock_ns`. A timeout_ms of 0 looks once; a negative one
+ *   is an error. A wait ends at most 100 ms after its time.
+ * - The environment variable IBLBRIDGE_DIR sets the segment's directory. The default is /dev/shm/iblbridge-<uid> on Linux,
+ *   %LOCALAPPDATA%\iblbridge on Windows, and iblbridge in the user's cache directory on macOS. Never use a network file system or OneDrive.
  *
  * MESSAGES, AND THEIR ARGUMENTS (a JSON array in this order; those in brackets may be left out)
  *
@@ -43,13 +47,13 @@
  *     IBLB_EXPEND        [data]             IBLB_EXPINTERRUPT  [data]                   {"date": text, "sequence": int, "subject": text}
  *     IBLB_EXPCLEANUP    [data]             IBLB_EXPSTATUS     [status]             status: 0 CONNECTED, 10 INITIALIZED, 20 RUNNING,
  *     IBLB_EXPINFO       [status, [data]]   IBLB_ALYX          [url, [token]]           30 STOPPED, as number or text; 0 if left out
- *     IBLB_PING, IBLB_SERVICES  none: answered by the worker itself, no service hears of them. IBLB_SERVICES gives one entry per
+ *     IBLB_PING, IBLB_SERVICES  none: the worker answers itself, and no service hears of them. IBLB_SERVICES gives one entry per
  *     configured service ("not_sent", for nobody is asked); its data is {name, uri, health, age_ms, rtt_us, status, exp_ref,
  *     last_error}.
  *
- * ALYX with url and token pushes the token, and no service replies; with the url alone, or with neither, it asks for one (a service
- * may answer only if the url is its own). An experiment's reference has an ISO date, a number from 1, and a subject that a folder can have
- * as its name; any other is IBLB_E_ARGS, for iblrig's services cannot take it apart, unless the worker is told otherwise (--any-reference).
+ * ALYX with url and token pushes the token, and no service replies. With the url alone, or with neither, it asks for a token (a service
+ * may answer only if the url is its own). An experiment's reference has an ISO date, a number from 1, and a subject that can be the name
+ * of a folder. Any other is IBLB_E_ARGS, because iblrig's services cannot take it apart, unless the worker runs with --any-reference.
  *
  * THE RESPONSE (JSON object or msgpack map; every key always present, always of this type)
  *
@@ -63,11 +67,26 @@
  *         reason text   "" if ok, else why, as one word for programs: see the list of reasons below
  *         error  text   a sentence for people: why it is not ok, or what of an ok one was left out (IBLB_W_SHORTENED); else ""
  *         data   object EXPINFO {status, info}, EXPSTATUS {status}, other messages {value}; {} if there is none. What these keys cannot
- *                       say is told beside them: reply (all that the service said, as array), event (the number, if it was another)
+ *                       say stands beside them: reply (all that the service said, as array), event (the number, if it was another)
  *                       (value: what the service itself replied, EXPSTART for example [exp_ref, {...}] at a camera of iblrig)
  *         status int    what the service says it does, if its reply says it, else -1: IBLB_STATUS_RUNNING, ...
  *         sent, echoed, answered   int   ns, 0 for never
  *     sent, accepted, finished     int   ns, 0 for never
+ *
+ * THE STATUS OF A COMMAND, as iblb_call and iblb_wait return it together with a response
+ *
+ *     0                       every addressed service did what was asked
+ *     IBLB_W_OPTIONAL         so did all but one that is configured as optional
+ *     IBLB_W_STATUS           all answered, but one reports a status that contradicts the command
+ *     IBLB_W_SHORTENED        data were left out of the response, because it was too large
+ *     IBLB_W_NO_SERVICES      the worker has no services
+ *     IBLB_E_PARTIAL          some did it and some did not
+ *     IBLB_E_ALL_FAILED       none did it
+ *     IBLB_E_EXPIRED          too old; nothing was sent
+ *     IBLB_E_ABORTED          an EXPINTERRUPT, or the worker's stop, overtook it
+ *     IBLB_E_OUTCOME_UNKNOWN  the worker died after it had begun to send it
+ *     IBLB_E_ARGS, IBLB_E_SERVICE, IBLB_E_TOO_LARGE, IBLB_E_MESSAGE, IBLB_E_JSON   the worker refused it
+ *     IBLB_E_INTERNAL         the worker failed at it
  */
 #ifndef IBLBRIDGE_H
 #define IBLBRIDGE_H
@@ -185,97 +204,183 @@ extern "C" {
  * reasons: end
  */
 
-/* The version of the library: 10203 means 1.2.3. */
-IBLB_API int iblb_version(void);
+/* ---- Simple: most programs need these four ---- */
 
-/* Attaches to the segment `segment` under the name `client` (1 to 63 bytes; none: "pid-<pid>-<n>-<random>"; names that begin with "iblb"
- * may use the slot kept for tools). Waits up to `timeout_ms` for a segment and a living worker. *handle: a positive number, 0 on error.
- * Opening the same segment under the same name again in this process closes the old handle, which an aborted program would have left.
- * Returns 0; IBLB_W_NO_WORKER with a valid handle; IBLB_E_NO_SEGMENT (the sentence names the path searched, and another user's), _NAME,
- * _NAME_TAKEN (naming the pid), _NO_SLOT, _VERSION (naming both), _SEGMENT, _STALE, _PERMISSION, _HANDLES, _MEMORY, _SYSTEM, _ARGUMENT,
- * _UTF8. */
+/* Attaches to a segment as a client.
+ *
+ *     segment     the name given to `iblbridge serve --segment`
+ *     client      your program's name, 1 to 63 bytes; none: "pid-<pid>-<n>-<random>". Names that begin with "iblb" may use the slot kept
+ *                 for tools.
+ *     timeout_ms  how long to wait for a segment and a living worker
+ *     handle      out: a positive number, yours until iblb_close; 0 on error
+ *
+ * If this process has the same segment open under the same name, as an aborted program leaves it, the old handle is closed.
+ *
+ * Returns 0, or IBLB_W_NO_WORKER with a valid handle: commands then wait for a worker. Otherwise IBLB_E_NO_SEGMENT (the sentence names the
+ * path searched, and another user's), IBLB_E_NAME, IBLB_E_NAME_TAKEN (it names the pid), IBLB_E_NO_SLOT, IBLB_E_VERSION (it names both),
+ * IBLB_E_SEGMENT, IBLB_E_STALE, IBLB_E_PERMISSION, IBLB_E_HANDLES, IBLB_E_MEMORY, IBLB_E_SYSTEM, IBLB_E_ARGUMENT, IBLB_E_UTF8. */
 IBLB_API int iblb_open(const char *segment, const char *client, int timeout_ms, int *handle);
 
-/* Gives the slot back and makes the handle invalid. Commands already sent are carried out, their answers discarded. Waits in other threads
- * end with IBLB_E_CLOSED. Never blocks. Returns 0, IBLB_E_HANDLE, _FORKED. Unloading the library, and exit, close what is open, but to the
- * worker such a client is lost. */
-IBLB_API int iblb_close(int handle);
-
-/* As iblb_close, but says that the work is not done: to the worker the client is lost, as if its process had died. For what ends by an
- * error, or was forgotten: a destructor while an exception passes, a finalizer. Returns as iblb_close. */
-IBLB_API int iblb_abandon(int handle);
-
-/* Writes a command and returns at once, without a system call while the worker is busy. `services`: none for all, else names separated by
- * commas. `args_json`: none, a JSON array of the positional arguments, or any other JSON value as the single argument (a single argument
- * that is an array is [[...]]). `ttl_ms`: if the command has not begun to be sent within this time it never will be (IBLB_E_EXPIRED), and
- * a service that is busy for longer is not sent it ("not_sent"); 0: 10,000; negative: no limit. *request: a positive number, unique among
- * the handle's outstanding ones; 0 on error. Returns 0; IBLB_W_NO_WORKER (queued); IBLB_E_MESSAGE, _SERVICE, _JSON, _UTF8, _TOO_LARGE,
- * _FULL, _TOO_MANY, _STALE, _QUARANTINED, _SEGMENT, _MEMORY, _HANDLE, _FORKED, _ARGUMENT. */
-IBLB_API int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, int *request);
-
-/* The same with msgpack arguments (one object of `args_bytes` bytes; NULL and 0 for none). Returns IBLB_E_MSGPACK instead of _JSON. */
-IBLB_API int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int ttl_ms,
-                               int *request);
-
-/* The same without a response: what became of it is counted and logged by the worker. Returns as iblb_send, never _TOO_MANY. */
-IBLB_API int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms);
-
-/* Waits for the response to `request`. Returns the status of the command: 0 only if every addressed service did what was asked;
- * IBLB_W_OPTIONAL, IBLB_W_SHORTENED, IBLB_W_STATUS, IBLB_W_NO_SERVICES; IBLB_E_PARTIAL, _ALL_FAILED, _EXPIRED, _ABORTED, _OUTCOME_UNKNOWN,
- * _ARGS, _SERVICE, _TOO_LARGE, _MESSAGE, _INTERNAL: in all these cases there is a response and it is taken. The body is written to `json`
- * (NULL: not wanted), its size to `needed`. If the buffer is too small, or `json` is NULL and `needed` is not: IBLB_E_BUFFER, and the
- * response stays. Without a response the request stays open: IBLB_E_TIMEOUT; IBLB_E_NO_WORKER at once if no worker lives (a new one will
- * answer); IBLB_E_REQUEST, _CLOSED, _CANCELLED, _STALE, _QUARANTINED, _SEGMENT, _HANDLE, _FORKED, _ARGUMENT. */
-IBLB_API int iblb_wait(int handle, int request, int timeout_ms, char *json, int capacity, int *needed);
-
-/* The same with the body as msgpack; `capacity` and `needed` count its bytes, there is no NUL. */
-IBLB_API int iblb_wait_msgpack(int handle, int request, int timeout_ms, unsigned char *bytes, int capacity, int *needed);
-
-/* Send and wait in one call, the time to live being `timeout_ms`. *request is set once the command is published. If time is up, or no
- * worker lives: a command not yet accepted is withdrawn (IBLB_E_NOT_SENT; IBLB_E_NO_WORKER), of an accepted one the answer is still to come
- * (IBLB_E_PENDING: iblb_wait, do not repeat). If `json` is too small: IBLB_E_BUFFER; ask again with iblb_wait. `json` NULL: not wanted.
- * Otherwise returns as iblb_send and iblb_wait. */
+/* Sends a command and waits for its response.
+ *
+ *     services    none: all of them; otherwise names separated by commas
+ *     message     IBLB_EXPSTART, ...
+ *     args_json   none; or a JSON array of the positional arguments; or any other JSON value as the only argument. An array as the only
+ *                 argument is [[...]].
+ *     timeout_ms  how long to wait; also the command's time to live, as in iblb_send
+ *     json        out: the response, in your buffer of `capacity` bytes; NULL: not wanted
+ *     request     out: a positive number once the command is in the ring, for iblb_wait and iblb_cancel; 0 on error
+ *
+ * Returns the status of the command. Otherwise:
+ *
+ *     IBLB_E_NOT_SENT   time is up, and the worker had not accepted the command: it was withdrawn, nothing was sent
+ *     IBLB_E_NO_WORKER  the same, because no worker lives
+ *     IBLB_E_PENDING    time is up or the worker died, and it had accepted the command. The answer is still to come: call iblb_wait, do not
+ *                       repeat the command.
+ *     IBLB_E_BUFFER     `json` is too small; the response is kept: ask for it with iblb_wait
+ *
+ * and every error of iblb_send and iblb_wait, except IBLB_E_TIMEOUT. */
 IBLB_API int iblb_call(int handle, const char *services, int message, const char *args_json, int timeout_ms, char *json, int capacity,
                        int *request);
 
-/* Withdraws a command that no worker has accepted: 0, nothing will be sent and the request is closed. Otherwise nothing changes, and the
- * answer is still to be waited for: IBLB_W_ACCEPTED. Never blocks. Returns also IBLB_E_REQUEST, _HANDLE, _FORKED. */
-IBLB_API int iblb_withdraw(int handle, int request);
+/* Leaves the segment in order: the work is done. The slot is given back and the handle is invalid from then on. Commands already sent are
+ * carried out, and their answers discarded. Waits in other threads end with IBLB_E_CLOSED. Never blocks.
+ *
+ * Exit, and unloading the library, close what is open, but to the worker such a client is lost.
+ *
+ * Returns 0, IBLB_E_HANDLE, IBLB_E_FORKED. */
+IBLB_API int iblb_close(int handle);
 
-/* Withdraws a command that no worker has accepted (0: nothing will be sent), or has the answer of an accepted one discarded
- * (IBLB_W_ACCEPTED). The request is closed either way. Never blocks. Returns 0, IBLB_W_ACCEPTED, IBLB_E_REQUEST, _HANDLE, _FORKED. */
-IBLB_API int iblb_cancel(int handle, int request);
-
-/* Chooses which events this handle gets: the sum of the numbers of messages that services send by themselves (IBLB_EXPINTERRUPT: a camera
- * died) and of IBLB_SERVICE_UP to IBLB_EXPERIMENT_LOST; 0 for none. Replaces the earlier choice. What came before is not delivered.
- * Returns 0, IBLB_E_MESSAGE (a number that is no event), _STALE, _QUARANTINED, _SEGMENT, _HANDLE, _FORKED. */
-IBLB_API int iblb_subscribe(int handle, int message_mask);
-
-/* The next event, in order; waits up to `timeout_ms` for one. *message: its number. `json`: an object, every key always present:
- *     sequence int (counts this handle's events; a gap says that some were lost because nobody read), event text ("EXPINTERRUPT"),
- *     service text ("" if none), client text ("" unless CLIENT_LOST), data object (as in responses; EXPERIMENT_LOST: {value: {exp_ref: the
- *     experiment that is lost, status: what the service says now}}), time int (ns), wall text (ISO 8601).
- * If the buffer is too small, or `json` is NULL and `needed` is not: IBLB_E_BUFFER, and the event stays; `json` and `needed` NULL: not
- * wanted. Events wait in 64 KiB of shared memory; when that is full, newer ones are lost, and nothing else is affected. Returns 0;
- * IBLB_E_TIMEOUT if there is none; IBLB_E_NO_WORKER at once if no worker lives; _BUFFER, _CLOSED, _STALE, _QUARANTINED, _SEGMENT, _HANDLE,
- * _FORKED, _ARGUMENT. */
-IBLB_API int iblb_next_event(int handle, int timeout_ms, int *message, char *json, int capacity, int *needed);
-
-/* *alive: 1 if a worker lives. *services: how many are configured. *services_up: how many have answered within the last 30 s: none of
- * a rig that was idle for so long.
- * Takes some microseconds, never blocks. Returns 0, IBLB_E_STALE, _HANDLE, _FORKED. */
-IBLB_API int iblb_worker_state(int handle, int *alive, int *services, int *services_up);
-
-/* What a code means and what to do, in English. Returns 0, IBLB_E_BUFFER, or IBLB_E_ARGUMENT for a code that does not exist. */
-IBLB_API int iblb_error_text(int code, char *text, int capacity);
-
-/* The sentence of the last error or warning on this handle, from whatever thread; handle 0: of the last failed iblb_open, or of a call with
- * a bad handle. Empty if there was none. At most 1,024 bytes. Returns 0 or IBLB_E_BUFFER (cut). */
+/* The sentence of the last error or warning on this handle, from whatever thread. Handle 0: of the last iblb_open that failed, or of the
+ * last call with a bad handle.
+ *
+ *     text  out: the sentence, in your buffer of `capacity` bytes; empty if there was none. At most 1,024 bytes.
+ *
+ * Returns 0 or IBLB_E_BUFFER (cut). */
 IBLB_API int iblb_last_error(int handle, char *text, int capacity);
 
-/* Nanoseconds of the clock that all stamps use: CLOCK_MONOTONIC, Python's time.perf_counter_ns, .NET's Stopwatch. Exact for 104 days of
- * uptime. Returns 0. */
+/* ---- Send and wait ---- */
+
+/* Writes a command and returns at once, without a system call while the worker is busy.
+ *
+ *     services, message, args_json   as in iblb_call
+ *     ttl_ms   the time to live. A command that has not begun to be sent by then never will be (IBLB_E_EXPIRED), and a service that is
+ *              busy for longer is not sent it ("not_sent"). 0: 10,000; negative: no limit.
+ *     request  out: a positive number, unique among the handle's outstanding ones; 0 on error
+ *
+ * Returns 0, or IBLB_W_NO_WORKER (queued). Otherwise IBLB_E_MESSAGE, IBLB_E_SERVICE, IBLB_E_JSON, IBLB_E_UTF8, IBLB_E_TOO_LARGE,
+ * IBLB_E_FULL, IBLB_E_TOO_MANY, IBLB_E_STALE, IBLB_E_QUARANTINED, IBLB_E_SEGMENT, IBLB_E_MEMORY, IBLB_E_HANDLE, IBLB_E_FORKED,
+ * IBLB_E_ARGUMENT. */
+IBLB_API int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, int *request);
+
+/* As iblb_send, but wants no response. The worker counts and logs what became of the command. Returns as iblb_send, never
+ * IBLB_E_TOO_MANY. */
+IBLB_API int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms);
+
+/* Waits for the response to `request`.
+ *
+ *     json    out: the response, in your buffer of `capacity` bytes; NULL: not wanted
+ *     needed  out: its size
+ *
+ * Returns the status of the command: there is a response, and it is taken. If the buffer is too small, or if `json` is NULL and `needed`
+ * is not, returns IBLB_E_BUFFER, and the response stays.
+ *
+ * Without a response the request stays open: IBLB_E_TIMEOUT; IBLB_E_NO_WORKER at once if no worker lives (a new one will answer);
+ * IBLB_E_CLOSED, IBLB_E_STALE, IBLB_E_QUARANTINED, IBLB_E_SEGMENT, IBLB_E_MEMORY, IBLB_E_HANDLE, IBLB_E_FORKED, IBLB_E_ARGUMENT. There is
+ * no such request: IBLB_E_REQUEST; not any more, because another thread cancelled it: IBLB_E_CANCELLED. */
+IBLB_API int iblb_wait(int handle, int request, int timeout_ms, char *json, int capacity, int *needed);
+
+/* Withdraws a command that no worker has accepted: 0, nothing will be sent, and the request is closed. Otherwise returns IBLB_W_ACCEPTED
+ * and changes nothing: wait for the answer. Never blocks.
+ *
+ * Returns 0, IBLB_W_ACCEPTED, IBLB_E_REQUEST, IBLB_E_HANDLE, IBLB_E_FORKED. */
+IBLB_API int iblb_withdraw(int handle, int request);
+
+/* Closes the request. A command that no worker has accepted is withdrawn: 0, nothing will be sent. The answer of an accepted one is
+ * discarded when it comes: IBLB_W_ACCEPTED. Never blocks.
+ *
+ * Returns 0, IBLB_W_ACCEPTED, IBLB_E_REQUEST, IBLB_E_HANDLE, IBLB_E_FORKED. */
+IBLB_API int iblb_cancel(int handle, int request);
+
+/* As iblb_send, with the arguments as one msgpack object.
+ *
+ *     args  `args_bytes` bytes; NULL and 0 for none
+ *
+ * Returns as iblb_send, with IBLB_E_MSGPACK in place of IBLB_E_JSON. */
+IBLB_API int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int ttl_ms,
+                               int *request);
+
+/* As iblb_wait, with the response as msgpack in `bytes`. `capacity` and `needed` count its bytes; there is no NUL. */
+IBLB_API int iblb_wait_msgpack(int handle, int request, int timeout_ms, unsigned char *bytes, int capacity, int *needed);
+
+/* ---- Events: what services and the worker say by themselves ---- */
+
+/* Chooses the events that this handle gets, in place of the earlier choice. What came before is not delivered.
+ *
+ *     message_mask  the sum of the numbers of messages that services send by themselves (IBLB_EXPINTERRUPT: a camera died), and of
+ *                   IBLB_SERVICE_UP to IBLB_EXPERIMENT_LOST; 0 for none
+ *
+ * Returns 0, IBLB_E_MESSAGE (a number that is no event), IBLB_E_STALE, IBLB_E_QUARANTINED, IBLB_E_SEGMENT, IBLB_E_HANDLE, IBLB_E_FORKED. */
+IBLB_API int iblb_subscribe(int handle, int message_mask);
+
+/* Takes the next event, in order, and waits for one if there is none.
+ *
+ *     message  out: its number
+ *     json     out: the event, in your buffer of `capacity` bytes; `json` and `needed` NULL: not wanted
+ *     needed   out: its size
+ *
+ * The event is an object, every key always present:
+ *
+ *     sequence int   counts this handle's events; a gap says that some were lost because nobody read
+ *     event    text  "EXPINTERRUPT"
+ *     service  text  "" if none
+ *     client   text  "" unless CLIENT_LOST
+ *     data     object, as in responses; EXPERIMENT_LOST: {value: {exp_ref: the experiment that is lost, status: what the service says now}}
+ *     time     int   ns
+ *     wall     text  ISO 8601
+ *
+ * Events wait in 64 KiB of shared memory. When that is full, newer ones are lost, and nothing else is affected.
+ *
+ * Returns 0; IBLB_E_TIMEOUT if there was none; IBLB_E_NO_WORKER at once if no worker lives; IBLB_E_BUFFER if the buffer is too small, or
+ * if `json` is NULL and `needed` is not: the event stays. Otherwise IBLB_E_CLOSED, IBLB_E_STALE, IBLB_E_QUARANTINED, IBLB_E_SEGMENT,
+ * IBLB_E_MEMORY, IBLB_E_HANDLE, IBLB_E_FORKED, IBLB_E_ARGUMENT. */
+IBLB_API int iblb_next_event(int handle, int timeout_ms, int *message, char *json, int capacity, int *needed);
+
+/* ---- Leaving unfinished ---- */
+
+/* As iblb_close, but the work is not done: to the worker the client is lost, as if its process had died. For what ends by an error or was
+ * forgotten: a destructor while an exception passes, a finalizer. Returns as iblb_close. */
+IBLB_API int iblb_abandon(int handle);
+
+/* ---- Codes ---- */
+
+/* What a code means and what to do, in English.
+ *
+ *     text  out: the sentences, in your buffer of `capacity` bytes
+ *
+ * Returns 0, IBLB_E_BUFFER (cut), or IBLB_E_ARGUMENT for a code that does not exist, or if there is no buffer. */
+IBLB_API int iblb_error_text(int code, char *text, int capacity);
+
+/* ---- Inspection: none of these waits ---- */
+
+/* How the worker is. Takes some microseconds.
+ *
+ *     alive        out: 1 if a worker lives, otherwise 0
+ *     services     out: how many are configured
+ *     services_up  out: how many have answered within the last 30 s; none of a rig that was idle for so long
+ *
+ * Returns 0, IBLB_E_STALE, IBLB_E_QUARANTINED, IBLB_E_SEGMENT, IBLB_E_HANDLE, IBLB_E_FORKED. */
+IBLB_API int iblb_worker_state(int handle, int *alive, int *services, int *services_up);
+
+/* The clock of all stamps: CLOCK_MONOTONIC, Python's time.perf_counter_ns, .NET's Stopwatch.
+ *
+ *     now  out: nanoseconds, exact for 104 days of uptime
+ *
+ * Returns 0. */
 IBLB_API int iblb_clock_ns(double *now);
+
+/* Returns the version of the library: 10203 means 1.2.3. */
+IBLB_API int iblb_version(void);
 
 #ifdef __cplusplus
 }

@@ -270,87 +270,87 @@ namespace IblBridge
     internal sealed class Native
     {
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-        internal delegate int VersionFunction();
-        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int OpenFunction(byte[] segment, byte[] client, int timeoutMs, out int handle);
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        internal delegate int CallFunction(int handle, byte[] services, int message, byte[] argsJson, int timeoutMs,
+            [Out] byte[] json, int capacity, out int request);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int CloseFunction(int handle);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-        internal delegate int AbandonFunction(int handle);
+        internal delegate int LastErrorFunction(int handle, [Out] byte[] text, int capacity);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int SendFunction(int handle, byte[] services, int message, byte[] argsJson, int ttlMs,
             out int request);
-        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-        internal delegate int SendMsgpackFunction(int handle, byte[] services, int message, byte[] args, int argsBytes,
-            int ttlMs, out int request);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int NotifyFunction(int handle, byte[] services, int message, byte[] argsJson, int ttlMs);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int WaitFunction(int handle, int request, int timeoutMs, [Out] byte[] json, int capacity,
             out int needed);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-        internal delegate int WaitMsgpackFunction(int handle, int request, int timeoutMs, [Out] byte[] bytes,
-            int capacity, out int needed);
-        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-        internal delegate int CallFunction(int handle, byte[] services, int message, byte[] argsJson, int timeoutMs,
-            [Out] byte[] json, int capacity, out int request);
-        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int WithdrawFunction(int handle, int request);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int CancelFunction(int handle, int request);
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        internal delegate int SendMsgpackFunction(int handle, byte[] services, int message, byte[] args, int argsBytes,
+            int ttlMs, out int request);
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        internal delegate int WaitMsgpackFunction(int handle, int request, int timeoutMs, [Out] byte[] bytes,
+            int capacity, out int needed);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int SubscribeFunction(int handle, int messageMask);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int NextEventFunction(int handle, int timeoutMs, out int message, [Out] byte[] json,
             int capacity, out int needed);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-        internal delegate int WorkerStateFunction(int handle, out int alive, out int services, out int servicesUp);
+        internal delegate int AbandonFunction(int handle);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int ErrorTextFunction(int code, [Out] byte[] text, int capacity);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-        internal delegate int LastErrorFunction(int handle, [Out] byte[] text, int capacity);
+        internal delegate int WorkerStateFunction(int handle, out int alive, out int services, out int servicesUp);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int ClockNsFunction(out double now);
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        internal delegate int VersionFunction();
 
-        internal readonly VersionFunction Version;
         internal readonly OpenFunction Open;
+        internal readonly CallFunction Call;
         internal readonly CloseFunction Close;
-        internal readonly AbandonFunction Abandon;
+        internal readonly LastErrorFunction LastError;
         internal readonly SendFunction Send;
-        internal readonly SendMsgpackFunction SendMsgpack;
         internal readonly NotifyFunction Notify;
         internal readonly WaitFunction Wait;
-        internal readonly WaitMsgpackFunction WaitMsgpack;
-        internal readonly CallFunction Call;
         internal readonly WithdrawFunction Withdraw;
         internal readonly CancelFunction Cancel;
+        internal readonly SendMsgpackFunction SendMsgpack;
+        internal readonly WaitMsgpackFunction WaitMsgpack;
         internal readonly SubscribeFunction Subscribe;
         internal readonly NextEventFunction NextEvent;
-        internal readonly WorkerStateFunction WorkerState;
+        internal readonly AbandonFunction Abandon;
         internal readonly ErrorTextFunction ErrorText;
-        internal readonly LastErrorFunction LastError;
+        internal readonly WorkerStateFunction WorkerState;
         internal readonly ClockNsFunction ClockNs;
+        internal readonly VersionFunction Version;
 
         internal Native(Func<string, Type, Delegate> function)
         {
-            Version = (VersionFunction)function("iblb_version", typeof(VersionFunction));
             Open = (OpenFunction)function("iblb_open", typeof(OpenFunction));
+            Call = (CallFunction)function("iblb_call", typeof(CallFunction));
             Close = (CloseFunction)function("iblb_close", typeof(CloseFunction));
-            Abandon = (AbandonFunction)function("iblb_abandon", typeof(AbandonFunction));
+            LastError = (LastErrorFunction)function("iblb_last_error", typeof(LastErrorFunction));
             Send = (SendFunction)function("iblb_send", typeof(SendFunction));
-            SendMsgpack = (SendMsgpackFunction)function("iblb_send_msgpack", typeof(SendMsgpackFunction));
             Notify = (NotifyFunction)function("iblb_notify", typeof(NotifyFunction));
             Wait = (WaitFunction)function("iblb_wait", typeof(WaitFunction));
-            WaitMsgpack = (WaitMsgpackFunction)function("iblb_wait_msgpack", typeof(WaitMsgpackFunction));
-            Call = (CallFunction)function("iblb_call", typeof(CallFunction));
             Withdraw = (WithdrawFunction)function("iblb_withdraw", typeof(WithdrawFunction));
             Cancel = (CancelFunction)function("iblb_cancel", typeof(CancelFunction));
+            SendMsgpack = (SendMsgpackFunction)function("iblb_send_msgpack", typeof(SendMsgpackFunction));
+            WaitMsgpack = (WaitMsgpackFunction)function("iblb_wait_msgpack", typeof(WaitMsgpackFunction));
             Subscribe = (SubscribeFunction)function("iblb_subscribe", typeof(SubscribeFunction));
             NextEvent = (NextEventFunction)function("iblb_next_event", typeof(NextEventFunction));
-            WorkerState = (WorkerStateFunction)function("iblb_worker_state", typeof(WorkerStateFunction));
+            Abandon = (AbandonFunction)function("iblb_abandon", typeof(AbandonFunction));
             ErrorText = (ErrorTextFunction)function("iblb_error_text", typeof(ErrorTextFunction));
-            LastError = (LastErrorFunction)function("iblb_last_error", typeof(LastErrorFunction));
+            WorkerState = (WorkerStateFunction)function("iblb_worker_state", typeof(WorkerStateFunction));
             ClockNs = (ClockNsFunction)function("iblb_clock_ns", typeof(ClockNsFunction));
+            Version = (VersionFunction)function("iblb_version", typeof(VersionFunction));
         }
     }
 }

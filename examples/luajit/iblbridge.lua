@@ -33,26 +33,26 @@ jit.off(true, true) -- a compiled loop does not see the hook by which Ctrl-C wor
 
 ffi.cdef [[
 /* prototypes: begin */
-int iblb_version(void);
 int iblb_open(const char *segment, const char *client, int timeout_ms, int *handle);
-int iblb_close(int handle);
-int iblb_abandon(int handle);
-int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, int *request);
-int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int
-    ttl_ms, int *request);
-int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms);
-int iblb_wait(int handle, int request, int timeout_ms, char *json, int capacity, int *needed);
-int iblb_wait_msgpack(int handle, int request, int timeout_ms, unsigned char *bytes, int capacity, int *needed);
 int iblb_call(int handle, const char *services, int message, const char *args_json, int timeout_ms, char *json, int
     capacity, int *request);
+int iblb_close(int handle);
+int iblb_last_error(int handle, char *text, int capacity);
+int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, int *request);
+int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms);
+int iblb_wait(int handle, int request, int timeout_ms, char *json, int capacity, int *needed);
 int iblb_withdraw(int handle, int request);
 int iblb_cancel(int handle, int request);
+int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int
+    ttl_ms, int *request);
+int iblb_wait_msgpack(int handle, int request, int timeout_ms, unsigned char *bytes, int capacity, int *needed);
 int iblb_subscribe(int handle, int message_mask);
 int iblb_next_event(int handle, int timeout_ms, int *message, char *json, int capacity, int *needed);
-int iblb_worker_state(int handle, int *alive, int *services, int *services_up);
+int iblb_abandon(int handle);
 int iblb_error_text(int code, char *text, int capacity);
-int iblb_last_error(int handle, char *text, int capacity);
+int iblb_worker_state(int handle, int *alive, int *services, int *services_up);
 int iblb_clock_ns(double *now);
+int iblb_version(void);
 /* prototypes: end */
 ]]
 

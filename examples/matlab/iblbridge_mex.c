@@ -37,22 +37,20 @@ struct value {
 /* clang-format off */
 /* functions: begin */
 #define FUNCTIONS(F) \
-    F(iblb_version, "", (void), \
-      ()) \
     F(iblb_open, "ttiI", (const char *, const char *, int, int *), \
       (v[0].text, v[1].text, v[2].number, &v[3].number)) \
+    F(iblb_call, "ititiTiI", (int, const char *, int, const char *, int, char *, int, int *), \
+      (v[0].number, v[1].text, v[2].number, v[3].text, v[4].number, v[5].text, v[6].number, &v[7].number)) \
     F(iblb_close, "i", (int), \
       (v[0].number)) \
-    F(iblb_abandon, "i", (int), \
-      (v[0].number)) \
+    F(iblb_last_error, "iTi", (int, char *, int), \
+      (v[0].number, v[1].text, v[2].number)) \
     F(iblb_send, "ititiI", (int, const char *, int, const char *, int, int *), \
       (v[0].number, v[1].text, v[2].number, v[3].text, v[4].number, &v[5].number)) \
     F(iblb_notify, "ititi", (int, const char *, int, const char *, int), \
       (v[0].number, v[1].text, v[2].number, v[3].text, v[4].number)) \
     F(iblb_wait, "iiiTiI", (int, int, int, char *, int, int *), \
       (v[0].number, v[1].number, v[2].number, v[3].text, v[4].number, &v[5].number)) \
-    F(iblb_call, "ititiTiI", (int, const char *, int, const char *, int, char *, int, int *), \
-      (v[0].number, v[1].text, v[2].number, v[3].text, v[4].number, v[5].text, v[6].number, &v[7].number)) \
     F(iblb_withdraw, "ii", (int, int), \
       (v[0].number, v[1].number)) \
     F(iblb_cancel, "ii", (int, int), \
@@ -61,14 +59,16 @@ struct value {
       (v[0].number, v[1].number)) \
     F(iblb_next_event, "iiITiI", (int, int, int *, char *, int, int *), \
       (v[0].number, v[1].number, &v[2].number, v[3].text, v[4].number, &v[5].number)) \
-    F(iblb_worker_state, "iIII", (int, int *, int *, int *), \
-      (v[0].number, &v[1].number, &v[2].number, &v[3].number)) \
+    F(iblb_abandon, "i", (int), \
+      (v[0].number)) \
     F(iblb_error_text, "iTi", (int, char *, int), \
       (v[0].number, v[1].text, v[2].number)) \
-    F(iblb_last_error, "iTi", (int, char *, int), \
-      (v[0].number, v[1].text, v[2].number)) \
+    F(iblb_worker_state, "iIII", (int, int *, int *, int *), \
+      (v[0].number, &v[1].number, &v[2].number, &v[3].number)) \
     F(iblb_clock_ns, "D", (double *), \
-      (&v[0].real))
+      (&v[0].real)) \
+    F(iblb_version, "", (void), \
+      ())
 /* functions: end */
 
 #define CALLER(name, signature, types, arguments) \

@@ -114,24 +114,24 @@ const NAMES = Object.fromEntries(Object.entries(CODES).map(([name, code]) => [co
 
 const PROTOTYPES = [
     // prototypes: begin
-    'int iblb_version(void)',
     'int iblb_open(const char *segment, const char *client, int timeout_ms, _Out_ int *handle)',
+    'int iblb_call(int handle, const char *services, int message, const char *args_json, int timeout_ms, _Out_ uint8_t *json, int capacity, _Out_ int *request)',
     'int iblb_close(int handle)',
-    'int iblb_abandon(int handle)',
+    'int iblb_last_error(int handle, _Out_ uint8_t *text, int capacity)',
     'int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, _Out_ int *request)',
-    'int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int ttl_ms, _Out_ int *request)',
     'int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms)',
     'int iblb_wait(int handle, int request, int timeout_ms, _Out_ uint8_t *json, int capacity, _Out_ int *needed)',
-    'int iblb_wait_msgpack(int handle, int request, int timeout_ms, _Out_ uint8_t *bytes, int capacity, _Out_ int *needed)',
-    'int iblb_call(int handle, const char *services, int message, const char *args_json, int timeout_ms, _Out_ uint8_t *json, int capacity, _Out_ int *request)',
     'int iblb_withdraw(int handle, int request)',
     'int iblb_cancel(int handle, int request)',
+    'int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int ttl_ms, _Out_ int *request)',
+    'int iblb_wait_msgpack(int handle, int request, int timeout_ms, _Out_ uint8_t *bytes, int capacity, _Out_ int *needed)',
     'int iblb_subscribe(int handle, int message_mask)',
     'int iblb_next_event(int handle, int timeout_ms, _Out_ int *message, _Out_ uint8_t *json, int capacity, _Out_ int *needed)',
-    'int iblb_worker_state(int handle, _Out_ int *alive, _Out_ int *services, _Out_ int *services_up)',
+    'int iblb_abandon(int handle)',
     'int iblb_error_text(int code, _Out_ uint8_t *text, int capacity)',
-    'int iblb_last_error(int handle, _Out_ uint8_t *text, int capacity)',
+    'int iblb_worker_state(int handle, _Out_ int *alive, _Out_ int *services, _Out_ int *services_up)',
     'int iblb_clock_ns(_Out_ double *now)',
+    'int iblb_version(void)',
     // prototypes: end
 ];
 

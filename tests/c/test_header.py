@@ -197,6 +197,54 @@ def test_every_function_is_documented_and_parsed() -> None:
     assert undocumented == []
 
 
+def groups() -> dict[str, list[str]]:
+    """The functions of the header under each heading, in order."""
+    found: dict[str, list[str]] = {}
+    for heading, name in re.findall(
+        r'^/\* ---- (\w[\w ]*).* ---- \*/$|^IBLB_API int (\w+)', PUBLIC.read_text(), re.MULTILINE
+    ):
+        if heading:
+            found[heading] = []
+        else:
+            list(found.values())[-1].append(name)
+    return found
+
+
+def test_the_functions_that_most_programs_need_stand_first_and_the_others_in_groups() -> None:
+    found = groups()
+    assert next(iter(found.items())) == ('Simple', ['iblb_open', 'iblb_call', 'iblb_close', 'iblb_last_error'])
+    assert list(found) == ['Simple', 'Send and wait', 'Events', 'Leaving unfinished', 'Codes', 'Inspection']
+    assert all(found.values())
+
+
+def test_the_map_of_the_header_has_its_groups_and_their_functions() -> None:
+    rows = re.findall(
+        r'^\| (?:\*\*(.+?):\*\* )?[^|]+ \| ((?:`iblb_\w+`(?:, )?)+) \|$', (CSRC / 'README.md').read_text(), re.MULTILINE
+    )
+    told: dict[str, list[str]] = {}
+    for group, names in rows:
+        if group:
+            told[group] = []
+        list(told.values())[-1] += re.findall(r'\w+', names)
+    assert list(told) == list(groups())
+    assert {group: sorted(names) for group, names in told.items()} == {k: sorted(v) for k, v in groups().items()}
+
+
+def test_what_is_written_into_a_parameter_is_described_where_it_first_occurs() -> None:
+    described: set[str] = set()
+    for function in interface.load().functions:
+        described |= set(re.findall(r'(\w+) +out: ', function.text))
+        described |= set(re.findall(r'`(bytes)`', function.text))
+        assert {p.name for p in function.parameters if p.is_output} <= described, function.name
+
+
+def test_a_list_in_the_header_keeps_its_indent() -> None:
+    item = False
+    for number, line in enumerate(PUBLIC.read_text().splitlines(), 1):
+        assert not item or line == ' *' or line.startswith((' * - ', ' *   ')), number
+        item = line.startswith(' * - ') or (item and line.startswith(' *   '))
+
+
 def test_the_library_exports_what_the_headers_declare_and_nothing_else() -> None:
     nm = shutil.which('nm')
     if nm is None:
@@ -260,13 +308,12 @@ def test_every_code_has_a_meaning_and_a_remedy() -> None:
     assert len(set(texts.values())) == len(texts)
 
 
-def test_every_code_that_a_function_is_said_to_return_exists() -> None:
+def test_every_code_that_a_function_is_said_to_return_exists_and_is_named_in_full() -> None:
     comments = ' '.join(re.findall(r'/\*.*?\*/', PUBLIC.read_text(), flags=re.DOTALL))
-    short = set(re.findall(r'(?<![\w])_([A-Z][A-Z0-9_]+)\b', comments))
     full = set(re.findall(r'IBLB_[EW]_[A-Z0-9_]+', comments))
     codes = set(defined_codes())
-    assert {name for name in short if f'IBLB_E_{name}' not in codes} == set()
     assert full <= codes
+    assert re.findall(r'(?<!\w)_[A-Z][A-Z0-9_]+\b', comments) == [], 'a search for the full name must find it'
 
 
 def sources() -> list[Path]:
@@ -278,6 +325,16 @@ def sources() -> list[Path]:
 def test_atomics_stand_in_one_header() -> None:
     atomic = re.compile(r'\batomic_|stdatomic|__atomic|__sync|_Atomic|\bvolatile\b')
     assert [path.name for path in sources() if atomic.search(path.read_text())] == ['atomics.h']
+
+
+def test_a_call_is_entered_and_left_in_one_place() -> None:
+    others = [path for path in sources() if path.stem != 'handles']
+    assert [path.name for path in others if re.search(r'\bhandle_(?:hold|drop)\(', path.read_text())] == []
+
+
+def test_what_runs_around_a_fork_is_registered_in_one_place() -> None:
+    others = [path for path in sources() if not re.fullmatch(OF_A_SYSTEM, path.name)]
+    assert [path.name for path in others if re.search(r'\bos_at_fork\(', path.read_text())] == ['forks.c']
 
 
 OF_A_SYSTEM = r'os(_\w+)?\.[ch]|iblb_windows\.c'
@@ -296,6 +353,7 @@ def test_system_headers_stand_in_the_files_of_the_systems() -> None:
         'stdalign',
         'stdarg',
         'stdatomic',
+        'stdbool',
         'stddef',
     }
     of_c11 |= {'stdint', 'stdio', 'stdlib', 'string'}

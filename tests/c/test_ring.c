@@ -77,17 +77,15 @@ static enum ring_result get(const struct ring *ring, uint64_t *head, uint32_t *b
     struct record_header header;
     uint64_t tail;
     enum ring_result result = ring_tail(ring, *head, &tail);
-    while (result == RING_OK && (result = ring_peek(ring, *head, tail, &header)) == RING_OK) {
-        uint64_t at = *head;
-        *head += header.bytes;
-        if (header.kind == RECORD_PAD)
-            continue;
-        *bytes = header.bytes;
-        CHECK_ROW(seed, header.kind == RECORD_COMMAND && holds(ring_at(ring, at), header.bytes, seed));
-        ring_release(ring, *head);
-        return RING_OK;
-    }
-    return result;
+    if (result == RING_OK)
+        result = ring_next(ring, head, tail, &header);
+    if (result != RING_OK)
+        return result;
+    *bytes = header.bytes;
+    CHECK_ROW(seed, header.kind == RECORD_COMMAND && holds(ring_at(ring, *head), header.bytes, seed));
+    *head += header.bytes;
+    ring_release(ring, *head);
+    return RING_OK;
 }
 
 static void what_is_put_in_comes_out_in_order(void) {
@@ -266,6 +264,30 @@ static void a_record_header_that_cannot_be_is_corrupt(void) {
     }
 }
 
+static void a_walk_skips_padding_and_ends_where_something_is_wrong(void) {
+    static const struct {
+        struct record_header first, second; /* 64 bytes of ring each */
+        uint64_t tail, at;
+        enum ring_result expected;
+    } rows[] = {
+        {{64, RECORD_COMMAND}, {64, RECORD_COMMAND}, 128, 0, RING_OK}, {{64, RECORD_PAD}, {64, RECORD_COMMAND}, 128, 64, RING_OK},
+        {{64, RECORD_PAD}, {64, RECORD_PAD}, 128, 128, RING_EMPTY}, /* no producer does that; it ends all the same */
+        {{64, RECORD_PAD}, {64, RECORD_COMMAND}, 64, 64, RING_EMPTY},  {{64, RECORD_PAD}, {0, RECORD_PAD}, 128, 64, RING_CORRUPT},
+        {{64, RECORD_PAD}, {128, RECORD_PAD}, 128, 64, RING_CORRUPT},  {{0, RECORD_PAD}, {64, RECORD_COMMAND}, 128, 0, RING_CORRUPT},
+    };
+    struct fixture f;
+    struct record_header header;
+    for (int row = 0; row < ROWS(rows); row++) {
+        uint64_t at = 0;
+        set_up(&f, CAPACITY, 0);
+        memcpy(ring_at(&f.ring, 0), &rows[row].first, sizeof header);
+        memcpy(ring_at(&f.ring, 64), &rows[row].second, sizeof header);
+        CHECK_ROW(row, ring_next(&f.ring, &at, rows[row].tail, &header) == rows[row].expected);
+        CHECK_ROW(row, at == rows[row].at);
+        tear_down(&f);
+    }
+}
+
 static uint64_t random_state = 88172645463325252u;
 
 static uint64_t random_next(uint64_t *state) {
@@ -297,7 +319,7 @@ static void scribbled_rings_end_in_a_result_and_no_access_outside(void) {
         if (ring_tail(&f.ring, head, &tail) != RING_OK)
             continue;
         int records = 0;
-        for (uint64_t at = head; ring_peek(&f.ring, at, tail, &header) == RING_OK; at += header.bytes) {
+        for (uint64_t at = head; ring_next(&f.ring, &at, tail, &header) == RING_OK; at += header.bytes) {
             unsigned char copy[1024];
             memcpy(copy, ring_at(&f.ring, at), header.bytes); /* what a consumer is entitled to read */
             CHECK(++records <= 16);
@@ -359,6 +381,7 @@ static const struct test tests[] = {
     {"a head that cannot be is corrupt", a_head_that_cannot_be_is_corrupt},
     {"a tail that cannot be is corrupt", a_tail_that_cannot_be_is_corrupt},
     {"a record header that cannot be is corrupt", a_record_header_that_cannot_be_is_corrupt},
+    {"a walk skips padding and ends where something is wrong", a_walk_skips_padding_and_ends_where_something_is_wrong},
     {"scribbled rings end in a result and no access outside", scribbled_rings_end_in_a_result_and_no_access_outside},
     {"two threads move records of all sizes whole and in order", two_threads_move_records_of_all_sizes_whole_and_in_order},
 };

@@ -77,7 +77,7 @@ PLANTED = {
     'the payload of a response is not held against its record': (
         'client',
         'waiting.c',
-        ' && record.payload_bytes <= header.bytes - sizeof record',
+        ' || record.payload_bytes > header.bytes - sizeof record',
         '',
     ),
     'nesting is not bounded': ('json', 'json.c', 'if (depth == JSON_MAX_DEPTH) {', 'if (depth < 0) {'),

@@ -1024,24 +1024,24 @@ public final class IblBridge implements AutoCloseable {
     /* The C functions. */
     interface C extends Library {
         /* functions: begin */
-        int iblb_version();
         int iblb_open(byte[] segment, byte[] client, int timeoutMs, IntByReference handle);
+        int iblb_call(int handle, byte[] services, int message, byte[] argsJson, int timeoutMs, Pointer json, int capacity, IntByReference request);
         int iblb_close(int handle);
-        int iblb_abandon(int handle);
+        int iblb_last_error(int handle, Pointer text, int capacity);
         int iblb_send(int handle, byte[] services, int message, byte[] argsJson, int ttlMs, IntByReference request);
-        int iblb_send_msgpack(int handle, byte[] services, int message, byte[] args, int argsBytes, int ttlMs, IntByReference request);
         int iblb_notify(int handle, byte[] services, int message, byte[] argsJson, int ttlMs);
         int iblb_wait(int handle, int request, int timeoutMs, Pointer json, int capacity, IntByReference needed);
-        int iblb_wait_msgpack(int handle, int request, int timeoutMs, Pointer bytes, int capacity, IntByReference needed);
-        int iblb_call(int handle, byte[] services, int message, byte[] argsJson, int timeoutMs, Pointer json, int capacity, IntByReference request);
         int iblb_withdraw(int handle, int request);
         int iblb_cancel(int handle, int request);
+        int iblb_send_msgpack(int handle, byte[] services, int message, byte[] args, int argsBytes, int ttlMs, IntByReference request);
+        int iblb_wait_msgpack(int handle, int request, int timeoutMs, Pointer bytes, int capacity, IntByReference needed);
         int iblb_subscribe(int handle, int messageMask);
         int iblb_next_event(int handle, int timeoutMs, IntByReference message, Pointer json, int capacity, IntByReference needed);
-        int iblb_worker_state(int handle, IntByReference alive, IntByReference services, IntByReference servicesUp);
+        int iblb_abandon(int handle);
         int iblb_error_text(int code, Pointer text, int capacity);
-        int iblb_last_error(int handle, Pointer text, int capacity);
+        int iblb_worker_state(int handle, IntByReference alive, IntByReference services, IntByReference servicesUp);
         int iblb_clock_ns(DoubleByReference now);
+        int iblb_version();
         /* functions: end */
     }
 }
