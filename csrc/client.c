@@ -7,6 +7,7 @@
 #include "client.h"
 #include "include/iblbridge_worker.h"
 #include "json.h"
+#include "queue.h"
 #include "remembered.h"
 
 #define MS UINT64_C(1000000)
@@ -64,21 +65,33 @@ static int may_reuse(const struct segment *segment, const struct slot *slot) {
            !os_locked(segment->locks, worker_lock());
 }
 
-/* With the slot's locks held: ours from now on, if it is free, or nobody else will free it, and its rings are as a worker leaves them. */
-static int claim(struct handle *handle, uint32_t index) {
+/* With the slot's locks held: may commands be appended to those in its ring? Scribbled ones would get the slot quarantined, and us with it.
+ */
+static int may_append(const struct slot *slot, const struct queue *queue) {
+    uint64_t number = load64_relaxed(&slot->header->next_request);
+    return number >> 62 == 0 && queue->last_request <= number && queue->last_stamp <= os_clock_ns() + FUTURE_NS;
+}
+
+/* With the slot's locks held: ours from now on, if it is free, or nobody else will free it, and its rings are as a worker leaves them; or,
+ * with `append`, as an owner leaves them that could not wait for one: its commands stay where they are, and ours come behind them. */
+static int claim(struct handle *handle, uint32_t index, int append) {
     struct slot slot;
+    struct queue queue;
     segment_slot(&handle->segment, index, &slot);
-    if (load32_acquire(&slot.header->state) != SLOT_FREE && !may_reuse(&handle->segment, &slot))
+    int free = load32_acquire(&slot.header->state) == SLOT_FREE;
+    if (!free && !may_reuse(&handle->segment, &slot))
         return 0;
-    uint64_t tail = load64_acquire(&slot.command.header->tail);
     uint64_t responses = load64_acquire(&slot.response.header->tail);
     uint64_t events = load64_acquire(&slot.event.header->tail);
-    if (tail != load64_relaxed(&slot.command.header->head) || (tail | responses | events) % RECORD_ALIGN)
+    if ((responses | events) % RECORD_ALIGN || !queue_look(&slot.command, load32_relaxed(&slot.header->generation), &queue))
+        return 0;
+    if (queue.head != queue.tail && (free || !append || !may_append(&slot, &queue)))
         return 0;
     handle->slot = slot;
     handle->slot_index = index;
     handle->generation = add32(&slot.header->generation, 1) + 1;
-    handle->command_tail = tail;
+    handle->command_tail = queue.tail;
+    handle->last_stamp = queue.last_stamp;
     handle->response_head = responses;
     handle->event_head = events;
     uint64_t before = load64_relaxed(&slot.header->next_request);
@@ -100,22 +113,49 @@ static int claim(struct handle *handle, uint32_t index) {
     return 1;
 }
 
+static int try_claim(struct handle *handle, uint32_t index, int append) {
+    os_file locks = handle->segment.locks;
+    if (os_lock(locks, slot_lock(index)) != 1)
+        return 0;
+    if (os_lock(locks, slot_guard(index)) == 1) {
+        if (claim(handle, index, append))
+            return 1;
+        os_unlock(locks, slot_guard(index));
+    }
+    os_unlock(locks, slot_lock(index));
+    return 0;
+}
+
+/* Of the slots that were left in order, and that were not tried, the one with the most room; `usable` if there is none. A glance: whoever
+ * claims it looks again. */
+static uint32_t roomiest(const struct segment *segment, uint32_t usable, uint64_t tried) {
+    uint32_t best = usable;
+    uint64_t least = UINT64_MAX;
+    for (uint32_t i = 0; i < usable; i++) {
+        struct slot slot;
+        segment_slot(segment, i, &slot);
+        uint64_t used = load64_relaxed(&slot.command.header->tail) - load64_relaxed(&slot.command.header->head);
+        if (!(tried >> i & 1) && used < least && load32_relaxed(&slot.header->closing) == CLOSED_IN_ORDER) {
+            best = i;
+            least = used;
+        }
+    }
+    return best;
+}
+
 static int claim_any(struct handle *handle, struct problem *problem) {
     struct segment *segment = &handle->segment;
     uint32_t usable = segment->sizes.slots - (is_tool(handle->client) ? 0 : 1);
     int code = name_taken(segment, handle->client, problem);
     if (code != IBLB_OK)
         return code;
-    for (uint32_t i = 0; i < usable; i++) {
-        if (os_lock(segment->locks, slot_lock(i)) != 1)
-            continue;
-        if (os_lock(segment->locks, slot_guard(i)) == 1) {
-            if (claim(handle, i))
-                return IBLB_OK;
-            os_unlock(segment->locks, slot_guard(i));
-        }
-        os_unlock(segment->locks, slot_lock(i));
-    }
+    for (uint32_t i = 0; i < usable; i++)
+        if (try_claim(handle, i, 0))
+            return IBLB_OK;
+    uint64_t tried = 0;
+    for (uint32_t i; (i = roomiest(segment, usable, tried)) < usable; tried |= UINT64_C(1) << i)
+        if (try_claim(handle, i, 1))
+            return IBLB_OK;
     if (!os_locked(segment->locks, worker_lock()))
         return problem_set(problem, IBLB_E_NO_SLOT,
                            "All %" PRIu32 " client slots of %s are taken, and no worker carries out what programs have left in them. %s: "

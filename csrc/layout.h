@@ -112,7 +112,8 @@ struct slot_header {
     FIELD64 shared_u64 notified;        /* notifications that ended well */
     FIELD64 shared_u64 notified_failed; /* and that did not */
     shared_u32 closing;                 /* enum slot_end: if the owner has let go the worker need not wait for its next sweep. Without a
-                                           worker the slot may be claimed again, and this is what the claim writes last */
+                                           worker the slot may be claimed again, with the commands that stand in it, and this is what the
+                                           claim writes last */
     shared_u32 event_mask;              /* events that the owner wants */
 
     LINE struct bell client_bell;
@@ -134,7 +135,7 @@ struct command_record {
     FIELD64 uint64_t request;
     FIELD64 uint64_t stamp; /* ns */
     FIELD64 int64_t ttl;    /* ns, negative: none */
-    uint32_t generation;
+    uint32_t generation;    /* older than the slot's: of an owner that left in order while no worker lived */
     int32_t message;
     uint32_t flags;         /* enum command_flag */
     uint32_t payload_bytes; /* msgpack: a str with the services' names, then the arguments (JSON: as a str; none: nil) */

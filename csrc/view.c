@@ -3,10 +3,6 @@
 
 #include "include/iblbridge.h"
 
-static enum record_state state_of(uint64_t control) {
-    return (enum record_state)(uint32_t)control;
-}
-
 /* --- the slot's life --- */
 
 void view_quarantine(struct view *view, const struct segment *segment) {
@@ -134,21 +130,8 @@ void view_sweep(struct view *view, const struct segment *segment) {
 
 /* --- reading commands --- */
 
-/* The next record from *at on, which is moved to it. FOUND_NONE at `tail`. */
 static enum found read_record(const struct view *view, uint64_t *at, uint64_t tail, struct command_record *record, uint64_t *control) {
-    struct record_header header;
-    enum ring_result result = ring_next(&view->slot.command, at, tail, &header);
-    if (result != RING_OK)
-        return result == RING_EMPTY ? FOUND_NONE : FOUND_NONSENSE;
-    struct command_record *shared = (void *)ring_at(&view->slot.command, *at);
-    shared_read(record, shared, sizeof *record);
-    record->header = header; /* the one that was checked */
-    *control = load64_acquire(&shared->control);
-    uint32_t state = (uint32_t)*control;
-    if (header.kind != RECORD_COMMAND || record->payload_bytes > header.bytes - sizeof *record || record->generation != view->generation ||
-        state < STATE_PUBLISHED || state > STATE_CANCELLED)
-        return FOUND_NONSENSE;
-    return FOUND_COMMAND;
+    return queue_read(&view->slot.command, view->generation, at, tail, record, control);
 }
 
 static int taken_early(struct view *view, uint64_t position) {

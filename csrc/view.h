@@ -6,17 +6,18 @@
  *
  * Everything the client can write is read once, checked, and believed only in the copy. A slot is freed with its lock held by us, when
  * every record is answered, and its state is the last thing written. Where no worker lives, a client may claim a slot whose owner left in
- * order with nothing unanswered: so one that says so is looked at for the first time under its lock only.
+ * order, and append behind what that one left: so a slot that says so is looked at for the first time under its lock only, and its ring may
+ * hold commands of older generations. They are carried out as all are; what becomes of them is told to nobody.
  */
 #ifndef IBLB_VIEW_H
 #define IBLB_VIEW_H
 
+#include "queue.h"
 #include "segment.h"
 
 #define EARLY_INTERRUPTS 16
 
 enum phase { PHASE_FREE = 0, PHASE_LIVE, PHASE_QUARANTINED };
-enum found { FOUND_NONE = 0, FOUND_COMMAND, FOUND_NONSENSE };
 
 struct view {
     struct slot slot;

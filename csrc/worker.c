@@ -319,7 +319,8 @@ static int add(struct batch *batch, const struct view *view, const struct comman
                                                              .generation = view->generation,
                                                              .message = record->message,
                                                              .flags = (record->flags & (COMMAND_NOTIFY | COMMAND_JSON)) |
-                                                                      ((uint32_t)control == STATE_ACCEPTED ? (uint32_t)IBLBW_ORPHAN : 0),
+                                                                      ((uint32_t)control == STATE_ACCEPTED ? (uint32_t)IBLBW_ORPHAN : 0) |
+                                                                      (record->generation != view->generation ? (uint32_t)IBLBW_LEFT : 0),
                                                              .payload_offset = batch->used,
                                                              .payload_bytes = record->payload_bytes};
     batch->used += record->payload_bytes;
@@ -523,7 +524,7 @@ IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capa
 IBLB_API int iblbw_client_of(struct iblbw_worker *worker, const struct iblbw_command *command, char *name, int capacity) {
     os_mutex_lock(&worker->mutex);
     const struct view *view = command->slot < worker->segment.sizes.slots ? &worker->views[command->slot] : NULL;
-    int known = view && view->phase != PHASE_FREE && view->generation == command->generation;
+    int known = view && view->phase != PHASE_FREE && view->generation == command->generation && !(command->flags & IBLBW_LEFT);
     copy_text(known ? view->client : "", name, capacity);
     os_mutex_unlock(&worker->mutex);
     return known ? IBLB_OK : IBLB_E_STALE;
@@ -623,7 +624,7 @@ static int answer(struct iblbw_worker *worker, struct view *view, const struct i
     }
     if (command->flags & IBLBW_NOTIFY)
         add64(code >= 0 ? &view->slot.header->notified : &view->slot.header->notified_failed, 1);
-    else if (!view->reclaimed) {
+    else if (!view->reclaimed && !(command->flags & IBLBW_LEFT)) {
         int placed = place_response(worker, view, command, code, body, bytes);
         if (placed != IBLB_OK)
             return placed;

@@ -19,6 +19,7 @@ extern "C" {
 #define IBLBW_NOTIFY 1
 #define IBLBW_JSON 2
 #define IBLBW_ORPHAN 4
+#define IBLBW_LEFT 8
 
 /* For iblb_subscribe, by `iblbridge watch` alone: commands of all clients, when they are taken and when they are answered. Not an event of
  * the public interface: whoever asks for all events does not get it. */
@@ -35,7 +36,8 @@ struct iblbw_command {
     unsigned int slot;
     unsigned int generation;
     int message;
-    unsigned int flags;          /* IBLBW_NOTIFY; IBLBW_JSON: the arguments are JSON text; IBLBW_ORPHAN: accepted by an earlier worker */
+    unsigned int flags;          /* IBLBW_NOTIFY; IBLBW_JSON: the arguments are JSON text; IBLBW_ORPHAN: accepted by an earlier worker;
+                                    IBLBW_LEFT: of a client whose slot had another owner before we came: nobody waits for an answer */
     unsigned int payload_offset; /* in the payload buffer of the batch */
     unsigned int payload_bytes;  /* two msgpack objects: str of the services' names, arguments */
 };
@@ -95,7 +97,7 @@ IBLB_API int iblbw_is_wanted(struct iblbw_worker *worker, int message);
  * there was one, else 0. */
 IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity);
 
-/* The name of the client that a command that was taken came from; "" if its slot has another owner by now. */
+/* The name of the client that a command that was taken came from; "" if its slot has another owner by now, or had when we came. */
 IBLB_API int iblbw_client_of(struct iblbw_worker *worker, const struct iblbw_command *command, char *name, int capacity);
 
 /* 1 if a client of this name is attached. */

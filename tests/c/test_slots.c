@@ -95,6 +95,209 @@ static void without_a_worker_no_slot_is_freed_and_a_new_worker_frees_it(void) {
     stop();
 }
 
+/* --- without a worker --- */
+
+/* Opens without a worker, as the next of many; the house has three slots for clients. */
+static int come(void) {
+    static int comers;
+    char name[16];
+    int handle = 0;
+    snprintf(name, sizeof name, "c%d", comers++);
+    CHECK_SAME(iblb_open(rig, name, 0, &handle), IBLB_W_NO_WORKER);
+    return handle;
+}
+
+static int send_unserved(int handle, int message, int ttl_ms) {
+    int request = 0;
+    CHECK_SAME(iblb_send(handle, NULL, message, NULL, ttl_ms, &request), IBLB_W_NO_WORKER);
+    return request;
+}
+
+static void come_and_go(int message) {
+    int handle = come();
+    CHECK_SAME(iblb_notify(handle, NULL, message, NULL, -1), IBLB_W_NO_WORKER);
+    iblb_close(handle);
+}
+
+static uint64_t left_in(uint32_t index) {
+    const struct ring_header *ring = &slot_at(index).header->command;
+    return load64_relaxed(&ring->tail) - load64_relaxed(&ring->head);
+}
+
+static void worker_goes(void) {
+    iblbw_close(worker, 0);
+    worker = NULL;
+}
+
+static void worker_comes(void) {
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &worker), 0);
+}
+
+static void what_programs_leave_without_a_worker_shares_the_slots_and_each_is_carried_out_once_and_in_order(void) {
+    start();
+    worker_goes();
+    for (int i = 0; i < 30; i++)
+        come_and_go(i % 2 ? IBLB_EXPEND : IBLB_EXPSTATUS);
+    CHECK(left_in(0) == left_in(1) && left_in(1) == left_in(2) && left_in(3) == 0);
+    worker_comes();
+    CHECK_SAME(take(), 30);
+    for (int i = 0; i < 30; i++) {
+        char name[NAME_BYTES];
+        CHECK_ROW(i, commands[i].message == (i % 2 ? IBLB_EXPEND : IBLB_EXPSTATUS));
+        CHECK_ROW(i, i == 0 || commands[i].stamp > commands[i - 1].stamp);
+        CHECK_ROW(i, !(commands[i].flags & IBLBW_LEFT) == (i >= 27)); /* the last owner of each slot is known */
+        CHECK_ROW(i, iblbw_client_of(worker, &commands[i], name, sizeof name) == (i >= 27 ? IBLB_OK : IBLB_E_STALE));
+        CHECK_ROW(i, (*name != '\0') == (i >= 27));
+        CHECK_ROW(i, iblbw_accept(worker, &commands[i]) == 0 && respond(&commands[i], 0) == 0);
+    }
+    CHECK_SAME(take(), 0);
+    for (uint32_t i = 0; i < 3; i++)
+        EVENTUALLY(freed(i));
+    char name[NAME_BYTES];
+    CHECK_SAME(iblbw_lost_client(worker, name, sizeof name), 0);
+    stop();
+}
+
+static void who_appends_to_what_others_left_has_its_own_answers_only(void) {
+    start_sized(2, RING_BYTES, RING_BYTES);
+    worker_goes();
+    int handle = come(), left = send_unserved(handle, IBLB_EXPSTART, -1);
+    iblb_close(handle);
+    handle = come();
+    CHECK_SAME(iblb_subscribe(handle, IBLB_EXPSTART), 0);
+    int mine = send_unserved(handle, IBLB_EXPEND, -1);
+    CHECK(mine != left);
+    CHECK_SAME(iblb_cancel(handle, left), IBLB_E_REQUEST);
+    CHECK_SAME(wait_now(handle, left), IBLB_E_REQUEST);
+    worker_comes();
+    CHECK_SAME(serve_all(), 2);
+    CHECK_SAME(commands[0].request, left);
+    CHECK_SAME(commands[0].flags, IBLBW_LEFT);
+    CHECK_SAME(commands[1].flags, 0);
+    CHECK_SAME(load64_relaxed(&slot_at(0).header->response.tail), RECORD_ALIGN); /* one answer, not two */
+    CHECK_SAME(wait_now(handle, mine), 0);
+    CHECK_SAME(wait_now(handle, left), IBLB_E_REQUEST);
+    CHECK_SAME(iblb_close(handle), 0);
+    EVENTUALLY(freed(0));
+    stop();
+}
+
+static void what_was_left_dies_and_is_aborted_as_all_commands_are(void) {
+    start_sized(2, RING_BYTES, RING_BYTES);
+    int handle = open_client("a");
+    send_start(handle);
+    CHECK_SAME(take(), 1);
+    CHECK_SAME(iblbw_accept(worker, &commands[0]), 0);
+    worker_goes(); /* with a command in its hands */
+    iblb_close(handle);
+    handle = come();
+    send_unserved(handle, IBLB_EXPSTATUS, 1);
+    send_unserved(handle, IBLB_EXPSTART, -1);
+    iblb_close(handle);
+    uint64_t sent = os_clock_ns();
+    handle = come();
+    int request = send_unserved(handle, IBLB_EXPINTERRUPT, -1);
+    EVENTUALLY(os_clock_ns() > sent + 2 * MS);
+    worker_comes();
+    CHECK_SAME(take(), 4);
+    CHECK_SAME(commands[0].message, IBLB_EXPINTERRUPT); /* of the present owner, and aborts what the former have left */
+    CHECK_SAME(commands[1].flags, IBLBW_ORPHAN | IBLBW_LEFT);
+    CHECK_SAME(respond(&commands[1], IBLB_E_OUTCOME_UNKNOWN), 0);
+    CHECK_SAME(iblbw_accept(worker, &commands[2]), IBLB_E_EXPIRED);
+    CHECK_SAME(respond(&commands[2], IBLB_E_EXPIRED), 0);
+    CHECK_SAME(iblbw_accept(worker, &commands[3]), IBLB_E_ABORTED);
+    CHECK_SAME(respond(&commands[3], IBLB_E_ABORTED), 0);
+    CHECK_SAME(iblbw_accept(worker, &commands[0]), 0);
+    CHECK_SAME(respond(&commands[0], 0), 0);
+    CHECK_SAME(wait_now(handle, request), 0);
+    iblb_close(handle);
+    EVENTUALLY(freed(0));
+    stop();
+}
+
+static void a_token_that_was_left_is_wiped_as_soon_as_it_is_answered(void) {
+    static const char token[] = "[\"https://alyx\", \"a-very-secret-token\"]";
+    start_sized(2, RING_BYTES, RING_BYTES);
+    worker_goes();
+    for (int i = 0; i < 3; i++) {
+        int handle = come();
+        CHECK_SAME(iblb_notify(handle, NULL, IBLB_ALYX, token, -1), IBLB_W_NO_WORKER);
+        iblb_close(handle);
+    }
+    int last = come();
+    worker_comes();
+    CHECK_SAME(serve_all(), 3);
+    const struct ring ring = slot_at(0).command;
+    for (uint32_t i = 0; i + 6 <= ring.capacity; i++)
+        CHECK(memcmp(ring.data + i, "secret", 6) != 0);
+    iblb_close(last);
+    stop();
+}
+
+static void a_ring_that_is_full_of_what_was_left_says_that_no_worker_lives(void) {
+    start_sized(2, RING_BYTES, RING_BYTES);
+    worker_goes();
+    int code = IBLB_W_NO_WORKER, sent = 0, handle = 0;
+    for (; code == IBLB_W_NO_WORKER && sent < 10000; sent++) {
+        handle = come();
+        code = iblb_notify(handle, NULL, IBLB_EXPSTATUS, NULL, -1);
+        CHECK(code != IBLB_E_FULL || strstr(sentence(handle), "no worker lives"));
+        iblb_close(handle);
+    }
+    CHECK_SAME(code, IBLB_E_FULL);
+    handle = come(); /* an interrupt still gets in */
+    send_unserved(handle, IBLB_EXPINTERRUPT, -1);
+    worker_comes();
+    int served_now, all = 0;
+    while ((served_now = take()) > 0)
+        for (int i = 0; i < served_now; i++, all++)
+            CHECK_SAME(respond(&commands[i], 0), 0);
+    CHECK_SAME(all, sent); /* one that found no room, and the interrupt */
+    iblb_close(handle);
+    stop();
+}
+
+/* What a program writes over its own commands before it leaves: nobody is to append to that. */
+static void a_slot_that_was_left_scribbled_is_not_appended_to(void) {
+    static const struct {
+        size_t offset;
+        uint64_t value;
+        int bytes;
+    } rows[] = {
+        {offsetof(struct slot_header, command) + offsetof(struct ring_header, tail), 1, 8},
+        {offsetof(struct slot_header, command) + offsetof(struct ring_header, tail), 1 << 20, 8},
+        {offsetof(struct slot_header, command) + offsetof(struct ring_header, head), 7, 8},
+        {offsetof(struct slot_header, next_request), 0, 8},
+        {offsetof(struct slot_header, next_request), UINT64_MAX, 8},
+        {SLOT_HEADER_BYTES + offsetof(struct record_header, bytes), 0, 4},
+        {SLOT_HEADER_BYTES + offsetof(struct record_header, bytes), 0xffffffc0, 4},
+        {SLOT_HEADER_BYTES + offsetof(struct record_header, kind), RECORD_RESPONSE, 4},
+        {SLOT_HEADER_BYTES + offsetof(struct command_record, control), 99, 8},
+        {SLOT_HEADER_BYTES + offsetof(struct command_record, generation), 7, 4},
+        {SLOT_HEADER_BYTES + offsetof(struct command_record, payload_bytes), 0xffffffff, 4},
+        {SLOT_HEADER_BYTES + offsetof(struct command_record, stamp), UINT64_MAX, 8},
+        {SLOT_HEADER_BYTES + offsetof(struct command_record, stamp), 0, 8},
+        {SLOT_HEADER_BYTES + offsetof(struct command_record, request), 0, 8},
+        {SLOT_HEADER_BYTES + offsetof(struct command_record, request), UINT64_MAX, 8},
+    };
+    for (int row = 0; row < ROWS(rows); row++) {
+        start_sized(2, RING_BYTES, RING_BYTES);
+        worker_goes();
+        come_and_go(IBLB_EXPEND);
+        memcpy((char *)slot_at(0).header + rows[row].offset, &rows[row].value, (size_t)rows[row].bytes);
+        int handle = 0;
+        CHECK_ROW(row, iblb_open(rig, "next", 0, &handle) == IBLB_E_NO_SLOT);
+        CHECK_ROW(row, strstr(sentence(0), "Start the worker") != NULL);
+        worker_comes();
+        for (int i = take(); i > 0; i--)
+            CHECK_ROW(row, respond(&commands[i - 1], IBLB_E_EXPIRED) == 0);
+        EVENTUALLY(freed(0));
+        handle = open_client("next");
+        iblb_close(handle);
+        stop();
+    }
+}
+
 static void when_all_slots_are_taken_only_a_tool_still_gets_in(void) {
     int handles[3], refused_handle = 1;
     char name[2] = "a";
@@ -449,7 +652,7 @@ static const struct {
     {offsetof(struct slot_header, command) + offsetof(struct ring_header, tail), 1, 8},
     {offsetof(struct slot_header, command) + offsetof(struct ring_header, tail), UINT64_MAX, 8},
     {offsetof(struct slot_header, command) + offsetof(struct ring_header, tail), 1 << 20, 8},
-    {offsetof(struct slot_header, generation), 99, 4},
+    {offsetof(struct slot_header, generation), 0, 4},
     {offsetof(struct slot_header, state), SLOT_FREE, 4},
     {offsetof(struct slot_header, state), 12345, 4},
     {SLOT_HEADER_BYTES + offsetof(struct record_header, bytes), 0, 4},
@@ -491,6 +694,25 @@ static void a_client_that_scribbles_is_quarantined_and_told_and_the_others_go_on
         CHECK_ROW(row, serve_all() == 1 && wait_now(handle, request) == 0);
         iblb_close(handle);
         iblb_close(other);
+        stop();
+    }
+}
+
+/* As if its commands were of owners before it: they are carried out, and it hears nothing of them but that. */
+static void a_client_that_makes_its_slot_younger_is_told(void) {
+    for (int looked = 0; looked < 2; looked++) {
+        start();
+        int handle = open_client("scribbler"), request = send_start(handle);
+        if (looked)
+            CHECK_SAME(take(), 1);
+        store32_release(&slot_at(0).header->generation, 99);
+        CHECK_SAME(take(), !looked);
+        CHECK_SAME(slot_state(0), looked ? SLOT_QUARANTINED : SLOT_CLAIMED);
+        CHECK_SAME(wait_now(handle, request), looked ? IBLB_E_QUARANTINED : IBLB_E_SEGMENT);
+        CHECK_SAME(respond(&commands[0], 0), 0);
+        CHECK_SAME(load64_relaxed(&slot_at(0).header->response.tail), 0);
+        iblb_close(handle);
+        EVENTUALLY(freed(0));
         stop();
     }
 }
@@ -589,6 +811,13 @@ static const struct test tests[] = {
      what_a_closed_client_had_sent_but_nobody_had_taken_is_carried_out},
     {"the next owner of a slot hears nothing meant for the one before", the_next_owner_of_a_slot_hears_nothing_meant_for_the_one_before},
     {"without a worker no slot is freed, and a new worker frees it", without_a_worker_no_slot_is_freed_and_a_new_worker_frees_it},
+    {"what programs leave without a worker shares the slots, and each is carried out once and in order",
+     what_programs_leave_without_a_worker_shares_the_slots_and_each_is_carried_out_once_and_in_order},
+    {"who appends to what others left has its own answers only", who_appends_to_what_others_left_has_its_own_answers_only},
+    {"what was left dies and is aborted as all commands are", what_was_left_dies_and_is_aborted_as_all_commands_are},
+    {"a token that was left is wiped as soon as it is answered", a_token_that_was_left_is_wiped_as_soon_as_it_is_answered},
+    {"a ring that is full of what was left says that no worker lives", a_ring_that_is_full_of_what_was_left_says_that_no_worker_lives},
+    {"a slot that was left scribbled is not appended to", a_slot_that_was_left_scribbled_is_not_appended_to},
     {"when all slots are taken only a tool still gets in", when_all_slots_are_taken_only_a_tool_still_gets_in},
     {"an open that finds no slot waits for one", an_open_that_finds_no_slot_waits_for_one},
     {"a process holds 64 handles and no more", a_process_holds_64_handles_and_no_more},
@@ -611,6 +840,7 @@ static const struct test tests[] = {
      a_client_that_dies_frees_its_slot_although_a_program_that_it_started_lives},
     {"a client that scribbles is quarantined and told, and the others go on",
      a_client_that_scribbles_is_quarantined_and_told_and_the_others_go_on},
+    {"a client that makes its slot younger is told", a_client_that_makes_its_slot_younger_is_told},
     {"a response ring scribbled by its owner is quarantined at the next response",
      a_response_ring_scribbled_by_its_owner_is_quarantined_at_the_next_response},
     {"words a dead client left behind do no harm to the next owner", words_a_dead_client_left_behind_do_no_harm_to_the_next_owner},

@@ -108,7 +108,7 @@ def test_nothing_goes_round_atomics_h(tmp_path, capfd):
             'shared_write(space.record, &record, sizeof record);',
             'memcpy(space.record, &record, sizeof record);',
         ),
-        ('view.c', '*control = load64_acquire(&shared->control);', '*control = shared->control;'),
+        ('queue.c', '*control = load64_acquire(&shared->control);', '*control = shared->control;'),
     ],
     ids=['a copy', 'a plain load'],
 )

@@ -70,7 +70,7 @@ PLANTED = {
     ),
     'the payload of a command is not held against its record': (
         'worker',
-        'view.c',
+        'queue.c',
         'record->payload_bytes > header.bytes - sizeof *record || ',
         '',
     ),
@@ -83,8 +83,8 @@ PLANTED = {
     'nesting is not bounded': ('json', 'json.c', 'if (depth == JSON_MAX_DEPTH) {', 'if (depth < 0) {'),
     'a command of another generation is believed': (
         'worker',
-        'view.c',
-        'record->generation != view->generation ||',
+        'queue.c',
+        '(int32_t)(generation - record->generation) < 0 ||',
         '',
     ),
 }

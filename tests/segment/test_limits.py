@@ -13,11 +13,14 @@ from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, only_ec
 from processes import CLIENT, kill, program
 
 from bridge.errors import BridgeError, NoSegment, ServiceFailure
+from bridge.native import PREFIX
 from bridge.numbers import CODES
 from bridge.segment.client import Client
+from bridge.segment.inspection import inspect
 from bridge.segment.library import error_text
 from bridge.segment.served import Segment
 
+IBLB = PREFIX / 'bin' / 'iblb'
 SMALL = 16 << 10
 LONG = b'\xda' + (3800).to_bytes(2, 'big') + b'x' * 3800  # a msgpack str
 
@@ -66,21 +69,31 @@ def test_without_a_worker_programs_that_left_nothing_behind_fill_nothing(segment
         assert segment.lost_clients() == []
 
 
-def test_without_a_worker_whoever_is_lost_or_has_left_a_command_keeps_the_place_until_one_comes(segment_directory):
-    Segment('rig', slots=3).close()
+def test_without_a_worker_whoever_is_lost_keeps_the_place_until_one_comes(segment_directory):
+    Segment('rig', slots=2).close()
     with program(CLIENT, 'rig', 'killed') as client:
         kill(client)
-    with Client('rig', 'notifies', timeout=0) as client:
-        client.notify('EXPEND', ttl=None)
-    with pytest.raises(
-        NoSegment, match='All 2 client slots .* Start the worker: iblbridge serve --segment rig'
-    ) as full:
-        Client('rig', 'third', timeout=0)
+    with pytest.raises(NoSegment, match='All 1 client slots .* Start the worker: iblbridge serve --segment rig') as full:
+        Client('rig', 'second', timeout=0)
     assert full.value.name == 'IBLB_E_NO_SLOT'
     assert 'start the worker if none runs' in error_text(full.value.code)
     with Segment('rig') as segment:
-        assert [command.message for command in segment.take(0.5)[1]] == [4]
         assert eventually(lambda: segment.take(0.01) and segment.lost_clients() == ['killed'])
+
+
+def test_commands_that_programs_leave_without_a_worker_share_the_slots_and_each_is_carried_out_once(segment_directory):
+    Segment('rig', slots=3).close()
+    for _ in range(40):
+        words = [IBLB, 'notify', 'rig', 'EXPSTATUS', '--open', '0']
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with Segment('rig') as segment:
+        batch = segment.take(1)[1]
+        assert all(segment.respond(command, 0, b'\x80') for command in batch)
+        assert segment.take(0)[1] == []
+        assert [command.message for command in batch] == [32] * 40
+        assert segment.lost_clients() == []
+        assert eventually(lambda: segment.take(0.01) and not inspect('rig').slots)
 
 
 def test_a_program_that_comes_after_another_left_is_served_by_the_worker_that_starts(segment_directory):
