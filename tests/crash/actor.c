@@ -1,10 +1,11 @@
-/* actor.c: the programs that the crash tests kill: client, worker, bystander, traffic, knock, visit, arrive, offsets.
+/* actor.c: the programs that the crash tests kill: client, worker, bystander, traffic, knock, visit, leave, arrive, offsets.
  *
  *     actor client NAME          every path of the client's side, once
  *     actor traffic NAME SEED    sends, waits, cancels and interrupts at random until it is asked to end (SIGTERM, see system.h)
  *     actor bystander NAME       sends and waits, over and over, until it is asked to end
  *     actor knock NAME           one call, and a command to one service
  *     actor visit NAME           opens, whether there is a worker or not, and closes
+ *     actor leave NAME           opens likewise, and closes with commands behind it that it waits for no answer to
  *     actor arrive NAME          opens likewise, and one command
  *     actor worker [refuse]      serves until it is asked to end; `refuse`: answers what is called so without accepting it, as a stopping
  *                                worker does
@@ -409,6 +410,16 @@ static int visit(void) {
     return 0;
 }
 
+static int leave(void) {
+    open_without_a_worker();
+    notify("plain");
+    struct asked asked = send_plain();
+    say("discarded %s", asked.name);
+    notify("leave");
+    iblb_close(handle);
+    return 0;
+}
+
 static int arrive(void) {
     strict = 1;
     fault_section("arrive");
@@ -719,6 +730,8 @@ int main(int argc, char **argv) {
         return knock();
     if (strcmp(role, "visit") == 0)
         return visit();
+    if (strcmp(role, "leave") == 0)
+        return leave();
     if (strcmp(role, "arrive") == 0)
         return arrive();
     return 2;

@@ -97,20 +97,21 @@ def stop_worker(worker: Process) -> None:
     worker.wait()
 
 
-def left_in_order(rigs: Rigs) -> Rig:
+def left_in_order(rigs: Rigs, how: str) -> Rig:
     """Return a rig without a worker, and with one slot for clients, that a client has left in order."""
     rig = rigs.make(2)
     worker = rig.start('worker', 'refuse')
     assert until(lambda: any(line.what == 'serving' for line in rig.lines()))
     stop_worker(worker)
-    assert rig.start('visit', 'first').wait() == 0
+    assert rig.start(how, 'first').wait() == 0
     assert 'first' in rig.claimed()
     return rig
 
 
+@pytest.mark.parametrize('how', ['visit', 'leave'], ids=['with nothing pending', 'with commands pending'])
 @pytest.mark.parametrize('action', ['exit', 'stop'])
-def test_a_client_may_die_or_stand_still_while_it_claims_what_another_left_without_a_worker(rigs, every, action):
-    rig = left_in_order(rigs)
+def test_a_client_may_die_or_stand_still_while_it_claims_what_another_left_without_a_worker(rigs, every, action, how):
+    rig = left_in_order(rigs, how)
     arriving = rig.start('arrive', 'counted', count=rig.folder / 'count')
     assert until(lambda: any(line.what == 'opened' and line.who == 'counted' for line in rig.lines()))
     worker = rig.start('worker', 'refuse')
@@ -121,12 +122,14 @@ def test_a_client_may_die_or_stand_still_while_it_claims_what_another_left_witho
     print(f'\n{points} points')
     assert points > 30
     for point in range(1, points + 1, every):
-        rig = left_in_order(rigs)
+        rig = left_in_order(rigs, how)
         dies = rig.start('arrive', 'dies', at=f'arrive:{point}', action=action)
         assert dies.wait(stops=True) == (KILLED if action == 'exit' else None), point
+        again = rig.start(how, 'again')  # before the worker, or after it
         worker = rig.start('worker', 'refuse')
         assert until(lambda: sum(line.what == 'serving' for line in rig.lines()) == 2)  # noqa: B023
         dies.send(SIGCONT)
+        assert again.wait() == 0, point
         assert dies.wait() == (KILLED if action == 'exit' else 0), point
         assert rig.start('knock', 'next').wait() == 0, point
         assert until(lambda: not rig.claimed()), point  # noqa: B023

@@ -5,7 +5,7 @@
  * which may be killed at any step as well, and its successor, which stays. Every statement, atomic or d_step below makes at
  * most one access of what stands under "shared memory" (exceptions are marked), so that the search stops and switches where the C code can.
  *
- *     proctype client   claim(), may_reuse() in client.c; write_command(), wait_for(), withdraw() in commands.c; the emptying of the
+ *     proctype client   claim(), may_reuse(), may_append() in client.c; write_command(), wait_for(), withdraw() in commands.c; the emptying of the
  *                       response ring by whatever call comes first; leave() in handles.c
  *     proctype worker   segment_serve() and begin() at its start; then, in any order, as two threads under one mutex do it:
  *         gather        gather() and take_interrupts() in worker.c; view_look(), view_next_interrupt(), view_next() in view.c
@@ -17,7 +17,8 @@
  * Checked, by assertions on the way:
  *     no command is dispatched twice; none that its owner withdrew with success, ever; none whose owner was told that it was not sent;
  *     none but an interrupt is accepted once an interrupt with a younger stamp was seen, whichever worker saw it;
- *     a client takes at most one response per request, and only its own; no slot is claimed while one of its records is unanswered.
+ *     a client takes at most one response per request, and only its own; no slot is claimed while one of its records is unanswered, but by
+ *     who appends; no response is placed for an owner that has left.
  * and when nothing can move any more (`judge`; every run ends, which a second search for cycles shows): a client that was not killed has,
  * for each request, a response or its successful withdrawal; every published record is ANSWERED or CANCELLED; the slot is FREE.
  *
@@ -42,6 +43,12 @@
 #define RESPONSES 6
 #ifndef INTERRUPTS
 #define INTERRUPTS 0 /* which of the records are EXPINTERRUPTs: a set of bits */
+#endif
+#ifndef LEAVES
+#define LEAVES 0 /* which of them their client does not wait for */
+#endif
+#ifndef VICTIM
+#define VICTIM FIRST_CLIENT /* the one that may be killed */
 #endif
 #ifndef CANCELS
 #define CANCELS 0 /* which of them their client cancels at any time, or never */
@@ -116,10 +123,7 @@ inline look_for_a_free_slot() {
 #else
        :: slot_state == CLAIMED && closing && worker_lock == NOBODY -> skip;
 #endif
-          if
-          :: command_head == command_tail -> reuses = true
-          :: else -> slot_lock = NOBODY; goto wait_for_a_free_one
-          fi
+          reuses = true
        :: else -> slot_lock = NOBODY; goto wait_for_a_free_one
        fi
     :: skip;
@@ -136,12 +140,16 @@ inline claim() {
     d_step { /* ours alone to look at: we hold the slot's lock */
         r = 0;
         do
-        :: r < command_tail -> assert(DONE(r)); r++ /* no slot is reused while a record of its old owner is unanswered */
+        :: r < command_tail -> assert(DONE(r) || reuses); r++ /* no free slot has a record of its old owner that is unanswered */
         :: else -> break
         od;
-        assert(command_head == command_tail);
+        assert(command_head == command_tail || reuses);
         r = 0;
+#ifdef ABLATION_WRITES_OVER_WHAT_WAS_LEFT
+        tail = command_head;
+#else
         tail = command_tail;
+#endif
         head = response_tail
     }
 #ifdef ABLATION_CLOSING_TAKEN_BACK_FIRST
@@ -163,7 +171,12 @@ inline publish() {
         record[tail].interrupt = (INTERRUPTS >> tail) & 1;
         owner[tail] = me
     }
-    d_step { open = open | (1 << tail); tail++; published++; command_tail = tail }
+    d_step {
+        open = open | ((1 << tail) & (7 - LEAVES));
+        tail++;
+        published++;
+        command_tail = tail
+    }
 }
 
 inline drain_one() {
@@ -239,7 +252,16 @@ proctype client(byte me, quota) {
 #define ON_ITS_WAY 4
 
 /* view_control(): still where it was taken from */
+#ifdef ABLATION_READS_ITS_OWNERS_ALONE
 #define IN_VIEW(r) (live && record[r].generation == generation && (r) >= head && (r) < seen)
+#else
+#define IN_VIEW(r) (live && record[r].generation <= generation && (r) >= head && (r) < seen)
+#endif
+#ifdef ABLATION_ANSWERS_WHO_HAS_LEFT
+#define WAS_LEFT(r) false
+#else
+#define WAS_LEFT(r) (record[r].generation != generation)
+#endif
 
 #ifdef ABLATION_BEGUN_WITHOUT_THE_LOCK
 #define COULD_BEGIN true
@@ -402,8 +424,9 @@ inline dispatch(r) {
 
 inline place_response(r, its_code) {
     if
-    :: !owned ->
+    :: !owned && !WAS_LEFT(r) ->
         d_step {
+            assert(record[r].generation == generation); /* else it has left, and nobody takes it */
             response[place].request = r;
             response[place].generation = generation;
             response[place].code = its_code
@@ -565,7 +588,7 @@ proctype judge() {
         do
         :: r < command_tail ->
             assert(DONE(r));
-            assert(taken[r] + withdrawn[r] == 1 || killed[owner[r]]);
+            assert(taken[r] + withdrawn[r] == 1 || killed[owner[r]] || (taken[r] == 0 && (LEAVES >> r) & 1));
             r++
         :: else -> break
         od;
@@ -580,7 +603,7 @@ init {
         run worker(FIRST_WORKER);
         run worker(SECOND_WORKER);
 #ifndef STALL
-        run killer(FIRST_CLIENT);
+        run killer(VICTIM);
         run killer(FIRST_WORKER);
 #endif
         run judge()

@@ -70,6 +70,8 @@ def trail(folder: Path, model: str, *macros: str) -> str:
         ('segment.pml', ['-DINTERRUPTS=2']),
         ('segment.pml', ['-DINTERRUPTS=2', '-DCANCELS=1']),
         ('segment.pml', ['-DSTALL']),
+        ('segment.pml', ['-DLEAVES=3']),
+        ('segment.pml', ['-DLEAVES=3', '-DVICTIM=2']),
         ('doorbell.pml', []),
         ('doorbell.pml', ['-DROOM']),
     ],
@@ -83,7 +85,7 @@ def test_no_interleaving_and_no_crash_breaks_the_protocol(model, macros, tmp_pat
 
 @pytest.mark.parametrize(
     ('model', 'macros'),
-    [('segment.pml', ['-DINTERRUPTS=2']), ('doorbell.pml', []), ('doorbell.pml', ['-DROOM'])],
+    [('segment.pml', ['-DINTERRUPTS=2']), ('segment.pml', ['-DLEAVES=3', '-DVICTIM=2']), ('doorbell.pml', []), ('doorbell.pml', ['-DROOM'])],
     ids=lambda value: value if isinstance(value, str) else ' '.join(value) or 'plain',
 )
 def test_every_run_comes_to_its_end(model, macros, tmp_path):
@@ -112,6 +114,9 @@ ABLATIONS = [
     ('segment.pml', 'BEGUN_WITHOUT_THE_LOCK', [], 'gone[1]&&gone[2]'),
     ('segment.pml', 'REUSED_BESIDE_A_WORKER', [], 'gone[1]&&gone[2]'),
     ('segment.pml', 'CLOSING_TAKEN_BACK_FIRST', [], 'gone[1]&&gone[2]'),
+    ('segment.pml', 'WRITES_OVER_WHAT_WAS_LEFT', ['-DLEAVES=3'], 'assertion'),
+    ('segment.pml', 'READS_ITS_OWNERS_ALONE', ['-DLEAVES=3'], 'assertion'),
+    ('segment.pml', 'ANSWERS_WHO_HAS_LEFT', ['-DLEAVES=3'], 'record[r].generation==generation'),
     ('segment.pml', 'RESPOND_WITHOUT_EPOCH', ['-DSTALL'], 'assertion'),
 ]
 
