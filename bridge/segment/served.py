@@ -276,7 +276,7 @@ class Segment:
         return names
 
     def client_of(self, taken: Taken) -> str:
-        """Return the name of the client that a command came from; "" if its slot has another owner by now."""
+        """Return the name of the client that a command came from; "" if its slot has another by now, or had."""
         return text_of(lib.iblbw_client_of, self._worker, taken.key, capacity=64)
 
     def is_attached(self, client: str) -> bool:

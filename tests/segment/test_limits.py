@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, only_echo
+from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, is_command, only_echo
 from processes import CLIENT, kill, program
 
 from bridge.errors import BridgeError, NoSegment, ServiceFailure
+from bridge.journal import Journal
 from bridge.native import PREFIX
 from bridge.numbers import CODES
 from bridge.segment.client import Client
@@ -94,6 +96,25 @@ def test_commands_that_programs_leave_without_a_worker_share_the_slots_and_each_
         assert [command.message for command in batch] == [32] * 40
         assert segment.lost_clients() == []
         assert eventually(lambda: segment.take(0.01) and not inspect('rig').slots)
+
+
+def test_what_forty_programs_left_without_a_worker_reaches_the_service_once_each_and_in_order(serve, tmp_path):
+    Segment('rig', slots=3).close()
+    for number in range(40):
+        with Client('rig', f'program-{number}', timeout=0) as client:
+            assert client.notify('EXPINFO', 0, {'number': number}, ttl=None) is None
+    book = Journal(tmp_path / 'journal')
+    with ScriptedPeer(echo_and_reply) as peer, Client('rig', 'waits', timeout=0) as waits:
+        request = waits.send('EXPINFO', 0, {'number': 40}, ttl=None)
+        worker = serve('rig', {'cameras': peer.uri}, journal=book)
+        assert waits.wait(request, 20)['code'] == 0
+        asked = [json.loads(datagram)[2]['number'] for datagram in peer.datagrams if is_command(datagram)]
+        assert asked == list(range(41))
+        worker.end_of_test()
+    book.close()
+    lines = [json.loads(line) for line in (tmp_path / 'journal').read_text().splitlines()]
+    clients = [line['client'] for line in lines if line['kind'] == 'command']
+    assert clients == [''] * 39 + ['program-39', 'waits'], 'the last of each slot is known'
 
 
 def test_a_program_that_comes_after_another_left_is_served_by_the_worker_that_starts(segment_directory):
