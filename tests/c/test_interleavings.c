@@ -307,6 +307,56 @@ static void a_client_that_opens_at_any_point_of_a_take_is_served(void) {
     CHECK(at_every_point(rig_with_a_request, open_other, do_take, both_are_served) > 5);
 }
 
+/* --- a client that appends to what another left without a worker, and a worker that starts --- */
+
+static int opened, carried_out;
+
+static void rig_with_commands_that_were_left(void) {
+    start_sized(2, RING_BYTES, RING_BYTES);
+    iblbw_close(worker, 0);
+    worker = NULL;
+    CHECK_SAME(iblb_open(rig, "one", 0, &handle), IBLB_W_NO_WORKER);
+    CHECK_SAME(iblb_notify(handle, NULL, IBLB_EXPSTATUS, NULL, -1), IBLB_W_NO_WORKER);
+    CHECK_SAME(iblb_send(handle, NULL, IBLB_EXPSTART, NULL, -1, &request), IBLB_W_NO_WORKER);
+    CHECK_SAME(iblb_close(handle), 0);
+    carried_out = 0;
+    opened = IBLB_E_NO_SLOT;
+}
+static void do_start_and_serve(void) {
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &worker), 0);
+    carried_out += serve_all();
+}
+static void do_open_and_send(void) {
+    int code = IBLB_OK;
+    opened = iblb_open(rig, "two", 0, &other);
+    if (opened >= 0)
+        code = iblb_send(other, NULL, IBLB_EXPEND, NULL, -1, &other_request);
+    CHECK(code == IBLB_OK || code == IBLB_W_NO_WORKER);
+}
+static void each_is_carried_out_once_and_answered_to_its_own(void) {
+    carried_out += serve_all();
+    if (opened < 0) { /* the worker was first, and had just not freed the slot yet */
+        CHECK_SAME(opened, IBLB_E_NO_SLOT);
+        do_open_and_send();
+        CHECK_SAME(opened, 0);
+        carried_out += serve_all();
+    }
+    CHECK_SAME(carried_out, 3);
+    CHECK(other_request > request);
+    CHECK_SAME(iblb_wait(other, other_request, 0, NULL, 0, NULL), 0);
+    CHECK_SAME(load64_relaxed(&slot_at(0).header->response.tail), RECORD_ALIGN); /* nobody else's answer */
+    CHECK_SAME(iblb_close(other), 0);
+    take();
+    CHECK_SAME(slot_state(0), SLOT_FREE);
+}
+
+static void a_worker_that_starts_while_a_client_appends_to_what_was_left_carries_out_each_once(void) {
+    CHECK(at_every_point(rig_with_commands_that_were_left, do_open_and_send, do_start_and_serve,
+                         each_is_carried_out_once_and_answered_to_its_own) > 20);
+    CHECK(at_every_point(rig_with_commands_that_were_left, do_start_and_serve, do_open_and_send,
+                         each_is_carried_out_once_and_answered_to_its_own) > 20);
+}
+
 /* --- an owner that scribbles, at any point --- */
 
 static void rig_with_two_requests(void) {
@@ -375,6 +425,8 @@ static const struct test tests[] = {
     {"a length scribbled at any point of a take is used as it was checked, or not at all",
      a_length_scribbled_at_any_point_of_a_take_is_used_as_it_was_checked_or_not_at_all},
     {"a client that opens at any point of a take is served", a_client_that_opens_at_any_point_of_a_take_is_served},
+    {"a worker that starts while a client appends to what was left carries out each once",
+     a_worker_that_starts_while_a_client_appends_to_what_was_left_carries_out_each_once},
 };
 
 int main(int count, char **words) {
