@@ -165,7 +165,7 @@ def test_a_client_that_is_faster_than_the_worker_is_not_told_that_a_service_is_u
 ANSWERED_FIRST = [
     (
         'worker.c',
-        r'(else if \(!view->reclaimed\) \{\n)(.*?place_response)',
+        r'(else if \(!view->reclaimed && [^{]*\{\n)(.*?place_response)',
         r'\1        store64_release(control, (uint64_t)worker->epoch << 32 | STATE_ANSWERED);\n\2',
     )
 ]

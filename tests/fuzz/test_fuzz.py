@@ -71,7 +71,7 @@ PLANTED = {
     'the payload of a command is not held against its record': (
         'worker',
         'queue.c',
-        'record->payload_bytes > header.bytes - sizeof *record || ',
+        'record->payload_bytes > header.bytes - sizeof *record ||',
         '',
     ),
     'the payload of a response is not held against its record': (
