@@ -78,14 +78,14 @@ static int claim(struct handle *handle, uint32_t index, int append) {
     struct slot slot;
     struct queue queue;
     segment_slot(&handle->segment, index, &slot);
-    int free = load32_acquire(&slot.header->state) == SLOT_FREE;
-    if (!free && !may_reuse(&handle->segment, &slot))
+    int is_free = load32_acquire(&slot.header->state) == SLOT_FREE;
+    if (!is_free && !may_reuse(&handle->segment, &slot))
         return 0;
     uint64_t responses = load64_acquire(&slot.response.header->tail);
     uint64_t events = load64_acquire(&slot.event.header->tail);
     if ((responses | events) % RECORD_ALIGN || !queue_look(&slot.command, load32_relaxed(&slot.header->generation), &queue))
         return 0;
-    if (queue.head != queue.tail && (free || !append || !may_append(&slot, &queue)))
+    if (queue.head != queue.tail && (is_free || !append || !may_append(&slot, &queue)))
         return 0;
     handle->slot = slot;
     handle->slot_index = index;

@@ -85,7 +85,12 @@ def test_no_interleaving_and_no_crash_breaks_the_protocol(model, macros, tmp_pat
 
 @pytest.mark.parametrize(
     ('model', 'macros'),
-    [('segment.pml', ['-DINTERRUPTS=2']), ('segment.pml', ['-DLEAVES=3', '-DVICTIM=2']), ('doorbell.pml', []), ('doorbell.pml', ['-DROOM'])],
+    [
+        ('segment.pml', ['-DINTERRUPTS=2']),
+        ('segment.pml', ['-DLEAVES=3', '-DVICTIM=2']),
+        ('doorbell.pml', []),
+        ('doorbell.pml', ['-DROOM']),
+    ],
     ids=lambda value: value if isinstance(value, str) else ' '.join(value) or 'plain',
 )
 def test_every_run_comes_to_its_end(model, macros, tmp_path):

@@ -75,7 +75,9 @@ def test_without_a_worker_whoever_is_lost_keeps_the_place_until_one_comes(segmen
     Segment('rig', slots=2).close()
     with program(CLIENT, 'rig', 'killed') as client:
         kill(client)
-    with pytest.raises(NoSegment, match='All 1 client slots .* Start the worker: iblbridge serve --segment rig') as full:
+    with pytest.raises(
+        NoSegment, match='All 1 client slots .* Start the worker: iblbridge serve --segment rig'
+    ) as full:
         Client('rig', 'second', timeout=0)
     assert full.value.name == 'IBLB_E_NO_SLOT'
     assert 'start the worker if none runs' in error_text(full.value.code)
