@@ -18,7 +18,8 @@
 
 static struct iblbw_worker *worker;
 static int guilty, innocent;
-static int tainted; /* something outside the guilty slot was scribbled on */
+static int tainted;   /* something outside the guilty slot was scribbled on */
+static int scribbled; /* or inside: what is read now need not be what was read then */
 
 static struct iblbw_command taken[BATCH];
 static unsigned char payload[RING_BYTES];
@@ -78,6 +79,13 @@ static void restart_worker(int remove) {
     forbid_gaps();
 }
 
+/* Nobody writes for an owner that is still to come: the record is that of the slot's owner, or of one before it. */
+static int is_of_no_later_owner(const struct iblbw_command *command) {
+    struct command_record record;
+    memcpy(&record, ring_at(&slots[command->slot].command, command->position), sizeof record);
+    return (int32_t)(load32_relaxed(&slots[command->slot].header->generation) - record.generation) >= 0;
+}
+
 static int take(int most, int capacity, int timeout_ms) {
     forbid_responses();
     call_begins();
@@ -90,6 +98,7 @@ static int take(int most, int capacity, int timeout_ms) {
         size_t used, where;
         EXPECT(command->slot < SLOTS && command->payload_offset + command->payload_bytes <= (unsigned)capacity);
         EXPECT(!msgpack_check(payload + command->payload_offset, command->payload_bytes, &used, &where));
+        EXPECT(tainted || scribbled || is_of_no_later_owner(command));
         EXPECT(waiting_count < MOST_WAITING);
         waiting[waiting_count++] = *command;
     }
@@ -296,7 +305,7 @@ static void set_up(void) {
     start_worker();
     look_at(memory_file(RIG_PATH, NULL));
     forbid_gaps();
-    tainted = request_count = 0;
+    tainted = scribbled = request_count = 0;
     guilty = open_client("guilty");
     innocent = open_client("innocent");
     call_ended();
@@ -325,10 +334,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         case 1:
         case 2:
             scribble = next_scribble_in_slot(0);
+            scribbled = 1;
             do_scribble(&scribble);
             break;
         case 3:
         case 4:
+            scribbled = 1;
             plan(next_scribble_in_slot(0));
             continue;
         case 5:
