@@ -30,6 +30,6 @@ def test_a_narrow_table_cuts_nothing_and_folds_no_heading_that_has_room(width):
     head = shown.partition('─')[0]
     if width >= 54:
         assert re.findall(r'\w+', head)[:6] == ['service', 'address', 'health', 'heard', 'status', 'experiment']
-    told = ''.join(one[key] for one in SERVICES for key in ('name', 'health', 'health', 'exp_ref', 'last_error'))
+    told = ''.join(one[key] for one in SERVICES for key in ('name', 'health', 'exp_ref', 'last_error'))
     told += ''.join(one['uri'].removeprefix('udp://') for one in SERVICES)
     assert not Counter(told.replace(' ', '')) - Counter(shown)
