@@ -19,6 +19,7 @@ Exit statuses are those of the C tool ``iblb``:
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import sys
 from collections.abc import Sequence
@@ -46,10 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stdout is None:  # it was closed, or this is Windows' pythonw.exe: nobody wants to read us
         sys.stdout = open(os.devnull, 'w', encoding='utf-8')  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if reconfigure := getattr(
-            stream, 'reconfigure', None
-        ):  # a console that cannot show a character must not end us
-            # What another program reads is UTF-8, as the log is; Windows would take its ANSI code page.
+        if reconfigure := getattr(stream, 'reconfigure', None):
+            # A console that cannot show a character must not end us. What other programs read is UTF-8, as the log is;
+            # Windows would take its ANSI code page.
             own = {'encoding': 'utf-8'} if sys.platform == 'win32' and not stream.isatty() else {}
             reconfigure(errors='backslashreplace', **own)
     try:
@@ -61,10 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as e:  # files say theirs by name: what has none is the output
         give_output_up()
-        what = f'{e.filename}: ' if e.filename else 'the output can not be written: '
+        what = f'{e.filename}: ' if e.filename else 'the output cannot be written: '
         with suppress(OSError):  # the disk is full for this, too
             print(f'iblbridge: {what}{e.strerror or e}', file=sys.stderr)
         return EXITS['MISUSE']
+    finally:
+        if colorama := sys.modules.get('colorama.initialise'):  # colorlog's, on Windows
+            atexit.unregister(colorama.reset_all)  # it would write to an output that may be closed, or to a full disk
 
 
 def _run(argv: Sequence[str] | None) -> int:

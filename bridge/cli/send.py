@@ -192,9 +192,9 @@ def show_table(console: Console, head: Sequence[str], found: Sequence[Sequence[s
     below = console.width < WIDE
     # What is empty takes no room.
     shown = [i for i, name in enumerate(head[:-1]) if not below or i < 3 or any(row[i] for row in found)]
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1 if not below else 0, 0, 1))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1 if not below else 0, 0, 1))
     longest = [max(cell_len(row[i]) for row in (head, *found)) for i in shown]
-    widths = _narrowed(longest, [len(head[i]) for i in shown], console.width - 2 * len(shown) - 1) if below else None
+    widths = _narrowed(longest, [len(head[i]) for i in shown], console.width - 2 * len(shown) + 1) if below else None
     for place, i in enumerate(shown):
         side: Literal['left', 'right'] = 'right' if head[i].endswith('ms') else 'left'
         table.add_column(head[i], justify=side, overflow='fold', width=widths[place] if widths else None)

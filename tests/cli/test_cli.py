@@ -381,7 +381,7 @@ def test_output_that_can_not_be_written_is_said_in_one_line(words, worker):
                 [*tool, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
             )
         assert done.returncode == 2 and done.stderr.count('\n') == 1
-        assert 'the output can not be written' in done.stderr
+        assert 'the output cannot be written' in done.stderr
 
 
 @pytest.mark.posix('a shell closes the output')
