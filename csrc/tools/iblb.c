@@ -353,6 +353,6 @@ int main(int count, char **arguments) {
     int status = run(count, arguments);
     if ((fflush(stdout) == 0 && !ferror(stdout)) || errno == EBADF)
         return status;
-    fprintf(stderr, "iblb: the output can not be written.\n");
+    fprintf(stderr, "iblb: the output cannot be written.\n");
     return status == EXIT_FINE ? EXIT_MISUSE : status;
 }
