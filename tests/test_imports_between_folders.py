@@ -14,7 +14,7 @@ import bridge
 
 BRIDGE = Path(bridge.__file__).resolve().parent
 ROOT = BRIDGE.parent
-MODULES = sorted(BRIDGE.rglob('*.py'))
+MODULES = sorted(path for path in BRIDGE.rglob('*.py') if 'native' not in path.relative_to(BRIDGE).parts[:-1])
 ADAPTERS = {'bridge/services/iblutil.py'}
 HEAVY = ('_cffi_backend', 'cffi', 'iblutil', 'numpy')
 LIGHT = (

@@ -561,8 +561,11 @@ def test_to_follow_what_is_no_journal_ends_and_says_so(tmp_path, capsys):
     assert 'this is not a journal' in capsys.readouterr().err
 
 
+DEVICE = pytest.mark.posix('has no files that are devices')
+
+
 @pytest.mark.parametrize('force', [[], ['--force']])
-@pytest.mark.parametrize('place', ['journal', 'folder', '', '.', '..', '/dev/null'])
+@pytest.mark.parametrize('place', ['journal', 'folder', '', '.', '..', pytest.param('/dev/null', marks=DEVICE)])
 def test_an_export_replaces_neither_the_journal_nor_what_is_no_file(tmp_path, capsys, monkeypatch, place, force):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / 'journal'

@@ -77,7 +77,7 @@ def test_the_late_echo_and_reply_of_an_interrupted_command_do_no_harm() -> None:
     def slow(peer: ScriptedPeer, datagram: bytes) -> None:
         if datagram.startswith(b'[2,') and is_command(datagram):
             peer.later(0.05 * PATIENCE, datagram)
-            peer.later(0.06 * PATIENCE, [2, 'x', None])
+            peer.later(0.3 * PATIENCE, [2, 'x', None])  # well behind it: the interrupt waits for the echo alone
         elif is_command(datagram):
             echo_and_reply(peer, datagram)
 

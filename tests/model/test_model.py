@@ -39,6 +39,9 @@ def spin():
         pytest.skip(sentence)
 
 
+LARGE = [pytest.mark.slow, pytest.mark.timeout(900)]  # millions of states
+
+
 def run(folder: Path, *command: object) -> str:
     done = subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -70,8 +73,8 @@ def trail(folder: Path, model: str, *macros: str) -> str:
         ('segment.pml', ['-DINTERRUPTS=2']),
         ('segment.pml', ['-DINTERRUPTS=2', '-DCANCELS=1']),
         ('segment.pml', ['-DSTALL']),
-        ('segment.pml', ['-DLEAVES=3']),
-        ('segment.pml', ['-DLEAVES=3', '-DVICTIM=2']),
+        pytest.param('segment.pml', ['-DLEAVES=3'], marks=LARGE),
+        pytest.param('segment.pml', ['-DLEAVES=3', '-DVICTIM=2'], marks=LARGE),
         ('doorbell.pml', []),
         ('doorbell.pml', ['-DROOM']),
     ],
@@ -87,7 +90,7 @@ def test_no_interleaving_and_no_crash_breaks_the_protocol(model, macros, tmp_pat
     ('model', 'macros'),
     [
         ('segment.pml', ['-DINTERRUPTS=2']),
-        ('segment.pml', ['-DLEAVES=3', '-DVICTIM=2']),
+        pytest.param('segment.pml', ['-DLEAVES=3', '-DVICTIM=2'], marks=LARGE),
         ('doorbell.pml', []),
         ('doorbell.pml', ['-DROOM']),
     ],
