@@ -194,7 +194,7 @@ def only_echo(peer: ScriptedPeer, datagram: bytes) -> None:
 
 
 @contextmanager
-def rig(**clients: str) -> Iterator[Auxiliaries]:
+def aux_of(**clients: str) -> Iterator[Auxiliaries]:
     """Make Auxiliaries for some services and close them at the end."""
     aux = Auxiliaries(clients)
     try:

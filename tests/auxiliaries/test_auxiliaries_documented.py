@@ -23,12 +23,12 @@ from peers import (
     NobodyThere,
     ScriptedPeer,
     StockServer,
+    aux_of,
     echo_and_reply,
     eventually,
     free_port,
     is_command,
     only_echo,
-    rig,
 )
 from processes import program
 from sessions import Session
@@ -87,7 +87,7 @@ def test_the_documented_attributes_are_those_of_the_class() -> None:
 
 
 def test_instances_share_nothing(server) -> None:
-    with rig(a=server.uri) as one, rig(b=server.uri) as two:
+    with aux_of(a=server.uri) as one, aux_of(b=server.uri) as two:
         for name in ('services', 'connected', 'response_received', 'stop_event', '_clients', '_queued', '_log'):
             assert getattr(one, name) is not getattr(two, name), name
         assert (Auxiliaries.services, Auxiliaries.connected, Auxiliaries._log) == (None, None, None)
@@ -208,7 +208,7 @@ def test_a_response_sets_the_event_until_it_is_cleared(through, server) -> None:
 
 
 def test_no_response_is_false_for_both_uses() -> None:
-    with ScriptedPeer(only_echo) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(only_echo) as peer, aux_of(a=peer.uri) as aux:
         aux.close_timeout = 0.0
         aux.push('EXPINIT')
         assert aux.response_received.wait(0.05) is False
@@ -231,7 +231,7 @@ def test_several_who_wait_are_all_told(server) -> None:
             return bool(aux.response_received.wait(10))
 
     waiting: list[int] = []
-    with rig(a=server.uri) as aux, thread(wait) as one, thread(wait) as two:
+    with aux_of(a=server.uri) as aux, thread(wait) as one, thread(wait) as two:
         eventually(lambda: len(waiting) == 2)
         aux.push('EXPINIT')
     assert one == two == [True]
@@ -258,7 +258,7 @@ def test_the_cleanup_of_a_subclass_runs_when_it_ends_and_may_tell_the_services(t
             aux.stop_event.set()
         eventually(lambda: not aux._thread.is_alive())
         assert session.heard == ['EXPSTATUS', 'EXPCLEANUP']
-        with rig(cameras=session.uri) as next_one:  # it has come round, so its answer was confirmed
+        with aux_of(cameras=session.uri) as next_one:  # it has come round, so its answer was confirmed
             assert next_one.push('EXPSTATUS', 0, wait=True) == {'cameras': [30]}
         assert session.connected and session.report()['errors'] == []
 
@@ -277,7 +277,7 @@ def test_a_cleanup_can_be_awaited_in_another_loop(through) -> None:
         assert aux.push('EXPSTATUS', 0, wait=True) == {'cameras': [0]}
         asyncio.run(aux.cleanup(True))
         assert not aux.is_connected
-        with rig(cameras=session.uri) as next_one:
+        with aux_of(cameras=session.uri) as next_one:
             assert next_one.push('EXPSTATUS', 0, wait=True) == {'cameras': [30]}
         assert session.heard == ['EXPSTATUS', 'EXPCLEANUP', 'EXPSTATUS']
         assert session.connected and session.report()['errors'] == []
@@ -288,7 +288,7 @@ def test_a_cleanup_can_be_awaited_in_another_loop(through) -> None:
 
 
 def test_a_cleanup_tells_those_that_live_although_one_is_gone() -> None:
-    with StockServer() as server, rig(gone=GONE, a=server.uri) as aux:
+    with StockServer() as server, aux_of(gone=GONE, a=server.uri) as aux:
         before = time.monotonic()
         asyncio.run(aux.cleanup(notify_services=True))
         assert time.monotonic() - before < 5
@@ -325,7 +325,7 @@ def test_a_close_lets_what_is_under_way_be_answered_and_begins_nothing(through) 
         assert (outcome.state, outcome.reason) == ('not_sent', Reason.CLOSED)
         assert isinstance(eventually(lambda: aux._log.get(key)), Aborted)
         assert not aux.is_connected and not aux.is_running and not aux._thread.is_alive()
-        with rig(cameras=session.uri) as next_one:
+        with aux_of(cameras=session.uri) as next_one:
             assert next_one.push('EXPSTATUS', 0, wait=True) == {'cameras': [10]}
         assert session.heard == ['EXPINIT', 'EXPSTATUS']
         assert session.connected and session.report()['errors'] == []
@@ -333,7 +333,7 @@ def test_a_close_lets_what_is_under_way_be_answered_and_begins_nothing(through) 
 
 def test_a_close_answers_only_those_services_that_were_sent_to() -> None:
     with Session('one-loop', '--work', 'EXPINIT=1') as session, ScriptedPeer(only_echo) as busy:
-        with rig(cameras=session.uri, busy=busy.uri) as aux:
+        with aux_of(cameras=session.uri, busy=busy.uri) as aux:
             aux.submit('EXPSTATUS', 0, services=['busy'], timeout=20)
             eventually(lambda: busy.datagrams)
             init = aux.submit(*INIT)
@@ -430,7 +430,7 @@ def test_a_close_in_the_handler_of_sigterm_leaves_the_service_connected(then) ->
             if then == 'return':
                 assert "'status': 10" in process.stdout.readline()
             assert process.wait(10) == 0
-        with rig(cameras=session.uri) as next_one:
+        with aux_of(cameras=session.uri) as next_one:
             assert next_one.push('EXPSTATUS', 0, wait=True) == {'cameras': [10]}
         assert session.connected and session.report()['errors'] == []
 
@@ -594,16 +594,16 @@ def answer_late(peer: ScriptedPeer, datagram: bytes) -> None:
 
 
 def test_without_the_setting_a_cut_echo_is_none_but_a_reply_is_proof() -> None:
-    with ScriptedPeer(cuts(lambda peer, _: peer.send([1, 'done']))) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(cuts(lambda peer, _: peer.send([1, 'done']))) as peer, aux_of(a=peer.uri) as aux:
         assert aux.push('EXPINIT', LONG, wait=True) == {'a': ['done']}
-    with ScriptedPeer(cuts(answer_late)) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(cuts(answer_late)) as peer, aux_of(a=peer.uri) as aux:
         aux.timing.echo_timeout = 0.2
         outcome = aux.submit('EXPINIT', LONG).result(5)['a']
         assert (outcome.state, outcome.reason) == ('unreachable', Reason.NO_ECHO)
 
 
 def test_with_the_setting_a_cut_echo_is_an_echo() -> None:
-    with ScriptedPeer(cuts(answer_late)) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(cuts(answer_late)) as peer, aux_of(a=peer.uri) as aux:
         aux.services['a'].max_message_size = 4096
         assert aux.services['a'].max_message_size == 4096
         aux.timing.echo_timeout = 0.2
@@ -616,7 +616,7 @@ def test_with_the_setting_a_cut_echo_is_an_echo() -> None:
 
 
 def test_with_the_setting_a_short_message_is_echoed_whole() -> None:
-    with ScriptedPeer(cuts(lambda peer, _: peer.send([1, 'done']))) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(cuts(lambda peer, _: peer.send([1, 'done']))) as peer, aux_of(a=peer.uri) as aux:
         aux.services['a'].max_message_size = 4096
         for length in (0, 4000, 4080, 4081, 4082, 4083, 4084, 4085, 4086, 4096, 60_000):
             outcome = aux.submit('EXPINIT', 'y' * length).result(5)['a']
@@ -630,7 +630,7 @@ def test_with_the_setting_what_is_cut_elsewhere_is_no_echo() -> None:
             peer.send(datagram[:4095])
             peer.send(b'z' * 4096)
 
-    with ScriptedPeer(wrong) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(wrong) as peer, aux_of(a=peer.uri) as aux:
         aux.services['a'].max_message_size = 4096
         aux.timing.echo_timeout = 0.2
         assert aux.submit('EXPINIT', LONG).result(5)['a'].reason == Reason.NO_ECHO
@@ -675,7 +675,7 @@ def test_all_else_leaves_in_configured_order(command) -> None:
 @pytest.mark.parametrize('message', ['EXPEND', 'EXPCLEANUP'])
 def test_the_order_is_kept_right_behind_other_answers(message) -> None:
     """By default there is a pause between an answer and the next command, and those came one by one."""
-    with Crowd(*'abc') as services, rig(**services.clients) as aux:
+    with Crowd(*'abc') as services, aux_of(**services.clients) as aux:
         services.meet(aux)
         services.delay = {'b': 0.02 * PATIENCE, 'c': 0.04 * PATIENCE}
         assert len(ok(aux.submit('EXPSTART', REF))) == 3
@@ -687,7 +687,7 @@ def test_the_order_is_kept_right_behind_other_answers(message) -> None:
 
 def test_the_order_is_kept_though_the_loop_takes_for_due_what_is_so_in_a_moment() -> None:
     """As on Windows, where that is 16 ms: the last one to have answered was passed over, and came last."""
-    with Crowd(*'abc') as services, rig(**services.clients) as aux:
+    with Crowd(*'abc') as services, aux_of(**services.clients) as aux:
         aux._loop._clock_resolution = 0.09
         services.meet(aux)
         services.delay = {'b': 0.02 * PATIENCE, 'c': 0.04 * PATIENCE}
@@ -772,7 +772,7 @@ def test_alyx_without_a_token_asks_for_one_and_waits_for_it(through, args, wire)
 
 
 def test_alyx_that_nobody_answers_is_a_failure() -> None:
-    with ScriptedPeer(only_echo) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(only_echo) as peer, aux_of(a=peer.uri) as aux:
         aux.services.timeout = 0.2
         outcome = aux.submit('ALYX', 'https://alyx').result(5)['a']
         assert (outcome.state, outcome.reason) == ('echoed', Reason.NO_REPLY)
@@ -780,7 +780,7 @@ def test_alyx_that_nobody_answers_is_a_failure() -> None:
 
 def test_alyx_takes_its_client_by_name_as_the_stock_method() -> None:
     client = SimpleNamespace(base_url='https://alyx', user='me', _token={'token': 'x'}, is_logged_in=True)
-    with ScriptedPeer(tell_token_later) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(tell_token_later) as peer, aux_of(a=peer.uri) as aux:
         assert aux.push('ALYX', alyx=client, wait=True) == {'a': None}
         assert peer.messages == [[128, 'https://alyx', {'me': {'token': 'x'}}]]
 

@@ -6,12 +6,12 @@ import threading
 import time
 
 import pytest
-from peers import ScriptedPeer, StockServer, ask, echo_and_reply, eventually, free_port, is_command, rig
+from peers import ScriptedPeer, StockServer, ask, aux_of, echo_and_reply, eventually, free_port, is_command
 
 
 @pytest.mark.not_wine('it does not tell of a refusal')
 def test_a_refused_port_is_told_within_milliseconds() -> None:
-    with rig(a=f'udp://127.0.0.1:{free_port()}') as aux:
+    with aux_of(a=f'udp://127.0.0.1:{free_port()}') as aux:
         aux.timing.echo_timeout = 20
         start = time.perf_counter()
         outcome = ask(aux, 'EXPINIT')
@@ -23,7 +23,7 @@ def test_a_refused_port_is_told_within_milliseconds() -> None:
 
 
 def test_a_deaf_peer_is_unreachable_and_gets_a_start_only_once() -> None:
-    with ScriptedPeer() as deaf, rig(a=deaf.uri) as aux:
+    with ScriptedPeer() as deaf, aux_of(a=deaf.uri) as aux:
         aux.timing.echo_timeout = 0.2
         aux.timing.resend_at = 0.05
         for message in ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'ALYX'):
@@ -37,7 +37,7 @@ def test_a_deaf_peer_is_unreachable_and_gets_a_start_only_once() -> None:
 
 @pytest.mark.parametrize('message', ['EXPSTATUS', 'EXPINFO', 'EXPINTERRUPT'])
 def test_what_may_be_repeated_is_sent_twice(message) -> None:
-    with ScriptedPeer() as deaf, rig(a=deaf.uri) as aux:
+    with ScriptedPeer() as deaf, aux_of(a=deaf.uri) as aux:
         aux.timing.echo_timeout = 0.2
         aux.timing.resend_at = 0.04
         assert ask(aux, message, 0).state == 'unreachable'
@@ -49,7 +49,7 @@ def test_a_lost_command_is_repeated_and_answered() -> None:
         if peer.datagrams.count(datagram) == 2:
             echo_and_reply(peer, datagram)
 
-    with ScriptedPeer(second_time) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(second_time) as peer, aux_of(a=peer.uri) as aux:
         aux.timing.resend_at = 0.04
         first, second = aux.submit('EXPSTATUS', 0), aux.submit('EXPINIT', timeout=0.1)
         first, second = first.result(2)['a'], second.result(2)['a']
@@ -63,7 +63,7 @@ def test_a_lost_echo_is_made_up_for_by_the_reply() -> None:
         if is_command(datagram):
             peer.send([1, 'done'])
 
-    with ScriptedPeer(no_echo) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(no_echo) as peer, aux_of(a=peer.uri) as aux:
         outcome = ask(aux, 'EXPINIT')
         assert (outcome.state, outcome.reply) == ('answered', ['done'])
         assert outcome.echoed == outcome.answered
@@ -76,7 +76,7 @@ def test_a_duplicated_echo_starts_no_storm() -> None:
         if is_command(datagram):
             peer.send([1, 'done'])
 
-    with ScriptedPeer(echoing_all) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(echoing_all) as peer, aux_of(a=peer.uri) as aux:
         for _ in range(3):
             assert ask(aux, 'EXPINIT').reply == ['done']
         eventually(lambda: len(peer.datagrams) >= 6)
@@ -90,7 +90,7 @@ def test_the_late_echo_of_a_command_that_was_given_up_is_swallowed() -> None:
         else:
             echo_and_reply(peer, datagram)
 
-    with ScriptedPeer(late) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(late) as peer, aux_of(a=peer.uri) as aux:
         aux.timing.echo_timeout = 0.05
         assert ask(aux, 'EXPINIT').state == 'unreachable'
         eventually(peer._timers[0].finished.is_set)
@@ -109,7 +109,7 @@ def test_the_late_reply_to_a_command_that_was_given_up_does_not_answer_the_next(
             peer.send(datagram)
             peer.send([1, 'second'])
 
-    with ScriptedPeer(behind) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(behind) as peer, aux_of(a=peer.uri) as aux:
         assert ask(aux, 'EXPINIT', timeout=0.05).state == 'echoed'
         assert ask(aux, 'EXPINIT').reply == ['second']
 
@@ -120,7 +120,7 @@ def test_a_reply_before_the_echo_answers() -> None:
             peer.send([2, 'ref', None])
             peer.send(datagram)
 
-    with ScriptedPeer(reversed_order) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(reversed_order) as peer, aux_of(a=peer.uri) as aux:
         for _ in range(3):
             assert ask(aux, 'EXPSTART', 'ref').ok
         assert [is_command(d) for d in peer.datagrams[:5]] == [True, False, True, False, True]
@@ -135,7 +135,7 @@ def test_two_replies_are_both_confirmed_and_the_first_counts() -> None:
             peer.send([1, 'one'])
             peer.send([1, 'two'])
 
-    with ScriptedPeer(twice) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(twice) as peer, aux_of(a=peer.uri) as aux:
         aux.on_event = lambda *event: events.append(event)
         for count in (1, 2):
             assert ask(aux, 'EXPINIT').reply == ['one']
@@ -150,7 +150,7 @@ def test_a_reply_copied_by_the_network_is_confirmed_once() -> None:
             peer.send([1, 'done'])
             peer.send([1, 'done'])
 
-    with ScriptedPeer(copied) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(copied) as peer, aux_of(a=peer.uri) as aux:
         for _ in range(3):
             assert ask(aux, 'EXPINIT').ok
         eventually(lambda: len(peer.datagrams) == 6)
@@ -163,7 +163,7 @@ def test_a_failed_callback_is_told_at_once() -> None:
             peer.send(datagram)
             peer.send([0, 'ValueError: no camera', json.loads(datagram)[0]])
 
-    with ScriptedPeer(failing) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(failing) as peer, aux_of(a=peer.uri) as aux:
         start = time.perf_counter()
         outcome = ask(aux, 'EXPINIT', timeout=20)
         assert time.perf_counter() - start < 10, 'it waited for a reply'
@@ -177,7 +177,7 @@ def test_a_failed_callback_is_told_at_once() -> None:
 @pytest.mark.parametrize('message', ['EXPSTATUS', 'EXPINTERRUPT'])
 def test_a_service_that_was_held_up_for_a_moment_does_not_close(message) -> None:
     # Once it did: it found the command three times, and the second one instead of the echo of its reply.
-    with StockServer() as server, rig(a=server.uri) as aux:
+    with StockServer() as server, aux_of(a=server.uri) as aux:
         assert ask(aux, 'EXPINIT').ok
         held = threading.Event()
         server._loop.call_soon_threadsafe(lambda: (held.set(), time.sleep(0.4)))
@@ -200,7 +200,7 @@ def test_a_service_that_failed_before_is_believed_however_long_it_takes(first) -
             peer.send(datagram)
             peer.send([0, 'OSError: disk full', 1])
 
-    with ScriptedPeer(slow) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(slow) as peer, aux_of(a=peer.uri) as aux:
         aux.timing.echo_timeout = 0.1
         assert not ask(aux, 'EXPINIT', 'first').ok
         assert ask(aux, 'EXPINIT', 'second', timeout=3).reply == ['done']
@@ -210,7 +210,7 @@ def test_the_error_of_a_stock_service_is_told_at_once() -> None:
     def fail(_: object) -> None:
         raise ValueError('no camera')
 
-    with StockServer({1: fail}) as server, rig(a=server.uri) as aux:
+    with StockServer({1: fail}) as server, aux_of(a=server.uri) as aux:
         outcome = ask(aux, 'EXPINIT', timeout=5)
         assert (outcome.state, outcome.ok) == ('echoed', False) and 'no camera' in outcome.error
         assert ask(aux, 'EXPEND').ok
@@ -224,7 +224,7 @@ def test_cleanup_may_be_answered_by_an_interrupt_and_nothing_else_may() -> None:
             peer.send(datagram)
             peer.send([16, 'stopped'])
 
-    with ScriptedPeer(camera) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(camera) as peer, aux_of(a=peer.uri) as aux:
         aux.on_event = lambda *event: events.append(event)
         outcome = ask(aux, 'EXPCLEANUP')
         assert outcome.ok and (outcome.event, outcome.reply) == (16, ['stopped'])
@@ -234,7 +234,7 @@ def test_cleanup_may_be_answered_by_an_interrupt_and_nothing_else_may() -> None:
 
 def test_an_unasked_message_is_confirmed_and_handed_on() -> None:
     events = []
-    with StockServer() as server, rig(a=server.uri) as aux:
+    with StockServer() as server, aux_of(a=server.uri) as aux:
         aux.on_event = lambda *event: events.append(event)
         assert ask(aux, 'EXPINIT').ok
         addr = '127.0.0.1', aux._carrier.ports['a']
@@ -247,13 +247,13 @@ def test_an_unasked_message_is_confirmed_and_handed_on() -> None:
 
 def test_a_stock_callback_still_hears_the_service() -> None:
     heard = []
-    with StockServer() as server, rig(a=server.uri) as aux:
+    with StockServer() as server, aux_of(a=server.uri) as aux:
         aux.services.assign_callback('EXPINIT', lambda data, addr: heard.append(data))
         assert ask(aux, 'EXPINIT', 'x').ok
         eventually(lambda: heard == [['x']])
 
 
 def test_the_stock_services_still_work_on_top() -> None:
-    with StockServer() as server, StockServer() as other, rig(a=server.uri, b=other.uri) as aux:
+    with StockServer() as server, StockServer() as other, aux_of(a=server.uri, b=other.uri) as aux:
         future = asyncio.run_coroutine_threadsafe(aux.services.start('ref', {'n': 1}), aux._loop)
         assert future.result(3) == {'a': ['ref', {'n': 1}], 'b': ['ref', {'n': 1}]}

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from peers import ScriptedPeer, StockServer, ask, echo_and_reply, eventually, free_port, is_command, only_echo, rig
+from peers import ScriptedPeer, StockServer, ask, aux_of, echo_and_reply, eventually, free_port, is_command, only_echo
 from systems import PATIENCE
 
 
@@ -14,7 +14,7 @@ def test_an_interrupt_overtakes_a_long_wait_and_the_queue() -> None:
             if datagram.startswith(b'[16'):
                 peer.send([16, None])
 
-    with ScriptedPeer(camera) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(camera) as peer, aux_of(a=peer.uri) as aux:
         waiting = aux.submit('EXPSTART', 'x')
         queued = aux.submit('EXPINFO', 0, gate=lambda: pytest.fail('must not leave'))
         eventually(lambda: aux._carrier.links['a'].line.flying and aux._carrier.links['a'].line.flying[0].echoed)
@@ -33,7 +33,7 @@ def test_an_interrupt_overtakes_a_long_wait_and_the_queue() -> None:
 def test_commands_right_in_front_of_an_interrupt_do_not_close_a_stock_service() -> None:
     # Once it did, nearly always: a stock service that waits for the echo of its answer and reads an interrupt instead
     # closes its socket for good.
-    with StockServer() as server, rig(a=server.uri) as aux:
+    with StockServer() as server, aux_of(a=server.uri) as aux:
         aux.timing.head_start, aux.timing.unread = 5.0, 10.0  # however slow this machine is
         for _ in range(10):
             start = aux.submit('EXPSTART', 'x')
@@ -46,7 +46,7 @@ def test_commands_right_in_front_of_an_interrupt_do_not_close_a_stock_service() 
 
 def test_an_interrupt_does_not_wait_for_a_command_that_takes_its_time() -> None:
     for script in (only_echo, lambda *_: None):
-        with ScriptedPeer(script) as peer, rig(a=peer.uri) as aux:
+        with ScriptedPeer(script) as peer, aux_of(a=peer.uri) as aux:
             # One that has not echoed does not read: it is given some time, for it would close if it read both at once.
             aux.timing.echo_timeout, aux.timing.patience, told = 0.3, 2.0, 'no echo'
             if script is only_echo:
@@ -64,7 +64,7 @@ def test_an_interrupt_reaches_the_living_with_one_dead_and_one_deaf() -> None:
     with (
         ScriptedPeer(only_echo) as deaf,
         ScriptedPeer(echo_and_reply) as good,
-        rig(dead=dead, deaf=deaf.uri, good=good.uri) as aux,
+        aux_of(dead=dead, deaf=deaf.uri, good=good.uri) as aux,
     ):
         aux.submit('EXPINIT')
         outcomes = aux.submit('EXPINTERRUPT', timeout=0.2).result(2)
@@ -81,7 +81,7 @@ def test_the_late_echo_and_reply_of_an_interrupted_command_do_no_harm() -> None:
         elif is_command(datagram):
             echo_and_reply(peer, datagram)
 
-    with ScriptedPeer(slow) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(slow) as peer, aux_of(a=peer.uri) as aux:
         waiting = aux.submit('EXPSTART', 'x')
         eventually(lambda: peer.datagrams)
         assert ask(aux, 'EXPINTERRUPT').ok
@@ -101,7 +101,7 @@ def test_the_answers_to_a_repeated_interrupt_are_no_events() -> None:
                 peer.send(answer)
 
     events = []
-    with ScriptedPeer(slow) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(slow) as peer, aux_of(a=peer.uri) as aux:
         aux.on_event = lambda *event: events.append(event)
         aux.timing.resend_at = 0.05
         assert ask(aux, 'EXPINTERRUPT', timeout=5).reply == ['stopped']
@@ -112,7 +112,7 @@ def test_the_answers_to_a_repeated_interrupt_are_no_events() -> None:
 
 
 def test_an_interrupt_does_not_end_what_was_submitted_after_it() -> None:
-    with ScriptedPeer(echo_and_reply) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(echo_and_reply) as peer, aux_of(a=peer.uri) as aux:
         futures = [aux.submit('EXPINTERRUPT'), aux.submit('EXPINIT'), aux.submit('EXPINTERRUPT'), aux.submit('EXPEND')]
         states = [future.result(2)['a'].ok for future in futures]
         assert states == [True, False, True, True]
@@ -122,7 +122,7 @@ def test_an_interrupt_whose_gate_refuses_aborts_nothing() -> None:
     def gate() -> None:
         raise TimeoutError('too old')
 
-    with ScriptedPeer(only_echo) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(only_echo) as peer, aux_of(a=peer.uri) as aux:
         waiting = aux.submit('EXPINIT', timeout=0.3)
         eventually(lambda: peer.datagrams)
         with pytest.raises(TimeoutError):

@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from peers import ScriptedPeer, ask, echo_and_reply, eventually, free_port, is_command, only_echo, rig
+from peers import ScriptedPeer, ask, aux_of, echo_and_reply, eventually, free_port, is_command, only_echo
 from sources import ROOT
 
 
@@ -19,7 +19,7 @@ def test_addresses_that_can_not_work_hold_nobody_up() -> None:
         'd': 'udp://no-such-host.invalid',
         'e': 'udp://127.0.0.1:99999',
     }
-    with ScriptedPeer(echo_and_reply) as peer, rig(**bad, a=peer.uri) as aux:
+    with ScriptedPeer(echo_and_reply) as peer, aux_of(**bad, a=peer.uri) as aux:
         assert aux.is_connected
         outcomes = aux.submit('EXPINIT').result(5)
         assert list(outcomes) == ['b', 'c', 'd', 'e', 'a']
@@ -37,7 +37,7 @@ def test_a_silent_name_server_holds_nobody_up(monkeypatch) -> None:
 
     monkeypatch.setattr('bridge.services.carrier.RESOLVE_TIMEOUT', 0.1)
     monkeypatch.setattr('socket.gethostbyname', lookup)
-    with ScriptedPeer(echo_and_reply) as peer, rig(slow='udp://slow', a=peer.uri) as aux:
+    with ScriptedPeer(echo_and_reply) as peer, aux_of(slow='udp://slow', a=peer.uri) as aux:
         both = aux.submit('EXPINIT')
         assert ask(aux, 'EXPSTATUS', 0).ok
         assert 'resolved' in both.result(2)['slow'].error
@@ -45,12 +45,12 @@ def test_a_silent_name_server_holds_nobody_up(monkeypatch) -> None:
 
 
 def test_a_host_name_is_resolved() -> None:
-    with ScriptedPeer(echo_and_reply) as peer, rig(a=f'udp://localhost:{peer.port}') as aux:
+    with ScriptedPeer(echo_and_reply) as peer, aux_of(a=f'udp://localhost:{peer.port}') as aux:
         assert ask(aux, 'EXPINIT').ok
 
 
 def test_a_message_too_long_is_not_sent_and_the_longest_is() -> None:
-    with ScriptedPeer(echo_and_reply) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(echo_and_reply) as peer, aux_of(a=peer.uri) as aux:
         aux.timing.echo_timeout = 0.1  # this peer takes what ends in no space for no command
         longest = 'x' * (65507 - len('[1, ""]'))
         outcome = ask(aux, 'EXPINIT', longest + 'x')
@@ -85,7 +85,7 @@ def test_junk_neither_stops_the_loop_nor_the_communicator() -> None:
             peer.send(junk)
         echo_and_reply(peer, datagram)
 
-    with ScriptedPeer(noisy) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(noisy) as peer, aux_of(a=peer.uri) as aux:
         aux._loop.set_exception_handler(lambda loop, context: complaints.append(context))
         for _ in range(3):
             assert ask(aux, 'EXPSTATUS', 0, timeout=10).ok  # may be sent again: so much junk can fill a socket
@@ -93,7 +93,7 @@ def test_junk_neither_stops_the_loop_nor_the_communicator() -> None:
 
 
 def test_a_communicator_closed_in_mid_wait_is_an_error_at_once() -> None:
-    with ScriptedPeer(only_echo) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(only_echo) as peer, aux_of(a=peer.uri) as aux:
         future = aux.submit('EXPINIT')
         eventually(lambda: aux._carrier.links['a'].line.flying and aux._carrier.links['a'].line.flying[0].echoed)
         aux._loop.call_soon_threadsafe(aux.services.close)
@@ -102,7 +102,7 @@ def test_a_communicator_closed_in_mid_wait_is_an_error_at_once() -> None:
 
 
 def test_an_old_refusal_does_not_swallow_the_next_command() -> None:
-    with rig(a=f'udp://127.0.0.1:{free_port()}') as aux:
+    with aux_of(a=f'udp://127.0.0.1:{free_port()}') as aux:
         link = aux._carrier.links['a']
         port = aux._carrier.communicators['a'].port
         with ScriptedPeer(echo_and_reply, port) as peer:
@@ -142,7 +142,7 @@ def test_with_echoes_lost_doubled_and_delayed_every_command_is_carried_out_exact
             peer.send(datagram)
         peer.send(json.loads(datagram))
 
-    with ScriptedPeer(flaky) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(flaky) as peer, aux_of(a=peer.uri) as aux:
         for number in range(40):
             assert ask(aux, 'EXPINIT', number).reply == [number]
         commands = [json.loads(d)[1] for d in peer.datagrams if is_command(d)]
@@ -150,7 +150,7 @@ def test_with_echoes_lost_doubled_and_delayed_every_command_is_carried_out_exact
 
 
 def test_many_threads_and_interrupts_leave_nobody_waiting() -> None:
-    with ScriptedPeer(echo_and_reply) as one, ScriptedPeer(only_echo) as two, rig(a=one.uri, b=two.uri) as aux:
+    with ScriptedPeer(echo_and_reply) as one, ScriptedPeer(only_echo) as two, aux_of(a=one.uri, b=two.uri) as aux:
         aux.timing.reply_gap = 0
         futures = []
 

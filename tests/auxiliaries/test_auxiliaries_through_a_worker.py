@@ -9,12 +9,12 @@ from peers import (
     NobodyThere,
     ScriptedPeer,
     StockServer,
+    aux_of,
     echo_and_reply,
     eventually,
     free_port,
     is_command,
     only_echo,
-    rig,
 )
 
 from bridge.auxiliaries import Auxiliaries, net
@@ -39,7 +39,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize(('message', 'args', 'kwargs'), COMMANDS)
 def test_each_message_gives_what_auxiliaries_give(serve, message, args, kwargs):
-    with StockServer() as server, rig(a=server.uri) as direct:
+    with StockServer() as server, aux_of(a=server.uri) as direct:
         expected = direct.push(message, *args, wait=True, **kwargs)
         straight = direct.submit(message, *args, **kwargs).result(5)['a']
         serve('rig', {'a': server.uri})
@@ -59,7 +59,7 @@ def test_failures_are_the_same_exceptions(serve):
         uris = {'dead': f'udp://127.0.0.1:{free_port()}', 'slow': slow.uri}
         serve('rig', [ServiceConfig(name, uri, timeout=0.1) for name, uri in uris.items()])
         remote = Auxiliaries.from_segment('rig')
-        with rig(**uris) as direct:
+        with aux_of(**uris) as direct:
             direct.services.timeout = 0.1
             for push in (direct.push, remote.push):
                 error = push('EXPINIT', wait=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import ask, eventually, free_port, is_command, rig
+from peers import ask, aux_of, eventually, free_port, is_command
 from processes import WORKER, kill, program
 from sessions import Session
 from systems import APART, HOSTS, WINDOWS, ask_to_end
@@ -129,7 +129,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @pytest.mark.not_wine('what 127.0.0.2 hears is answered from 127.0.0.1')
 def test_a_service_that_has_moved_is_reached_after_it_was_unreachable(names) -> None:
     names['rig-pc'] = HERE
-    with Place(THERE) as new, Place(HERE, new.port) as old, rig(a=f'udp://rig-pc:{new.port}') as aux:
+    with Place(THERE) as new, Place(HERE, new.port) as old, aux_of(a=f'udp://rig-pc:{new.port}') as aux:
         aux.timing.echo_timeout = 0.2
         assert ask(aux, 'EXPINIT').ok
         old.answer = dumb
@@ -158,7 +158,7 @@ def test_with_default_settings_a_service_that_has_moved_gets_a_command_within_it
 @pytest.mark.not_wine('what 127.0.0.2 hears is answered from 127.0.0.1')
 def test_an_interrupt_reaches_a_service_that_has_moved(names) -> None:
     names['rig-pc'] = HERE
-    with Place(THERE) as new, Place(HERE, new.port) as old, rig(a=f'udp://rig-pc:{new.port}') as aux:
+    with Place(THERE) as new, Place(HERE, new.port) as old, aux_of(a=f'udp://rig-pc:{new.port}') as aux:
         aux.timing.echo_timeout = 0.2
         old.answer = dumb
         assert ask(aux, 'EXPSTART', REF).reason is Reason.NO_ECHO
@@ -170,7 +170,7 @@ def test_an_interrupt_reaches_a_service_that_has_moved(names) -> None:
 @pytest.mark.not_wine('what 127.0.0.2 hears is answered from 127.0.0.1')
 def test_a_service_that_has_moved_is_reached_after_a_refusal(names) -> None:
     names['rig-pc'] = HERE
-    with Place(THERE) as new, rig(a=f'udp://rig-pc:{new.port}') as aux:
+    with Place(THERE) as new, aux_of(a=f'udp://rig-pc:{new.port}') as aux:
         with Place(HERE, new.port) as old:
             assert ask(aux, 'EXPINIT').ok
             eventually(lambda: len(old.came) == 2)
@@ -185,7 +185,7 @@ def test_a_service_that_has_moved_is_reached_after_a_refusal(names) -> None:
 def test_a_service_that_has_moved_is_reached_after_an_error_of_the_socket(names, monkeypatch) -> None:
     monkeypatch.setattr(Opener, '_check', lambda *_: None)
     names['rig-pc'] = HERE
-    with Place(THERE) as new, rig(a=f'udp://rig-pc:{new.port}') as aux:
+    with Place(THERE) as new, aux_of(a=f'udp://rig-pc:{new.port}') as aux:
         with Place(HERE, new.port) as old:
             assert ask(aux, 'EXPINIT').ok
             eventually(lambda: len(old.came) == 2)
@@ -203,7 +203,7 @@ def test_a_socket_that_could_not_be_opened_at_the_first_attempt_is_opened_at_the
 ) -> None:
     monkeypatch.setattr(Opener, '_check', lambda *_: None)
     names['rig-pc'] = NOWHERE
-    with Place(HERE) as new, rig(a=f'udp://rig-pc:{new.port}') as aux:
+    with Place(HERE) as new, aux_of(a=f'udp://rig-pc:{new.port}') as aux:
         outcome = ask(aux, 'EXPSTART', REF)
         assert (outcome.state, outcome.reason) == ('not_sent', Reason.NETWORK), outcome
         names['rig-pc'] = HERE
@@ -213,7 +213,7 @@ def test_a_socket_that_could_not_be_opened_at_the_first_attempt_is_opened_at_the
 
 def test_a_name_that_was_unknown_at_first_is_looked_up_at_the_next_command(names) -> None:
     names['rig-pc'] = socket.gaierror(-2, 'Name or service not known')
-    with Place(HERE) as new, rig(a=f'udp://rig-pc:{new.port}') as aux:
+    with Place(HERE) as new, aux_of(a=f'udp://rig-pc:{new.port}') as aux:
         outcome = ask(aux, 'EXPSTART', REF)
         assert (outcome.state, outcome.reason) == ('not_sent', Reason.ADDRESS), outcome
         names['rig-pc'] = HERE
@@ -228,7 +228,7 @@ def test_while_all_goes_well_no_name_is_looked_up_a_second_time(names) -> None:
         return HERE
 
     names['rig-pc'] = look_up
-    with Place(HERE) as here, rig(a=f'udp://rig-pc:{here.port}') as aux:
+    with Place(HERE) as here, aux_of(a=f'udp://rig-pc:{here.port}') as aux:
         for _ in range(3):
             assert ask(aux, 'EXPSTATUS', 0).ok
     assert len(lookups) == 1
@@ -239,7 +239,7 @@ def test_while_all_goes_well_no_name_is_looked_up_a_second_time(names) -> None:
 def test_a_name_server_that_fails_leaves_the_old_address_in_use(names, error) -> None:
     names['rig-pc'] = HERE
     port = free_port()
-    with rig(a=f'udp://rig-pc:{port}') as aux:
+    with aux_of(a=f'udp://rig-pc:{port}') as aux:
         assert ask(aux, 'EXPSTART', REF).reason is Reason.REFUSED
         names['rig-pc'] = error
         assert ask(aux, 'EXPSTART', REF).reason is Reason.REFUSED, 'it was sent, to nobody'
@@ -260,7 +260,7 @@ def test_a_slow_look_up_of_one_service_does_not_hold_up_the_others(names) -> Non
     names['rig-pc'] = HERE
     port = free_port()
     try:
-        with Place(HERE) as quick, rig(slow=f'udp://rig-pc:{port}', a=quick.uri) as aux:
+        with Place(HERE) as quick, aux_of(slow=f'udp://rig-pc:{port}', a=quick.uri) as aux:
             assert aux.submit('EXPSTART', REF).result(5)['slow'].reason is Reason.REFUSED
             names['rig-pc'] = look_up
             with Place(HERE, port):
@@ -281,7 +281,7 @@ def test_a_slow_look_up_of_one_service_does_not_hold_up_the_others(names) -> Non
 
 @pytest.mark.not_wine('it does not tell of a refusal')
 def test_a_refusal_is_told_at_once_each_time_and_does_not_keep_the_loop_busy() -> None:
-    with rig(a=f'udp://{HERE}:{free_port()}') as aux:
+    with aux_of(a=f'udp://{HERE}:{free_port()}') as aux:
         for _ in range(50):
             started = time.monotonic()
             outcome = ask(aux, 'EXPSTART', REF, timeout=10)
@@ -292,7 +292,7 @@ def test_a_refusal_is_told_at_once_each_time_and_does_not_keep_the_loop_busy() -
 
 @pytest.mark.not_wine('it does not tell of a refusal')
 def test_refusals_that_come_in_a_crowd_do_not_keep_the_loop_busy() -> None:
-    with rig(a=f'udp://{HERE}:{free_port()}') as aux:
+    with aux_of(a=f'udp://{HERE}:{free_port()}') as aux:
         for message in ('EXPSTATUS', 'EXPINTERRUPT', 'EXPINIT'):
             args = (0,) if message == 'EXPSTATUS' else ()
             crowd = [aux.submit(message, *args) for _ in range(20)]
@@ -302,7 +302,7 @@ def test_refusals_that_come_in_a_crowd_do_not_keep_the_loop_busy() -> None:
 
 @pytest.mark.not_wine('it does not tell of a refusal')
 def test_refused_confirmations_do_not_keep_the_loop_busy() -> None:
-    with rig(a=f'udp://{HERE}:{free_port()}') as aux:
+    with aux_of(a=f'udp://{HERE}:{free_port()}') as aux:
         port = aux._carrier.communicators['a'].port
         with Place(HERE, port) as place:
             assert ask(aux, 'EXPINIT').ok
@@ -333,7 +333,7 @@ def cpu_time_of_an_idle_second() -> float:
 @pytest.mark.not_wine('it does not tell of a refusal')
 def test_a_service_that_is_there_again_after_refusals_is_reached_from_the_same_port() -> None:
     port = free_port()
-    with rig(a=f'udp://{HERE}:{port}') as aux:
+    with aux_of(a=f'udp://{HERE}:{port}') as aux:
         with Place(HERE, port) as first:
             assert ask(aux, 'EXPINIT').ok
             eventually(lambda: len(first.came) == 2)
@@ -617,7 +617,7 @@ def answers_from_its_other_address(place: Place, datagram: bytes) -> None:
 @pytest.mark.not_wine('what 127.0.0.2 hears is answered from 127.0.0.1')
 @pytest.mark.parametrize('message', ['EXPSTART', 'EXPSTATUS'])
 def test_a_service_that_answers_from_its_other_address_is_told_with_that(message) -> None:
-    with Place('0.0.0.0') as place, rig(a=f'udp://{HERE}:{place.port}') as aux:
+    with Place('0.0.0.0') as place, aux_of(a=f'udp://{HERE}:{place.port}') as aux:
         aux.timing.echo_timeout = 0.2
         place.answer = answers_from_its_other_address
         outcome = ask(aux, message, REF if message == 'EXPSTART' else 0)
@@ -646,14 +646,14 @@ def test_a_service_that_also_answers_from_where_it_is_configured_is_fine() -> No
         answers_from_its_other_address(place, datagram)
         healthy(place, datagram)
 
-    with Place('0.0.0.0') as place, rig(a=f'udp://{HERE}:{place.port}') as aux:
+    with Place('0.0.0.0') as place, aux_of(a=f'udp://{HERE}:{place.port}') as aux:
         place.answer = both
         assert ask(aux, 'EXPSTART', REF).ok
 
 
 def test_what_strangers_say_changes_nothing() -> None:
     heard: list[Any] = []
-    with Place(HERE) as place, rig(a=place.uri) as aux, Place(HOSTS[-1]) as stranger, Place(HERE) as neighbour:
+    with Place(HERE) as place, aux_of(a=place.uri) as aux, Place(HOSTS[-1]) as stranger, Place(HERE) as neighbour:
         aux.on_event = lambda *event: heard.append(event)
         assert ask(aux, 'EXPINIT').ok
         said = [b'[16, "x"]', b'[2, "%s", null]' % REF.encode(), b'[0, "x", 2]', b'', b'\xff', b'[2, 1] ', b'[' * 9999]
@@ -681,7 +681,7 @@ def test_what_strangers_say_changes_nothing() -> None:
 def test_of_many_datagrams_that_are_there_at_once_none_is_lost() -> None:
     stands_still, go_on = threading.Event(), threading.Event()
     heard: list[Any] = []
-    with Place(HERE) as place, rig(a=place.uri) as aux:
+    with Place(HERE) as place, aux_of(a=place.uri) as aux:
         aux.on_event = lambda service, event, data: heard.append(data)
 
         def says_much(place: Place, datagram: bytes) -> None:

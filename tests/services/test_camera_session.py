@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from iblutil.io import net
-from peers import eventually, free_port, rig
+from peers import aux_of, eventually, free_port
 
 from bridge.config import ServiceConfig
 from bridge.errors import BridgeError
@@ -189,7 +189,7 @@ def test_a_session_that_ends_over_a_command_is_told_and_its_successor_is_used(se
 
 def test_an_interrupt_just_after_a_reply_is_heard_by_a_real_camera_loop():
     # Once it was echoed, as the protocol does, and the loop was not listening yet: the cameras went on.
-    with CameraSession() as session, rig(cameras=session.uri) as aux:
+    with CameraSession() as session, aux_of(cameras=session.uri) as aux:
         aux.timing.reply_gap = aux.timing.interrupt_gap = PAUSE / 4
         for _ in range(30):
             assert aux.submit('EXPINTERRUPT').result(5)['cameras'].ok
@@ -198,7 +198,7 @@ def test_an_interrupt_just_after_a_reply_is_heard_by_a_real_camera_loop():
 
 def test_an_interrupt_is_heard_when_a_busy_camera_loop_is_free_again():
     # Once it was echoed while the cameras were being initialised, and lost.
-    with CameraSession() as session, rig(cameras=session.uri) as aux:
+    with CameraSession() as session, aux_of(cameras=session.uri) as aux:
         session.slow, aux.timing.resend_gap = True, PAUSE
         init = aux.submit('EXPINIT', {'exp_ref': REF})
         eventually(lambda: session.heard)
@@ -217,7 +217,7 @@ def test_the_late_answer_to_an_init_that_was_given_up_is_not_taken_for_that_to_t
     def init(ref: str, timeout: float) -> Future[dict[str, Outcome]]:
         return aux.submit('EXPINIT', {'exp_ref': ref}, timeout=timeout)
 
-    with CameraSession() as session, rig(cameras=session.uri) as aux:
+    with CameraSession() as session, aux_of(cameras=session.uri) as aux:
         session.slow, aux.timing.resend_gap = True, PAUSE
         assert init(REF, 0.2).result(5)['cameras'].state == 'echoed'
         following = init(NEXT_REF, 3 * PAUSE)

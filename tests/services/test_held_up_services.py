@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from peers import eventually, rig
+from peers import aux_of, eventually
 from sessions import Session
 
 REF = '2026-01-01_1_subject'
@@ -26,7 +26,7 @@ def heard(session: Session) -> list[str]:
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_command_behind_one_that_was_given_up_does_not_close_a_service_that_was_held_up(kind):
-    with Session(kind) as session, rig(cameras=session.uri) as aux:
+    with Session(kind) as session, aux_of(cameras=session.uri) as aux:
         assert aux.submit('EXPINIT', {'exp_ref': REF}).result(5)['cameras'].ok
         session.stall(1.5, 'EXPSTART')
         start = aux.submit('EXPSTART', REF).result(5)['cameras']
@@ -43,7 +43,7 @@ def test_a_command_behind_one_that_was_given_up_does_not_close_a_service_that_wa
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('stall', [0.03, 0.1, 0.5])
 def test_an_interrupt_behind_a_command_does_not_close_a_service_that_is_held_up(kind, stall):
-    with Session(kind) as session, rig(cameras=session.uri) as aux:
+    with Session(kind) as session, aux_of(cameras=session.uri) as aux:
         assert aux.submit('EXPINIT', {'exp_ref': REF}).result(5)['cameras'].ok
         leaves = threading.Event()
         session.stall(stall, 'EXPSTART')
@@ -63,7 +63,7 @@ def test_an_interrupt_behind_a_command_does_not_close_a_service_that_is_held_up(
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_service_that_says_the_same_twice_is_heard_twice_and_confirmed_twice(kind):
     events: list[tuple[object, ...]] = []
-    with Session(kind) as session, rig(cameras=session.uri) as aux:
+    with Session(kind) as session, aux_of(cameras=session.uri) as aux:
         aux.on_event = lambda *event: events.append(event)
         assert aux.submit('EXPINFO', 'CONNECTED', {}).result(5)['cameras'].ok
         for word in map(str, range(3)):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from peers import ScriptedPeer, StockServer, echo_and_reply, eventually, free_port, is_command, only_echo, rig
+from peers import ScriptedPeer, StockServer, aux_of, echo_and_reply, eventually, free_port, is_command, only_echo
 from relay import Relay, Rule, chance, corrupt, delay, drop, duplicate, only, truncate
 from systems import HOSTS
 
@@ -204,7 +204,7 @@ ECHOES = {'drop': 0.25, 'duplicate': 0.25, 'delay': 0.25}
 
 def test_lost_duplicated_and_delayed_echoes_change_nothing():
     count = 1000
-    with StockServer() as server, Relay(server.port, chance(1, echo=ECHOES)) as relay, rig(a=relay.uri) as aux:
+    with StockServer() as server, Relay(server.port, chance(1, echo=ECHOES)) as relay, aux_of(a=relay.uri) as aux:
         aux.timing.reply_gap = 0.0
         for i in range(count):
             outcome = aux.submit('EXPINIT', i).result(5)['a']
@@ -219,7 +219,7 @@ def test_lost_duplicated_and_delayed_echoes_change_nothing():
 )
 def test_of_lost_commands_it_is_said_so_and_none_is_carried_out_twice(count):
     rule = chance(2, echo=ECHOES, command={'drop': 0.3})
-    with StockServer() as server, Relay(server.port, rule) as relay, rig(a=relay.uri) as aux:
+    with StockServer() as server, Relay(server.port, rule) as relay, aux_of(a=relay.uri) as aux:
         aux.timing.reply_gap = 0.0
         aux.timing.echo_timeout = 0.04
         answered = []
@@ -254,7 +254,7 @@ def test_a_peer_that_is_deaf_for_a_moment_after_each_reply_answers_all(count):
         peer.send(json.loads(datagram))
         replied[0] = time.perf_counter()
 
-    with ScriptedPeer(camera) as peer, rig(a=peer.uri) as aux:
+    with ScriptedPeer(camera) as peer, aux_of(a=peer.uri) as aux:
         futures = [aux.submit('EXPINIT', i) for i in range(count)]
         assert [future.result(30)['a'].reply for future in futures] == [[i] for i in range(count)]
         assert not missed

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 
-from peers import ScriptedPeer, eventually, is_command, rig
+from peers import ScriptedPeer, aux_of, eventually, is_command
 
 from bridge.errors import BridgeError
 from bridge.segment.client import Client
@@ -74,7 +74,7 @@ def test_whatever_is_logged_of_a_service_is_counted_at_one_place(monkeypatch, ca
         original(self, *args, **options)
 
     monkeypatch.setattr(Repeats, '__init__', counted)
-    with ScriptedPeer(lambda peer, datagram: None) as peer, rig(cameras=peer.uri, ephys='127.0.0.1:9') as aux:
+    with ScriptedPeer(lambda peer, datagram: None) as peer, aux_of(cameras=peer.uri, ephys='127.0.0.1:9') as aux:
         aux.submit('EXPSTATUS', 0, services=['cameras'])
         eventually(lambda: peer.addr)
         peer.send([0, 'ValueError', 99])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from iblutil.io import net
-from peers import NOBODY, NobodyThere, StockServer, free_port, rig
+from peers import NOBODY, NobodyThere, StockServer, aux_of, free_port
 from sessions import Session
 
 import bridge
@@ -191,7 +191,7 @@ def test_the_shell_client_exits_with_0_and_prints_the_warning(serve) -> None:
 
 
 def test_push_returns_the_replies_all_the_same_and_logs_a_warning(caplog) -> None:
-    with reports(RUNNING) as cameras, reports(STOPPED) as ephys, rig(cameras=cameras.uri, ephys=ephys.uri) as aux:
+    with reports(RUNNING) as cameras, reports(STOPPED) as ephys, aux_of(cameras=cameras.uri, ephys=ephys.uri) as aux:
         assert aux.push('EXPEND', wait=True) == {
             'cameras': reply('EXPEND', RUNNING),
             'ephys': reply('EXPEND', STOPPED),
@@ -200,7 +200,7 @@ def test_push_returns_the_replies_all_the_same_and_logs_a_warning(caplog) -> Non
 
 
 def test_a_push_that_nobody_waits_for_logs_a_warning(caplog) -> None:
-    with reports(RUNNING) as cameras, rig(cameras=cameras.uri) as aux:
+    with reports(RUNNING) as cameras, aux_of(cameras=cameras.uri) as aux:
         key = aux.push('EXPEND')
         with aux.response_received:
             assert aux.response_received.wait_for(lambda: key in aux._log, 5)
@@ -223,7 +223,7 @@ def test_push_through_a_segment_returns_the_replies_all_the_same_and_logs_a_warn
 
 
 def test_submit_says_which_status_it_is_through_a_segment_as_without(serve) -> None:
-    with reports(RUNNING) as server, rig(cameras=server.uri) as direct:
+    with reports(RUNNING) as server, aux_of(cameras=server.uri) as direct:
         near = direct.submit('EXPEND').result(5)['cameras']
     with reports(RUNNING) as server:
         serve('rig', {'cameras': server.uri})
@@ -238,7 +238,7 @@ def test_submit_says_which_status_it_is_through_a_segment_as_without(serve) -> N
 
 
 def test_a_failure_of_another_service_is_what_push_returns(serve) -> None:
-    with reports(RUNNING) as cameras, rig(cameras=cameras.uri, ephys=f'udp://127.0.0.1:{free_port()}') as aux:
+    with reports(RUNNING) as cameras, aux_of(cameras=cameras.uri, ephys=f'udp://127.0.0.1:{free_port()}') as aux:
         result = aux.push('EXPEND', wait=True)
     assert isinstance(result, NobodyThere) and 'ephys' in str(result) and 'cameras' not in str(result)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from peers import StockServer, eventually, rig
+from peers import StockServer, aux_of, eventually
 
 from bridge.addresses import is_broadcast, is_ours
 from bridge.config import ConfigError, ServiceConfig, load_rig, merge_services, parse_service_option, parse_services
@@ -178,7 +178,7 @@ def test_two_names_that_swap_their_addresses_are_not_kept_apart_for_ever(names):
 
 
 def test_a_drop_in_opens_both_as_iblrig_does_and_says_so(caplog):
-    with StockServer() as server, rig(a=server.uri, b=server.uri) as aux:
+    with StockServer() as server, aux_of(a=server.uri, b=server.uri) as aux:
         assert aux.submit('EXPINIT').result(5)['a'].ok
         eventually(lambda: 'a and b have the same address' in caplog.text)
 
