@@ -388,4 +388,4 @@ def test_the_variable_alone_decides_and_what_is_wrong_with_it_is_told(lonely, tm
     assert load(lonely, tmp_path, elsewhere)[0].startswith('Some services did')
     libc = next(Path('/lib').glob('*-linux-gnu/libc.so.6'))
     _, errors = load(lonely, tmp_path, libc)
-    assert f'{libc} has no iblb_version' in errors
+    assert f'{libc} has no iblb_open' in errors
