@@ -222,7 +222,7 @@ def test_send_shows_the_configured_services_as_a_table(worker):
 def test_send_shows_what_a_failed_command_came_to_and_says_it_in_a_sentence(worker):
     done = iblbridge('send', 'rig0', 'EXPSTATUS')
     assert done.returncode == 1
-    assert re.search(r'mesoscope[ |]+no[ |]+not sent[ |]+', done.stdout)
+    assert re.search(r'mesoscope[ |]+no[ |]+not sent', done.stdout)
     assert 'IBLB_E_ALL_FAILED: mesoscope' in done.stderr
 
 
