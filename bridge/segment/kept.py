@@ -10,11 +10,14 @@ import contextlib
 import json
 import os
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 KINDS = ('ports', 'losses')
+_TRIES, _PAUSE = 10, 0.01  # s: as long as a short look at a file takes
+_AGAIN = 1.0  # s until what was refused is tried again
 
 
 def place(segment: Path, kind: str) -> Path:
@@ -36,16 +39,28 @@ def load(segment: Path, kind: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def save(segment: Path, kind: str, what: Mapping[str, Any]) -> None:
-    """Keep something; what the disk refuses is not kept."""
+def save(segment: Path, kind: str, what: Mapping[str, Any]) -> bool:
+    """Keep something; False if the disk refuses it."""
     whole = place(segment, kind)
     half = whole.with_name(f'{whole.name}.new')
     try:
         half.write_text(json.dumps(dict(what)))
-        os.replace(half, whole)
-    except OSError:  # on Windows also if somebody just reads it
+        _replace(half, whole)
+    except OSError:
         with contextlib.suppress(OSError):
             half.unlink()
+        return False
+    return True
+
+
+def _replace(half: Path, whole: Path) -> None:
+    """Put a file in the place of another; on Windows that is refused while somebody just reads it."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(PermissionError):
+            os.replace(half, whole)
+            return
+        time.sleep(_PAUSE)
+    os.replace(half, whole)
 
 
 def forget(segment: Path) -> None:
@@ -99,4 +114,12 @@ class Keeper:
                     return
                 kind, what = self._wanted.popitem()
                 self._saving = True
-            save(self._segment, kind, what)
+            if not save(self._segment, kind, what):
+                self._put_back(kind, what)
+
+    def _put_back(self, kind: str, what: dict[str, Any]) -> None:
+        """Have something that was refused saved later, unless there is something newer or no later."""
+        with self._changed:
+            if not self._closed:
+                self._wanted.setdefault(kind, what)
+                self._changed.wait_for(lambda: self._closed, _AGAIN)

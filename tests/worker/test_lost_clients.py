@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peers import ScriptedPeer, StockServer, eventually, is_command
@@ -216,3 +218,20 @@ def test_of_what_follows_closely_the_last_is_saved_and_a_close_waits_for_it(segm
     keeper.keep('ports', {})
     keeper.close()
     assert kept.load(segment_directory / 'rig', 'ports') == {'cameras': 999}
+
+
+def test_what_is_kept_is_kept_although_somebody_reads_the_file_just_then(segment_directory, monkeypatch):
+    """On Windows that refuses it; it was given up, and the next worker sent an EXPEND once more."""
+    refused = iter(range(15))
+    replace = os.replace
+
+    def busy(source: Any, target: Any) -> None:
+        if next(refused, None) is not None:
+            raise PermissionError(13, 'another process has it open')
+        replace(source, target)
+
+    monkeypatch.setattr(kept.os, 'replace', busy)
+    keeper = kept.Keeper(segment_directory / 'rig')
+    keeper.keep(losses.KIND, {'stimulus': 1})
+    eventually(lambda: kept.load(segment_directory / 'rig', losses.KIND) == {'stimulus': 1}, 20)
+    keeper.close()
