@@ -554,16 +554,12 @@ class Client {
 
     /* Gives the slot back. Calling it twice, or from any thread, is harmless: waits in others end with IBLB_E_CLOSED. */
     void close() noexcept {
-        const int handle = handle_.exchange(0);
-        if (handle)
-            iblb_close(handle);
+        end(iblb_close);
     }
 
     /* The same, but says that the work is not done: to the worker this client is lost. */
     void abandon() noexcept {
-        const int handle = handle_.exchange(0);
-        if (handle)
-            iblb_abandon(handle);
+        end(iblb_abandon);
     }
 
     /* Writes a command and returns its request number at once. `arguments`: "" or JSON, as `arguments()` makes it. `services`: "" for all,
@@ -669,6 +665,13 @@ class Client {
 
   private:
     enum { FIRST_CAPACITY = 16 << 10 };
+
+    /* Gives the slot back in one of two ways, if that was not done yet. */
+    void end(int (*how)(int)) noexcept {
+        const int handle = handle_.exchange(0);
+        if (handle)
+            how(handle);
+    }
 
     /* How many exceptions are in flight in this thread; before C++17 only whether there is one. */
     static int exceptions_passing() noexcept {
