@@ -54,6 +54,20 @@ def program(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
+@contextmanager
+def serving(*options: object, errors: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
+    """Run ``iblbridge serve --segment rig``, and wait until it is READY; what is not ended is killed."""
+    command = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', *map(str, options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, **APART)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith('READY ')
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
 def kill(process: subprocess.Popen[str]) -> None:
     """Kill as kill -9 does, and wait until it is gone."""
     process.kill()

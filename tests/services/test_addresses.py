@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 from peers import ask, aux_of, eventually, free_port, is_command
-from processes import WORKER, kill, program
+from processes import WORKER, kill, program, serving
 from sessions import Session
-from systems import APART, HOSTS, WINDOWS, ask_to_end
+from systems import HOSTS, WINDOWS, ask_to_end
 
 from bridge.errors import OutcomeUnknown, ServiceFailure
 from bridge.outcome import Reason
@@ -345,20 +345,6 @@ def test_a_service_that_is_there_again_after_refusals_is_reached_from_the_same_p
 
 
 # Our own port
-
-
-@contextmanager
-def serving(*options: object) -> Iterator[subprocess.Popen[str]]:
-    """Run ``iblbridge serve --segment rig``; what is not ended is killed."""
-    command = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', *map(str, options)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **APART)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith('READY ')
-        yield process
-    finally:
-        process.kill()
-        process.communicate(timeout=10)
 
 
 def end(process: subprocess.Popen[str]) -> str:

@@ -10,14 +10,15 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from peers import ScriptedPeer, echo_and_reply, eventually, is_command, only_echo
 from sessions import Session
-from systems import APART, END_SIGNALS, ENDS, ask_to_end
+from systems import END_SIGNALS, ENDS, ask_to_end
 
 from bridge.cli import main
 from bridge.errors import BridgeError, ServiceFailure
@@ -28,21 +29,10 @@ WORKS = 'one-loop', '--work', 'EXPINIT=1.5'
 LONG = 'one-loop', '--work', 'EXPINIT=8'
 
 
-@contextmanager
-def serving(session: Session | ScriptedPeer, *options: object) -> Iterator[subprocess.Popen[str]]:
-    """Run ``iblbridge serve`` for one session; what is not ended is killed."""
-    command = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', '--service', f'cameras={session.uri}']
-    command.append('--no-ask')
-    process = subprocess.Popen(
-        [*command, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **APART
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith('READY ')
-        yield process
-    finally:
-        process.kill()
-        process.communicate(timeout=10)
+def serving(session: Session | ScriptedPeer, *options: object) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Run ``iblbridge serve`` for one session, of which the log is not read."""
+    service = '--service', f'cameras={session.uri}', '--no-ask'
+    return processes.serving(*service, *options, errors=subprocess.DEVNULL)
 
 
 def attached() -> Client:
