@@ -55,12 +55,15 @@ def save(segment: Path, kind: str, what: Mapping[str, Any]) -> bool:
 
 def _replace(half: Path, whole: Path) -> None:
     """Put a file in the place of another; on Windows that is refused while somebody just reads it."""
-    for _ in range(_TRIES):
-        with contextlib.suppress(PermissionError):
+    for left in reversed(range(_TRIES)):
+        try:
             os.replace(half, whole)
+        except PermissionError:
+            if not left:
+                raise
+            time.sleep(_PAUSE)
+        else:
             return
-        time.sleep(_PAUSE)
-    os.replace(half, whole)
 
 
 def forget(segment: Path) -> None:
