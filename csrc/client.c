@@ -158,9 +158,9 @@ static int claim_any(struct handle *handle, struct problem *problem) {
             return IBLB_OK;
     if (!os_locked(segment->locks, worker_lock()))
         return problem_set(problem, IBLB_E_NO_SLOT,
-                           "All %" PRIu32 " client slots of %s are taken, and no worker carries out what programs have left in them. %s: "
-                           "iblbridge serve --segment %s.",
-                           usable, segment->path, "Start the worker", handle->segment_name);
+                           "All %" PRIu32 " client slots of %s are taken, and no worker carries out what programs have left in them. "
+                           "Start the worker: iblbridge serve --segment %s.",
+                           usable, segment->path, handle->segment_name);
     return problem_set(problem, IBLB_E_NO_SLOT, "All %" PRIu32 " client slots of %s are taken. Close clients that are not needed.", usable,
                        segment->path);
 }
