@@ -91,7 +91,9 @@ def _replay(folder: Path, target: str) -> None:
         program = _build(folder, 'fuzz_json', [*own, CSRC / 'json.c'], [])
     else:
         library = [CSRC / source for source in MEMORY]
-        program = _build(folder, f'fuzz_{target}', [*own, FUZZ / 'os_memory.c', *library], ['-DIBLB_FAULT'])
+        own.append(FUZZ / 'os_memory.c')
+        wrap = ['-Wl,--wrap=ring_wipe'] if target == 'worker' else []
+        program = _build(folder, f'fuzz_{target}', [*own, *library], ['-DIBLB_FAULT', *wrap])
     _run([program, *sorted((FUZZ / 'corpus' / target).glob('seed-*'))], program.parent, judged=False)
 
 

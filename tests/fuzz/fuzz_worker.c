@@ -3,7 +3,9 @@
  * Two clients are attached. The input is a program: the guilty one writes anything anywhere in its slot, between the calls and in the
  * middle of them, publishes crafted commands, leaves; the innocent one sends; the worker takes, accepts, responds, is restarted. Then
  *
- *  - nothing has crashed, hung or been touched outside (sanitizers; the rings that the worker never reads are poisoned meanwhile);
+ *  - nothing has crashed, hung or been touched outside (sanitizers; the rings that the worker never reads are poisoned meanwhile, but for
+ *    the bytes that a dead owner left unread, while they are wiped);
+ *  - every command that was taken lies within its ring, its payload within its record, and its owner is none that is still to come;
  *  - every command of the innocent has its own answer, and it can go on;
  *  - the guilty slot is clean or quarantined, and once its owner is gone it can be claimed and used again.
  *
@@ -13,6 +15,7 @@
 #include "hostile.h"
 
 #define BATCH 16
+#define SLOT_BYTES (SLOT_HEADER_BYTES + 3 * RING_BYTES)
 #define HELD 1024u        /* a flag of our own: its response found no room */
 #define MOST_WAITING 1024 /* more than fit the rings of all slots */
 
@@ -20,6 +23,7 @@ static struct iblbw_worker *worker;
 static int guilty, innocent;
 static int tainted;   /* something outside the guilty slot was scribbled on */
 static int scribbled; /* or inside: what is read now need not be what was read then */
+static int forbidden; /* the worker is at work: no response and no event is its business, but for what is allowed */
 
 static struct iblbw_command taken[BATCH];
 static unsigned char payload[RING_BYTES];
@@ -49,15 +53,34 @@ static int body_of(const struct iblbw_command *command, int extra, unsigned char
     return at + extra;
 }
 
-/* While it takes and accepts, the worker has no business in the responses and events of an owner that lives. Those of others it wipes. */
+/* The worker reads no response and no event, and writes one only into the ring of whom it answers. */
 static void forbid_responses(void) {
+    forbidden = 1;
     for (uint32_t i = 0; i < SLOTS; i++)
-        if (memory_locked(RIG_PATH, slot_lock(i)))
-            FORBID(slots[i].response.data, 2 * RING_BYTES);
+        FORBID(slots[i].response.data, 2 * RING_BYTES);
 }
 static void allow_responses(void) {
+    forbidden = 0;
     for (uint32_t i = 0; i < SLOTS; i++)
         ALLOW(slots[i].response.data, 2 * RING_BYTES);
+}
+
+/* The linker puts this in the place of ring_wipe (--wrap). A worker at work wipes a ring only once its owner is gone, with the owner's lock
+ * in its own hands; and exactly the bytes that are to be wiped. */
+void __real_ring_wipe(const struct ring *ring, uint64_t from, uint64_t to);
+void __wrap_ring_wipe(const struct ring *ring, uint64_t from, uint64_t to);
+void __wrap_ring_wipe(const struct ring *ring, uint64_t from, uint64_t to) {
+    if (!forbidden) {
+        __real_ring_wipe(ring, from, to);
+        return;
+    }
+    uint32_t index = (uint32_t)(((unsigned char *)ring->header - (unsigned char *)slots[0].header) / SLOT_BYTES);
+    EXPECT(index < SLOTS && memory_locked(RIG_PATH, slot_guard(index)) && !memory_locked(RIG_PATH, slot_lock(index)));
+    uint64_t bytes = to - from < RING_BYTES ? to - from : RING_BYTES, begin = from % RING_BYTES, room = RING_BYTES - begin;
+    ALLOW(ring->data + begin, bytes < room ? bytes : room);
+    ALLOW(ring->data, bytes < room ? 0 : bytes - room);
+    __real_ring_wipe(ring, from, to);
+    FORBID(slots[index].response.data, 2 * RING_BYTES);
 }
 
 static void start_worker(void) {
@@ -70,7 +93,7 @@ static void start_worker(void) {
 }
 
 static void restart_worker(int remove) {
-    allow_all(SLOTS_OFFSET + SLOTS * (SLOT_HEADER_BYTES + 3 * RING_BYTES));
+    allow_all(SLOTS_OFFSET + SLOTS * SLOT_BYTES);
     call_begins();
     iblbw_close(worker, remove);
     call_ended();
@@ -79,11 +102,14 @@ static void restart_worker(int remove) {
     forbid_gaps();
 }
 
-/* Nobody writes for an owner that is still to come: the record is that of the slot's owner, or of one before it. */
-static int is_of_no_later_owner(const struct iblbw_command *command) {
+/* What was taken must be what a client can have written. If nobody writes where others have written, it still stands there. */
+static void judge(const struct iblbw_command *command) {
     struct command_record record;
     memcpy(&record, ring_at(&slots[command->slot].command, command->position), sizeof record);
-    return (int32_t)(load32_relaxed(&slots[command->slot].header->generation) - record.generation) >= 0;
+    uint32_t generation = load32_relaxed(&slots[command->slot].header->generation);
+    EXPECT((int32_t)(generation - record.generation) >= 0); /* its owner's, or that of one before it: nobody writes for one to come */
+    EXPECT(command->position % RING_BYTES + record.header.bytes <= RING_BYTES);
+    EXPECT(sizeof record + command->payload_bytes <= record.header.bytes);
 }
 
 static int take(int most, int capacity, int timeout_ms) {
@@ -98,7 +124,8 @@ static int take(int most, int capacity, int timeout_ms) {
         size_t used, where;
         EXPECT(command->slot < SLOTS && command->payload_offset + command->payload_bytes <= (unsigned)capacity);
         EXPECT(!msgpack_check(payload + command->payload_offset, command->payload_bytes, &used, &where));
-        EXPECT(tainted || scribbled || is_of_no_later_owner(command));
+        if (!tainted && !scribbled)
+            judge(command);
         EXPECT(waiting_count < MOST_WAITING);
         waiting[waiting_count++] = *command;
     }
@@ -117,12 +144,13 @@ static void answer(int dies, int extra) {
     forbid_responses();
     call_begins();
     int code = command.flags & (IBLBW_ORPHAN | HELD) ? IBLB_E_OUTCOME_UNKNOWN : iblbw_accept(worker, &command);
-    allow_responses();
     EXPECT(code_is_named(code));
     EXPECT(tainted || !worker_ends(code));
     EXPECT(tainted || command.slot != 1 || code != IBLB_E_CANCELLED);
+    ALLOW(slots[command.slot].response.data, RING_BYTES);
     if (!dies && code != IBLB_E_CANCELLED)
         placed = iblbw_respond(worker, &command, code, body, bytes);
+    allow_responses();
     call_ended();
     EXPECT(placed == IBLB_OK || (tainted && worker_ends(placed)) || (placed == IBLB_E_FULL && (tainted || command.slot == 0)));
     if (placed == IBLB_E_FULL) { /* again later */
@@ -201,13 +229,23 @@ static void innocent_waits(void) {
 
 /* --- the guilty --- */
 
+/* A service's text and arguments, as any client writes them: "", and a text of so many bytes. */
+static uint32_t well_formed(unsigned char *payload, uint32_t bytes) {
+    const unsigned char begin[] = {0xdb, 0, 0, 0, 0, 0xda, (unsigned char)(bytes >> 8), (unsigned char)bytes};
+    memcpy(payload, begin, sizeof begin);
+    memset(payload + sizeof begin, 'x', bytes);
+    return (uint32_t)sizeof begin + bytes;
+}
+
+/* A record as a client writes it, or one of which a single thing is wrong: where it ends, its payload, a field, the tail. */
 static void publish_crafted(void) {
-    struct ring *ring = &slots[0].command;
-    uint64_t tail = load64_relaxed(&ring->header->tail);
-    uint32_t place = (uint32_t)tail & (RING_BYTES - 1) & ~63u, room = RING_BYTES - place;
     static const int messages[] = {IBLB_PING, IBLB_EXPSTART, IBLB_EXPINTERRUPT, IBLB_EXPINTERRUPT};
-    uint32_t kind = next8(), got, bytes = (next8() % 20 + 1) * 64;
-    if (bytes > room)
+    static const unsigned char simple[] = {0xdb, 0, 0, 0, 0, 0xc0};
+    struct ring *ring = &slots[0].command;
+    uint64_t tail = load64_relaxed(&ring->header->tail), head = load64_relaxed(&ring->header->head);
+    uint32_t place = (uint32_t)tail & (RING_BYTES - 1) & ~63u, room = RING_BYTES - place;
+    uint32_t kind = next8(), got, bytes = (next8() % 20 + 1) * 64, written = bytes;
+    if (bytes > room && !(kind & 128)) /* or it would end beyond the ring */
         bytes = room;
     struct command_record record = {.header = {bytes, RECORD_COMMAND},
                                     .control = STATE_PUBLISHED,
@@ -217,15 +255,20 @@ static void publish_crafted(void) {
                                     .generation = load32_relaxed(&slots[0].header->generation),
                                     .message = messages[kind % 4],
                                     .flags = kind >> 2 & 3,
-                                    .payload_bytes = 6};
-    static const unsigned char simple[] = {0xdb, 0, 0, 0, 0, 0xc0};
+                                    .payload_bytes = sizeof simple};
     unsigned char data[64 * 20] = {0};
     memcpy(data + sizeof record, simple, sizeof simple);
-    if (kind & 16) { /* a payload of the input's own */
-        const uint8_t *given = next_bytes(next8() % 64, &got);
-        record.payload_bytes = got;
-        if (sizeof record + got <= bytes)
+    if (kind & 16) { /* another payload, which need not fit the record */
+        uint32_t wanted = next8();
+        if (wanted & 1) {
+            const uint8_t *given = next_bytes(wanted / 2, &got);
             memcpy(data + sizeof record, given, got);
+            record.payload_bytes = got;
+        } else {
+            record.payload_bytes = well_formed(data + sizeof record, wanted * 4);
+        }
+        if (sizeof record + record.payload_bytes > written)
+            written = (uint32_t)sizeof record + record.payload_bytes;
     }
     if (kind & 32) { /* one field is something else */
         unsigned char *field = (unsigned char *)&record + next8() % (sizeof record / 4) * 4;
@@ -233,10 +276,12 @@ static void publish_crafted(void) {
         memcpy(field, &value, sizeof value);
     }
     memcpy(data, &record, sizeof record);
-    memcpy(ring->data + place, data, bytes < sizeof data ? bytes : sizeof data);
+    memcpy(ring->data + place, data, written < room ? written : room);
+    uint64_t end = kind & 64 ? next_value((uint32_t)((unsigned char *)&ring->header->tail - memory), 8) : tail + bytes;
+    if (end != tail + bytes || tail + written - head > RING_BYTES)
+        scribbled = 1; /* what stood there, or will be written there, may have been looked at */
     store64_relaxed(&slots[0].header->next_request, record.request);
-    store64_relaxed(&ring->header->tail,
-                    kind & 64 ? next_value((uint32_t)((unsigned char *)&ring->header->tail - memory), 8) : tail + bytes);
+    store64_relaxed(&ring->header->tail, end);
 }
 
 static void guilty_sends(int message) {
@@ -305,6 +350,9 @@ static void set_up(void) {
     start_worker();
     look_at(memory_file(RIG_PATH, NULL));
     forbid_gaps();
+    commands_begin = RING_BYTES - 4 * 64; /* as if others had used the slot before: the ring's end is soon reached */
+    store64_relaxed(&slots[0].header->command.head, commands_begin);
+    store64_relaxed(&slots[0].header->command.tail, commands_begin);
     tainted = scribbled = request_count = 0;
     guilty = open_client("guilty");
     innocent = open_client("innocent");
@@ -312,7 +360,7 @@ static void set_up(void) {
 }
 
 static void tear_down(void) {
-    allow_all(SLOTS_OFFSET + SLOTS * (SLOT_HEADER_BYTES + 3 * RING_BYTES));
+    allow_all(SLOTS_OFFSET + SLOTS * SLOT_BYTES);
     call_begins();
     if (guilty)
         iblb_close(guilty);

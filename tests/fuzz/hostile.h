@@ -88,6 +88,7 @@ static const uint8_t *next_bytes(uint32_t wanted, uint32_t *got) {
 static unsigned char *memory;
 static struct segment eye; /* only to find places in it */
 static struct slot slots[SLOTS];
+static uint32_t commands_begin; /* where the first command of slot 0 will stand */
 
 static inline void look_at(unsigned char *bytes) {
     memory = bytes;
@@ -182,7 +183,8 @@ static uint32_t next_place_in_slot(uint32_t index, uint32_t *width) {
     case 3:
     case 4:
     case 5:
-        offset = base + SLOT_HEADER_BYTES + next8() % 16 * 64 + next8() % 16 * 4; /* the first records of the command ring */
+        offset = (index == 0 ? commands_begin : 0) + next8() % 16 * 64; /* the first records of the command ring */
+        offset = base + SLOT_HEADER_BYTES + offset % RING_BYTES + next8() % 16 * 4;
         break;
     case 6:
         offset = base + SLOT_HEADER_BYTES + RING_BYTES + next8() % 16 * 64 + next8() % 16 * 4;

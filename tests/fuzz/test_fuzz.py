@@ -81,6 +81,18 @@ PLANTED = {
         '',
     ),
     'nesting is not bounded': ('json', 'json.c', 'if (depth == JSON_MAX_DEPTH) {', 'if (depth < 0) {'),
+    'a ring is wiped beyond its end': (
+        'worker',
+        'ring.c',
+        'uint64_t first = bytes < to_end ? bytes : to_end;',
+        'uint64_t first = bytes;',
+    ),
+    'what an owner that lives has not read yet is wiped': (
+        'worker',
+        'view.c',
+        '    if (!view->reclaimed && !take_over(view, segment))',
+        '    wipe_rest(view);\n    if (!view->reclaimed && !take_over(view, segment))',
+    ),
     'a command of another generation is believed': (
         'worker',
         'queue.c',
