@@ -11,6 +11,7 @@
 #define IBLB_ATOMICS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -47,8 +48,8 @@ typedef _Atomic uint64_t shared_u64;
         atomic_store_explicit(word, value, memory_order_release);                                                                          \
         IBLB_POINT();                                                                                                                      \
     }                                                                                                                                      \
-    static inline int swap_if##bits(shared_u##bits *word, uint##bits##_t expected, uint##bits##_t desired) {                               \
-        int done = atomic_compare_exchange_strong_explicit(word, &expected, desired, memory_order_acq_rel, memory_order_acquire);          \
+    static inline bool swap_if##bits(shared_u##bits *word, uint##bits##_t expected, uint##bits##_t desired) {                              \
+        bool done = atomic_compare_exchange_strong_explicit(word, &expected, desired, memory_order_acq_rel, memory_order_acquire);         \
         IBLB_POINT();                                                                                                                      \
         return done;                                                                                                                       \
     }                                                                                                                                      \

@@ -19,9 +19,9 @@ void inbox_open(struct inbox *inbox, uint64_t number, uint64_t position) {
     inbox->opened++;
 }
 
-int inbox_crowded(struct inbox *inbox) {
+bool inbox_crowded(struct inbox *inbox) {
     if (inbox->opened < INBOX_ORDINARY)
-        return 0;
+        return false;
     inbox->opened = 0;
     for (size_t i = 0; i < INBOX_ENTRIES; i++)
         inbox->opened += inbox->entries[i].state != ENTRY_FREE;

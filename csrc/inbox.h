@@ -7,6 +7,7 @@
 #ifndef IBLB_INBOX_H
 #define IBLB_INBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,7 +38,7 @@ static inline int inbox_request(uint64_t number) {
 }
 
 /* Are INBOX_ORDINARY requests not waited for yet? */
-int inbox_crowded(struct inbox *inbox);
+bool inbox_crowded(struct inbox *inbox);
 
 /* The open or answered request that the caller knows by this number; NULL if there is none. */
 struct entry *inbox_find(struct inbox *inbox, int request);

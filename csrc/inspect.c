@@ -125,7 +125,7 @@ IBLB_API int iblbw_inspect(const char *name, struct iblbw_report *report, struct
     }
     services[0] = '\0';
     os_hold_thread();
-    int code = os_segment_path(name, 0, path, &problem);
+    int code = os_segment_path(name, false, path, &problem);
     if (code == IBLB_OK)
         code = os_open(path, &file, &problem);
     if (code == IBLB_OK) {
@@ -141,7 +141,7 @@ IBLB_API int iblbw_directory(char *text, int capacity) {
     char directory[PATH_BYTES] = "", path[PATH_BYTES];
     int code = os_directory(directory, &problem);
     if (code == IBLB_OK)
-        code = os_segment_path("", 0, path, &problem); /* judges the directory */
+        code = os_segment_path("", false, path, &problem); /* judges the directory */
     int copied = copy_text(directory, text, capacity);
     return code != IBLB_OK ? problem_remember(&problem) : copied;
 }
@@ -158,7 +158,7 @@ IBLB_API int iblbw_clean(const char *name) {
     char path[PATH_BYTES];
     int kind = name ? iblbw_kind(name) : 0;
     os_hold_thread();
-    int code = kind ? os_segment_path(name, 0, path, &problem) : problem_standard(&problem, IBLB_E_NAME);
+    int code = kind ? os_segment_path(name, false, path, &problem) : problem_standard(&problem, IBLB_E_NAME);
     if (code == IBLB_OK)
         code = kind == 2 ? remains_discard_half_made(path, &problem) : remains_discard(path, &problem);
     os_let_thread();

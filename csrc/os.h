@@ -7,6 +7,7 @@
 #ifndef IBLB_OS_H
 #define IBLB_OS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,7 +44,7 @@ void os_end_if_asked(void (*undo)(void *), void *argument);
 void os_mutex_init(os_mutex *mutex);
 void os_mutex_destroy(os_mutex *mutex);
 void os_mutex_lock(os_mutex *mutex);
-int os_mutex_try(os_mutex *mutex); /* 1 if it was free */
+bool os_mutex_try(os_mutex *mutex); /* was it free? */
 void os_mutex_unlock(os_mutex *mutex);
 void os_cond_init(os_cond *cond); /* waits by the segment's clock */
 void os_cond_destroy(os_cond *cond);
@@ -89,7 +90,7 @@ void os_for_each_file(const char *directory, void (*visit)(const char *file, voi
 
 /* The path of segment `name`. With `create`, makes the directory. Refuses one that is not ours alone: IBLB_E_PERMISSION; IBLB_E_NO_SEGMENT
  * if there is none. */
-int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct problem *problem);
+int os_segment_path(const char *name, bool create, char path[PATH_BYTES], struct problem *problem);
 
 int os_open(const char *path, os_file *file, struct problem *problem);                   /* IBLB_E_NO_SEGMENT, _PERMISSION, _SYSTEM */
 int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *problem); /* a new file, its space allocated: _MEMORY */
@@ -103,8 +104,8 @@ void os_close(os_file file);
 uint64_t os_size(os_file file);
 int os_read(os_file file, uint64_t offset, void *to, size_t bytes);          /* all of them: 0, else -1 */
 int os_write(os_file file, uint64_t offset, const void *from, size_t bytes); /* all of them: 0, else -1 */
-int os_same_file(os_file file, const char *path);                            /* 1 if the path still leads to this file */
-int os_same_open(os_file one, os_file other);
+bool os_same_file(os_file file, const char *path);                           /* does the path still lead to this file? */
+bool os_same_open(os_file one, os_file other);
 void *os_map(os_file file, size_t bytes); /* shared, not inherited by a child; NULL if it fails */
 void os_unmap(void *memory, size_t bytes);
 
@@ -119,7 +120,7 @@ void os_unguard(void *memory);
  */
 int os_lock(os_file file, uint64_t offset); /* 1 taken, 0 held by somebody, -1 failed */
 void os_unlock(os_file file, uint64_t offset);
-int os_locked(os_file file, uint64_t offset); /* 1 if somebody holds it */
+bool os_locked(os_file file, uint64_t offset); /* does somebody hold it? */
 
 /* --- waiting --- */
 

@@ -71,12 +71,12 @@ void os_mutex_lock(os_mutex *mutex) {
     os_hold_thread();
     pthread_mutex_lock(mutex);
 }
-int os_mutex_try(os_mutex *mutex) {
+bool os_mutex_try(os_mutex *mutex) {
     os_hold_thread();
     if (pthread_mutex_trylock(mutex) == 0)
-        return 1;
+        return true;
     os_let_thread();
-    return 0;
+    return false;
 }
 void os_mutex_unlock(os_mutex *mutex) {
     pthread_mutex_unlock(mutex);
@@ -166,7 +166,7 @@ const char *os_file_name(const char *path) {
 }
 
 /* A directory of our own, that nobody else can write to; one given in IBLBRIDGE_DIR may be shared with a group. */
-static int check_directory(const char *path, int given, struct problem *problem) {
+static int check_directory(const char *path, bool given, struct problem *problem) {
     struct stat status;
     if (lstat(path, &status) != 0) {
         if (errno == ENOENT)
@@ -239,7 +239,7 @@ static enum elsewhere find_elsewhere(const char *name, char found[PATH_BYTES], u
         snprintf(path, sizeof path, "%s/%.120s", directory, name);
         if (lstat(directory, &status) != 0 || !S_ISDIR(status.st_mode))
             continue;
-        int of_user = entry->d_name[prefix + (int)strspn(entry->d_name + prefix, "0123456789")] == '\0';
+        bool of_user = entry->d_name[prefix + (int)strspn(entry->d_name + prefix, "0123456789")] == '\0';
         enum elsewhere here = NOWHERE;
         if (lstat(path, &segment) == 0)
             here = of_user ? ANOTHER_USERS : SHARED;
@@ -280,7 +280,7 @@ static int no_segment(struct problem *problem, const char *path) {
     }
 }
 
-int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct problem *problem) {
+int os_segment_path(const char *name, bool create, char path[PATH_BYTES], struct problem *problem) {
     const char *given = getenv("IBLBRIDGE_DIR");
     char directory[PATH_BYTES];
     if (os_directory(directory, problem) != IBLB_OK)
@@ -338,7 +338,8 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
     if (made < 0)
         return problem_set(problem, errno == EACCES ? IBLB_E_PERMISSION : IBLB_E_SYSTEM, "%s cannot be made: %s.", path, strerror(errno));
     /* Allocated now: a page that is missing later would be a SIGBUS in whoever touches it. */
-    int open_to_all = fchmod(made, 0600 | group) != 0, failed = open_to_all ? errno : posix_allocate(made, bytes);
+    bool open_to_all = fchmod(made, 0600 | group) != 0;
+    int failed = open_to_all ? errno : posix_allocate(made, bytes);
     if (failed) {
         unlink(path);
         os_close(*file);
@@ -382,16 +383,16 @@ int os_write(os_file file, uint64_t offset, const void *from, size_t bytes) {
     return pwrite((int)file, from, bytes, (off_t)offset) == (ssize_t)bytes ? 0 : -1;
 }
 
-static int same_status(const struct stat *one, const struct stat *other) {
+static bool same_status(const struct stat *one, const struct stat *other) {
     return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
 }
 
-int os_same_file(os_file file, const char *path) {
+bool os_same_file(os_file file, const char *path) {
     struct stat open_status, path_status;
     return fstat((int)file, &open_status) == 0 && lstat(path, &path_status) == 0 && same_status(&open_status, &path_status);
 }
 
-int os_same_open(os_file one, os_file other) {
+bool os_same_open(os_file one, os_file other) {
     struct stat one_status, other_status;
     return fstat((int)one, &one_status) == 0 && fstat((int)other, &other_status) == 0 && same_status(&one_status, &other_status);
 }
@@ -422,7 +423,7 @@ static struct sigaction handled_before;
 
 /* Runs wherever the fault happened: nothing but loads, stores and system calls. */
 static void on_bus_error(int number, siginfo_t *info, void *context) {
-    int from_kernel = info->si_code > 0 && info->si_code != SI_USER; /* only then si_addr is one; SI_USER is positive on macOS */
+    bool from_kernel = info->si_code > 0 && info->si_code != SI_USER; /* only then si_addr is one; SI_USER is positive on macOS */
     uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
     for (int i = 0; i < MAX_GUARDS && from_kernel; i++) {
         uint64_t memory = load64_acquire(&guards[i].memory);
@@ -445,7 +446,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
 }
 
 int os_guard(void *memory, size_t bytes, shared_u32 *truncated) {
-    static int installed;
+    static bool installed;
     int found = -1;
     os_mutex_lock(&guard_mutex);
     if (!installed) {
@@ -491,7 +492,7 @@ void os_unlock(os_file file, uint64_t offset) {
     fcntl((int)file, F_OFD_SETLK, &range);
 }
 
-int os_locked(os_file file, uint64_t offset) {
+bool os_locked(os_file file, uint64_t offset) {
     struct flock range = lock_range(F_WRLCK, offset);
     return fcntl((int)file, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
 }

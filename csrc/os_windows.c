@@ -67,15 +67,15 @@ static int fail(struct problem *problem, int code, const char *format, const cha
     return problem_set(problem, code, "%s: %s.", sentence, reason(error, why, sizeof why));
 }
 
-/* Not getenv: that is the copy of one C runtime of several. 1 if the variable is there and not empty. */
-static int environment(const wchar_t *name, char *text, size_t capacity) {
+/* Not getenv: that is the copy of one C runtime of several. Is the variable there, and not empty? */
+static bool environment(const wchar_t *name, char *text, size_t capacity) {
     wchar_t wide[WIDE_PATH];
     DWORD length = GetEnvironmentVariableW(name, wide, WIDE_PATH);
     if (length == 0)
-        return 0;
+        return false;
     if (length >= WIDE_PATH || to_utf8(wide, text, capacity) != 0)
         memset(text, 'x', capacity), text[capacity - 1] = '\0'; /* too long, and found to be */
-    return 1;
+    return true;
 }
 
 /* --- threads --- */
@@ -98,8 +98,8 @@ void os_mutex_destroy(os_mutex *mutex) {
 void os_mutex_lock(os_mutex *mutex) {
     AcquireSRWLockExclusive((SRWLOCK *)mutex);
 }
-int os_mutex_try(os_mutex *mutex) {
-    return TryAcquireSRWLockExclusive((SRWLOCK *)mutex);
+bool os_mutex_try(os_mutex *mutex) {
+    return TryAcquireSRWLockExclusive((SRWLOCK *)mutex) != 0;
 }
 void os_mutex_unlock(os_mutex *mutex) {
     ReleaseSRWLockExclusive((SRWLOCK *)mutex);
@@ -205,7 +205,7 @@ int os_process_name(uint32_t pid, char *text, size_t capacity) {
     wchar_t *path = malloc(length * sizeof *path);
     char name[3 * MAX_PATH];
     HANDLE process = pid ? OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, pid) : NULL;
-    int found = path && process && QueryFullProcessImageNameW(process, 0, path, &length);
+    bool found = path && process && QueryFullProcessImageNameW(process, 0, path, &length);
     if (found) {
         const wchar_t *last = wcsrchr(path, L'\\');
         found = to_utf8(last ? last + 1 : path, name, sizeof name) == 0;
@@ -248,7 +248,7 @@ static TOKEN_USER *this_user(void) {
 static int only_this_user(SECURITY_ATTRIBUTES *attributes) {
     wchar_t text[256], *sid = NULL;
     TOKEN_USER *user = this_user();
-    int done = 0;
+    bool done = false;
     *attributes = (SECURITY_ATTRIBUTES){.nLength = sizeof *attributes};
     if (user && ConvertSidToStringSidW(user->User.Sid, &sid)) {
         _snwprintf(text, 255, L"D:P(A;OICI;GA;;;%ls)(A;OICI;GA;;;SY)", sid);
@@ -334,23 +334,23 @@ int os_directory(char directory[PATH_BYTES], struct problem *problem) {
 }
 
 /* A folder that is copied to other computers while it is written to. */
-static int is_synchronised(const wchar_t *path) {
+static bool is_synchronised(const wchar_t *path) {
     for (const wchar_t *part = path; part; part = wcschr(part, L'\\')) {
         part += *part == L'\\';
         if (_wcsnicmp(part, L"OneDrive", 8) == 0)
-            return 1;
+            return true;
     }
-    return 0;
+    return false;
 }
 
-static int is_remote(const wchar_t *path) {
+static bool is_remote(const wchar_t *path) {
     const wchar_t *drive = wcsncmp(path, L"\\\\?\\", 4) == 0 ? path + 4 : path; /* of a long one */
     const wchar_t root[] = {drive[0], L':', L'\\', L'\0'};
     return drive[1] != L':' || GetDriveTypeW(root) == DRIVE_REMOTE;
 }
 
-/* Where a directory really is, or, if there is none yet, the one above it: a directory on the way may be a link. 0 if nobody knows. */
-static int final_path(const wchar_t *path, wchar_t found[WIDE_PATH]) {
+/* Where a directory really is, or, if there is none yet, the one above it: a directory on the way may be a link. False if nobody knows. */
+static bool final_path(const wchar_t *path, wchar_t found[WIDE_PATH]) {
     DWORD length = 0;
     wcscpy(found, path);
     for (int i = 0; i < 2 && length == 0; i++) {
@@ -369,7 +369,7 @@ static int final_path(const wchar_t *path, wchar_t found[WIDE_PATH]) {
 }
 
 /* FAT and exFAT keep no permissions: everybody may do everything there, and nothing can be done about that. */
-static int has_permissions(const wchar_t *path) {
+static bool has_permissions(const wchar_t *path) {
     wchar_t root[WIDE_PATH];
     DWORD flags = 0;
     return !GetVolumePathNameW(path, root, WIDE_PATH) || !GetVolumeInformationW(root, NULL, 0, NULL, NULL, &flags, NULL, 0) ||
@@ -377,24 +377,24 @@ static int has_permissions(const wchar_t *path) {
 }
 
 /* May others than the user and the administrators write to it, or to the files in it? */
-static int others_may_write(const wchar_t *path) {
+static bool others_may_write(const wchar_t *path) {
     static const WELL_KNOWN_SID_TYPE others[] = {WinWorldSid,     WinAuthenticatedUserSid, WinBuiltinUsersSid, WinBuiltinGuestsSid,
                                                  WinAnonymousSid, WinInteractiveSid,       WinNetworkSid};
     const DWORD writing =
         FILE_WRITE_DATA | FILE_APPEND_DATA | FILE_DELETE_CHILD | DELETE | WRITE_DAC | WRITE_OWNER | GENERIC_WRITE | GENERIC_ALL;
     PSECURITY_DESCRIPTOR descriptor;
     PACL list = NULL;
-    int found = 0;
+    bool found = false;
     if (GetNamedSecurityInfoW((wchar_t *)(uintptr_t)path, SE_FILE_OBJECT, DACL_SECURITY_INFORMATION, NULL, NULL, &list, NULL, &descriptor))
-        return 0;
+        return false;
     if (!list)
-        found = 1; /* no list at all: everybody may do everything */
+        found = true; /* no list at all: everybody may do everything */
     for (DWORD i = 0; list && i < list->AceCount; i++) {
         ACCESS_ALLOWED_ACE *entry;
         if (!GetAce(list, i, (void **)&entry) || entry->Header.AceType != ACCESS_ALLOWED_ACE_TYPE || !(entry->Mask & writing))
             continue;
         for (size_t j = 0; j < sizeof others / sizeof others[0]; j++)
-            found |= IsWellKnownSid(&entry->SidStart, others[j]);
+            found = found || IsWellKnownSid(&entry->SidStart, others[j]);
     }
     LocalFree(descriptor);
     return found;
@@ -435,7 +435,7 @@ static int check_directory(const char *path, struct problem *problem) {
 }
 
 /* Is this program one of the Microsoft Store's, such as its Python? What those write under AppData and in the registry nobody else sees. */
-static int is_packaged(void) {
+static bool is_packaged(void) {
     union {
         FARPROC found;
         LONG(WINAPI *call)(UINT32 *, wchar_t *);
@@ -444,7 +444,7 @@ static int is_packaged(void) {
     return package_name.found && package_name.call(&length, NULL) == ERROR_INSUFFICIENT_BUFFER;
 }
 
-int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct problem *problem) {
+int os_segment_path(const char *name, bool create, char path[PATH_BYTES], struct problem *problem) {
     char directory[PATH_BYTES];
     wchar_t wide[WIDE_PATH];
     if (os_directory(directory, problem) != IBLB_OK)
@@ -459,7 +459,7 @@ int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct 
         return problem->code;
     if (create) {
         SECURITY_ATTRIBUTES ours;
-        int known = only_this_user(&ours) == 0;
+        bool known = only_this_user(&ours) == 0;
         BOOL made = CreateDirectoryW(system_path(directory, wide), known ? &ours : NULL);
         DWORD error = GetLastError();
         LocalFree(ours.lpSecurityDescriptor);
@@ -493,11 +493,11 @@ static HANDLE handle_of(os_file file) {
 }
 
 /* Is it one of this user's own, or of an administrator's, as which the same user may have started the worker? */
-static int is_ours(HANDLE file) {
+static bool is_ours(HANDLE file) {
     PSECURITY_DESCRIPTOR descriptor;
     PSID owner = NULL;
     TOKEN_USER *user = this_user();
-    int ours = 1;
+    bool ours = true;
     if (GetSecurityInfo(file, SE_FILE_OBJECT, OWNER_SECURITY_INFORMATION, &owner, NULL, NULL, NULL, &descriptor) == 0) {
         ours = !user || EqualSid(owner, user->User.Sid) || IsWellKnownSid(owner, WinBuiltinAdministratorsSid) ||
                IsWellKnownSid(owner, WinLocalSystemSid);
@@ -594,8 +594,8 @@ int os_publish(const char *temporary, const char *path) {
             return 1;
         }
         DWORD error = GetLastError();
-        int scanned = error == ERROR_SHARING_VIOLATION ||
-                      (error == ERROR_ACCESS_DENIED && GetFileAttributesW(system_path(path, to)) == INVALID_FILE_ATTRIBUTES);
+        bool scanned = error == ERROR_SHARING_VIOLATION ||
+                       (error == ERROR_ACCESS_DENIED && GetFileAttributesW(system_path(path, to)) == INVALID_FILE_ATTRIBUTES);
         if (!scanned || os_clock_ns() > until) {
             os_unlink(temporary);
             return error == ERROR_ALREADY_EXISTS || error == ERROR_FILE_EXISTS || error == ERROR_FILE_NOT_FOUND ? 0 : -1;
@@ -604,7 +604,7 @@ int os_publish(const char *temporary, const char *path) {
     }
 }
 
-static int move(const char *from, const char *to) {
+static bool move(const char *from, const char *to) {
     wchar_t wide_from[WIDE_PATH], wide_to[WIDE_PATH];
     return MoveFileExW(system_path(from, wide_from), system_path(to, wide_to), 0) != 0;
 }
@@ -665,25 +665,25 @@ int os_write(os_file file, uint64_t offset, const void *from, size_t bytes) {
 }
 
 /* The volume's number is 0 in some answers of Wine: the file's own decides. */
-static int same(HANDLE one, HANDLE other) {
+static bool same(HANDLE one, HANDLE other) {
     BY_HANDLE_FILE_INFORMATION a, b;
     return GetFileInformationByHandle(one, &a) && GetFileInformationByHandle(other, &b) && a.nFileIndexHigh == b.nFileIndexHigh &&
            a.nFileIndexLow == b.nFileIndexLow &&
            (a.dwVolumeSerialNumber == b.dwVolumeSerialNumber || !a.dwVolumeSerialNumber || !b.dwVolumeSerialNumber);
 }
 
-int os_same_file(os_file file, const char *path) {
+bool os_same_file(os_file file, const char *path) {
     wchar_t wide[WIDE_PATH];
     HANDLE there =
         CreateFileW(system_path(path, wide), FILE_READ_ATTRIBUTES, SHARE_ALL, NULL, OPEN_EXISTING, FILE_FLAG_OPEN_REPARSE_POINT, NULL);
     if (there == INVALID_HANDLE_VALUE)
         return GetLastError() != ERROR_FILE_NOT_FOUND && GetLastError() != ERROR_PATH_NOT_FOUND; /* only then is it known to be gone */
-    int yes = same(handle_of(file), there);
+    bool yes = same(handle_of(file), there);
     CloseHandle(there);
     return yes;
 }
 
-int os_same_open(os_file one, os_file other) {
+bool os_same_open(os_file one, os_file other) {
     return same(handle_of(one), handle_of(other));
 }
 
@@ -723,11 +723,11 @@ void os_unlock(os_file file, uint64_t offset) {
     UnlockFileEx(handle_of(file), 0, 1, 0, &place);
 }
 
-int os_locked(os_file file, uint64_t offset) {
+bool os_locked(os_file file, uint64_t offset) {
     if (try_lock(file, offset, 0) != 1)
-        return 1;
+        return true;
     os_unlock(file, offset);
-    return 0;
+    return false;
 }
 
 /* If a shared lock can be had where an exclusive one cannot, somebody was just looking: once more. */
@@ -759,7 +759,7 @@ static os_mutex events_mutex = OS_MUTEX_INIT;
 static HANDLE open_event(const struct os_waits *waits, uint64_t place) {
     SECURITY_ATTRIBUTES ours;
     wchar_t name[80];
-    int known = only_this_user(&ours) == 0;
+    bool known = only_this_user(&ours) == 0;
     _snwprintf(name, 79, L"Global\\iblbridge-%016I64x-%I64x", waits->id, place);
     name[79] = L'\0';
     HANDLE event = CreateEventW(known ? &ours : NULL, FALSE, FALSE, name);

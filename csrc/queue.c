@@ -18,17 +18,17 @@ enum found queue_read(const struct ring *ring, uint32_t generation, uint64_t *at
     return FOUND_COMMAND;
 }
 
-int queue_look(const struct ring *ring, uint32_t generation, struct queue *queue) {
+bool queue_look(const struct ring *ring, uint32_t generation, struct queue *queue) {
     struct command_record record;
     uint64_t control;
     *queue = (struct queue){.head = load64_relaxed(&ring->header->head)};
     if (queue->head % RECORD_ALIGN || ring_tail(ring, queue->head, &queue->tail) == RING_CORRUPT)
-        return 0;
+        return false;
     uint64_t at = queue->head;
     enum found found;
     while ((found = queue_read(ring, generation, &at, queue->tail, &record, &control)) == FOUND_COMMAND) {
         if (record.stamp <= queue->last_stamp || record.request <= queue->last_request)
-            return 0;
+            return false;
         queue->last_stamp = record.stamp;
         queue->last_request = record.request;
         at += record.header.bytes;

@@ -24,7 +24,7 @@ struct queue {
     uint64_t last_stamp, last_request; /* 0 if there is no command */
 };
 
-/* 1 if all of it makes sense and is in order: what is appended will be read. */
-int queue_look(const struct ring *ring, uint32_t generation, struct queue *queue);
+/* Does all of it make sense, in order? Then what is appended will be read. */
+bool queue_look(const struct ring *ring, uint32_t generation, struct queue *queue);
 
 #endif

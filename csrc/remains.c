@@ -10,7 +10,7 @@
 
 #define RANDOM_DIGITS 16
 
-int remains_has_magic(os_file file) {
+bool remains_has_magic(os_file file) {
     char magic[8];
     return os_read(file, 0, magic, sizeof magic) == 0 && memcmp(magic, SEGMENT_MAGIC, sizeof magic) == 0;
 }
@@ -58,7 +58,7 @@ static int take_all_locks(os_file file, const char *path, struct problem *proble
     return IBLB_OK;
 }
 
-static int discard(const char *path, int half_made, struct problem *problem) {
+static int discard(const char *path, bool half_made, struct problem *problem) {
     os_file file;
     int code = os_open(path, &file, problem);
     if (code != IBLB_OK)
@@ -78,11 +78,11 @@ static int discard(const char *path, int half_made, struct problem *problem) {
 }
 
 int remains_discard(const char *path, struct problem *problem) {
-    return discard(path, 0, problem);
+    return discard(path, false, problem);
 }
 
 int remains_discard_half_made(const char *path, struct problem *problem) {
-    return discard(path, 1, problem);
+    return discard(path, true, problem);
 }
 
 size_t remains_half_made(const char *file) {
@@ -101,7 +101,7 @@ static void remove_one(const char *file, void *context) {
     if (length == 0 || length != strlen(name) || strncmp(file + 1, name, length) != 0)
         return;
     snprintf(path, sizeof path, "%.*s%s", (int)(name - segment), segment, file);
-    discard(path, 1, &problem);
+    discard(path, true, &problem);
 }
 
 void remains_remove(const char *path) {

@@ -27,7 +27,7 @@ int remains_discard_half_made(const char *path, struct problem *problem);
 void remains_remove(const char *path);
 
 /* Does the file begin as a segment does, of whatever version? */
-int remains_has_magic(os_file file);
+bool remains_has_magic(os_file file);
 
 /* Gives somebody's file that stands where a segment is to be another name, NAME.foreign-<random>, and says so in *replaced. Nobody ever
  * deletes it. IBLB_E_SYSTEM. */

@@ -11,7 +11,7 @@
 static const struct segment_sizes default_sizes = {DEFAULT_SLOTS, DEFAULT_COMMAND_BYTES, DEFAULT_RESPONSE_BYTES, DEFAULT_EVENT_BYTES};
 
 /* The names of Windows' devices, in any case and with anything behind a dot: a folder cannot hold a file of that name. */
-static int is_device(const char *name) {
+static bool is_device(const char *name) {
     static const char *const devices[] = {"con", "prn", "aux", "nul", "com?", "lpt?"};
     size_t length = strcspn(name, ".");
     for (size_t i = 0; i < sizeof devices / sizeof devices[0]; i++) {
@@ -20,9 +20,9 @@ static int is_device(const char *name) {
                ((name[same] | 0x20) == devices[i][same] || (devices[i][same] == '?' && name[same] >= '0' && name[same] <= '9')))
             same++;
         if (same == length && !devices[i][same])
-            return 1;
+            return true;
     }
-    return 0;
+    return false;
 }
 
 int segment_check_name(const char *name, struct problem *problem) {
@@ -52,11 +52,11 @@ static uint64_t total_bytes(const struct segment_sizes *sizes) {
     return SLOTS_OFFSET + sizes->slots * slot_bytes(sizes);
 }
 
-static int ring_bytes_fit(uint32_t bytes) {
+static bool ring_bytes_fit(uint32_t bytes) {
     return bytes >= MIN_RING_BYTES && bytes <= MAX_RING_BYTES && (bytes & (bytes - 1)) == 0;
 }
 
-static int sizes_fit(const struct segment_sizes *sizes) {
+static bool sizes_fit(const struct segment_sizes *sizes) {
     return sizes->slots >= 2 && sizes->slots <= MAX_SLOTS && ring_bytes_fit(sizes->command_bytes) &&
            ring_bytes_fit(sizes->response_bytes) && ring_bytes_fit(sizes->event_bytes) && total_bytes(sizes) <= SIZE_MAX / 2;
 }
@@ -142,7 +142,7 @@ static int open_both(struct segment *segment, struct problem *problem) {
 int segment_attach(struct segment *segment, const char *name, struct problem *problem) {
     struct segment_header header;
     clear(segment);
-    int code = os_segment_path(name, 0, segment->path, problem);
+    int code = os_segment_path(name, false, segment->path, problem);
     if (code == IBLB_OK)
         code = open_both(segment, problem);
     if (code == IBLB_OK)
@@ -150,7 +150,7 @@ int segment_attach(struct segment *segment, const char *name, struct problem *pr
     if (code == IBLB_OK)
         code = map(segment, &header, problem);
     if (code != IBLB_OK)
-        segment_close(segment, 0);
+        segment_close(segment, false);
     return code;
 }
 
@@ -269,7 +269,7 @@ int segment_serve(struct segment *segment, const char *name, const struct segmen
     if (!sizes_fit(&sizes))
         return problem_set(problem, IBLB_E_ARGUMENT, "Slots must be 2 to %u, rings powers of two from %u to %u bytes.", MAX_SLOTS,
                            MIN_RING_BYTES, MAX_RING_BYTES);
-    int code = os_segment_path(name, 1, segment->path, problem);
+    int code = os_segment_path(name, true, segment->path, problem);
     /* Each round either ends or meets a file that changed under its hands; those who change it make progress. */
     for (int round = 0; code == IBLB_OK && round < 100; round++) {
         code = adopt(segment, replaced, problem);
@@ -293,7 +293,7 @@ int segment_serve(struct segment *segment, const char *name, const struct segmen
     return code;
 }
 
-void segment_close(struct segment *segment, int remove) {
+void segment_close(struct segment *segment, bool remove) {
     if (remove && segment->header && os_same_file(segment->locks, segment->path)) {
         store32_release(&segment->header->state, SEGMENT_REPLACED);
         unmap(segment); /* Windows deletes no file that is mapped */
@@ -322,10 +322,10 @@ void bell_wake(struct bell *bell, const struct os_waits *waits) {
     os_wake(&bell->sequence, waits);
 }
 
-int bell_ring(struct bell *bell, const struct os_waits *waits) {
+bool bell_ring(struct bell *bell, const struct os_waits *waits) {
     fence_seq_cst(); /* what was stored before is visible before we look whether anybody sleeps; pairs with the fence in bell_arm */
     if (!load32_relaxed(&bell->parked))
-        return 0;
+        return false;
     bell_wake(bell, waits);
-    return 1;
+    return true;
 }

@@ -57,7 +57,7 @@ int segment_serve(struct segment *segment, const char *name, const struct segmen
                   struct problem *problem);
 
 /* Lets go of locks, mapping and files. `remove`: the worker marks the segment REPLACED and unlinks it first. */
-void segment_close(struct segment *segment, int remove);
+void segment_close(struct segment *segment, bool remove);
 
 void segment_slot(const struct segment *segment, uint32_t index, struct slot *slot);
 struct service_entry *segment_services(const struct segment *segment);
@@ -75,7 +75,7 @@ struct service_entry *segment_services(const struct segment *segment);
 uint32_t bell_arm(struct bell *bell);
 int bell_park(struct bell *bell, uint32_t sequence, uint64_t timeout_ns, const struct os_waits *waits); /* as os_park */
 void bell_disarm(struct bell *bell);
-int bell_ring(struct bell *bell, const struct os_waits *waits);  /* 1 if its owner was parked */
+bool bell_ring(struct bell *bell, const struct os_waits *waits); /* was its owner parked? */
 void bell_wake(struct bell *bell, const struct os_waits *waits); /* without looking: from within the same process */
 
 #endif

@@ -7,7 +7,7 @@
 
 void view_quarantine(struct view *view, const struct segment *segment) {
     view->phase = PHASE_QUARANTINED;
-    view->next_known = 0;
+    view->next_known = false;
     store32_release(&view->slot.header->state, SLOT_QUARANTINED);
     bell_wake(&view->slot.header->client_bell, &segment->waits);
 }
@@ -24,8 +24,9 @@ static void begin(struct view *view, const struct segment *segment) {
     shared_read(view->client, header->client, sizeof view->client);
     view->client[sizeof view->client - 1] = '\0';
     view->last_stamp = view->last_request = 0;
-    view->early_count = view->next_known = view->interrupt_known = view->held = view->taken = 0;
-    int misaligned = view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN || view->event_tail % RECORD_ALIGN;
+    view->early_count = view->taken = 0;
+    view->next_known = view->interrupt_known = view->held = false;
+    bool misaligned = view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN || view->event_tail % RECORD_ALIGN;
     view->head &= ~(uint64_t)(RECORD_ALIGN - 1); /* so that the slot can be used again once it is free */
     view->response_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
     view->event_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
@@ -35,7 +36,7 @@ static void begin(struct view *view, const struct segment *segment) {
 }
 
 /* The lock of an owner that is gone; what it said of its end is read under it. */
-static int take_over(struct view *view, const struct segment *segment) {
+static bool take_over(struct view *view, const struct segment *segment) {
     view->reclaimed = os_lock(segment->locks, slot_guard(view->index)) == 1;
     view->lost = view->reclaimed && load32_acquire(&view->slot.header->closing) != CLOSED_IN_ORDER;
     return view->reclaimed;
@@ -43,7 +44,7 @@ static int take_over(struct view *view, const struct segment *segment) {
 
 /* Its owner has left in order. If we were not there it may be claimed again by another, who holds the lock until `closing` is taken back.
  */
-static int may_be_reused(const struct view *view) {
+static bool may_be_reused(const struct view *view) {
     return load32_acquire(&view->slot.header->closing) == CLOSED_IN_ORDER; /* pairs with the claimant's release */
 }
 
@@ -85,7 +86,7 @@ static void set_free(struct view *view, const struct segment *segment) {
     store32_relaxed(&header->closing, 0);
     store32_release(&header->state, SLOT_FREE);
     view->phase = PHASE_FREE;
-    view->reclaimed = 0;
+    view->reclaimed = false;
     os_unlock(segment->locks, slot_guard(view->index));
 }
 
@@ -120,8 +121,8 @@ void view_sweep(struct view *view, const struct segment *segment) {
         view_advance(view, segment);
         /* What it had published is carried out first. If there is nothing left to take or to answer and still records stand there as if
          * there were, their owner has written them over others. */
-        int busy = view->taken > 0 || view->interrupt_known || view->scan != view->seen ||
-                   ring_tail(&view->slot.command, view->seen, &tail) != RING_EMPTY;
+        bool busy = view->taken > 0 || view->interrupt_known || view->scan != view->seen ||
+                    ring_tail(&view->slot.command, view->seen, &tail) != RING_EMPTY;
         if (view->phase == PHASE_LIVE && busy && ring_tail(&view->slot.command, view->head, &tail) != RING_EMPTY)
             return;
     }
@@ -134,13 +135,13 @@ static enum found read_record(const struct view *view, uint64_t *at, uint64_t ta
     return queue_read(&view->slot.command, view->generation, at, tail, record, control);
 }
 
-static int taken_early(struct view *view, uint64_t position) {
+static bool taken_early(struct view *view, uint64_t position) {
     for (int i = 0; i < view->early_count; i++)
         if (view->early[i] == position) {
             view->early[i] = view->early[--view->early_count];
-            return 1;
+            return true;
         }
-    return 0;
+    return false;
 }
 
 enum found view_next(struct view *view) {
@@ -155,7 +156,7 @@ enum found view_next(struct view *view) {
         view->last_request = view->next.request;
         enum record_state state = state_of(view->next_control);
         if (!taken_early(view, view->scan) && (state == STATE_PUBLISHED || state == STATE_ACCEPTED)) {
-            view->next_known = 1;
+            view->next_known = true;
             return found;
         }
         view->scan += view->next.header.bytes;
@@ -166,7 +167,7 @@ enum found view_next(struct view *view) {
 void view_took(struct view *view) {
     view->scan += view->next.header.bytes;
     view->taken++;
-    view->next_known = 0;
+    view->next_known = false;
 }
 
 enum found view_next_interrupt(struct view *view) {
@@ -182,7 +183,7 @@ enum found view_next_interrupt(struct view *view) {
         view->interrupt_position = view->seen;
         view->seen += view->interrupt.header.bytes;
         if (view->interrupt.message == IBLB_EXPINTERRUPT && state_of(control) == STATE_PUBLISHED) {
-            view->interrupt_known = 1;
+            view->interrupt_known = true;
             break;
         }
     }
@@ -192,23 +193,23 @@ enum found view_next_interrupt(struct view *view) {
 void view_took_interrupt(struct view *view) {
     view->early[view->early_count++] = view->interrupt_position;
     view->taken++;
-    view->interrupt_known = 0;
+    view->interrupt_known = false;
 }
 
-int view_made_room(const struct view *view) {
+bool view_made_room(const struct view *view) {
     return view->phase == PHASE_LIVE && view->held && !load32_acquire(&view->slot.header->response_wanted);
 }
 
-int view_has_news(const struct view *view, const struct segment *segment) {
+bool view_has_news(const struct view *view, const struct segment *segment) {
     if (view_made_room(view))
-        return 1;
+        return true;
     if (view->phase == PHASE_FREE)
         return load32_acquire(&view->slot.header->state) != SLOT_FREE &&
                (!may_be_reused(view) || !os_locked(segment->locks, slot_guard(view->index)));
     return view->phase == PHASE_LIVE && load64_acquire(&view->slot.command.header->tail) != view->seen;
 }
 
-int view_has_commands(const struct view *view) {
+bool view_has_commands(const struct view *view) {
     return view->phase == PHASE_LIVE && load64_acquire(&view->slot.command.header->tail) != view->scan;
 }
 
@@ -233,24 +234,24 @@ void view_advance(struct view *view, const struct segment *segment) {
     }
 }
 
-int view_publish_event(struct view *view, const struct segment *segment, int message, const unsigned char *body, uint32_t bytes) {
+bool view_publish_event(struct view *view, const struct segment *segment, int message, const unsigned char *body, uint32_t bytes) {
     struct slot_header *header = view->slot.header;
     struct ring_space space;
     if (view->phase != PHASE_LIVE || view->reclaimed || !(load32_acquire(&header->event_mask) & (uint32_t)message))
-        return 0;
+        return false;
     struct event_record record = {.header = {record_size(sizeof record + bytes), RECORD_EVENT},
                                   .sequence = add64(&header->event_sequence, 1) + 1,
                                   .generation = view->generation,
                                   .message = message,
                                   .payload_bytes = bytes};
     if (ring_claim(&view->slot.event, view->event_tail, record.header.bytes, 0, &space) != RING_OK)
-        return 0; /* full of what nobody reads, or scribbled: either way its owner's loss alone */
+        return false; /* full of what nobody reads, or scribbled: either way its owner's loss alone */
     shared_write(space.record, &record, sizeof record);
     shared_write(space.record + sizeof record, body, bytes);
     ring_publish(&view->slot.event, &space);
     view->event_tail = space.next;
     bell_ring(&header->client_bell, &segment->waits);
-    return 1;
+    return true;
 }
 
 void view_done(struct view *view, uint32_t generation) {

@@ -23,26 +23,26 @@ struct view {
     struct slot slot;
     uint32_t index;
     enum phase phase;
-    int taken;     /* commands in the caller's hands: neither answered nor found withdrawn */
-    int reclaimed; /* the client is gone and we hold its slot's lock */
-    int share;     /* commands that may still be taken into this batch */
-    int lost;      /* and it had not closed in order; until somebody was told */
+    int taken;      /* commands in the caller's hands: neither answered nor found withdrawn */
+    bool reclaimed; /* the client is gone and we hold its slot's lock */
+    int share;      /* commands that may still be taken into this batch */
+    bool lost;      /* and it had not closed in order; until somebody was told */
     char client[NAME_BYTES];
     uint32_t generation;
     uint64_t head; /* records before it are answered */
     uint64_t scan; /* records before it were taken; never beyond `seen` */
     uint64_t seen; /* records before it were looked at for interrupts */
     uint64_t response_tail;
-    int held; /* a response found no room */
+    bool held; /* a response found no room */
     uint64_t event_tail;
     uint64_t last_stamp;
     uint64_t last_request;
     uint64_t early[EARLY_INTERRUPTS]; /* positions beyond scan that were taken already */
     int early_count;
-    int next_known;             /* `next` is the record at scan */
+    bool next_known;            /* `next` is the record at scan */
     struct command_record next; /* a private copy */
     uint64_t next_control;
-    int interrupt_known; /* `interrupt` stands at interrupt_position */
+    bool interrupt_known; /* `interrupt` stands at interrupt_position */
     struct command_record interrupt;
     uint64_t interrupt_position;
 };
@@ -62,13 +62,13 @@ enum found view_next_interrupt(struct view *view);
 void view_took_interrupt(struct view *view);
 
 /* Has the owner made room that a held response waits for? */
-int view_made_room(const struct view *view);
+bool view_made_room(const struct view *view);
 
 /* Is there something in the ring that was not looked at, or room for what was held? */
-int view_has_news(const struct view *view, const struct segment *segment);
+bool view_has_news(const struct view *view, const struct segment *segment);
 
 /* Is there something in the ring that was not taken? */
-int view_has_commands(const struct view *view);
+bool view_has_commands(const struct view *view);
 
 /* Gives back the room of everything at the head that is done. */
 void view_advance(struct view *view, const struct segment *segment);
@@ -79,8 +79,8 @@ shared_u64 *view_control(const struct view *view, uint32_t generation, uint64_t 
 /* A command that was taken is answered, or found withdrawn: nothing more will come for it. */
 void view_done(struct view *view, uint32_t generation);
 
-/* Places an event for the owner, if it wants it; one that finds no room is counted and lost. 1 if it was placed. */
-int view_publish_event(struct view *view, const struct segment *segment, int message, const unsigned char *body, uint32_t bytes);
+/* Places an event for the owner, if it wants it; one that finds no room is counted and lost. Was it placed? */
+bool view_publish_event(struct view *view, const struct segment *segment, int message, const unsigned char *body, uint32_t bytes);
 
 void view_quarantine(struct view *view, const struct segment *segment);
 

@@ -22,10 +22,10 @@ struct iblbw_worker {
     struct segment segment;
     os_mutex mutex;
     uint32_t epoch;
-    int forked;
+    bool forked;
     shared_u32 rung;      /* iblbw_ring was called; private memory */
     shared_u32 truncated; /* the file was cut short; what was touched behind its end is zeroes of our own; private memory */
-    int path_lost;        /* the path no longer leads to our file */
+    bool path_lost;       /* the path no longer leads to our file */
     uint64_t swept_at;
     char replaced[PROBLEM_BYTES];
     struct view views[MAX_SLOTS];
@@ -45,7 +45,7 @@ void workers_after_fork(void) {
 }
 void workers_in_child(void) {
     for (struct iblbw_worker *worker = list; worker; worker = worker->next) {
-        worker->forked = 1;
+        worker->forked = true;
         os_unguard(worker->segment.header);
         os_close(worker->segment.locks); /* the parent's lock must not survive in us */
         os_close(worker->segment.file);
@@ -271,7 +271,7 @@ static void look_at_file(struct iblbw_worker *worker) {
     if (os_clock_ns() - worker->swept_at < SWEEP_NS)
         return;
     if (!os_same_file(segment->locks, segment->path))
-        worker->path_lost = 1;
+        worker->path_lost = true;
     if (os_size(segment->locks) < segment->bytes)
         store32_release(&worker->truncated, 1);
 }
@@ -293,24 +293,27 @@ struct batch {
     uint32_t used, capacity;
 };
 
-static int payload_makes_sense(const unsigned char *payload, size_t bytes, uint32_t flags) {
+static bool payload_makes_sense(const unsigned char *payload, size_t bytes, uint32_t flags) {
     size_t first, second, where;
     if (msgpack_check(payload, bytes, &first, &where) || payload[0] < 0xa0 ||
         (payload[0] > 0xbf && (payload[0] < 0xd9 || payload[0] > 0xdb)))
-        return 0;
+        return false;
     if (first == bytes || msgpack_check(payload + first, bytes - first, &second, &where) || first + second != bytes)
-        return 0;
+        return false;
     return !(flags & COMMAND_JSON) || payload[first] == 0xdb;
 }
 
-/* Copies one command out. 1: done, 0: the batch is full, -1: nonsense. */
-static int add(struct batch *batch, const struct view *view, const struct command_record *record, uint64_t control, uint64_t position) {
+enum added { ADDED, BATCH_FULL, NOT_A_COMMAND };
+
+/* Copies one command out. */
+static enum added add(struct batch *batch, const struct view *view, const struct command_record *record, uint64_t control,
+                      uint64_t position) {
     if (batch->count == batch->most || record->payload_bytes > batch->capacity - batch->used)
-        return batch->count == 0 ? -1 : 0; /* larger than the whole buffer: no shim writes that */
+        return batch->count == 0 ? NOT_A_COMMAND : BATCH_FULL; /* larger than the whole buffer: no shim writes that */
     unsigned char *to = batch->payload + batch->used;
     shared_read(to, ring_at(&view->slot.command, position) + sizeof *record, record->payload_bytes);
     if (!payload_makes_sense(to, record->payload_bytes, record->flags))
-        return -1;
+        return NOT_A_COMMAND;
     batch->commands[batch->count++] = (struct iblbw_command){.request = record->request,
                                                              .position = position,
                                                              .stamp = record->stamp,
@@ -324,7 +327,7 @@ static int add(struct batch *batch, const struct view *view, const struct comman
                                                              .payload_offset = batch->used,
                                                              .payload_bytes = record->payload_bytes};
     batch->used += record->payload_bytes;
-    return 1;
+    return ADDED;
 }
 
 /* Of all clients that have some of their share left, the one whose next command, or next interrupt, is the oldest. */
@@ -374,29 +377,29 @@ static int fair_share(const struct iblbw_worker *worker, int most) {
     return most <= active ? 1 : most / (active ? active : 1);
 }
 
-/* Every published record is looked at before one is dispatched: interrupts come first. 0 if the batch is full. */
-static int take_interrupts(struct iblbw_worker *worker, struct batch *batch) {
+/* Every published record is looked at before one is dispatched: interrupts come first. False if the batch is full. */
+static bool take_interrupts(struct iblbw_worker *worker, struct batch *batch) {
     share_out(worker, batch->most);
     for (struct view *view; (view = oldest(worker, view_next_interrupt, its_interrupt));) {
-        int added = view->interrupt.payload_bytes > MAX_INTERRUPT_BYTES
-                        ? -1
-                        : add(batch, view, &view->interrupt, STATE_PUBLISHED, view->interrupt_position);
-        if (added == 0)
-            return 0;
-        if (added < 0) {
+        enum added added = view->interrupt.payload_bytes > MAX_INTERRUPT_BYTES
+                               ? NOT_A_COMMAND
+                               : add(batch, view, &view->interrupt, STATE_PUBLISHED, view->interrupt_position);
+        if (added == BATCH_FULL)
+            return false;
+        if (added == NOT_A_COMMAND) {
             view_quarantine(view, &worker->segment);
             continue;
         }
         note_interrupt(worker->segment.header, &view->interrupt, batch->payload + batch->commands[batch->count - 1].payload_offset);
         view_took_interrupt(view);
     }
-    return 1;
+    return true;
 }
 
 /* With the mutex held. */
 static void gather(struct iblbw_worker *worker, struct batch *batch) {
     uint64_t now = os_clock_ns();
-    int sweep = now - worker->swept_at >= SWEEP_NS;
+    bool sweep = now - worker->swept_at >= SWEEP_NS;
     if (sweep)
         worker->swept_at = now;
     note_sleep(worker->segment.header, now);
@@ -412,17 +415,17 @@ static void gather(struct iblbw_worker *worker, struct batch *batch) {
         return;
     share_out(worker, fair_share(worker, batch->most));
     for (struct view *view; batch->count < batch->most && (view = oldest(worker, view_next, its_command));) {
-        int added = add(batch, view, &view->next, view->next_control, view->scan);
-        view->share = added == 0 ? 0 : view->share - 1; /* what is too large for the rest comes with the next batch */
-        if (added < 0)
+        enum added added = add(batch, view, &view->next, view->next_control, view->scan);
+        view->share = added == BATCH_FULL ? 0 : view->share - 1; /* what is too large for the rest comes with the next batch */
+        if (added == NOT_A_COMMAND)
             view_quarantine(view, &worker->segment);
-        else if (added > 0)
+        else if (added == ADDED)
             view_took(view);
     }
 }
 
-static int has_news(struct iblbw_worker *worker) {
-    int news = 0;
+static bool has_news(struct iblbw_worker *worker) {
+    bool news = false;
     os_mutex_lock(&worker->mutex);
     for (uint32_t i = 0; !news && i < worker->segment.sizes.slots; i++)
         news = view_has_news(&worker->views[i], &worker->segment);
@@ -432,13 +435,13 @@ static int has_news(struct iblbw_worker *worker) {
 
 /* With the mutex held. What the caller is to hear of at once: a lost client, before its slot can have a new owner's name; room for a
  * response that it keeps. */
-static int something_to_tell(struct iblbw_worker *worker) {
-    int told = 0;
+static bool something_to_tell(struct iblbw_worker *worker) {
+    bool told = false;
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         struct view *view = &worker->views[i];
         if (view_made_room(view)) {
-            view->held = 0;
-            told = 1;
+            view->held = false;
+            told = true;
         }
         told = told || view->lost;
     }
@@ -455,7 +458,7 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
     struct bell *bell = &segment->header->worker_bell;
     struct batch batch = {commands, 0, most, payload, 0, (uint32_t)capacity};
     uint64_t until = os_clock_ns() + (uint64_t)timeout_ms * MS;
-    for (int last = 0;;) {
+    for (bool last = false;;) {
         look_at_file(worker);
         int code = worker->path_lost ? IBLB_E_STALE : standing(worker);
         if (code != IBLB_OK)
@@ -475,7 +478,7 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
         bell_disarm(bell);
         if (load32_acquire(&worker->rung)) {
             store32_release(&worker->rung, 0);
-            last = 1;
+            last = true;
         }
     }
 }
@@ -499,7 +502,7 @@ IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const
 }
 
 IBLB_API int iblbw_is_wanted(struct iblbw_worker *worker, int message) {
-    int wanted = 0;
+    bool wanted = false;
     os_mutex_lock(&worker->mutex);
     for (uint32_t i = 0; !worker->forked && i < worker->segment.sizes.slots; i++)
         wanted = wanted || (worker->views[i].phase == PHASE_LIVE &&
@@ -509,13 +512,13 @@ IBLB_API int iblbw_is_wanted(struct iblbw_worker *worker, int message) {
 }
 
 IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity) {
-    int found = 0;
+    bool found = false;
     os_mutex_lock(&worker->mutex);
     for (uint32_t i = 0; !found && i < worker->segment.sizes.slots; i++)
         if (worker->views[i].lost) {
-            worker->views[i].lost = 0;
+            worker->views[i].lost = false;
             copy_text(worker->views[i].client, name, capacity);
-            found = 1;
+            found = true;
         }
     os_mutex_unlock(&worker->mutex);
     return found;
@@ -524,14 +527,14 @@ IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capa
 IBLB_API int iblbw_client_of(struct iblbw_worker *worker, const struct iblbw_command *command, char *name, int capacity) {
     os_mutex_lock(&worker->mutex);
     const struct view *view = command->slot < worker->segment.sizes.slots ? &worker->views[command->slot] : NULL;
-    int known = view && view->phase != PHASE_FREE && view->generation == command->generation && !(command->flags & IBLBW_LEFT);
+    bool known = view && view->phase != PHASE_FREE && view->generation == command->generation && !(command->flags & IBLBW_LEFT);
     copy_text(known ? view->client : "", name, capacity);
     os_mutex_unlock(&worker->mutex);
     return known ? IBLB_OK : IBLB_E_STALE;
 }
 
 IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name) {
-    int found = 0;
+    bool found = false;
     os_mutex_lock(&worker->mutex);
     for (uint32_t i = 0; !worker->forked && i < worker->segment.sizes.slots; i++) {
         const struct view *view = &worker->views[i];
@@ -590,7 +593,7 @@ static int place_response(struct iblbw_worker *worker, struct view *view, const 
     struct ring_space space;
     enum ring_result room = ring_claim(ring, view->response_tail, record.header.bytes, 0, &space);
     if (room == RING_FULL) {
-        view->held = 1;
+        view->held = true;
         store32_relaxed(&view->slot.header->response_wanted, 1); /* the owner takes it back when it has made room */
         fence_seq_cst(); /* wanted is visible before we look once more; pairs with the one in drain */
         room = ring_claim(ring, view->response_tail, record.header.bytes, 0, &space);

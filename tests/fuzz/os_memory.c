@@ -153,7 +153,7 @@ void os_mutex_destroy(os_mutex *mutex) {
 void os_mutex_lock(os_mutex *mutex) {
     pthread_mutex_lock(mutex);
 }
-int os_mutex_try(os_mutex *mutex) {
+bool os_mutex_try(os_mutex *mutex) {
     return pthread_mutex_trylock(mutex) == 0;
 }
 void os_mutex_unlock(os_mutex *mutex) {
@@ -231,7 +231,7 @@ void os_for_each_file(const char *directory, void (*visit)(const char *file, voi
             visit(files[i].path + length + 1, context);
 }
 
-int os_segment_path(const char *name, int create, char path[PATH_BYTES], struct problem *problem) {
+int os_segment_path(const char *name, bool create, char path[PATH_BYTES], struct problem *problem) {
     (void)create;
     (void)problem;
     snprintf(path, PATH_BYTES, "/memory/%s", name);
@@ -322,11 +322,11 @@ int os_write(os_file file, uint64_t offset, const void *from, size_t bytes) {
     return 0;
 }
 
-int os_same_file(os_file file, const char *path) {
+bool os_same_file(os_file file, const char *path) {
     return !fails(&memory_faults.same_file) && find(path) == opened(file);
 }
 
-int os_same_open(os_file one, os_file other) {
+bool os_same_open(os_file one, os_file other) {
     return !fails(&memory_faults.same_open) && opened(one) == opened(other);
 }
 
@@ -387,7 +387,7 @@ void os_unlock(os_file file, uint64_t offset) {
             locks[i].fd = 0;
 }
 
-int os_locked(os_file file, uint64_t offset) {
+bool os_locked(os_file file, uint64_t offset) {
     os_file by = holder(opened(file), offset);
     if (by == file)
         broken("it asks for a lock of its own");

@@ -36,9 +36,9 @@ void __wrap_os_wake(shared_u32 *word, const struct os_waits *waits) {
     asked.wakes++;
     __real_os_wake(word, waits);
 }
-int __real_os_locked(os_file file, uint64_t offset);
-int __wrap_os_locked(os_file file, uint64_t offset);
-int __wrap_os_locked(os_file file, uint64_t offset) {
+bool __real_os_locked(os_file file, uint64_t offset);
+bool __wrap_os_locked(os_file file, uint64_t offset);
+bool __wrap_os_locked(os_file file, uint64_t offset) {
     asked.looks++;
     return __real_os_locked(file, offset);
 }
