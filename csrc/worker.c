@@ -85,8 +85,13 @@ static int fail(int code) {
     return problem_remember(&problem);
 }
 
-/* A predecessor may have died while it wrote a response or an event. The owner makes room and takes none: what is free stays
- * free. */
+/* A predecessor may have died while it wrote a response or an event: what it had written stands in the free part of the ring. The owner
+ * makes room and takes none, so what is free stays free.
+ *
+ * A slot that says FREE holds nothing of the kind, and its rings, mostly never touched, are left alone. A worker writes only into a slot
+ * that is CLAIMED, and its mutex lets it write or free, never both. If it dies in between, the slot is still CLAIMED, for nobody but a
+ * worker makes it FREE; so the next one comes by here before it can. And it makes it FREE last, with a release store, after what was not
+ * read is wiped: if it dies before that store, its successor finds the slot CLAIMED, and wipes and frees it again. */
 static void wipe_unfinished(const struct ring *ring) {
     uint64_t tail = load64_acquire(&ring->header->tail), used = tail - load64_acquire(&ring->header->head);
     if (used <= ring->capacity)
@@ -103,7 +108,7 @@ static void begin(struct iblbw_worker *worker) {
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         worker->views[i].index = i;
         segment_slot(&worker->segment, i, &worker->views[i].slot);
-        if (worker->epoch > 1) {
+        if (worker->epoch > 1 && load32_acquire(&worker->views[i].slot.header->state) != SLOT_FREE) { /* pairs with set_free */
             wipe_unfinished(&worker->views[i].slot.response);
             wipe_unfinished(&worker->views[i].slot.event);
         }

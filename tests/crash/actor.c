@@ -39,6 +39,7 @@
 #define RING_BYTES 16384
 #define NAME 64
 #define BIG 3000
+#define TOKEN 32 /* characters, each a # */
 #define A_WHILE_NS (10 * MS)
 #define STACK 6
 #define BOARD_BYTES 4096
@@ -551,6 +552,24 @@ static void end_soon(void) {
     rung = 1;
 }
 
+/* Where no response stands, a worker that begins leaves no token: neither in a slot that is free nor in one that has an owner. */
+static void look_for_tokens(void) {
+    static unsigned char bytes[RING_BYTES];
+    fault_pause++;
+    for (uint32_t i = 0; eye_open && i < eye.sizes.slots; i++) {
+        struct slot slot;
+        int length = 0;
+        segment_slot(&eye, i, &slot);
+        uint64_t head = load64_acquire(&slot.response.header->head), tail = load64_acquire(&slot.response.header->tail);
+        shared_read(bytes, slot.response.data, sizeof bytes);
+        for (uint64_t at = tail; at < head + RING_BYTES && length < TOKEN / 2; at++)
+            length = bytes[at % RING_BYTES] == '#' ? length + 1 : 0;
+        if (length == TOKEN / 2)
+            say("wrong - a token stands in the free part of slot %u", i);
+    }
+    fault_pause--;
+}
+
 static int is_kind(const struct errand *errand, const char *kind) {
     const char *dash = strrchr(errand->name, '-');
     return dash && strcmp(dash + 1, kind) == 0;
@@ -602,9 +621,12 @@ static int begin(struct errand *errand) {
 static int respond(const struct errand *errand) {
     unsigned char body[2 * BIG] = {0x82, 0xa5, 'e', 'r', 'r', 'o', 'r', 0xa0, 0xa2, 'i', 'd', 0xda};
     int large = is_kind(errand, "big") || is_kind(errand, "stack"), length = large && errand->answer == 0 ? BIG : NAME;
+    int token = errand->command.message == IBLB_ALYX && errand->answer == 0 ? TOKEN : 0;
+    length += token;
     body[12] = (unsigned char)(length >> 8);
     body[13] = (unsigned char)length;
     memset(body + 14, '.', (size_t)length);
+    memset(body + 14 + length - token, '#', (size_t)token);
     memcpy(body + 14, errand->name, strlen(errand->name));
     fault_section(section_of("respond", errand));
     return iblbw_respond(worker, &errand->command, errand->answer, body, 14 + length);
@@ -665,6 +687,7 @@ static int serve(int refuse) {
     }
     to_ring = worker;
     look();
+    look_for_tokens();
     fault_section("services");
     iblbw_services(worker, "cameras\nephys");
     say("serving - %d", (int)os_pid());

@@ -203,6 +203,8 @@ ADVANCED_TOO_EARLY = [
     )
 ]
 
+NOTHING_WIPED = [('worker.c', r'(header->state\)) != (SLOT_FREE\)) \{', r'\1 == \2 {')]
+
 
 def plant(bug: list[tuple[str, str, str]], folder: Path) -> Path:
     """Copy the library's sources with a bug in them."""
@@ -225,6 +227,7 @@ def plant(bug: list[tuple[str, str, str]], folder: Path) -> Path:
         pytest.param(FREED_TOO_EARLY, 'client', id='a slot is freed before its commands are answered'),
         pytest.param(PUBLISHED_TOO_EARLY, 'client', id='published before it is written'),
         pytest.param(ADVANCED_TOO_EARLY, 'worker', id='room is given back before the answer'),
+        pytest.param(NOTHING_WIPED, 'worker', id='what a dead worker had begun to write is left'),
     ],
 )
 def test_a_planted_bug_is_found(bug, side, counted, folder, tmp_path):

@@ -132,6 +132,15 @@ def test_what_a_worker_died_over_is_wiped_by_the_next(segment_directory):
         assert client.is_open
 
 
+def test_a_new_worker_leaves_alone_what_was_wiped_when_it_became_free(segment_directory):
+    first = Segment('rig')
+    first.close()
+    write_at(first.path, COMMANDS + 4096)
+    write_at(first.path, COMMANDS + RESPONSES + 4096)
+    with Segment('rig'):
+        assert held(segment_directory) == 2, 'megabytes are written to that nobody has used'
+
+
 @pytest.mark.parametrize(('mode', 'expected'), [(0o750, 0o600), (0o700, 0o600), (0o770, 0o660), (0o2770, 0o660)])
 @pytest.mark.posix('modes of files')
 def test_the_segment_is_for_the_group_only_if_the_group_may_write_to_its_directory(segment_directory, mode, expected):
