@@ -1,11 +1,12 @@
 /* atomics.h: the only place where shared memory is touched.
  *
- * Every access of the segment goes through these few functions, so that all memory ordering can be read on one page, and so that a test
- * build (IBLB_FAULT) can stop a process after every single one of them: IBLB_POINT is that hook.
+ * Every access of the segment goes through these few functions, so that all memory ordering can be read on one page,
+ * and so that a test build (IBLB_FAULT) can stop a process after every single one of them: IBLB_POINT is that hook.
  *
- * Orders used: `_relaxed` for values that only one side writes and that another operation publishes; `_acquire` loads pair with `_release`
- * stores of the same word; the parked flags and what they guard need `fence_seq_cst` on both sides (store, fence, load of the other's
- * word). Words are naturally aligned 32- or 64-bit integers and lock-free on every machine we build for, i386 included (cmpxchg8b).
+ * Orders used: `_relaxed` for values that only one side writes and that another operation publishes; `_acquire` loads
+ * pair with `_release` stores of the same word; the parked flags and what they guard need `fence_seq_cst` on both sides
+ * (store, fence, load of the other's word). Words are naturally aligned 32- or 64-bit integers and lock-free on every
+ * machine we build for, i386 included (cmpxchg8b).
  */
 #ifndef IBLB_ATOMICS_H
 #define IBLB_ATOMICS_H
@@ -77,7 +78,7 @@ static inline void shared_write(void *shared, const void *from, size_t bytes) {
     IBLB_POINT();
 }
 
-/* Bytes that nobody is to read any more. The compiler may not take it for a write without a reader. */
+/* Bytes that nobody is to read any more. The compiler must not drop this as a write that nobody reads. */
 static inline void shared_wipe(void *shared, size_t bytes) {
     memset(shared, 0, bytes);
     atomic_signal_fence(memory_order_seq_cst);

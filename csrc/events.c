@@ -1,7 +1,7 @@
-/* events.c: what services and the worker say by themselves, for clients that asked for it.
+/* events.c: what services and the worker say by themselves, for clients that subscribed to it.
  *
- * Events stay in their ring until they are asked for; nothing else is held up by them. The worker counts each one that the handle wants,
- * also those that found no room, and that count is the event's `sequence`.
+ * Events stay in their ring until somebody asks for them, and hold nothing else up. The worker counts every event that
+ * the handle wants, even one that finds no room; that count is the event's `sequence`.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -38,7 +38,8 @@ struct event {
     unsigned char *body;
 };
 
-/* With the mutex held: a copy of the next event, its body to be freed. IBLB_E_TIMEOUT: none; IBLB_E_SEGMENT, _MEMORY. */
+/* With the mutex held: a copy of the next event, its body to be freed. IBLB_E_TIMEOUT: none; IBLB_E_SEGMENT,
+ * _MEMORY. */
 static int read_event(struct handle *handle, struct event *event, struct problem *problem) {
     const struct ring *ring = &handle->slot.event;
     struct record_header header;
@@ -68,7 +69,7 @@ static int read_event(struct handle *handle, struct event *event, struct problem
 static const char *event_to_json(const struct event *event, char *json, size_t capacity, size_t *needed) {
     char first[48];
     size_t length = (size_t)snprintf(first, sizeof first, "{\"sequence\":%" PRIu64 ",", event->record.sequence);
-    /* The text's own brace comes to lie where the comma goes. */
+    /* The text's own brace stands where the comma goes. */
     size_t ahead = length - 1;
     const char *wrong = msgpack_to_json(event->body, event->record.payload_bytes, capacity > ahead ? json + ahead : NULL,
                                         capacity > ahead ? capacity - ahead : 0, needed);

@@ -1,11 +1,12 @@
 /* forks.h: what this library does around a fork(), registered from here alone.
  *
- * A child must find no mutex locked by a thread that it does not have, and must drop what it has of its parent's segments.
+ * A child must find no mutex locked by a thread that it does not have, and must drop what it has of its parent's
+ * segments.
  */
 #ifndef IBLB_FORKS_H
 #define IBLB_FORKS_H
 
-/* From now on. To be called before a mutex is taken that a fork must not fall upon; all calls but the first do nothing. */
+/* Begins. Call it before you take a mutex that no fork may find locked; all calls but the first do nothing. */
 void forks_watch(void);
 
 /* The parts: the worker's (worker.c), the clients' (handles.c), the remembered problem's (remembered.c). */

@@ -1,8 +1,9 @@
 /* inbox.h: a handle's open requests, and the responses that came before somebody asked for them.
  *
- * Responses are moved out of the shared ring by whatever call comes first, so that one that nobody reads blocks nothing but itself. The
- * number of a request (64 bits, never reused in a slot) gives its place: number mod INBOX_ENTRIES; numbers whose place is taken are
- * skipped. What the caller sees is the number's lower 31 bits. Private memory only; guarded by the handle's mutex.
+ * Responses are moved out of the shared ring by whatever call comes first, so that one that nobody reads blocks nothing
+ * but itself. The number of a request (64 bits, never reused in a slot) gives its place: number mod INBOX_ENTRIES;
+ * numbers whose place is taken are skipped. What the caller sees is the number's lower 31 bits. Private memory only;
+ * guarded by the handle's mutex.
  */
 #ifndef IBLB_INBOX_H
 #define IBLB_INBOX_H
@@ -27,7 +28,7 @@ struct entry {
 
 struct inbox {
     struct entry entries[INBOX_ENTRIES]; /* bounded: each body is at most a quarter of the response ring */
-    uint32_t opened;                     /* at least as many as are not free */
+    uint32_t opened;                     /* at least the number of those that are not free */
 };
 
 /* The first usable number from `first` on, or 0 if all places are taken. */
@@ -37,13 +38,13 @@ static inline int inbox_request(uint64_t number) {
     return (int)(number & 0x7fffffff);
 }
 
-/* Are INBOX_ORDINARY requests not waited for yet? */
+/* Are there INBOX_ORDINARY requests that nobody has waited for yet? */
 bool inbox_crowded(struct inbox *inbox);
 
 /* The open or answered request that the caller knows by this number; NULL if there is none. */
 struct entry *inbox_find(struct inbox *inbox, int request);
 
-/* The open request that a response with this number belongs to; NULL: to none, drop it. */
+/* The open request that a response with this number belongs to. NULL if there is none: drop the response. */
 struct entry *inbox_expects(struct inbox *inbox, uint64_t number);
 
 /* Keeps `body`, allocated with malloc. */

@@ -1,7 +1,7 @@
 /* inspect.c: what `iblbridge doctor` knows of a segment. See iblbridge_worker.h.
  *
- * The file is read, never mapped, so that one that is cut short meanwhile is only a failed read; every number in it is checked before it is
- * used. Who lives is asked of the kernel; process ids are for people.
+ * The file is read, never mapped: if somebody cuts it short meanwhile, a read fails, and that is all. Every number in
+ * it is checked before it is used. The kernel says who lives; process ids are for people.
  */
 #include <string.h>
 
@@ -12,7 +12,7 @@
 
 static_assert(sizeof(((struct iblbw_slot_report *)0)->client) == NAME_BYTES, "client");
 
-/* A text of somebody else's: what is no text becomes '?', and it ends. */
+/* A text that somebody else wrote: control characters become '?', and it gets an end. */
 static void take_text(char *to, const char *from, size_t bytes) {
     for (size_t i = 0; i < bytes; i++)
         to[i] = (unsigned char)from[i] < 0x20 && from[i] ? '?' : from[i];
@@ -55,7 +55,7 @@ static void inspect_slot(os_file file, const struct segment_sizes *sizes, uint32
         report->process[0] = '\0';
 }
 
-/* The names, one a line, as far as they fit, and how they are. */
+/* The names of the services, one per line, as many as fit, and how the services are. */
 static uint32_t inspect_services(os_file file, uint32_t count, struct iblbw_report *report, char *text, int capacity) {
     size_t used = 0;
     uint32_t i = 0;

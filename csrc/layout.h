@@ -5,15 +5,15 @@
  *     ...      slot 0: struct slot_header, command ring, response ring, event ring
  *     ...      slot 1 ...
  *
- * A ring is a power of two of bytes; head and tail count bytes since it was made and never wrap in practice. The consumer owns head, the
- * producer owns tail. Records begin at multiples of 64 and never cross the end: a RECORD_PAD fills the gap and is published by the same
- * tail store as the record behind it.
+ * A ring is a power of two of bytes; head and tail count bytes since it was made and never wrap in practice. The
+ * consumer owns head, the producer owns tail. Records begin at multiples of 64 and never cross the end: a RECORD_PAD
+ * fills the gap and is published by the same tail store as the record behind it.
  *
- * The payload of an ALYX command, of its response and of its event may be a token: whoever owns the bytes wipes it as soon as nobody will
- * read it any more, before it gives the room back.
+ * The payload of an ALYX command, of its response and of its event may be a token: whoever owns the bytes wipes it as
+ * soon as nobody will read it any more, before it gives the room back.
  *
- * The same for 32- and 64-bit processes: every 64-bit field is aligned to 8 explicitly. `magic`, `layout_version`, `state` and `lock_base`
- * keep their places in all versions.
+ * The same for 32- and 64-bit processes: every 64-bit field is aligned to 8 explicitly. `magic`, `layout_version`,
+ * `state` and `lock_base` keep their places in all versions.
  */
 #ifndef IBLB_LAYOUT_H
 #define IBLB_LAYOUT_H

@@ -6,8 +6,8 @@
 
 #include "layout.h"
 
-/* A slot's owner holds both its bytes. The first says that it lives. The second keeps others out: when the owner is gone the worker holds
- * it until the slot is free, while the owner's name can be used again at once. */
+/* A slot's owner holds both its bytes. The first says that the owner lives. The second keeps others out: when the owner
+ * is gone, the worker holds it until the slot is free, while the owner's name can be used again at once. */
 static inline uint64_t worker_lock(void) {
     return LOCK_BASE;
 }

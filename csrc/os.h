@@ -1,8 +1,8 @@
 /* os.h: everything we ask of the operating system: files that are mapped, byte-range locks, waiting, clocks, threads.
  *
- * os_windows.c implements it, and os_posix.c with os_linux.c or os_macos.c. No other file includes a system header or asks which system it
- * is. Functions that fail fill in a `struct problem` whose sentence names the path and the system's own reason. Text, paths included, is
- * UTF-8.
+ * os_windows.c implements it, and os_posix.c with os_linux.c or os_macos.c. No other file includes a system header or
+ * asks which system it is. Functions that fail fill in a `struct problem` whose sentence names the path and the
+ * system's own reason. Text, paths included, is UTF-8.
  */
 #ifndef IBLB_OS_H
 #define IBLB_OS_H
@@ -33,12 +33,12 @@ typedef pthread_cond_t os_cond;
 #define OS_FORKS 1
 #endif
 
-/* The program may end one of its threads in the middle of what we do (pthread_cancel). Between these two, which nest, it waits with that.
- * Whoever holds a mutex is held as well. */
+/* The program may end one of its threads in the middle of our work (pthread_cancel). Between these two calls, which
+ * nest, the end has to wait. It also has to wait while the thread holds a mutex. */
 void os_hold_thread(void);
 void os_let_thread(void);
 
-/* With the thread held: if it is to end, calls `undo`, which has to let the thread go, and does not return. */
+/* With the thread held: if it is to end, calls `undo`, which must let the thread go, and does not return. */
 void os_end_if_asked(void (*undo)(void *), void *argument);
 
 void os_mutex_init(os_mutex *mutex);
@@ -51,12 +51,13 @@ void os_cond_destroy(os_cond *cond);
 void os_cond_broadcast(os_cond *cond);
 void os_cond_wait(os_cond *cond, os_mutex *mutex, int64_t timeout_ns);
 
-/* Registers what runs around fork(), where there is such a thing (OS_FORKS): `child` in the child before anything else of ours. Once a
- * process: a later call does nothing. */
+/* Registers what runs around fork(), where there is such a thing (OS_FORKS): `child` runs in the child before anything
+ * else of ours. Once per process: later calls do nothing. */
 void os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void));
 
-/* Registers what runs when the library is unloaded from a process that goes on. (At the end of a process it runs too on POSIX systems; on
- * Windows it does not: the other threads are dead by then, with whatever they had locked.) One function; a later one takes its place. */
+/* Registers what runs when the library is unloaded from a process that goes on. (On POSIX systems it also runs at the
+ * end of a process. On Windows it does not: the other threads are dead by then, with whatever they had locked.) There
+ * is one such function; a later one takes its place. */
 void os_at_unload(void (*function)(void));
 
 /* --- clocks, ns --- */
@@ -81,24 +82,25 @@ typedef intptr_t os_file; /* OS_NO_FILE: none */
 /* The last part of a path. */
 const char *os_file_name(const char *path);
 
-/* The directory of all segments: IBLBRIDGE_DIR, or one of this user's own; absolute, wherever the program goes later. IBLB_E_NAME if it is
- * too long. */
+/* The directory of all segments: IBLBRIDGE_DIR, or this user's own. It is absolute, so the program may change its
+ * directory later. IBLB_E_NAME if it is too long. */
 int os_directory(char directory[PATH_BYTES], struct problem *problem);
 
 /* Calls `visit` with the name of everything in a directory. */
 void os_for_each_file(const char *directory, void (*visit)(const char *file, void *context), void *context);
 
-/* The path of segment `name`. With `create`, makes the directory. Refuses one that is not ours alone: IBLB_E_PERMISSION; IBLB_E_NO_SEGMENT
- * if there is none. */
+/* The path of segment `name`. With `create`, makes the directory. IBLB_E_PERMISSION if the directory is not ours alone,
+ * IBLB_E_NO_SEGMENT if there is none. */
 int os_segment_path(const char *name, bool create, char path[PATH_BYTES], struct problem *problem);
 
 int os_open(const char *path, os_file *file, struct problem *problem);                   /* IBLB_E_NO_SEGMENT, _PERMISSION, _SYSTEM */
 int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *problem); /* a new file, its space allocated: _MEMORY */
-/* Gives a file its name if no other has it. 1 done, 0 there is one already or `temporary` is gone, -1 failed; `temporary` is gone then. */
+/* Gives a file its name if no other file has it. 1: done; 0: another has it, or `temporary` had gone; -1: failed.
+ * `temporary` is gone afterwards. */
 int os_publish(const char *temporary, const char *path);
-/* The name is free at once, also while somebody has the file open: 0. -1: it is not, somebody does not let it go. */
+/* Frees the name at once, even while somebody has the file open: 0. -1 if somebody does not let it go. */
 int os_unlink(const char *path);
-/* Gives a file another name, which nobody has. As os_unlink: 0 also if there is none, -1. */
+/* Gives a file another name, which no file has. As os_unlink: 0, also if there is no such file, or -1. */
 int os_rename(const char *from, const char *to);
 void os_close(os_file file);
 uint64_t os_size(os_file file);
@@ -109,15 +111,15 @@ bool os_same_open(os_file one, os_file other);
 void *os_map(os_file file, size_t bytes); /* shared, not inherited by a child; NULL if it fails */
 void os_unmap(void *memory, size_t bytes);
 
-/* If the mapped file is cut short, the next access of a page that is gone kills the process. Not here: zeroes of our own take the mapping's
- * place and *truncated becomes 1. Up to 16 mappings; 0, or -1 if there are more. Other faults go on to whoever handled them before.
- * (Windows lets nobody cut a mapped file short.) */
+/* If a mapped file is cut short, the next access to a page that is gone kills the process. Not if the mapping is
+ * guarded: zeroes of our own take its place, and *truncated becomes 1. Up to 16 mappings; 0, or -1 if there are more.
+ * Other faults go on to whoever handled them before. (Windows lets nobody cut a mapped file short.) */
 int os_guard(void *memory, size_t bytes, shared_u32 *truncated);
 void os_unguard(void *memory);
 
-/* Locks of one byte, held by the kernel for this open file and dropped when it is closed or the process dies. Of a byte that this open file
- * holds itself neither os_lock nor os_locked may be asked. After a death "held" may be said a little too long; "not held" is always true.
- */
+/* Locks of one byte. The kernel holds them for this open file, and drops them when the file is closed or the process
+ * dies. Do not ask os_lock or os_locked about a byte that this open file holds itself. After a death they may say
+ * "held" a little too long; "not held" is always true. */
 int os_lock(os_file file, uint64_t offset); /* 1 taken, 0 held by somebody, -1 failed */
 void os_unlock(os_file file, uint64_t offset);
 bool os_locked(os_file file, uint64_t offset); /* does somebody hold it? */
@@ -127,7 +129,7 @@ bool os_locked(os_file file, uint64_t offset); /* does somebody hold it? */
 /* How the processes of one segment wake each other. */
 struct os_waits {
     uint32_t mechanism;      /* enum wait_mechanism */
-    uint64_t id;             /* the segment's: with a word's place in it the name of the word's event */
+    uint64_t id;             /* the segment's; with a word's place it makes the name of the word's event */
     const char *memory;      /* where the segment is mapped here */
     struct os_event *events; /* that were opened, on Windows */
 };
@@ -136,8 +138,8 @@ uint32_t os_wait_mechanism(void); /* enum wait_mechanism for a new segment; IBLB
 void os_waits_open(struct os_waits *waits, uint32_t mechanism, uint64_t id, const void *memory);
 void os_waits_close(struct os_waits *waits);
 
-/* Sleeps while *word is `expected`, at most `timeout_ns`. 1: woken or changed, 0: time is up, -1: a signal came. What cannot be had from
- * the system is polled for. */
+/* Sleeps while *word is `expected`, at most `timeout_ns`. 1: woken or changed; 0: time is up; -1: a signal came. Polls
+ * if the system offers nothing better. */
 int os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits);
 void os_wake(shared_u32 *word, const struct os_waits *waits);
 

@@ -104,7 +104,7 @@ int posix_allocate(int file, uint64_t bytes) {
     int failed;
     do
         failed = posix_fallocate(file, 0, (off_t)bytes);
-    while (failed == EINTR); /* a signal, an interval timer's perhaps: not a lack of room */
+    while (failed == EINTR); /* a signal, perhaps an interval timer's: not a lack of room */
     return failed;
 }
 

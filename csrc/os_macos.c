@@ -67,7 +67,7 @@ void os_boot_id(char id[40]) {
 
 /* --- files --- */
 
-/* Not the directory for temporary files: the system clears that of what nobody has opened for three days. */
+/* Not the directory for temporary files: there the system deletes what nobody has opened for three days. */
 int posix_default_directory(char *text, size_t capacity) {
     char cache[PATH_BYTES]; /* ends with a slash */
     size_t bytes = confstr(_CS_DARWIN_USER_CACHE_DIR, cache, sizeof cache);

@@ -31,8 +31,8 @@
 static _Thread_local int holds;                     /* how often */
 static _Thread_local int cancel_type, cancel_state; /* of this thread, as its program wants them */
 
-/* The state alone is not enough: glibc's signal of an asynchronous cancellation, sent while that was still allowed, looks at the type only.
- */
+/* The state alone is not enough: glibc's signal for an asynchronous cancellation, sent while that was still allowed,
+ * looks only at the type. */
 void os_hold_thread(void) {
     int type, state;
     if (holds == 0) {
@@ -144,8 +144,9 @@ uint32_t os_pid(void) {
 
 /* --- files --- */
 
-/* A program may have been started without its standard descriptors; what it prints then goes to whatever is opened as number 1. While the
- * file is opened something harmless takes such a number up, so that the file never has it, not even for an instant. */
+/* A program may have been started without its standard descriptors; what it prints then goes to whatever is opened as
+ * number 1. While the file is being opened, something harmless takes up such a number, so that the file never has it,
+ * not even for an instant. */
 int posix_open(const char *path, int flags) {
     int filler = open("/", O_RDONLY | O_CLOEXEC);
     if (filler > STDERR_FILENO) {
@@ -165,7 +166,8 @@ const char *os_file_name(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-/* A directory of our own, that nobody else can write to; one given in IBLBRIDGE_DIR may be shared with a group. */
+/* It must be a directory of our own that nobody else can write to. One that IBLBRIDGE_DIR names may be shared with a
+ * group. */
 static int check_directory(const char *path, bool given, struct problem *problem) {
     struct stat status;
     if (lstat(path, &status) != 0) {
@@ -179,7 +181,8 @@ static int check_directory(const char *path, bool given, struct problem *problem
         const char *unfit = posix_unfit(path);
         if (unfit)
             return problem_set(problem, IBLB_E_PERMISSION, "IBLBRIDGE_DIR=%s is on %s. " USE_LOCAL_DISK, path, unfit);
-        if ((status.st_mode & S_IWOTH) && (status.st_uid != getuid() || (status.st_mode & S_ISVTX))) /* /tmp: it is meant to be so */
+        if ((status.st_mode & S_IWOTH) &&
+            (status.st_uid != getuid() || (status.st_mode & S_ISVTX))) /* like /tmp, which is meant to be so */
             return problem_set(problem, IBLB_E_PERMISSION,
                                "Everybody can write to IBLBRIDGE_DIR=%s, and others need that. Set it to a directory of your own.", path);
         if (status.st_mode & S_IWOTH)
@@ -220,14 +223,15 @@ void os_for_each_file(const char *directory, void (*visit)(const char *file, voi
 
 enum elsewhere { NOWHERE, HIDDEN, ANOTHER_USERS, SHARED };
 
-/* Where a segment `name` stands, or may stand unseen, beside our directory: in another user's, or in one that is shared. */
+/* Where else a segment `name` stands, or may stand unseen: in a directory beside ours, another user's or a shared
+ * one. */
 static enum elsewhere find_elsewhere(const char *name, char found[PATH_BYTES], unsigned *user) {
     char ours[PATH_BYTES], directory[PATH_BYTES], path[PATH_BYTES + 128];
     enum elsewhere best = NOWHERE;
     int length = posix_default_directory(ours, sizeof ours);
     const char *own = os_file_name(ours), *dash = strrchr(own, '-');
     if (length < 0 || length >= PATH_BYTES - 300 || !dash || own == ours)
-        return NOWHERE; /* no system where users have their directories side by side */
+        return NOWHERE; /* on this system, users do not have their directories side by side */
     int above = (int)(own - ours), prefix = (int)(dash + 1 - own);
     snprintf(directory, sizeof directory, "%.*s", above, ours);
     DIR *entries = opendir(directory);
@@ -331,7 +335,7 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
     char directory[PATH_BYTES];
     struct stat status;
     snprintf(directory, sizeof directory, "%.*s", (int)(os_file_name(path) - path), path);
-    /* For a group that shares the segment; one that may only list the directory has no business in it. */
+    /* For a group that shares the segment. A group that may only list the directory has no business in it. */
     mode_t group = stat(directory, &status) == 0 && (status.st_mode & S_IWGRP) ? status.st_mode & 060 : 0;
     int made = posix_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
     *file = made;
@@ -429,7 +433,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
         uint64_t memory = load64_acquire(&guards[i].memory);
         if (!memory || address - memory >= guards[i].bytes)
             continue;
-        store32_release(guards[i].truncated, 1); /* first: who reads a zero must find out why */
+        store32_release(guards[i].truncated, 1); /* first: whoever reads a zero must find out why */
         if (mmap((void *)(uintptr_t)memory, guards[i].bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
             MAP_FAILED)
             return;
@@ -439,7 +443,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
     } else if (handled_before.sa_handler == SIG_DFL || (from_kernel && handled_before.sa_handler == SIG_IGN)) {
         struct sigaction die = {.sa_handler = SIG_DFL};
         sigaction(number, &die, NULL);
-        raise(number); /* comes when we return */
+        raise(number); /* arrives when we return */
     } else if (handled_before.sa_handler != SIG_IGN) {
         handled_before.sa_handler(number);
     }

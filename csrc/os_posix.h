@@ -11,13 +11,13 @@
 struct timespec posix_timespec(uint64_t ns);
 uint64_t posix_clock_ns(clockid_t clock);
 
-/* open(), closed in programs that are started, and never as descriptor 0, 1 or 2. */
+/* open(), but closed in programs that are started, and never as descriptor 0, 1 or 2. */
 int posix_open(const char *path, int flags);
 
-/* Where this user's segments are if IBLBRIDGE_DIR does not say so; as snprintf. */
+/* Where this user's segments are if IBLBRIDGE_DIR does not say; returns what snprintf does. */
 int posix_default_directory(char *text, size_t capacity);
 
-/* What a directory is on where no segment can be; NULL if it can. */
+/* What a directory is on, if no segment can stand there; NULL if one can. */
 #define UNFIT_NETWORK "a network file system"
 #define UNFIT_FAT "a drive that keeps no permissions (FAT, exFAT)"
 const char *posix_unfit(const char *path);
@@ -27,7 +27,7 @@ void posix_keep_from_child(void *memory, size_t bytes); /* a child does not inhe
 
 uint32_t posix_wait_mechanism(void); /* the system's best */
 
-/* Waits as os_park does, by looking. */
+/* Waits as os_park does, by looking again and again. */
 int posix_poll(shared_u32 *word, uint32_t expected, uint64_t timeout_ns);
 
 #endif

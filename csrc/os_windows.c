@@ -25,7 +25,7 @@
 #define LOCK_PATIENCE_NS (500 * MS) /* for those who only look, and may be stopped in the middle */
 #define FILE_PATIENCE_NS (500 * MS) /* for a virus scanner that has a new file open */
 #define WIDE_PATH (PATH_BYTES + 8)
-#define REMOVED ".removed-" /* what the names of files begin with that are as good as deleted */
+#define REMOVED ".removed-" /* begins the names of files that are as good as deleted */
 #define SHARE_ALL (FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
 
 /* --- text --- */
@@ -38,7 +38,8 @@ static int to_utf8(const wchar_t *wide, char *text, size_t capacity) {
     return WideCharToMultiByte(CP_UTF8, 0, wide, -1, text, (int)capacity, NULL, NULL) > 0 ? 0 : -1;
 }
 
-/* A path as the system takes it; one that is long in the form that has no limit of 260 characters. "" if there is no such path. */
+/* A path as the system takes it. A long one gets the form that has no limit of 260 characters. "" if there is no such
+ * path. */
 static const wchar_t *system_path(const char *path, wchar_t wide[WIDE_PATH]) {
     wchar_t given[WIDE_PATH];
     DWORD length = to_wide(path, given, WIDE_PATH) == 0 ? GetFullPathNameW(given, WIDE_PATH - 4, wide + 4, NULL) : 0;
@@ -67,7 +68,7 @@ static int fail(struct problem *problem, int code, const char *format, const cha
     return problem_set(problem, code, "%s: %s.", sentence, reason(error, why, sizeof why));
 }
 
-/* Not getenv: that is the copy of one C runtime of several. Is the variable there, and not empty? */
+/* Not getenv: each C runtime has a copy of its own. Is the variable there, and not empty? */
 static bool environment(const wchar_t *name, char *text, size_t capacity) {
     wchar_t wide[WIDE_PATH];
     DWORD length = GetEnvironmentVariableW(name, wide, WIDE_PATH);
@@ -80,7 +81,7 @@ static bool environment(const wchar_t *name, char *text, size_t capacity) {
 
 /* --- threads --- */
 
-/* TerminateThread asks nobody; there is nothing that could be done against it. */
+/* TerminateThread asks nobody, and nothing can be done about it. */
 void os_hold_thread(void) {
 }
 void os_let_thread(void) {
@@ -164,7 +165,7 @@ uint64_t os_wall_ns(void) {
     return (((uint64_t)time.dwHighDateTime << 32 | time.dwLowDateTime) - from_1601_to_1970 * 10000000) * 100;
 }
 
-/* The time that the interrupt time counts and the unbiased one does not; 0 where the system does not tell (Wine 8). */
+/* The time that the interrupt time counts and the unbiased one does not; 0 if the system does not tell (Wine 8). */
 uint64_t os_asleep_ns(void) {
     union {
         FARPROC found;
@@ -201,7 +202,7 @@ uint32_t os_pid(void) {
 }
 
 int os_process_name(uint32_t pid, char *text, size_t capacity) {
-    DWORD length = 32768; /* the longest that there are: a program may be deeper than 260 characters */
+    DWORD length = 32768; /* the longest that exist: a program's path may have more than 260 characters */
     wchar_t *path = malloc(length * sizeof *path);
     char name[3 * MAX_PATH];
     HANDLE process = pid ? OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, pid) : NULL;
@@ -260,8 +261,9 @@ static int only_this_user(SECURITY_ATTRIBUTES *attributes) {
     return done ? 0 : -1;
 }
 
-/* A key of the registry that lives until the user's last logoff, or the next boot. Who comes first gives it its value, the others wait for
- * a mutex; if he dies with it, the next one finds it abandoned, and the value missing. */
+/* A key of the registry that lives until the user's last logoff, or the next boot. Whoever comes first gives it its
+ * value, and the others wait for a mutex. If the first one dies with the mutex, the next finds it abandoned and the
+ * value missing. */
 void os_boot_id(char id[40]) {
     wchar_t name[256], *sid = NULL;
     TOKEN_USER *user = this_user();
@@ -300,8 +302,8 @@ const char *os_file_name(const char *path) {
     return end;
 }
 
-/* Makes a path absolute, as the program may go elsewhere later, and plain: a space at its end, or quotation marks around it, come from how
- * a variable is set in a console. 0 or -1. */
+/* Makes a path absolute, because the program may change its directory later, and plain: a space at its end, or
+ * quotation marks around it, come from how a variable is set in a console. 0 or -1. */
 static int make_plain(char path[PATH_BYTES]) {
     wchar_t given[WIDE_PATH], whole[WIDE_PATH];
     size_t length = strlen(path);
@@ -312,7 +314,7 @@ static int make_plain(char path[PATH_BYTES]) {
     DWORD needed = GetFullPathNameW(given, WIDE_PATH, whole, NULL);
     if (needed == 0 || needed >= WIDE_PATH)
         return -1;
-    if (needed > 3 && whole[needed - 1] == L'\\') /* but for a drive's own */
+    if (needed > 3 && whole[needed - 1] == L'\\') /* except the one that is a drive's own */
         whole[needed - 1] = L'\0';
     return to_utf8(whole, path, PATH_BYTES);
 }
@@ -324,7 +326,7 @@ int os_directory(char directory[PATH_BYTES], struct problem *problem) {
         length = snprintf(directory, PATH_BYTES, "%s", base);
     else if (environment(L"LOCALAPPDATA", base, sizeof base))
         length = snprintf(directory, PATH_BYTES, "%s\\iblbridge", base);
-    else if (environment(L"USERPROFILE", base, sizeof base)) /* what starts programs without LOCALAPPDATA has this one */
+    else if (environment(L"USERPROFILE", base, sizeof base)) /* a program that was started without LOCALAPPDATA has this one */
         length = snprintf(directory, PATH_BYTES, "%s\\AppData\\Local\\iblbridge", base);
     else
         return problem_set(problem, IBLB_E_PERMISSION, "Neither IBLBRIDGE_DIR nor LOCALAPPDATA is set: nobody knows where segments are.");
@@ -333,7 +335,7 @@ int os_directory(char directory[PATH_BYTES], struct problem *problem) {
     return IBLB_OK;
 }
 
-/* A folder that is copied to other computers while it is written to. */
+/* Is it a folder that is copied to other computers while it is written to? */
 static bool is_synchronised(const wchar_t *path) {
     for (const wchar_t *part = path; part; part = wcschr(part, L'\\')) {
         part += *part == L'\\';
@@ -344,12 +346,13 @@ static bool is_synchronised(const wchar_t *path) {
 }
 
 static bool is_remote(const wchar_t *path) {
-    const wchar_t *drive = wcsncmp(path, L"\\\\?\\", 4) == 0 ? path + 4 : path; /* of a long one */
+    const wchar_t *drive = wcsncmp(path, L"\\\\?\\", 4) == 0 ? path + 4 : path; /* of a long path */
     const wchar_t root[] = {drive[0], L':', L'\\', L'\0'};
     return drive[1] != L':' || GetDriveTypeW(root) == DRIVE_REMOTE;
 }
 
-/* Where a directory really is, or, if there is none yet, the one above it: a directory on the way may be a link. False if nobody knows. */
+/* Where a directory really is, or, if there is none yet, the one above it: a directory on the way may be a link. False
+ * if nobody knows. */
 static bool final_path(const wchar_t *path, wchar_t found[WIDE_PATH]) {
     DWORD length = 0;
     wcscpy(found, path);
@@ -400,7 +403,7 @@ static bool others_may_write(const wchar_t *path) {
     return found;
 }
 
-/* What the path alone says: before a directory is made there. */
+/* Judges by the path alone, before a directory is made there. */
 static int check_path(const char *path, struct problem *problem) {
     wchar_t wide[WIDE_PATH], final[WIDE_PATH];
     const wchar_t *name = system_path(path, wide), *there = final_path(name, final) ? final : name;
@@ -434,7 +437,8 @@ static int check_directory(const char *path, struct problem *problem) {
     return IBLB_OK;
 }
 
-/* Is this program one of the Microsoft Store's, such as its Python? What those write under AppData and in the registry nobody else sees. */
+/* Is this program one of the Microsoft Store's, such as its Python? Nobody else sees what those write under AppData and
+ * in the registry. */
 static bool is_packaged(void) {
     union {
         FARPROC found;
@@ -492,7 +496,7 @@ static HANDLE handle_of(os_file file) {
     return (HANDLE)file;
 }
 
-/* Is it one of this user's own, or of an administrator's, as which the same user may have started the worker? */
+/* Does it belong to this user, or to an administrator, as whom the same user may have started the worker? */
 static bool is_ours(HANDLE file) {
     PSECURITY_DESCRIPTOR descriptor;
     PSID owner = NULL;
@@ -531,7 +535,7 @@ int os_open(const char *path, os_file *file, struct problem *problem) {
             return problem_set(problem, IBLB_E_SYSTEM,
                                "%s is open in a program that does not share it: a virus scanner, a backup? End that.", path);
         DWORD attributes = GetFileAttributesW(system_path(path, wide));
-        if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY)) /* its opening is denied */
+        if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY)) /* the system refuses to open it */
             return not_plain(problem, path);
         return fail(problem, error == ERROR_ACCESS_DENIED ? IBLB_E_PERMISSION : IBLB_E_SYSTEM, "%s cannot be opened", path, error);
     }
@@ -567,7 +571,7 @@ int os_create(const char *path, uint64_t bytes, os_file *file, struct problem *p
     return IBLB_OK;
 }
 
-/* Deletes what could not be deleted when its turn came, as somebody had it mapped. */
+/* Deletes what could not be deleted when its turn came, because somebody had it mapped. */
 static void sweep(const char *file, void *context) {
     char path[PATH_BYTES];
     wchar_t wide[WIDE_PATH];
@@ -620,8 +624,8 @@ int os_rename(const char *from, const char *to) {
     return 0;
 }
 
-/* The name of a deleted file lives as long as anybody has it open, and a mapped one cannot be deleted. So it is given another name first.
- */
+/* The name of a deleted file lives as long as anybody has the file open, and a mapped file cannot be deleted. So the
+ * file first gets another name. */
 int os_unlink(const char *path) {
     wchar_t from[WIDE_PATH], to[WIDE_PATH];
     char away[PATH_BYTES];
@@ -664,7 +668,7 @@ int os_write(os_file file, uint64_t offset, const void *from, size_t bytes) {
     return WriteFile(handle_of(file), from, (DWORD)bytes, &done, &place) && done == bytes ? 0 : -1;
 }
 
-/* The volume's number is 0 in some answers of Wine: the file's own decides. */
+/* In some of Wine's answers the volume's number is 0: the file's own number decides. */
 static bool same(HANDLE one, HANDLE other) {
     BY_HANDLE_FILE_INFORMATION a, b;
     return GetFileInformationByHandle(one, &a) && GetFileInformationByHandle(other, &b) && a.nFileIndexHigh == b.nFileIndexHigh &&
@@ -709,7 +713,7 @@ void os_unguard(void *memory) {
     (void)memory;
 }
 
-/* --- locks: an owner's is exclusive; who looks takes a shared one for an instant --- */
+/* --- locks: an owner's is exclusive; whoever looks takes a shared one for an instant --- */
 
 static int try_lock(os_file file, uint64_t offset, DWORD exclusive) {
     OVERLAPPED place = at_offset(offset);
@@ -730,7 +734,7 @@ bool os_locked(os_file file, uint64_t offset) {
     return false;
 }
 
-/* If a shared lock can be had where an exclusive one cannot, somebody was just looking: once more. */
+/* If we can have a shared lock but not an exclusive one, somebody was just looking: try again. */
 int os_lock(os_file file, uint64_t offset) {
     for (uint64_t until = 0;;) {
         int taken = try_lock(file, offset, LOCKFILE_EXCLUSIVE_LOCK);
@@ -746,7 +750,7 @@ int os_lock(os_file file, uint64_t offset) {
 
 /* --- waiting --- */
 
-#define MAX_EVENTS (MAX_SLOTS + 1) /* a bell of each slot, and the worker's */
+#define MAX_EVENTS (MAX_SLOTS + 1) /* each slot's bell, and the worker's */
 
 struct os_event {
     shared_u64 word; /* its place in the segment, + 1; 0: none yet. Written last */
@@ -816,7 +820,7 @@ int os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const stru
         if (now >= until)
             return 0;
         uint64_t left = until - now;
-        if (!event || WaitForSingleObject(event, to_ms(left)) == WAIT_FAILED) /* set once too often: the word tells */
+        if (!event || WaitForSingleObject(event, to_ms(left)) == WAIT_FAILED) /* if it was set once too often, the word tells */
             os_sleep_ns(left < MS ? left : MS);
     }
     return 1;

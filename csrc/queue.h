@@ -1,6 +1,7 @@
-/* queue.h: the commands in a ring, as whoever did not write them reads them: the worker, and a client that is to append behind them.
+/* queue.h: the commands in a ring, as somebody reads them who did not write them: the worker, or a client that is about
+ * to append to them.
  *
- * Every byte may be anything: each is read once, checked, and believed only in the copy.
+ * Each byte may be anything: it is read once and checked, and only the copy is believed.
  */
 #ifndef IBLB_QUEUE_H
 #define IBLB_QUEUE_H
@@ -13,8 +14,8 @@ static inline enum record_state state_of(uint64_t control) {
     return (enum record_state)(uint32_t)control;
 }
 
-/* The next record from *at on, which is moved to it. FOUND_NONE at `tail`. `generation`: of the slot's present owner; what owners before it
- * have left is of an older one, and none is of a younger. */
+/* Reads the next record from *at on, and moves *at to it. FOUND_NONE at `tail`. `generation` is that of the slot's
+ * present owner: what earlier owners left has an older one, and nothing has a newer one. */
 enum found queue_read(const struct ring *ring, uint32_t generation, uint64_t *at, uint64_t tail, struct command_record *record,
                       uint64_t *control);
 
@@ -24,7 +25,7 @@ struct queue {
     uint64_t last_stamp, last_request; /* 0 if there is no command */
 };
 
-/* Does all of it make sense, in order? Then what is appended will be read. */
+/* Does all of it make sense, and is it in order? Then what is appended will be read. */
 bool queue_look(const struct ring *ring, uint32_t generation, struct queue *queue);
 
 #endif

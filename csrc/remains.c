@@ -43,8 +43,8 @@ static int worker_holds(os_file file, const char *path, struct problem *problem)
     return problem_set(problem, IBLB_E_WORKER_BUSY, "A worker holds %s: process %" PRIu32 ".", path, pid);
 }
 
-/* Takes every lock that an owner could hold: those of as many slots as any segment has, for the header may be damaged. The worker's last,
- * so that a worker that just starts is held up for an instant only. */
+/* Takes every lock that an owner could hold: those of as many slots as any segment can have, for the header may be
+ * damaged. The worker's comes last, so a worker that is just starting is held up only for an instant. */
 static int take_all_locks(os_file file, const char *path, struct problem *problem) {
     if (os_locked(file, worker_lock())) /* the usual case, without holding up clients that attach */
         return worker_holds(file, path, problem);

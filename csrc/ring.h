@@ -1,7 +1,8 @@
-/* ring.h: a single-producer, single-consumer ring of records over memory that the caller hands in. No system call, no allocation.
+/* ring.h: a single-producer, single-consumer ring of records over memory that the caller hands in. No system call, no
+ * allocation.
  *
- * The producer keeps its own tail and the consumer its own head (or a cursor beyond it); what the other side wrote is read once and
- * checked, because it may be anything. Positions count bytes since the ring was made.
+ * The producer keeps its own tail and the consumer its own head (or a cursor beyond it); what the other side wrote is
+ * read once and checked, because it may be anything. Positions count bytes since the ring was made.
  *
  *     producer                                        consumer
  *     ring_claim(&ring, tail, bytes, keep, &space)    for (; ring_next(&ring, &at, tail, &header) == RING_OK; at += header.bytes)
@@ -40,24 +41,27 @@ static inline unsigned char *ring_at(const struct ring *ring, uint64_t position)
     return ring->data + (position & (ring->capacity - 1));
 }
 
-/* Room for a record of `bytes` (a multiple of RECORD_ALIGN) behind `tail`, leaving `keep_free` bytes of the ring free. Writes the padding
- * before the wrap, if any, and nothing that the consumer can see. RING_FULL; RING_CORRUPT if the consumer's head makes no sense. */
+/* Room for a record of `bytes` (a multiple of RECORD_ALIGN) behind `tail`, leaving `keep_free` bytes of the ring free.
+ * Writes the padding before the wrap, if any, and nothing that the consumer can see. RING_FULL; RING_CORRUPT if the
+ * consumer's head makes no sense. */
 enum ring_result ring_claim(const struct ring *ring, uint64_t tail, uint32_t bytes, uint32_t keep_free, struct ring_space *space);
 
 /* Publishes padding and record with one store. Pairs with ring_tail. */
 void ring_publish(const struct ring *ring, const struct ring_space *space);
 
-/* The producer's tail as seen by a consumer that has read up to `at`: RING_EMPTY, RING_OK with *tail, or RING_CORRUPT. */
+/* The producer's tail as seen by a consumer that has read up to `at`: RING_EMPTY, RING_OK with *tail, or
+ * RING_CORRUPT. */
 enum ring_result ring_tail(const struct ring *ring, uint64_t at, uint64_t *tail);
 
-/* The header of the record at `at` < `tail`, copied and checked: it lies within the ring and ends at or before the tail. */
+/* The header of the record at `at` < `tail`, copied and checked: it lies within the ring and ends at or before the
+ * tail. */
 enum ring_result ring_peek(const struct ring *ring, uint64_t at, uint64_t tail, struct record_header *header);
 
-/* The same of the next record that is no padding: *at is moved to it, or to where the walk ended. RING_OK; RING_EMPTY at `tail`;
- * RING_CORRUPT. */
+/* The same for the next record that is not padding; *at is moved to it, or to where the walk ended. RING_OK; RING_EMPTY
+ * at `tail`; RING_CORRUPT. */
 enum ring_result ring_next(const struct ring *ring, uint64_t *at, uint64_t tail, struct record_header *header);
 
-/* Wipes the bytes from one position up to another, at most the whole ring: by whoever owns them. */
+/* Wipes the bytes from one position up to another, at most the whole ring. Only for whoever owns them. */
 void ring_wipe(const struct ring *ring, uint64_t from, uint64_t to);
 
 /* Everything before `at` may be overwritten. Pairs with ring_claim's look at head. */

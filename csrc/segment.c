@@ -10,7 +10,7 @@
 
 static const struct segment_sizes default_sizes = {DEFAULT_SLOTS, DEFAULT_COMMAND_BYTES, DEFAULT_RESPONSE_BYTES, DEFAULT_EVENT_BYTES};
 
-/* The names of Windows' devices, in any case and with anything behind a dot: a folder cannot hold a file of that name. */
+/* The names of Windows' devices, in any case and with anything after a dot: no folder can hold a file of that name. */
 static bool is_device(const char *name) {
     static const char *const devices[] = {"con", "prn", "aux", "nul", "com?", "lpt?"};
     size_t length = strcspn(name, ".");
@@ -160,7 +160,7 @@ static int worker_busy(const struct segment *segment, struct problem *problem) {
     struct segment_header header;
     char name[32] = "";
     uint32_t pid = os_read(segment->file, 0, &header, sizeof header) == 0 ? load32_relaxed(&header.worker_pid) : 0;
-    if (os_process_name(pid, name, sizeof name) != 0) /* the predecessor's: its successor has the lock and has not signed yet */
+    if (os_process_name(pid, name, sizeof name) != 0) /* it is the predecessor's: its successor has the lock and has not signed yet */
         return problem_set(problem, IBLB_E_WORKER_BUSY, "Another worker, which is just starting, holds the segment %s. Stop it first.",
                            segment->path);
     return problem_set(problem, IBLB_E_WORKER_BUSY, "Another worker holds the segment %s: process %" PRIu32 " (%s). Stop it first.",
@@ -196,7 +196,7 @@ static int make(struct segment *segment, const struct segment_sizes *sizes, stru
         code = map(segment, &header, problem);
     if (code != IBLB_OK) {
         os_unlink(temporary);
-        return code == IBLB_E_NO_SEGMENT ? IBLB_E_STALE : code; /* taken for a leftover before it was locked: look again */
+        return code == IBLB_E_NO_SEGMENT ? IBLB_E_STALE : code; /* somebody took it for a leftover before it was locked: look again */
     }
     shared_write(segment->header, &header, sizeof header); /* the rest of the file is zero: free slots, empty rings */
     int locked = os_lock(segment->locks, worker_lock());
@@ -212,7 +212,7 @@ static int make(struct segment *segment, const struct segment_sizes *sizes, stru
     return published ? IBLB_OK : IBLB_E_STALE; /* somebody was faster: look again */
 }
 
-/* With the worker lock of the file at hand: keeps it, or retires it and says why. */
+/* Takes the worker lock of the file that is there, and keeps the file, or retires it and says why. */
 static int adopt(struct segment *segment, char replaced[PROBLEM_BYTES], struct problem *problem) {
     struct segment_header header;
     int code = os_open(segment->path, &segment->file, problem);
@@ -231,7 +231,8 @@ static int adopt(struct segment *segment, char replaced[PROBLEM_BYTES], struct p
     if (code == IBLB_OK)
         return map(segment, &header, problem);
 
-    /* Nothing in it can be trusted or used. Those who have it mapped learn it from the state, whose place never moves. */
+    /* Nothing in it can be trusted or used. Those who have it mapped learn that from the state, whose place never
+     * moves. */
     copy_text(problem->text, replaced, PROBLEM_BYTES);
     if (os_size(segment->file) > 0 && !remains_has_magic(segment->file))
         code = remains_set_aside(segment->path, replaced, problem);
@@ -251,7 +252,7 @@ static void unmap(struct segment *segment) {
 static void let_go(struct segment *segment) {
     unmap(segment);
     if (segment->locks != OS_NO_FILE)
-        os_unlock(segment->locks, worker_lock()); /* at once, also if a child that is being forked still has our descriptor */
+        os_unlock(segment->locks, worker_lock()); /* at once, even if a child that is being forked still has our descriptor */
     os_close(segment->locks);
     os_close(segment->file);
     segment->locks = segment->file = OS_NO_FILE;
@@ -270,7 +271,7 @@ int segment_serve(struct segment *segment, const char *name, const struct segmen
         return problem_set(problem, IBLB_E_ARGUMENT, "Slots must be 2 to %u, rings powers of two from %u to %u bytes.", MAX_SLOTS,
                            MIN_RING_BYTES, MAX_RING_BYTES);
     int code = os_segment_path(name, true, segment->path, problem);
-    /* Each round either ends or meets a file that changed under its hands; those who change it make progress. */
+    /* Each round either ends or meets a file that somebody has just changed; whoever changed it made progress. */
     for (int round = 0; code == IBLB_OK && round < 100; round++) {
         code = adopt(segment, replaced, problem);
         if (code == IBLB_E_NO_SEGMENT) {
@@ -303,9 +304,9 @@ void segment_close(struct segment *segment, bool remove) {
 }
 
 uint32_t bell_arm(struct bell *bell) {
-    uint32_t sequence = load32_acquire(&bell->sequence); /* before parking: a ring from here on changes it */
+    uint32_t sequence = load32_acquire(&bell->sequence); /* read before parking: a ring from here on changes it */
     store32_relaxed(&bell->parked, 1);
-    fence_seq_cst(); /* parked is visible before the caller looks for work once more; pairs with the fence in bell_ring */
+    fence_seq_cst(); /* parked is visible before the caller looks for work again; pairs with the fence in bell_ring */
     return sequence;
 }
 

@@ -1,8 +1,9 @@
 /* segment.h: the segment as one process sees it: made or adopted by a worker, attached to by a client.
  *
- * Rules. Only the holder of the worker lock makes, adopts, replaces or unlinks a segment. A new one is made under a temporary name, its
- * worker lock taken, and then linked into place, so that nobody ever sees a half-made one. Sizes are read from the file once, checked
- * against the file's size, and kept here; nothing is looked up in shared memory to find out where something lies.
+ * Rules. Only the holder of the worker lock makes, adopts, replaces or unlinks a segment. A new one is made under a
+ * temporary name, its worker lock taken, and then linked into place, so that nobody ever sees a half-made one. Sizes
+ * are read from the file once, checked against the file's size, and kept here; nothing is looked up in shared memory to
+ * find out where something lies.
  */
 #ifndef IBLB_SEGMENT_H
 #define IBLB_SEGMENT_H
@@ -40,8 +41,8 @@ struct slot {
 /* 0 if `name` can name a segment: 1 to 63 of A-Z a-z 0-9 . _ -, not beginning with a dot. Else IBLB_E_NAME. */
 int segment_check_name(const char *name, struct problem *problem);
 
-/* A copy of the header of an open segment, read through the file so that no byte of it can change while it is judged. 0 if it can be used
- * by this library in this boot, else IBLB_E_SEGMENT, _VERSION, _STALE. */
+/* Judges a copy of the header of an open segment. The copy is read through the file, so no byte of it can change
+ * meanwhile. 0 if this library can use the segment in this boot, else IBLB_E_SEGMENT, _VERSION, _STALE. */
 int segment_judge(os_file file, const char *path, struct segment_header *header, struct problem *problem);
 
 /* Where slot `index` begins in a segment of these sizes. */
@@ -50,13 +51,13 @@ uint64_t segment_slot_offset(const struct segment_sizes *sizes, uint32_t index);
 /* For clients: maps what is there. IBLB_E_NO_SEGMENT, _SEGMENT, _VERSION, _STALE, _PERMISSION, _SYSTEM. */
 int segment_attach(struct segment *segment, const char *name, struct problem *problem);
 
-/* For the worker: adopts the segment of this boot and version, whatever its sizes, or makes one; holds the worker lock until segment_close
- * and has increased the epoch. *replaced says why an existing one was retired ("" if it was not). IBLB_E_WORKER_BUSY names the other
- * worker. */
+/* For the worker: adopts the segment of this boot and version, whatever its sizes, or makes one. Increases the epoch,
+ * and holds the worker lock until segment_close. *replaced says why an existing one was retired ("" if none was).
+ * IBLB_E_WORKER_BUSY names the other worker. */
 int segment_serve(struct segment *segment, const char *name, const struct segment_sizes *sizes, char replaced[PROBLEM_BYTES],
                   struct problem *problem);
 
-/* Lets go of locks, mapping and files. `remove`: the worker marks the segment REPLACED and unlinks it first. */
+/* Lets go of locks, mapping and files. With `remove` the worker first marks the segment REPLACED and unlinks it. */
 void segment_close(struct segment *segment, bool remove);
 
 void segment_slot(const struct segment *segment, uint32_t index, struct slot *slot);
@@ -68,8 +69,9 @@ struct service_entry *segment_services(const struct segment *segment);
  *
  * The sleeper:  sequence = bell_arm(bell); if (!work_is_there()) bell_park(bell, sequence, ...); bell_disarm(bell);
  * The others:   store what the sleeper is to see; bell_ring(bell);
- * No wake-up is lost, because each side stores, then fences, then looks at the other's word. A park is bounded all the same: a client's by
- * PARK_NS, the worker's by its sweep; at its end the sleeper looks whether the other side still lives. */
+ * No wake-up is lost, because each side stores, then fences, then looks at the other's word. A park is bounded all the
+ * same: a client's by PARK_NS, the worker's by its sweep; at its end the sleeper looks whether the other side still
+ * lives. */
 #define PARK_NS UINT64_C(100000000)
 
 uint32_t bell_arm(struct bell *bell);

@@ -12,7 +12,8 @@ void view_quarantine(struct view *view, const struct segment *segment) {
     bell_wake(&view->slot.header->client_bell, &segment->waits);
 }
 
-/* A new claim, or one that an earlier worker left to us: from the shared head on, which only workers write. */
+/* A new claim, or one that an earlier worker left to us. Reading begins at the shared head, which only workers
+ * write. */
 static void begin(struct view *view, const struct segment *segment) {
     struct slot_header *header = view->slot.header;
     uint64_t tail;
@@ -35,15 +36,15 @@ static void begin(struct view *view, const struct segment *segment) {
         view_quarantine(view, segment);
 }
 
-/* The lock of an owner that is gone; what it said of its end is read under it. */
+/* Takes the lock of an owner that is gone. What that owner said of its end is read under the lock. */
 static bool take_over(struct view *view, const struct segment *segment) {
     view->reclaimed = os_lock(segment->locks, slot_guard(view->index)) == 1;
     view->lost = view->reclaimed && load32_acquire(&view->slot.header->closing) != CLOSED_IN_ORDER;
     return view->reclaimed;
 }
 
-/* Its owner has left in order. If we were not there it may be claimed again by another, who holds the lock until `closing` is taken back.
- */
+/* Its owner has left in order. If no worker was there, another client may be claiming it; that one holds the lock until
+ * it has taken `closing` back. */
 static bool may_be_reused(const struct view *view) {
     return load32_acquire(&view->slot.header->closing) == CLOSED_IN_ORDER; /* pairs with the claimant's release */
 }
@@ -61,8 +62,8 @@ void view_look(struct view *view, const struct segment *segment) {
     }
 }
 
-/* What stands in the rings for nobody: commands that made no sense, one that its owner died over, responses and events that were not read.
- */
+/* Wipes what nobody is going to read: commands that made no sense, one that its owner died over, and responses and
+ * events that were not read. */
 static void wipe_rest(const struct view *view) {
     const struct slot_header *header = view->slot.header;
     uint64_t unread = load64_acquire(&header->response.head), unheard = load64_acquire(&header->event.head);
@@ -77,7 +78,7 @@ static void wipe_rest(const struct view *view) {
 static void set_free(struct view *view, const struct segment *segment) {
     struct slot_header *header = view->slot.header;
     wipe_rest(view);
-    store64_relaxed(&header->command.head, view->head); /* whatever the owner wrote, both ends meet where ours is */
+    store64_relaxed(&header->command.head, view->head); /* whatever the owner wrote, both ends are now where ours is */
     store64_relaxed(&header->command.tail, view->head);
     store64_relaxed(&header->response.head, view->response_tail);
     store64_relaxed(&header->response.tail, view->response_tail);
@@ -90,7 +91,8 @@ static void set_free(struct view *view, const struct segment *segment) {
     os_unlock(segment->locks, slot_guard(view->index));
 }
 
-/* A slot that says it is free, and whose rings say it is not: scribbled. Nobody would claim it; now somebody can again. */
+/* The slot says that it is free, and its rings say that it is not: somebody scribbled on it. Nobody could claim it; now
+ * somebody can again. */
 static void repair_free_slot(struct view *view, const struct segment *segment) {
     struct slot_header *header = view->slot.header;
     uint64_t head = load64_acquire(&header->command.head), response = load64_acquire(&header->response.tail);
@@ -119,8 +121,8 @@ void view_sweep(struct view *view, const struct segment *segment) {
     if (view->phase == PHASE_LIVE) {
         uint64_t tail;
         view_advance(view, segment);
-        /* What it had published is carried out first. If there is nothing left to take or to answer and still records stand there as if
-         * there were, their owner has written them over others. */
+        /* What it had published is carried out first. If nothing is left to take or to answer, and yet records stand
+         * there as if something were, their owner has written them over others. */
         bool busy = view->taken > 0 || view->interrupt_known || view->scan != view->seen ||
                     ring_tail(&view->slot.command, view->seen, &tail) != RING_EMPTY;
         if (view->phase == PHASE_LIVE && busy && ring_tail(&view->slot.command, view->head, &tail) != RING_EMPTY)
@@ -148,7 +150,7 @@ enum found view_next(struct view *view) {
     enum found found;
     if (view->next_known)
         return FOUND_COMMAND;
-    /* Not to the tail: what came since is looked at for interrupts first. */
+    /* Not as far as the tail: what came since is searched for interrupts first. */
     while ((found = read_record(view, &view->scan, view->seen, &view->next, &view->next_control)) == FOUND_COMMAND) {
         if (view->next.stamp <= view->last_stamp || view->next.request <= view->last_request)
             return FOUND_NONSENSE;
@@ -245,7 +247,7 @@ bool view_publish_event(struct view *view, const struct segment *segment, int me
                                   .message = message,
                                   .payload_bytes = bytes};
     if (ring_claim(&view->slot.event, view->event_tail, record.header.bytes, 0, &space) != RING_OK)
-        return false; /* full of what nobody reads, or scribbled: either way its owner's loss alone */
+        return false; /* full because nobody reads, or scribbled on: only its owner loses by it */
     shared_write(space.record, &record, sizeof record);
     shared_write(space.record + sizeof record, body, bytes);
     ring_publish(&view->slot.event, &space);

@@ -4,10 +4,11 @@
  *                                    │
  *                                    └──its rings make no sense──► QUARANTINED ──owner gone──► FREE
  *
- * Everything the client can write is read once, checked, and believed only in the copy. A slot is freed with its lock held by us, when
- * every record is answered, and its state is the last thing written. Where no worker lives, a client may claim a slot whose owner left in
- * order, and append behind what that one left: so a slot that says so is looked at for the first time under its lock only, and its ring may
- * hold commands of older generations. They are carried out as all are; what becomes of them is told to nobody.
+ * Everything the client can write is read once and checked, and only the copy is believed. A slot is freed when every
+ * record is answered; we hold its lock then, and its state is the last thing written. Where no worker lives, a client
+ * may claim a slot whose owner left in order, and append behind what that one left. So a slot that was left in order is
+ * first looked at under its lock, and its ring may hold commands of older generations. They are carried out like all
+ * others, but nobody is told what becomes of them.
  */
 #ifndef IBLB_VIEW_H
 #define IBLB_VIEW_H
@@ -26,12 +27,12 @@ struct view {
     int taken;      /* commands in the caller's hands: neither answered nor found withdrawn */
     bool reclaimed; /* the client is gone and we hold its slot's lock */
     int share;      /* commands that may still be taken into this batch */
-    bool lost;      /* and it had not closed in order; until somebody was told */
+    bool lost;      /* and it had not closed in order; true until somebody was told */
     char client[NAME_BYTES];
     uint32_t generation;
     uint64_t head; /* records before it are answered */
     uint64_t scan; /* records before it were taken; never beyond `seen` */
-    uint64_t seen; /* records before it were looked at for interrupts */
+    uint64_t seen; /* records before it were searched for interrupts */
     uint64_t response_tail;
     bool held; /* a response found no room */
     uint64_t event_tail;
@@ -47,39 +48,42 @@ struct view {
     uint64_t interrupt_position;
 };
 
-/* Follows what the owner did to the slot's state; a scribbled one ends in quarantine. */
+/* Follows what the owner did to the slot's state. One that makes no sense ends in quarantine. */
 void view_look(struct view *view, const struct segment *segment);
 
-/* Takes over the lock of an owner that is gone; frees the slot once nothing in it is unanswered. */
+/* Takes over the lock of an owner that is gone, and frees the slot once everything in it is answered. */
 void view_sweep(struct view *view, const struct segment *segment);
 
-/* The next command among those seen, in view->next. Skips padding, what is cancelled or answered, and interrupts taken early. */
+/* Puts the next command among those seen into view->next. Skips padding, what is cancelled or answered, and interrupts
+ * that were taken early. */
 enum found view_next(struct view *view);
 void view_took(struct view *view);
 
-/* The next EXPINTERRUPT that was not looked at, wherever it stands in the ring, in view->interrupt. */
+/* Puts the next EXPINTERRUPT that was not looked at yet into view->interrupt, wherever it stands in the ring. */
 enum found view_next_interrupt(struct view *view);
 void view_took_interrupt(struct view *view);
 
-/* Has the owner made room that a held response waits for? */
+/* Has the owner made room for a response that is held back? */
 bool view_made_room(const struct view *view);
 
-/* Is there something in the ring that was not looked at, or room for what was held? */
+/* Is there something in the ring that was not looked at yet, or room for what is held back? */
 bool view_has_news(const struct view *view, const struct segment *segment);
 
-/* Is there something in the ring that was not taken? */
+/* Is there something in the ring that was not taken yet? */
 bool view_has_commands(const struct view *view);
 
-/* Gives back the room of everything at the head that is done. */
+/* Gives back the room of everything at the head that is finished. */
 void view_advance(struct view *view, const struct segment *segment);
 
-/* The command's control word, if it is still where it was taken from and of the same claim; else NULL. */
+/* The command's control word, if the command still stands where it was taken from and belongs to the same claim; else
+ * NULL. */
 shared_u64 *view_control(const struct view *view, uint32_t generation, uint64_t position, uint64_t request);
 
-/* A command that was taken is answered, or found withdrawn: nothing more will come for it. */
+/* A command that was taken is answered or was withdrawn: nothing more will come for it. */
 void view_done(struct view *view, uint32_t generation);
 
-/* Places an event for the owner, if it wants it; one that finds no room is counted and lost. Was it placed? */
+/* Places an event for the owner, if it wants that event. One that finds no room is counted and lost. Returns whether it
+ * was placed. */
 bool view_publish_event(struct view *view, const struct segment *segment, int message, const unsigned char *body, uint32_t bytes);
 
 void view_quarantine(struct view *view, const struct segment *segment);

@@ -1,7 +1,7 @@
 /* waiting.c: what iblb_wait and iblb_next_event share: emptying the response ring, and sleeping until something comes.
  *
- * Of several threads that wait on one handle one parks in shared memory, the others on a condition of this process; whoever wakes lets the
- * others look too. The handle's mutex is held around every look and never while anybody sleeps.
+ * Of several threads that wait on one handle, one parks in shared memory and the others on a condition of this process.
+ * Whoever wakes lets the others look too. The handle's mutex is held around every look, and never while anybody sleeps.
  */
 #include <stdlib.h>
 
@@ -45,7 +45,7 @@ int handle_drain(struct handle *handle, struct problem *problem) {
         handle->response_head = at;
         ring_release(ring, at);
         os_cond_broadcast(&handle->changed);
-        fence_seq_cst(); /* room is made before we look whether the worker waits for it; pairs with the one in iblbw_respond */
+        fence_seq_cst(); /* room is made before we look whether the worker waits for it; pairs with the fence in place_response */
         if (load32_relaxed(&handle->slot.header->response_wanted)) {
             store32_release(&handle->slot.header->response_wanted, 0);
             bell_ring(&handle->segment.header->worker_bell, &handle->segment.waits);
@@ -95,7 +95,7 @@ struct turn {
     enum wait_kind kind;
 };
 
-/* The thread ends in its wait: what the callers of wait_turn would have done. */
+/* The thread ends in its wait: does what the callers of wait_turn would have done. */
 static void give_up_waiting(void *argument) {
     struct turn *turn = argument;
     turn->handle->event_waiters -= turn->kind == FOR_EVENT;
@@ -108,7 +108,8 @@ int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64
     int code = handle_check(handle, problem);
     if (code != IBLB_OK)
         return code;
-    /* The kernel is asked before the first park and after each that brought nothing; what was placed in the meantime comes first. */
+    /* The kernel is asked before the first park, and after each that brought nothing. What was placed in the meantime
+     * comes first. */
     uint64_t now = os_clock_ns();
     if (!*looked || now - *looked >= PARK_NS) {
         *looked = now;

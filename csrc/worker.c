@@ -1,8 +1,8 @@
 /* worker.c: the worker's side: take a batch, accept, respond. See iblbridge_worker.h.
  *
- * One thread takes, another may accept and respond; `mutex` guards the views and is never held while parked. The order of the writes is
- * what makes a crash harmless: a response stands in its ring before the command is marked answered, and a command is marked accepted before
- * its first datagram.
+ * One thread takes, another may accept and respond; `mutex` guards the views and is never held while parked. The order
+ * of the writes is what makes a crash harmless: a response stands in its ring before the command is marked answered,
+ * and a command is marked accepted before its first datagram.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -24,12 +24,12 @@ struct iblbw_worker {
     uint32_t epoch;
     bool forked;
     shared_u32 rung;      /* iblbw_ring was called; private memory */
-    shared_u32 truncated; /* the file was cut short; what was touched behind its end is zeroes of our own; private memory */
+    shared_u32 truncated; /* the file was cut short, and zeroes of our own stand for what is gone; private memory */
     bool path_lost;       /* the path no longer leads to our file */
     uint64_t swept_at;
     char replaced[PROBLEM_BYTES];
     struct view views[MAX_SLOTS];
-    struct iblbw_worker *next; /* of those in this process, for fork */
+    struct iblbw_worker *next; /* of this process, for fork() */
 };
 
 /* --- fork --- */
@@ -54,8 +54,8 @@ void workers_in_child(void) {
     workers_after_fork();
 }
 
-/* Around whatever takes or drops the worker lock: no fork() falls in between, so that no lock survives in a child that knows nothing of it.
- */
+/* Around whatever takes or drops the worker lock: no fork() falls in between, so no lock survives in a child that knows
+ * nothing of it. */
 static void hold_forks(void) {
     forks_watch();
     os_mutex_lock(&list_mutex);
@@ -85,13 +85,14 @@ static int fail(int code) {
     return problem_remember(&problem);
 }
 
-/* A predecessor may have died while it wrote a response or an event: what it had written stands in the free part of the ring. The owner
- * makes room and takes none, so what is free stays free.
+/* A predecessor may have died while it wrote a response or an event: what it had written stands in the free part of the
+ * ring. The owner makes room and takes none, so what is free stays free.
  *
- * A slot that says FREE holds nothing of the kind, and its rings, mostly never touched, are left alone. A worker writes only into a slot
- * that is CLAIMED, and its mutex lets it write or free, never both. If it dies in between, the slot is still CLAIMED, for nobody but a
- * worker makes it FREE; so the next one comes by here before it can. And it makes it FREE last, with a release store, after what was not
- * read is wiped: if it dies before that store, its successor finds the slot CLAIMED, and wipes and frees it again. */
+ * A slot that says FREE holds nothing of the kind, and its rings, mostly never touched, are left alone. A worker writes
+ * only into a slot that is CLAIMED, and its mutex lets it write or free, never both. If it dies in between, the slot is
+ * still CLAIMED, for nobody but a worker makes it FREE; so the next one comes by here before it can. And it makes it
+ * FREE last, with a release store, after what was not read is wiped: if it dies before that store, its successor finds
+ * the slot CLAIMED, and wipes and frees it again. */
 static void wipe_unfinished(const struct ring *ring) {
     uint64_t tail = load64_acquire(&ring->header->tail), used = tail - load64_acquire(&ring->header->head);
     if (used <= ring->capacity)
@@ -104,7 +105,7 @@ static void begin(struct iblbw_worker *worker) {
     struct segment_header *header = worker->segment.header;
     bell_disarm(&header->worker_bell); /* a predecessor may have died in its sleep */
     if (load32_relaxed(&header->services_sequence) % 2 == 0)
-        add32(&header->services_sequence, 1); /* its services are not ours: until iblbw_services nobody is told that one is unknown */
+        add32(&header->services_sequence, 1); /* its services are not ours: nobody is told that one is unknown before iblbw_services */
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         worker->views[i].index = i;
         segment_slot(&worker->segment, i, &worker->views[i].slot);
@@ -209,7 +210,7 @@ IBLB_API int iblbw_services(struct iblbw_worker *worker, const char *names) {
         char padded[SERVICE_NAME_BYTES] = "";
         memcpy(padded, name, length);
         shared_write(entries[count].name, padded, sizeof padded);
-        store32_relaxed(&entries[count].health, 0); /* what the worker before knew is not what this one knows */
+        store32_relaxed(&entries[count].health, 0); /* what the last worker knew, this one does not know */
         name += length + (name[length] == '\n');
     }
     store32_relaxed(&header->services, count);
@@ -229,7 +230,7 @@ IBLB_API int iblbw_service_health(struct iblbw_worker *worker, int index, int do
         return fail(IBLB_E_FORKED);
     if (index < 0 || (uint32_t)index >= MAX_SERVICES)
         return fail(IBLB_E_ARGUMENT);
-    uint32_t second = heard ? (uint32_t)(heard / 1000000000) + 1 : 0; /* 0 is for never */
+    uint32_t second = heard ? (uint32_t)(heard / 1000000000) + 1 : 0; /* 0 means never */
     store32_release(&segment_services(&worker->segment)[index].health, second * 2 + (down != 0));
     return IBLB_OK;
 }
@@ -270,7 +271,8 @@ static int stand_down(const struct iblbw_worker *worker, int code) {
     return problem_remember(&problem);
 }
 
-/* The path must lead to the file that we serve, and the file be whole; looked at as often as the clients are. */
+/* The path must lead to the file that we serve, and the file must be whole. We look as often as we look at the
+ * clients. */
 static void look_at_file(struct iblbw_worker *worker) {
     const struct segment *segment = &worker->segment;
     if (os_clock_ns() - worker->swept_at < SWEEP_NS)
@@ -281,8 +283,8 @@ static void look_at_file(struct iblbw_worker *worker) {
         store32_release(&worker->truncated, 1);
 }
 
-/* If the PC has slept since a worker last looked, everything sent before now is too old, whatever the clocks say. The stamp is written
- * first: a crash in between repeats the look. */
+/* If the PC has slept since a worker last looked, everything sent before now is too old, whatever the clocks say. The
+ * stamp is written first: a crash in between repeats the look. */
 static void note_sleep(struct segment_header *header, uint64_t now) {
     uint64_t asleep = os_asleep_ns();
     if ((int64_t)(asleep - load64_relaxed(&header->sleep_note)) > (int64_t)SLEEP_TOLERANCE_NS) {
@@ -335,7 +337,7 @@ static enum added add(struct batch *batch, const struct view *view, const struct
     return ADDED;
 }
 
-/* Of all clients that have some of their share left, the one whose next command, or next interrupt, is the oldest. */
+/* Of all clients with some of their share left, the one whose next command, or next interrupt, is the oldest. */
 static struct view *oldest(struct iblbw_worker *worker, enum found (*next)(struct view *),
                            const struct command_record *(*record)(struct view *)) {
     struct view *best = NULL;
@@ -359,8 +361,8 @@ static const struct command_record *its_interrupt(struct view *view) {
     return &view->interrupt;
 }
 
-/* The stamp of an interrupt of all services aborts what is older. The clock is read anew: the interrupt may have come since the take began.
- */
+/* The stamp of an interrupt to all services aborts what is older. The clock is read again, because the interrupt may
+ * have come after the take began. */
 static void note_interrupt(struct segment_header *header, const struct command_record *record, const unsigned char *payload) {
     static const unsigned char all_services[5] = {0xdb};
     if (memcmp(payload, all_services, sizeof all_services) == 0 && record->stamp <= os_clock_ns() + FUTURE_NS &&
@@ -373,8 +375,8 @@ static void share_out(struct iblbw_worker *worker, int each) {
         worker->views[i].share = each;
 }
 
-/* Each program that has commands gets the same part of the batch, or one that floods would be served for as long as its commands are older
- * than the others'. */
+/* Each program that has commands gets the same part of the batch. Otherwise one that floods the worker would be served
+ * for as long as its commands are older than the others'. */
 static int fair_share(const struct iblbw_worker *worker, int most) {
     int active = 0;
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++)
@@ -421,7 +423,7 @@ static void gather(struct iblbw_worker *worker, struct batch *batch) {
     share_out(worker, fair_share(worker, batch->most));
     for (struct view *view; batch->count < batch->most && (view = oldest(worker, view_next, its_command));) {
         enum added added = add(batch, view, &view->next, view->next_control, view->scan);
-        view->share = added == BATCH_FULL ? 0 : view->share - 1; /* what is too large for the rest comes with the next batch */
+        view->share = added == BATCH_FULL ? 0 : view->share - 1; /* what does not fit any more comes with the next batch */
         if (added == NOT_A_COMMAND)
             view_quarantine(view, &worker->segment);
         else if (added == ADDED)
@@ -438,8 +440,8 @@ static bool has_news(struct iblbw_worker *worker) {
     return news;
 }
 
-/* With the mutex held. What the caller is to hear of at once: a lost client, before its slot can have a new owner's name; room for a
- * response that it keeps. */
+/* With the mutex held. What the caller must hear of at once: a lost client, before its slot can have a new owner's
+ * name, and room for a response that it keeps. */
 static bool something_to_tell(struct iblbw_worker *worker) {
     bool told = false;
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
@@ -472,7 +474,7 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
         gather(worker, &batch);
         last = last || something_to_tell(worker);
         os_mutex_unlock(&worker->mutex);
-        if (load32_acquire(&worker->truncated)) /* on the way: what was gathered may be half zeroes */
+        if (load32_acquire(&worker->truncated)) /* meanwhile: what was gathered may be half zeroes */
             continue;
         uint64_t now = os_clock_ns();
         if (batch.count > 0 || last || now >= until)
@@ -570,16 +572,17 @@ IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_comman
                               : NULL;
     int may = standing(worker);
     if (may == IBLB_OK && control) {
-        /* A later interrupt does not stop this one: it may yet be withdrawn, and then there would be none. */
+        /* A later interrupt does not stop this one: the later one may yet be withdrawn, and then there would be
+         * none. */
         uint64_t interrupt_stamp = command->message == IBLB_EXPINTERRUPT ? 0 : load64_acquire(&header->interrupt_stamp);
         code = may_begin(command->stamp, command->ttl, now, interrupt_stamp, load64_acquire(&header->slept_stamp));
         if (code == IBLB_OK && !swap_if64(control, STATE_PUBLISHED, (uint64_t)worker->epoch << 32 | STATE_ACCEPTED))
-            code = IBLB_E_CANCELLED; /* the owner's cancel was first */
+            code = IBLB_E_CANCELLED; /* the owner's cancel came first */
     }
     if (code == IBLB_E_CANCELLED && command->slot < worker->segment.sizes.slots)
         view_done(&worker->views[command->slot], command->generation);
     if (may == IBLB_OK && code != IBLB_OK)
-        may = standing(worker); /* or the segment went away under the swap */
+        may = standing(worker); /* the segment may have gone away during the swap */
     os_mutex_unlock(&worker->mutex);
     return may == IBLB_OK ? code : may;
 }
@@ -600,7 +603,7 @@ static int place_response(struct iblbw_worker *worker, struct view *view, const 
     if (room == RING_FULL) {
         view->held = true;
         store32_relaxed(&view->slot.header->response_wanted, 1); /* the owner takes it back when it has made room */
-        fence_seq_cst(); /* wanted is visible before we look once more; pairs with the one in drain */
+        fence_seq_cst(); /* wanted is visible before we look once more; pairs with the fence in handle_drain */
         room = ring_claim(ring, view->response_tail, record.header.bytes, 0, &space);
         if (room == RING_FULL)
             return IBLB_E_FULL;
@@ -624,10 +627,10 @@ static int answer(struct iblbw_worker *worker, struct view *view, const struct i
     uint32_t state = (uint32_t)before;
     if (state != STATE_PUBLISHED && state != STATE_ACCEPTED)
         return IBLB_OK;             /* cancelled, answered already, or of an owner that is gone */
-    if (state == STATE_PUBLISHED) { /* refused: from here on no successor sends what its owner is about to be told was not sent */
+    if (state == STATE_PUBLISHED) { /* refused: its owner will hear that it was not sent, so from here on no successor sends it */
         uint64_t ours = (uint64_t)worker->epoch << 32 | STATE_ACCEPTED;
         if (!swap_if64(control, before, ours))
-            return IBLB_OK; /* the owner's cancel was first */
+            return IBLB_OK; /* the owner's cancel came first */
         before = ours;
     }
     if (command->flags & IBLBW_NOTIFY)
@@ -638,8 +641,8 @@ static int answer(struct iblbw_worker *worker, struct view *view, const struct i
             return placed;
     }
     swap_if64(control, before,
-              (uint64_t)worker->epoch << 32 | STATE_ANSWERED); /* fails only against the owner's cancel, which ends it too */
-    if (command->message == IBLB_ALYX)                         /* now, although what stands before it may take long */
+              (uint64_t)worker->epoch << 32 | STATE_ANSWERED); /* fails only against the owner's cancel, which also ends it */
+    if (command->message == IBLB_ALYX)                         /* at once: what stands before it may take long */
         shared_wipe(ring_at(&view->slot.command, command->position) + sizeof(struct command_record), command->payload_bytes);
     view_advance(view, &worker->segment);
     if (view->reclaimed)
@@ -665,7 +668,7 @@ IBLB_API int iblbw_respond(struct iblbw_worker *worker, const struct iblbw_comma
     if (load32_acquire(&worker->truncated))
         result = IBLB_E_SEGMENT;
     if (result == IBLB_OK)
-        view_done(view, command->generation); /* its slot, if the owner is gone, is freed by the next take */
+        view_done(view, command->generation); /* if the owner is gone, the next take frees its slot */
     os_mutex_unlock(&worker->mutex);
     return result == IBLB_OK || result == IBLB_E_FULL ? result : stand_down(worker, result);
 }
