@@ -2,7 +2,8 @@
  *
  *     iblb call rig0 EXPSTART 2026-01-01_1_subject
  *
- * The response goes to standard output as one line of JSON, a sentence to standard error if the status is not 0. Exit status: see usage. */
+ * The response goes to standard output as one line of JSON, a sentence to standard error if the status is not 0. Exit
+ * status: see usage. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +59,7 @@ static int message_number(const char *text) {
         if (same_word(text, message_names[i]))
             return message_numbers[i];
     size_t digits = strspn(text, "0123456789");
-    return digits && digits < 9 && !text[digits] ? (int)strtol(text, NULL, 10) : -1; /* the library refuses what is no message */
+    return digits && digits < 9 && !text[digits] ? (int)strtol(text, NULL, 10) : -1; /* the library refuses what is not a message */
 }
 
 static int misuse(const char *sentence) {
@@ -100,7 +101,7 @@ static int report(int handle, int code) {
     if (code == IBLB_OK)
         return EXIT_FINE;
     iblb_last_error(handle, text, sizeof text);
-    if (code == IBLB_E_PENDING) /* who waits for a request is this process, and it ends */
+    if (code == IBLB_E_PENDING) /* only this process can wait for a request, and it ends */
         snprintf(text, sizeof text,
                  "The time is up; the worker has the command, and its answer is lost here. Ask EXPSTATUS before you repeat it.");
     fprintf(stderr, "iblb: %s (%d)\n", text, code);
@@ -138,7 +139,7 @@ static int ping(int handle, const struct options *options) {
     return report(handle, code);
 }
 
-/* As bridge/segment/words.py says it. */
+/* In the words of bridge/segment/words.py. */
 static void print_age(double seconds) {
     static const struct {
         const char *name;
@@ -152,7 +153,8 @@ static void print_age(double seconds) {
     printf("%.0f s", seconds);
 }
 
-/* How the services in a response to IBLB_SERVICES do: who is down, and of whom nothing was heard lately; silence is no fault. */
+/* How the services in a response to IBLB_SERVICES are: which are down, and which have not been heard lately; silence is
+ * not a fault. */
 static void print_services(const char *json) {
     int count = 0, down = 0, up = 0, silent = 0, never = 0;
     double least = 0;
@@ -207,7 +209,7 @@ static int state(int handle, const struct options *options) {
         free(json);
     }
     puts("");
-    return EXIT_FINE; /* that it does not answer is the answer */
+    return EXIT_FINE; /* if it does not answer, that is the answer */
 }
 
 static int codes(void) {
@@ -216,7 +218,8 @@ static int codes(void) {
     return EXIT_FINE;
 }
 
-/* Takes `--name value` and `--name=value` out of the arguments; returns how many are left, or -1 after it has said what is wrong. */
+/* Takes `--name value` and `--name=value` out of the arguments. Returns how many arguments are left, or -1 after it has
+ * said what is wrong. */
 static int parse(int count, char **arguments, struct options *options) {
     int left = 0, ended = 0;
     for (int i = 0; i < count; i++) {
@@ -244,7 +247,7 @@ static int parse(int count, char **arguments, struct options *options) {
             fprintf(stderr, "iblb: something is missing behind %s. For usage: iblb --help\n", word);
             return -1;
         }
-        if (text == &options->services && value[strspn(value, " \t")] == '\0') { /* as of a variable that is not set */
+        if (text == &options->services && value[strspn(value, " \t")] == '\0') { /* as from a variable that is not set */
             fputs("iblb: --services names no service; leave it out to reach all\n", stderr);
             return -1;
         }
@@ -277,7 +280,7 @@ static int read_arguments(int count, char **words, const struct options *options
         *json = arguments_json(count, words, problem, sizeof problem);
     if (count && !*json)
         fprintf(stderr, "iblb: %s\n", problem);
-    /* Shells differ in what they make of quotation marks: PowerShell 5.1 and cmd take them away unless they are written \". */
+    /* Shells treat quotation marks differently: PowerShell 5.1 and cmd take them away unless they are written \". */
     if (count && !*json && strstr(problem, "begins like JSON")) {
         fputs("iblb: The shell has handed over:", stderr);
         for (int i = 0; i < count; i++)
@@ -347,8 +350,8 @@ static int run(int count, char **arguments) {
     return status;
 }
 
-/* A response that is lost is not "it worked": a full disk takes all that is printed, and says so only here. Who closed our output wants
- * none. */
+/* A response that is lost is not "it worked": a full disk accepts all that is printed, and reports the loss only here.
+ * Whoever closed our output wants none. */
 int main(int count, char **arguments) {
     int status = run(count, arguments);
     if ((fflush(stdout) == 0 && !ferror(stdout)) || errno == EBADF)

@@ -1,5 +1,5 @@
-/* iblb_windows.c: Windows hands the arguments over in UTF-16 and takes names of files so, iblb.c and the library take UTF-8; and Ctrl-C has
- * its exit status. */
+/* iblb_windows.c: Windows uses UTF-16 for the arguments and for the names of files, iblb.c and the library use UTF-8.
+ * Also sets the exit status after Ctrl-C. */
 #include <stdlib.h>
 #include <windows.h>
 

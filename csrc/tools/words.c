@@ -10,8 +10,8 @@
 #include "../json.h"
 #include "../nearest.h"
 
-#define MOST_BYTES (1 << 20) /* of a file, which may have no end, as /dev/zero; a datagram holds 64 KiB */
-#define BEGINNING 4          /* letters that say which word was begun, if it is the only one that begins so */
+#define MOST_BYTES (1 << 20) /* of a file, which may have no end, like /dev/zero; a datagram holds 64 KiB */
+#define BEGINNING 4          /* letters that tell which word was begun, if only one begins like that */
 
 struct text {
     char *bytes; /* NUL-terminated */
@@ -123,13 +123,13 @@ static int fetch(const char *word, struct text *text, char *problem, size_t capa
         fclose(file);
     while (fine && text->used && strchr("\r\n", text->bytes[text->used - 1]))
         text->bytes[--text->used] = '\0';
-    if (fine && text->used >= 3 && memcmp(text->bytes, "\xef\xbb\xbf", 3) == 0) /* the mark that Windows puts before a text */
+    if (fine && text->used >= 3 && memcmp(text->bytes, "\xef\xbb\xbf", 3) == 0) /* the mark that Windows puts at the beginning of a text */
         memmove(text->bytes, text->bytes + 3, (text->used -= 3) + 1);
     return fine;
 }
 
-/* The first number of a JSON text that is beyond all that a computer has, and its length; NULL if there is none. Whole numbers are never:
- * some programs take any of them. */
+/* The first number of a JSON text that is larger than any number of a computer, and its length; NULL if there is none.
+ * Whole numbers are never too large: some programs take any of them. */
 static const char *endless_number(const char *json, size_t *length) {
     for (const char *at = json; *at; at++) {
         if (*at == '"') {
@@ -146,7 +146,7 @@ static const char *endless_number(const char *json, size_t *length) {
     return NULL;
 }
 
-/* Appends one argument as JSON; *is_array: it is an array. */
+/* Appends one argument as JSON; *is_array says whether it is an array. */
 static int append_argument(struct text *json, const char *word, int *is_array, char *problem, size_t capacity) {
     struct text text = {NULL, 0, 0};
     size_t where = 0;

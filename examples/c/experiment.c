@@ -2,8 +2,9 @@
  *
  *     experiment SEGMENT [YYYY-MM-DD_N_SUBJECT [CLIENT]]
  *
- * Prepares and starts all services, watches for a while whether one of them gives up, asks what they do, and ends the experiment.
- * If a service fails, the others are stopped, and it says who failed and why. README.md tells how to build and run it.
+ * Prepares and starts all services, watches for a while whether one of them gives up, asks what they do, and ends the
+ * experiment. If a service fails, the others are stopped, and it says who failed and why. README.md tells how to build
+ * and run it.
  */
 #include <stdio.h>
 

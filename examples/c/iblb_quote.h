@@ -10,9 +10,10 @@
 #include <stddef.h>
 #include <string.h>
 
-/* Writes `text` to `json` as a JSON string, with its quotation marks and a NUL at the end; NULL becomes null. Like snprintf it returns the
- * length that all of it has, without the NUL: if that is not less than `capacity` it did not fit, and `json` is "" (nothing is ever cut,
- * nor is a character halved). Bytes beyond ASCII stay as they are; whether they are UTF-8 the library checks (IBLB_E_UTF8). */
+/* Writes `text` to `json` as a JSON string, with its quotation marks and a NUL at the end; NULL becomes null. Like
+ * snprintf, it returns the length of the whole string, without the NUL. If that is not less than `capacity`, the string
+ * did not fit, and `json` is "": nothing is ever cut, and no character is halved. Bytes beyond ASCII stay as they are;
+ * the library checks whether they are UTF-8 (IBLB_E_UTF8). */
 static inline size_t iblb_quote(const char *text, char *json, size_t capacity) {
     static const char digits[] = "0123456789abcdef";
     const size_t bytes = text ? strlen(text) : 0;

@@ -2,8 +2,9 @@
  *
  *     experiment SEGMENT [YYYY-MM-DD_N_SUBJECT [CLIENT]]
  *
- * Prepares and starts all services, watches for a while whether one of them gives up, asks what they do, and ends the experiment.
- * If a service fails, the others are stopped, and it says who failed and why. README.md tells how to build and run it.
+ * Prepares and starts all services, watches for a while whether one of them gives up, asks what they do, and ends the
+ * experiment. If a service fails, the others are stopped, and it says who failed and why. README.md tells how to build
+ * and run it.
  */
 #include <chrono>
 #include <iostream>
@@ -20,7 +21,7 @@ static const milliseconds QUESTION(100);    /* for a question that is not worth 
 static const milliseconds EXPERIMENT(1000); /* how long the animal works */
 static const milliseconds LOOK(200);        /* in one wait: so the program can be stopped in between */
 
-/* Of which experiment; a service tells of itself what it likes to. */
+/* The experiment it belongs to; a service may say anything about itself. */
 static std::string reference(const iblbridge::Json &info) {
     return info["exp_ref"].text().empty() ? "no experiment" : info["exp_ref"].text();
 }

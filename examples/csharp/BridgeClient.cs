@@ -417,7 +417,7 @@ namespace IblBridge
                 "No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.");
         }
 
-        // To C "" stands for all services; here it is what a list became of which nothing was left.
+        // To C "" stands for all services. Here it means that a list was left with nothing in it.
         static string Named(string services)
         {
             if (services != null && string.IsNullOrWhiteSpace(services))

@@ -13,8 +13,9 @@ import java.util.concurrent.TimeoutException;
  *
  * <pre>java Experiment SEGMENT [YYYY-MM-DD_N_SUBJECT [CLIENT]]</pre>
  *
- * Prepares and starts all services, watches for a while whether one of them gives up, asks what they do, and ends the experiment. If a
- * service fails, the others are stopped, and it says who failed and why. README.md tells how to build and run it.
+ * Prepares and starts all services, watches for a while whether one of them gives up, asks what they do, and ends the
+ * experiment. If a service fails, the others are stopped, and it says who failed and why. README.md tells how to build
+ * and run it.
  */
 public class Experiment {
     private static final int QUESTION_MS = 100; /* for a question that is not worth waiting for */
@@ -123,7 +124,7 @@ public class Experiment {
         }
     }
 
-    /** Of which experiment; a service tells of itself what it likes to. */
+    /** The experiment it belongs to; a service may say anything about itself. */
     private static Object reference(Object info) {
         Object reference = info instanceof Map ? ((Map<?, ?>) info).get("exp_ref") : null;
         return reference == null ? "no experiment" : reference;

@@ -3,7 +3,8 @@
 --     luajit experiment.lua SEGMENT [YYYY-MM-DD_N_SUBJECT [CLIENT]]
 --
 -- Prepares and starts all services, watches for a while whether one of them gives up, asks what they do, and ends the
--- experiment. If a service fails, the others are stopped, and it says who failed and why. README.md tells how to run it.
+-- experiment. If a service fails, the others are stopped, and it says who failed and why. README.md tells how to run
+-- it.
 
 local bridge = require 'iblbridge'
 

@@ -517,10 +517,10 @@ function Rig:abandon()
     abandon(self.handle)
 end
 
---- Sends a command and waits until every service has done it; `options.timeout_ms` (12000) is also its time to live, and
--- should be longer than a service of the configuration has for its reply. Returns the response. If time is up or no
--- worker lives, a command that no worker has accepted is withdrawn (E_NOT_SENT, E_NO_WORKER: nothing was sent); the answer
--- to an accepted one is still to come (E_PENDING: wait for `request` of the error).
+--- Sends a command and waits until every service has done it. `options.timeout_ms` (12000) is also its time to live,
+-- and should be longer than a service of the configuration has for its reply. Returns the response. If time is up or no
+-- worker lives, a command that no worker has accepted is withdrawn (E_NOT_SENT, E_NO_WORKER: nothing was sent); the
+-- answer to an accepted one is still to come (E_PENDING: wait for `request` of the error).
 function Rig:call(message, arguments, options)
     local handle, codes = handle_of(self), bridge.codes
     options = read(options, 'timeout_ms')

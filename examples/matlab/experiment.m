@@ -116,7 +116,7 @@ function say(varargin)
 end
 
 function text = reference(data)
-    % Of which experiment; a service tells of itself what it likes to.
+    % The experiment it belongs to; a service may say anything about itself.
     text = 'no experiment';
     if isfield(data, 'info') && isfield(data.info, 'exp_ref') && ischar(data.info.exp_ref)
         text = data.info.exp_ref;

@@ -19,10 +19,9 @@ classdef iblbridge < handle
     % - Options follow as pairs of name and value: 'services', which ones are meant ('cameras,ephys' or {'cameras',
     %   'ephys'}; all if left out); 'timeout_ms' or 'ttl_ms'.
     % - A response is a struct as in iblbridge.h. `services` is always a struct array, a row with one service each, and
-    %   `data` always a struct; what is inside of it is as jsondecode makes it, but for whole numbers beyond 2^53, which are
-    %   int64 or uint64 (in a cell array, if others stand beside them). Names of services are values, so
-    %   cameras:left stays; a key inside of `data` that is no name for a field is changed (a b becomes aB, 0x becomes
-    %   x0x).
+    %   `data` always a struct. What is inside it is as jsondecode makes it, except whole numbers beyond 2^53: those
+    %   are int64 or uint64 (in a cell array, if others stand beside them). Names of services are values, so
+    %   cameras:left stays; a key inside `data` that cannot name a field is changed (a b becomes aB, 0x becomes x0x).
     % - An error has the identifier iblbridge:NAME, without the E_ of iblbridge.codes (iblbridge:PARTIAL), and a
     %   sentence that says what happened and what to do. The rig keeps `last_status` and `last_response`: what the
     %   good services said is not lost. Warnings are no errors: last_status is positive then, and last_error() is its
@@ -41,7 +40,7 @@ classdef iblbridge < handle
 
     properties (Constant)
         % By name: the messages (the last five are events only), what a service says it does (`status` of its entry
-        % in a response), and the codes, of which iblbridge.error_text tells the meaning.
+        % in a response), and the codes; iblbridge.error_text says what each means.
         % numbers: begin
         messages = struct( ...
             'EXPINIT', 1, 'EXPSTART', 2, 'EXPEND', 4, 'EXPCLEANUP', 8, 'EXPINTERRUPT', 16, 'EXPSTATUS', 32, ...

@@ -1,6 +1,7 @@
 'use strict';
 /**
- * Starts, stops and queries the remote services of a rig. CommonJS (`import` takes it too), Node.js 18 or newer, with koffi.
+ * Starts, stops and queries the remote services of a rig. CommonJS (`import` takes it too), Node.js 18 or newer, with
+ * koffi.
  *
  *     const { open } = require('./iblbridge'); // and `use`, which closes by itself
  *     const rig = await open('rig0', 'stimulus');
@@ -8,17 +9,18 @@
  *     rig.close();
  *
  * - Nothing blocks the event loop: what waits is a promise, and an AbortSignal gives it up at once.
- * - Failures are `BridgeError`s, with code, name, message, and the response if there is one: when one service fails the data of the
- *   good ones is in there. A warning is never thrown: it is the response's `code`, or `rig.warning` tells it.
- * - Wrong calls throw a TypeError before anything is sent: an option that does not exist, a time-out that is not a number, a
- *   service that is not text, an argument that JSON cannot express.
- * - Responses and events are plain objects with the keys of iblbridge.h, which is the manual. Time-outs are milliseconds; stamps are
- *   nanoseconds of `clockNs()`, 0 for never, exact for 104 days of uptime.
+ * - Failures are `BridgeError`s, with code, name, message, and the response if there is one: when one service fails, it
+ *   holds the data of the others. A warning is never thrown: it is the response's `code`, or `rig.warning`.
+ * - Wrong calls throw a TypeError before anything is sent: an option that does not exist, a time-out that is not a
+ *   number, a service that is not text, an argument that JSON cannot express.
+ * - Responses and events are plain objects with the keys of iblbridge.h, which is the manual. Time-outs are
+ *   milliseconds; stamps are nanoseconds of `clockNs()`, 0 for never, exact for 104 days of uptime.
  *
- * How it waits: the C library sleeps on a thread of libuv's pool, which has four of them that also read files and look up names. So in the
- * whole process at most two (`LANES`) are ever taken, for at most 200 ms at a time. A wait that finds both taken looks every 5 ms instead
- * (a look takes microseconds), until one is free. The sleeping thread touches no memory of JavaScript's and takes nothing; the look after
- * it, on the main thread, does. So an answer is never lost between the two.
+ * How it waits: the C library sleeps on a thread of libuv's pool, which has four of them that also read files and look
+ * up names. So in the whole process at most two (`LANES`) are ever taken, for at most 200 ms at a time. A wait that
+ * finds both taken looks every 5 ms instead (a look takes microseconds), until one is free. The sleeping thread touches
+ * no memory of JavaScript's and takes nothing; the look after it, on the main thread, does. So an answer is never lost
+ * between the two.
  */
 const { randomUUID } = require('node:crypto');
 const { existsSync } = require('node:fs');
@@ -166,7 +168,8 @@ class BridgeError extends Error {
  *
  * @param {string} segment its name, such as rig0
  * @param {string?} [client] name of this client, 1 to 63 bytes; '' or null: pid-<pid>-<n>-<random>
- * @param {{timeout?: number}} [options] how long to wait for a segment and a worker, ms (2000); that no worker is there is only a `warning`
+ * @param {{timeout?: number}} [options] how long to wait for a segment and a worker, ms (2000); a missing worker is only
+ *     a `warning`
  * @returns {Promise<Rig>}
  * @throws {BridgeError} if there is no segment, no free slot, ...
  */
@@ -209,7 +212,8 @@ async function use(segment, client, work) {
     }
 }
 
-// What may be different a moment later: no segment yet, one that is being replaced, all slots taken by clients that have just ended.
+// What may be different a moment later: no segment yet, one that is being replaced, all slots taken by clients that
+// have just ended.
 const MAY_CHANGE = [CODES.IBLB_E_NO_SEGMENT, CODES.IBLB_E_STALE, CODES.IBLB_E_NO_SLOT];
 
 function attached(segment, client) {
@@ -230,12 +234,18 @@ class Rig {
         forgotten.register(this, handle, this);
     }
 
-    /** Gives the slot back. Calling it twice is harmless; waits end with IBLB_E_CLOSED. `using` calls it too, exception or not. */
+    /**
+     * Gives the slot back. Calling it twice is harmless; waits end with IBLB_E_CLOSED. `using` calls it too, exception
+     * or not.
+     */
     close() {
         this.#end(lib.iblb_close);
     }
 
-    /** The same, but says that the work is not done: to the worker this client is lost. So is one that the garbage collector finds open. */
+    /**
+     * The same, but says that the work is not done: to the worker this client is lost. So is one that the garbage
+     * collector finds open.
+     */
     abandon() {
         this.#end(lib.iblb_abandon);
     }
@@ -251,12 +261,13 @@ class Rig {
      *
      * @param {string|number} message 'EXPSTART', ...
      * @param {Array} [args] its arguments: anything JSON can express
-     * @param {{services?: string[], timeout?: number, signal?: AbortSignal}} [options] which services (all); ms (12000), also the command's
-     *     time to live: if it has not begun to be sent by then it never will be (Infinity is fine); the signal cancels the request
+     * @param {{services?: string[], timeout?: number, signal?: AbortSignal}} [options] which services (all); ms
+     *     (12000), also the command's time to live: if it has not begun to be sent by then it never will be (Infinity
+     *     is fine); the signal cancels the request
      * @returns {Promise<object>} the response
-     * @throws {BridgeError} if the command failed. Without a response, because time is up or no worker lives: a command that no worker has
-     *     accepted is withdrawn (IBLB_E_NOT_SENT, IBLB_E_NO_WORKER); the answer to an accepted one is still to come (IBLB_E_PENDING: `wait`
-     *     for `error.request`, do not repeat it)
+     * @throws {BridgeError} if the command failed. Without a response, because time is up or no worker lives: a command
+     *     that no worker has accepted is withdrawn (IBLB_E_NOT_SENT, IBLB_E_NO_WORKER); the answer to an accepted one
+     *     is still to come (IBLB_E_PENDING: `wait` for `error.request`, do not repeat it)
      * @throws the signal's reason
      */
     async call(message, args = [], options = {}) {
@@ -282,8 +293,8 @@ class Rig {
      *
      * @param {string|number} message
      * @param {Array} [args]
-     * @param {{services?: string[], ttl?: number}} [options] if it has not begun to be sent within `ttl` ms (10000) it never will be;
-     *     negative: no limit
+     * @param {{services?: string[], ttl?: number}} [options] if it has not begun to be sent within `ttl` ms (10000) it
+     *     never will be; negative: no limit
      * @returns {number} the request, for `wait` and `cancel`
      */
     send(message, args = [], options = {}) {
@@ -303,8 +314,8 @@ class Rig {
      * @param {number} request
      * @param {{timeout?: number, signal?: AbortSignal}} [options] ms (12000); the signal cancels the request
      * @returns {Promise<object>} the response
-     * @throws {BridgeError} if the command failed; with the request staying open, IBLB_E_TIMEOUT if there is no response in time,
-     *     IBLB_E_NO_WORKER at once if no worker lives: a new one will answer
+     * @throws {BridgeError} if the command failed; with the request staying open, IBLB_E_TIMEOUT if there is no
+     *     response in time, IBLB_E_NO_WORKER at once if no worker lives: a new one will answer
      * @throws the signal's reason
      */
     async wait(request, options = {}) {
@@ -340,17 +351,26 @@ class Rig {
         }
     }
 
-    /** Withdraws a command if no worker has accepted it. True: nothing will be sent; false: its answer can still be waited for. */
+    /**
+     * Withdraws a command if no worker has accepted it. True: nothing will be sent; false: its answer can still be
+     * waited for.
+     */
     withdraw(request) {
         return this.#check(lib.iblb_withdraw(this.#handle, request)) === CODES.IBLB_OK;
     }
 
-    /** Gives a request up. True if nothing was sent nor will be; false if a worker had accepted it: its answer will be discarded. */
+    /**
+     * Gives a request up. True if nothing was sent nor will be; false if a worker had accepted it: its answer will be
+     * discarded.
+     */
     cancel(request) {
         return this.#check(lib.iblb_cancel(this.#handle, request)) === CODES.IBLB_OK;
     }
 
-    /** Chooses the events that `nextEvent` and `events` give, in place of the earlier choice: 'EXPINTERRUPT', ...; none: all; 0: none. */
+    /**
+     * Chooses the events that `nextEvent` and `events` give, in place of the earlier choice: 'EXPINTERRUPT', ...; none:
+     * all; 0: none.
+     */
     subscribe(...events) {
         this.#check(lib.iblb_subscribe(this.#handle, (events.length ? events.flat() : EVENTS).reduce((mask, event) => mask | number(event), 0)));
     }
@@ -382,7 +402,10 @@ class Rig {
         return stamped(parse(text));
     }
 
-    /** All events from now on: `for await (const event of rig.events())`. Ends when this is closed; throws as `nextEvent` does. */
+    /**
+     * All events from now on: `for await (const event of rig.events())`. Ends when this is closed; throws as
+     * `nextEvent` does.
+     */
     async *events(options = {}) {
         while (this.#handle) {
             try {
@@ -395,8 +418,8 @@ class Rig {
     }
 
     /**
-     * Whether a worker lives, how many services it has, and how many of them answered within the last 30 s, which is 0 if the rig was
-     * idle: {alive, services, servicesUp}. Never blocks.
+     * Whether a worker lives, how many services it has, and how many of them answered within the last 30 s, which is 0
+     * if the rig was idle: {alive, services, servicesUp}. Never blocks.
      */
     workerState() {
         const [alive, services, up] = [[0], [0], [0]];
@@ -409,7 +432,10 @@ class Rig {
         return lastError(this.#handle);
     }
 
-    /** Looks, and sleeps between the looks, until there is something, or an error, or the time is up. Gives the code and the text. */
+    /**
+     * Looks, and sleeps between the looks, until there is something, or an error, or the time is up. Gives the code and
+     * the text.
+     */
     async #until(timeout, { look, sleep }, signal) {
         const end = performance.now() + timeout;
         for (;;) {
@@ -441,7 +467,10 @@ class Rig {
         return code;
     }
 
-    /** An error without a response. The code alone says how a wait ended; the handle's sentence may be another wait's by now. */
+    /**
+     * An error without a response. The code alone says how a wait ended; the handle's sentence may be another wait's by
+     * now.
+     */
     #failure(code, request = 0) {
         const { IBLB_E_TIMEOUT, IBLB_E_NO_WORKER, IBLB_E_CANCELLED, IBLB_E_CLOSED, IBLB_E_HANDLE } = CODES;
         const known = [IBLB_E_TIMEOUT, IBLB_E_NO_WORKER, IBLB_E_CANCELLED, IBLB_E_CLOSED, IBLB_E_HANDLE].includes(code);
@@ -508,8 +537,8 @@ function grown(look) {
     }
 }
 
-// What is handed to C is looked at here: koffi takes a number for an address where a text is expected, and JavaScript passes over the
-// rest in silence.
+// What is handed to C is checked here: koffi takes a number for an address where text is expected, and JavaScript
+// passes over other mistakes in silence.
 
 /** What iblb_send and iblb_notify take between handle and request. */
 function command(message, args, options) {
@@ -583,7 +612,10 @@ function stamped(entry) {
 
 const SAYABLE = ['Object', 'Array', 'String', 'Number', 'Boolean', 'Null'];
 
-/** Called by JSON.stringify for each value; what it would leave out or make null or {} in silence is refused, but an undefined property. */
+/**
+ * Called by JSON.stringify for each value. Refuses what that would silently leave out or turn into null or {}, except
+ * an undefined property.
+ */
 function sayable(key, value) {
     const kind = Object.prototype.toString.call(value).slice(8, -1);
     if (kind === 'Undefined' && !Array.isArray(this)) return value; // as if it were not there

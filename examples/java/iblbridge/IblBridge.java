@@ -33,11 +33,11 @@ import java.util.concurrent.atomic.AtomicInteger;
  * }</pre>
  *
  * <ul>
- * <li>Any thread may call anything at any time; a wait in one thread holds up no other call, and ends if another thread closes this object,
- *     cancels the request or interrupts the waiting thread (within 200 ms).
- * <li>Failures are thrown as {@link BridgeException}, with code, name, sentence, and the {@link Response} if there is one: when one
- *     service fails the data of the good ones is in there. A warning is never thrown: it is the response's {@code code}, or
- *     {@link #warning()} tells it.
+ * <li>Any thread may call anything at any time; a wait in one thread holds up no other call, and ends if another thread
+ *     closes this object, cancels the request or interrupts the waiting thread (within 200 ms).
+ * <li>Failures are thrown as {@link BridgeException}, with code, name, sentence, and the {@link Response} if there is
+ *     one: when one service fails, it holds the data of the others. A warning is never thrown: it is the
+ *     response's {@code code}, or {@link #warning()}.
  * <li>Time-outs are milliseconds; stamps are nanoseconds of {@link #clockNs()}, 0 for never.
  * <li>An object that is not closed keeps its slot until this process ends, or until the same name is opened again.
  * <li>What each message, response and code means stands in iblbridge.h, which is the manual.
@@ -243,7 +243,8 @@ public final class IblBridge implements AutoCloseable {
      *
      * @param segment its name, such as rig0
      * @param client name of this client, 1 to 63 bytes; null: pid-&lt;pid&gt;-&lt;n&gt;
-     * @param timeoutMs how long to wait for a segment and a worker, ms; that no worker is there is only a {@link #warning()}
+     * @param timeoutMs how long to wait for a segment and a worker, ms; a missing worker is only a
+     *     {@link #warning()}
      * @throws BridgeException if there is no segment, no free slot, ...
      */
     public IblBridge(String segment, String client, int timeoutMs) {
@@ -264,7 +265,9 @@ public final class IblBridge implements AutoCloseable {
             C.iblb_close(number);
     }
 
-    /** As {@link #close()}, but says that the work is not done: to the worker this client is lost. Harmless after close. */
+    /**
+     * As {@link #close()}, but says that the work is not done: to the worker this client is lost. Harmless after close.
+     */
     public void abandon() {
         int number = handle.getAndSet(0);
         if (number != 0)
@@ -277,8 +280,8 @@ public final class IblBridge implements AutoCloseable {
     }
 
     /**
-     * Attaches, does the work, and gives the slot back: in order if the work returns, as lost if it throws. (A try block cannot tell: it
-     * always ends in order.)
+     * Attaches, does the work, and gives the slot back: in order if the work returns, as lost if it throws. (A try
+     * block cannot tell: it always ends in order.)
      *
      * @throws BridgeException as the constructor; and whatever the work throws
      */
@@ -315,9 +318,9 @@ public final class IblBridge implements AutoCloseable {
      * @param arguments null or JSON, as {@link #arguments(Object...)} makes it
      * @param services null for all, else names separated by commas; text that names none is refused
      * @param timeoutMs ms; also its time to live: a command that has not begun to be sent by then never will be
-     * @throws BridgeException if the command failed. Without a response, because time is up or no worker lives: a command that no worker has
-     *     accepted is withdrawn (E_NOT_SENT, E_NO_WORKER); the answer to an accepted one is still to come (E_PENDING:
-     *     {@link #await(int, int)} for {@link BridgeException#request}, do not repeat it)
+     * @throws BridgeException if the command failed. Without a response, because time is up or no worker lives: a
+     *     command that no worker has accepted is withdrawn (E_NOT_SENT, E_NO_WORKER); the answer to an accepted one is
+     *     still to come (E_PENDING: {@link #await(int, int)} for {@link BridgeException#request}, do not repeat it)
      * @throws InterruptedException if the thread was interrupted; the request is cancelled
      */
     public Response call(int message, String arguments, String services, int timeoutMs) throws InterruptedException {
@@ -332,8 +335,9 @@ public final class IblBridge implements AutoCloseable {
     }
 
     /**
-     * The same without blocking: the command is sent before this returns, and a daemon thread waits. Cancelling the future cancels the
-     * request. A program whose {@code main} ends does not wait for it: join the future if its answer matters.
+     * The same without blocking: the command is sent before this returns, and a daemon thread waits. Cancelling the
+     * future cancels the request. A program whose {@code main} ends does not wait for it: join the future if its answer
+     * matters.
      *
      * @return completes with the response, or exceptionally with what {@link #call(int, String, String, int)} throws
      */
@@ -388,8 +392,8 @@ public final class IblBridge implements AutoCloseable {
     /**
      * Waits for the response to a request. (iblb_wait; every Java object has a {@code wait} of its own.)
      *
-     * @throws BridgeException if the command failed; with the request staying open, E_TIMEOUT if there is no response in time, E_NO_WORKER
-     *     at once if no worker lives: a new one will answer
+     * @throws BridgeException if the command failed; with the request staying open, E_TIMEOUT if there is no response
+     *     in time, E_NO_WORKER at once if no worker lives: a new one will answer
      * @throws InterruptedException if the thread was interrupted; the request stays open
      */
     public Response await(int request, int timeoutMs) throws InterruptedException {
@@ -409,17 +413,26 @@ public final class IblBridge implements AutoCloseable {
         }
     }
 
-    /** Withdraws a command if no worker has accepted it: true, nothing will be sent; false: its answer can still be awaited. */
+    /**
+     * Withdraws a command if no worker has accepted it: true, nothing will be sent; false: its answer can still be
+     * awaited.
+     */
     public boolean withdraw(int request) {
         return check(C.iblb_withdraw(handle.get(), request)) == OK;
     }
 
-    /** Gives a request up. True if nothing was sent nor will be; false if a worker had accepted it: its answer will be discarded. */
+    /**
+     * Gives a request up. True if nothing was sent nor will be; false if a worker had accepted it: its answer will be
+     * discarded.
+     */
     public boolean cancel(int request) {
         return check(C.iblb_cancel(handle.get(), request)) == OK;
     }
 
-    /** Chooses the events that {@link #nextEvent(int)} gives, in place of the earlier choice: EXPINTERRUPT | SERVICE_DOWN; 0 for none. */
+    /**
+     * Chooses the events that {@link #nextEvent(int)} gives, in place of the earlier choice: EXPINTERRUPT |
+     * SERVICE_DOWN; 0 for none.
+     */
     public void subscribe(int events) {
         check(C.iblb_subscribe(handle.get(), events));
     }
@@ -463,7 +476,7 @@ public final class IblBridge implements AutoCloseable {
         return warning;
     }
 
-    /** The sentence of the last error or warning, from whatever thread. */
+    /** The sentence of the last error or warning, in any thread. */
     public String lastError() {
         return sentence(handle.get());
     }
@@ -490,7 +503,8 @@ public final class IblBridge implements AutoCloseable {
      * The arguments of a message as JSON.
      *
      * @param values String, finite Number, Boolean, null, Map with String keys, Collection or array, nested at will
-     * @throws IllegalArgumentException for anything else, such as a Date, an enum or NaN: convert it to text or a number
+     * @throws IllegalArgumentException for anything else, such as a Date, an enum or NaN: convert it to text or a
+     *     number
      */
     public static String arguments(Object... values) {
         return Json.write(values);
@@ -515,7 +529,8 @@ public final class IblBridge implements AutoCloseable {
         return code;
     }
 
-    /* An exception without a response. The code alone says how a wait ended; the handle's sentence may be another thread's by now. */
+    /* An exception without a response. The code alone says how a wait ended; the handle's sentence may be another
+     * thread's by now. */
     private BridgeException failure(int code, int request) {
         boolean known = code == E_TIMEOUT || code == E_NO_WORKER || code == E_CANCELLED || code == E_CLOSED || code == E_HANDLE;
         return new BridgeException(code, known ? errorText(code) : sentence(handle.get()), request, null);
@@ -533,14 +548,14 @@ public final class IblBridge implements AutoCloseable {
         warning = check(C.iblb_send(handle.get(), utf8(named(services)), message, utf8(arguments), ttlMs, request));
     }
 
-    /* To C "" stands for all services; here it is what a list became of which nothing was left. */
+    /* To C "" stands for all services. Here it means that a list was left with nothing in it. */
     private static String named(String services) {
         if (services != null && services.trim().isEmpty())
             throw new IllegalArgumentException("services names no service; pass null to reach all.");
         return services;
     }
 
-    /* Looked at before anything is sent: what throws this has started no camera. */
+    /* Checked before anything is sent: a call that throws this has not started a camera. */
     private static int checked(int timeoutMs) {
         if (timeoutMs < 0)
             throw new BridgeException(E_ARGUMENT, "timeoutMs is negative: " + timeoutMs + ".", 0, null);
@@ -601,7 +616,7 @@ public final class IblBridge implements AutoCloseable {
                 if (!place.isFile())
                     throw new UnsatisfiedLinkError("there is no such file");
                 C library = Native.load(place.getPath(), C.class);
-                library.iblb_version(); /* JNA looks for a function when it is called first: is it ours? */
+                library.iblb_version(); /* JNA looks for a function when it is first called: is this library ours? */
                 return library;
             } catch (UnsatisfiedLinkError error) {
                 tried.append("\n  ").append(place).append(": ").append(error.getMessage());
@@ -637,7 +652,10 @@ public final class IblBridge implements AutoCloseable {
         public final String name;
         /** What happened and what to do, naming each failed service with its reason. */
         public final String sentence;
-        /** The request that stays open, for {@link IblBridge#await(int, int)} or {@link IblBridge#cancel(int)}; 0 if none does. */
+        /**
+         * The request that stays open, for {@link IblBridge#await(int, int)} or {@link IblBridge#cancel(int)}; 0 if
+         * none does.
+         */
         public final int request;
         /** The response; null if there is none. */
         public final transient Response response;
@@ -717,7 +735,10 @@ public final class IblBridge implements AutoCloseable {
         public final String reason;
         /** Why it is not ok, as a sentence for people, or what was left out (W_SHORTENED); else "". */
         public final String error;
-        /** EXPINFO {status, info}, EXPSTATUS {status}, others {value}: String, Long (BigInteger beyond), Double, Boolean, null, List, Map. */
+        /**
+         * EXPINFO {status, info}, EXPSTATUS {status}, others {value}: String, Long (BigInteger beyond), Double,
+         * Boolean, null, List, Map.
+         */
         public final Map<String, Object> data;
         /** STATUS_RUNNING, ...: what the service says it does; -1 if its reply does not say it. */
         public final int status;
@@ -813,9 +834,8 @@ public final class IblBridge implements AutoCloseable {
     }
 
     /**
-     * JSON as Java's own data, because the JDK has no reader: Map (in order), List, String, Long (BigInteger beyond), Double, Boolean,
-     * null. Takes valid JSON, or
-     * what JSON can express, and refuses everything else.
+     * JSON as Java's own data, because the JDK has no reader: Map (in order), List, String, Long (BigInteger beyond),
+     * Double, Boolean, null. Takes valid JSON, or what JSON can express, and refuses everything else.
      */
     static final class Json {
         private static final int DEEPEST = 200;
