@@ -36,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
         description='Ask for the services of a new rig, ask each of them what it is doing, and write the file that '
         '"iblbridge serve --services" reads. With --service nothing is asked of you.',
         epilog=example(
-            'iblbridge init services.yaml --service cameras=192.168.0.8 --service ephys=192.168.0.9',
+            'iblbridge init services.yaml --service cameras=192.168.0.8',
             'Exit status: 0 written, and all services answered; 1 written, but one did not answer; 2 misuse.',
         ),
     )
