@@ -23,7 +23,7 @@ from systems import WINDOWS
 from bridge import discretion, journal
 from bridge.cli import lines, main
 from bridge.cli import parquet as parquet_files
-from bridge.cli.journal import since
+from bridge.cli.selection import since
 from bridge.journal import Journal, Reading
 from bridge.segment.client import Client
 

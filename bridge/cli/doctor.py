@@ -14,6 +14,7 @@ from bridge.cli.words import example
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from bridge.config import ServiceConfig
     from bridge.segment.inspection import Report
 
 
@@ -23,8 +24,11 @@ def add_parser(subparsers: Any) -> None:
         'doctor',
         help='check this computer: rigs, workers, programs, libraries',
         description="List this user's rigs (segments) with their workers and programs, and what is stale or damaged. "
-        'Tell which libraries programs find and, on Windows, what the firewall and the power settings do.',
-        epilog=example('iblbridge doctor --clean', 'Exit status: 0 all is well, 1 there is something to do, 2 misuse.'),
+        'Ask services. Tell which libraries programs find and, on Windows, what firewall and power settings do.',
+        epilog=example(
+            'iblbridge doctor --services services.yaml',
+            'Exit status: 0 all is well, 1 there is something to do, 2 misuse.',
+        ),
     )
     parser.add_argument(
         '--clean',
@@ -36,16 +40,34 @@ def add_parser(subparsers: Any) -> None:
         metavar='FILE',
         help='a program that is to use the library: which one would it load, and do the bits fit?',
     )
+    parser.add_argument(
+        '--services',
+        metavar='FILE',
+        help='ask each service of this file what it is doing, which starts and ends nothing',
+    )
+    parser.add_argument(
+        '--service',
+        action='append',
+        default=[],
+        metavar='NAME=URI',
+        help='ask this service, too; may be given several times',
+    )
     parser.add_argument('--json', action='store_true', help='print it as JSON')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Look, clean if told so, look again, show; 1 if something is (still) wrong."""
-    from bridge.cli import surroundings
+    from bridge.cli import probe, surroundings
+    from bridge.config import ConfigError
     from bridge.errors import BridgeError, Misuse
     from bridge.segment import inspection
 
+    try:
+        services = _services(args)
+    except ConfigError as e:
+        print(f'iblbridge doctor: {e}', file=sys.stderr)
+        return 2
     removed: list[str] = []
     unusable: list[str] = []
     left: list[dict[str, str]] = []
@@ -71,15 +93,29 @@ def run(args: argparse.Namespace) -> int:
     wrong, notes = surroundings.advice(around)
     wrong = unusable + wrong
     notes = [*notes, *map(other_user, inspection.other_users())]
+    answers = probe.ask(services)
+    for name, answer in answers.items():
+        (notes if answer.ok else wrong).append(f'service {probe.line(services[name], answer)}')
     healthy = not wrong and not any(report.findings for report in reports)
     result = {'directory': inspection.directory_name(), 'healthy': healthy, 'removed': removed, 'left': left}
     if args.json:
         around['findings'] = wrong
         segments = [as_json(report) for report in reports]
-        print(json.dumps(result | {'surroundings': around, 'ignored': ignored, 'segments': segments}))
+        asked = [{'name': name, 'uri': services[name].uri, **answer._asdict()} for name, answer in answers.items()]
+        print(json.dumps(result | {'asked': asked, 'surroundings': around, 'ignored': ignored, 'segments': segments}))
     else:
         show(result, reports, ignored, wrong, notes)
     return 0 if healthy else 1
+
+
+def _services(args: argparse.Namespace) -> dict[str, ServiceConfig]:
+    """Return whom to ask; ConfigError if that cannot be used."""
+    from bridge import config
+
+    services = config.load_services(args.services) if args.services is not None else {}
+    services = config.merge_services(services.values(), map(config.parse_service_option, args.service))
+    config.check_addresses(services, args.services or '--service')
+    return services
 
 
 def clean(reports: list[Report]) -> tuple[list[str], list[dict[str, str]]]:

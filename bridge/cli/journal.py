@@ -1,4 +1,4 @@
-"""``iblbridge journal``: what stands in a journal, as a table, as it grows, or exported as Parquet."""
+"""``iblbridge journal``: what stands in a journal, as a table, as it grows, as a picture, or exported as Parquet."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta, timezone
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli import lines
-from bridge.cli.words import example, length
+from bridge.cli import lines, selection
+from bridge.cli.parquet import write_whole
+from bridge.cli.words import example
 from bridge.journal import Reading
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
 
@@ -32,13 +30,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=example('iblbridge journal rig0.jsonl --since 15min --failures'),
     )
     parser.add_argument('file', metavar='FILE', help='the journal')
-    parser.add_argument(
-        '--since',
-        type=since,
-        metavar='WHEN',
-        help='only what came since then: 10:30, 2026-01-31, 2026-01-31T10:30, or 15min for a quarter of an hour ago',
-    )
-    parser.add_argument('--failures', action='store_true', help='only failures and warnings')
+    selection.add_options(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument('--follow', action='store_true', help='go on with what is added, until Ctrl-C')
     how.add_argument(
@@ -47,15 +39,26 @@ def add_parser(subparsers: Any) -> None:
         help='write a row for each command to this file; beside it, files with a row for each service and command, '
         'and for each event',
     )
+    how.add_argument(
+        '--timeline',
+        metavar='OUT',
+        help='draw a lane for each service, with all commands and events: OUT.html is one file for any browser, '
+        'OUT.png a picture',
+    )
+    how.add_argument('--summary', action='store_true', help='count commands and failures by message and service')
     parser.add_argument('--json', action='store_true', help='print the entries themselves, one JSON object per line')
-    parser.add_argument('--force', action='store_true', help='let --parquet overwrite files')
+    parser.add_argument('--force', action='store_true', help='let --parquet and --timeline overwrite files')
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Show or export; 2 if a file cannot be read or written, or is no journal."""
     try:
-        return _show(args) if args.parquet is None else _export(args)
+        if args.parquet is not None:
+            return _export(args)
+        if args.timeline is not None:
+            return _draw(args)
+        return _summarize(args) if args.summary else _show(args)
     except OSError as e:
         if not e.filename:
             raise  # not a file's, but the output's
@@ -74,9 +77,7 @@ def _show(args: argparse.Namespace) -> int:
     reading, console = Reading(args.file, follow=args.follow, on_new=partial(_say_new, args.file)), plain_console()
     printer = Printer(console, as_json=args.json)
     commands = failed = warned = 0
-    for entry in reading:
-        if not _is_wanted(entry, args):
-            continue
+    for entry in selection.select(reading, args):
         printer.show(entry)
         if entry['kind'] in ('outcome', 'notification'):
             commands += 1
@@ -102,13 +103,6 @@ def _complaints(reading: Reading) -> int:
     for number in reading.torn:
         print(f'iblbridge journal: line {number} is incomplete and was skipped', file=sys.stderr)
     return 0
-
-
-def _is_wanted(entry: dict[str, Any], args: argparse.Namespace) -> bool:
-    if args.failures and lines.mark(entry) == ' ':
-        return False
-    when = lines.moment(entry) if args.since else None
-    return not args.since or (when is not None and when >= args.since)
 
 
 class Printer:
@@ -148,52 +142,6 @@ class Printer:
         self._console.file.flush()
 
 
-def since(text: str, now: datetime | None = None) -> datetime:
-    """Return a moment that is past, as argparse's type: a date, a time of today, both, or how long ago.
-
-    Parameters
-    ----------
-    text : str
-        Such as ``10:30``, ``2026-01-31``, ``2026-01-31T10:30`` or ``15min``.
-    now : datetime, optional
-        The present, with its zone.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        It is none of them, or still to come.
-    """
-    now = now or datetime.now().astimezone()
-    text, yesterday = text.strip(), now - timedelta(days=1)
-    moment = _read(text, now)
-    if moment is None and text.isdecimal():
-        raise argparse.ArgumentTypeError(f'{text!r} has no unit; write {text}min, or a time such as 10:30')
-    if moment is None:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a time; write 10:30, 2026-01-31, 2026-01-31T10:30, or 15min')
-    if moment > now:
-        meant = f'; write {yesterday:%Y-%m-%d}T{text} if you mean yesterday' if _is_of_a_day(text) else ''
-        raise argparse.ArgumentTypeError(f'{text!r} is still to come{meant}')
-    return moment
-
-
-def _is_of_a_day(text: str) -> bool:
-    """Return whether this may be a time without a date: of digits alone nobody knows what they are."""
-    return ':' in text and 'T' not in text and ' ' not in text
-
-
-def _read(text: str, now: datetime) -> datetime | None:
-    """Return the moment that is meant, None if this is none."""
-    with suppress(ValueError, OverflowError):
-        return datetime.fromisoformat(f'{now:%Y-%m-%d}T{text}' if _is_of_a_day(text) else text).astimezone()
-    ago = None if text.isdecimal() else length(text)
-    if ago is None:
-        return None
-    try:
-        return now - timedelta(seconds=ago)
-    except OverflowError:  # before the first year: all there is
-        return datetime.min.replace(tzinfo=timezone.utc)
-
-
 def _export(args: argparse.Namespace) -> int:
     """Write the Parquet files and say which."""
     from bridge.cli import parquet
@@ -201,19 +149,11 @@ def _export(args: argparse.Namespace) -> int:
     try:
         places = parquet.places(args.parquet)
     except ValueError:
-        print(f'iblbridge journal: --parquet: {args.parquet!r} names no file; write rig0.parquet', file=sys.stderr)
-        return 2
-    if wrong := _not_to_be_replaced(args.file, places):
-        print(f'iblbridge journal: {wrong}; name another file', file=sys.stderr)
-        return 2
-    if not args.force and (there := [str(place) for place in places if place.exists()]):
-        print(
-            f'iblbridge journal: {", ".join(there)}: already there; add --force to overwrite, or name another file',
-            file=sys.stderr,
-        )
-        return 2
+        return _refuse(f'--parquet: {args.parquet!r} names no file; write rig0.parquet')
+    if wrong := _not_to_be_written(args, places):
+        return _refuse(wrong)
     reading = Reading(args.file)
-    entries = [entry for entry in reading if _is_wanted(entry, args)]
+    entries = list(selection.select(reading, args))
     if reading.is_none:
         return _complaints(reading)
     for place, count, of in parquet.export(entries, places):
@@ -221,11 +161,69 @@ def _export(args: argparse.Namespace) -> int:
     return _complaints(reading)
 
 
-def _not_to_be_replaced(journal: str, places: Sequence[Path]) -> str:
-    """Return why one of the places must not be written to, though it be asked for; "" if all may."""
+def _draw(args: argparse.Namespace) -> int:
+    """Draw the timeline and say where."""
+    from bridge.cli import timeline
+    from bridge.cli.summary import summarize
+
+    place = Path(args.timeline)
+    if place.suffix.lower() not in ('.html', '.htm', '.png'):
+        return _refuse(f'--timeline: {args.timeline!r} ends neither in .html nor in .png')
+    if wrong := _not_to_be_written(args, [place]):
+        return _refuse(wrong)
+    reading = Reading(args.file)
+    entries = list(selection.select(reading, args))
+    if reading.is_none:
+        return _complaints(reading)
+    drawn, title = timeline.picture(entries), Path(args.file).name + (f', {args.reference}' if args.reference else '')
+    if place.suffix.lower() == '.png':
+        try:
+            from bridge.cli import timeline_png
+        except ImportError:
+            return _refuse("a .png needs matplotlib: pip install 'iblbridge[plot]'; a .html needs nothing")
+        write_whole(place, partial(timeline_png.save, drawn, title))
+    else:
+        text = timeline.page(drawn, title, summarize(entries))
+        write_whole(place, lambda part: part.write_text(text, 'ascii'))
+    print(f'{place}: {len(drawn.bars)} commands, {len(drawn.signs)} events')
+    return _complaints(reading)
+
+
+def _summarize(args: argparse.Namespace) -> int:
+    """Print counts and times by message and service."""
+    from bridge.cli.console import plain_console
+    from bridge.cli.summary import HEAD, summarize
+
+    reading = Reading(args.file)
+    rows = summarize(selection.select(reading, args))
+    if args.json:
+        for row in rows:
+            print(json.dumps(dict(zip(HEAD, row.cells(), strict=True))))
+    elif rows:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for number, name in enumerate(HEAD):
+            table.add_column(name, justify='left' if number < 2 else 'right', overflow='fold')
+        for row in rows:
+            table.add_row(*row.cells())
+        plain_console().print(table)
+    return _complaints(reading)
+
+
+def _refuse(why: str) -> int:
+    print(f'iblbridge journal: {why}', file=sys.stderr)
+    return 2
+
+
+def _not_to_be_written(args: argparse.Namespace, places: Sequence[Path]) -> str:
+    """Return why one of the places must not be written to; "" if all may."""
     for place in places:
-        if place.exists() and os.path.exists(journal) and os.path.samefile(place, journal):
-            return f'{place}: is the journal itself'
+        if place.exists() and os.path.exists(args.file) and os.path.samefile(place, args.file):
+            return f'{place}: is the journal itself; name another file'
         if place.exists() and not place.is_file():
-            return f'{place}: is no file'
+            return f'{place}: is no file; name another file'
+    there = [str(place) for place in places if place.exists()]
+    if there and not args.force:
+        return f'{", ".join(there)}: already there; add --force to overwrite, or name another file'
     return ''

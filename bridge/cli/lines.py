@@ -87,10 +87,10 @@ def details(entry: dict[str, Any]) -> str:
     match kind:
         case 'command':
             args = entry.get('args')
-            said = [f'to {as_text(services)}' if services else '', _json(args) if args else '']
+            said = [f'to {as_text(services)}' if services else '', as_json(args) if args else '']
         case 'event':
             alone = data.get('value') if isinstance(data, dict) and len(data) == 1 else None
-            said = [as_text(alone) if isinstance(alone, str) else _json(data) if data else '']
+            said = [as_text(alone) if isinstance(alone, str) else as_json(data) if data else '']
         case 'gap':
             said = [f'{as_text(entry.get("lost", "?"))} entries are missing']
         case 'start':
@@ -147,7 +147,8 @@ def _cut(text: str, cells: int) -> str:
     return set_cell_size(text, cells) if cell_len(text) <= cells else f'{set_cell_size(text, cells - 1)}…'
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """Return a value as JSON that no terminal takes for a command, cut where it is long."""
     text = as_text(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= _CUT else f'{text[: _CUT - 3]}...'
 

@@ -10,16 +10,17 @@ import argparse
 import gc
 import logging
 import sys
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bridge.cli.words import duration, example
 
 if TYPE_CHECKING:
     from bridge.config import RigConfig
-    from bridge.journal import Journal
 
 log = logging.getLogger(__name__)
+File = TypeVar('File')
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,71 +32,82 @@ def add_parser(subparsers: Any) -> None:
         'and tells the programs what each service did. It takes over what a worker that has died left behind.',
         epilog=example('iblbridge serve --segment rig0 --services remote_devices.yaml'),
     )
-    parser.add_argument(
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_options(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()) -> list[argparse.Action]:
+    """Describe the options, but for some; return what was described."""
+    described: list[argparse.Action] = []
+
+    def add(option: str, *more: str, **about: Any) -> None:
+        if option.strip('-').replace('-', '_') not in leave_out:
+            described.append(parser.add_argument(option, *more, **about))
+
+    add(
         '--segment',
         required=True,
         metavar='NAME',
         help="the rig's name, such as rig0, by which programs open it",
     )
-    parser.add_argument(
+    add(
         '--services',
         metavar='FILE',
         help='the services, as in iblrig\'s remote_devices.yaml: lines of "name: address" (see bridge/README.md)',
     )
-    parser.add_argument(
+    add(
         '--settings',
         metavar='FILE',
         help='settings of these services, in a file of its own (see bridge/README.md)',
     )
-    parser.add_argument(
+    add(
         '--service',
         action='append',
         default=[],
         metavar='NAME=URI',
         help='one more service, such as cameras=192.168.0.8; may be given several times',
     )
-    parser.add_argument(
+    add(
         '--timeout',
         type=duration,
         default=10.0,
         metavar='TIME',
         help='how long a service may take to reply: 5s, 500ms, or a number of seconds (default: 10)',
     )
-    parser.add_argument(
-        '--journal', metavar='FILE', help='write every command, its outcome, and every event to this file'
-    )
-    parser.add_argument(
+    add('--journal', metavar='FILE', help='write every command, its outcome, and every event to this file')
+    add(
         '--any-reference',
         action='store_true',
         help='let the reference of an experiment have any form, not only date_sequence_subject as iblrig has it',
     )
-    parser.add_argument(
+    add(
         '--no-ask',
         action='store_true',
         help='do not ask the services what they are doing, at the start or when one is back',
     )
-    parser.add_argument('--notify', action='store_true', help='send EXPCLEANUP to all services at the end')
-    parser.add_argument('--remove', action='store_true', help='remove the segment, which programs open, at the end')
-    parser.add_argument(
-        '--until-eof', action='store_true', help='also end when standard input ends, for programs that start this one'
-    )
-    parser.add_argument('-v', '--verbose', action='store_true', help='log every command')
-    parser.set_defaults(run=run)
+    add('--notify', action='store_true', help='send EXPCLEANUP to all services at the end')
+    add('--remove', action='store_true', help='remove the segment, which programs open, at the end')
+    add('--until-eof', action='store_true', help='also end when standard input ends, for programs that start this one')
+    add('--log', metavar='FILE', help='write the log to this file as well; large ones are begun anew, five are kept')
+    add('-v', '--verbose', action='store_true', help='log every command')
+    return described
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; 2 if the configuration is wrong, 3 if the segment cannot be had."""
+    from bridge.cli.logfile import open_log, start_log
     from bridge.config import ConfigError
+    from bridge.journal import Journal
 
     try:
-        rig = _configured(args)
-        journal = _journal(args.journal)
+        rig = configured(args)
+        journal, log_file = _opened(args.journal, Journal, 'journal'), _opened(args.log, open_log, 'log')
     except ConfigError as e:
         print(f'iblbridge serve: {e}', file=sys.stderr)
         return 2
 
     from bridge.cli import exit_status
-    from bridge.cli.console import go_on_when_clicked, log_to_stderr, on_stdin_end, on_stop_signals, say_aside
+    from bridge.cli.console import go_on_when_clicked, on_stdin_end, on_stop_signals, say_aside
     from bridge.errors import BridgeError
     from bridge.worker import Worker
 
@@ -109,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 
     on_stop_signals(stop)
     go_on_when_clicked()
-    log_to_stderr(logging.DEBUG if args.verbose else logging.INFO)
+    start_log(logging.DEBUG if args.verbose else logging.INFO, log_file)
     try:
         worker = Worker(
             args.segment,
@@ -154,24 +166,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _journal(path: str | None) -> Journal | None:
-    """Open the journal, if there is to be one; ConfigError if that is not possible."""
+def _opened(path: str | None, make: Callable[[str], File], option: str) -> File | None:
+    """Open a file, if there is to be one; ConfigError if that is not possible."""
     from bridge.config import ConfigError
-    from bridge.journal import Journal
 
     try:
-        return Journal(path) if path else None
+        return make(path) if path else None
     except OSError as e:
         advice = 'name a file in a writable folder that no other program has open'
-        raise ConfigError(f'--journal: {path}: {e.strerror}; {advice}.') from e
+        raise ConfigError(f'--{option}: {path}: {e.strerror}; {advice}.') from e
 
 
-def _configured(args: argparse.Namespace) -> RigConfig:
+def configured(args: argparse.Namespace) -> RigConfig:
     """Return what files and options say; ConfigError if that cannot be used."""
     from bridge import config
 
-    for option in ('services', 'settings', 'journal'):
-        if getattr(args, option) == '':  # as of a variable that is not set
+    for option in ('services', 'settings', 'journal', 'log'):
+        if getattr(args, option, None) == '':  # as of a variable that is not set
             raise config.ConfigError(f'--{option}: its file has no name; name one, or leave the option out.')
     rig = config.load_rig(args.services) if args.services else config.RigConfig()
     added = map(config.parse_service_option, args.service)

@@ -12,12 +12,15 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridge.cli.words import example
+
+if TYPE_CHECKING:
+    from bridge.segment.client import Client
 
 LOOK = 0.1  # s: how long one wait takes at most, and how often a worker is looked for
 
@@ -53,10 +56,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def entries(segment: str) -> Iterator[dict[str, Any]]:
-    """Yield what happens, as entries of a journal; says on standard error when it has begun to look, and at what.
+def entries(
+    segment: str, say: Callable[[str], None] | None = None, idle: Callable[[Client], object] = lambda client: None
+) -> Iterator[dict[str, Any]]:
+    """Yield what happens, as entries of a journal.
 
     A worker that ends is waited for, and so is a segment that is made anew.
+
+    Parameters
+    ----------
+    segment : str
+        The rig's name.
+    say : callable, optional
+        Told when it has begun to look, and at what; standard error by default.
+    idle : callable
+        Called with the client whenever there is nothing to yield, at most every `LOOK`.
 
     Raises
     ------
@@ -69,24 +83,27 @@ def entries(segment: str) -> Iterator[dict[str, Any]]:
     from bridge.segment.client import Client
     from bridge.segment.served import COMMANDS
 
-    begun = False
+    begun, say = False, say or _say
     while True:
         try:
             # Closed whatever ends it: Ctrl-C is how a watch is meant to end, and no program that is lost.
             with closing(Client(segment, f'iblb-watch-{os.getpid()}')) as client:
                 begun, expected = True, 0
                 client.subscribe(*EVENTS, COMMANDS)
+                idle(client)
                 said: bool | None = None
                 while True:
                     if (alive := client.worker_state().alive) is not said:
                         said = alive
-                        _say(f'{segment}: {"watching" if alive else "no worker serves it; waiting for one"}')
+                        say(f'{segment}: {"watching" if alive else "no worker serves it; waiting for one"}')
                     try:
                         event = client.next_event(LOOK)
                     except NoWorker:
+                        idle(client)
                         time.sleep(LOOK)
                         continue
                     if event is None:
+                        idle(client)
                         continue
                     if expected and (lost := event['sequence'] - expected):
                         wall = datetime.now().astimezone().isoformat(timespec='milliseconds')
@@ -97,7 +114,7 @@ def entries(segment: str) -> Iterator[dict[str, Any]]:
             if not begun or e.name not in ('IBLB_E_STALE', 'IBLB_E_NO_SEGMENT', 'IBLB_E_NO_WORKER'):
                 raise
             if e.name == 'IBLB_E_STALE':
-                _say(f'{segment}: the segment was replaced or removed; waiting for one')
+                say(f'{segment}: the segment was replaced or removed; waiting for one')
         time.sleep(LOOK)
 
 

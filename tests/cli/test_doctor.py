@@ -34,6 +34,7 @@ def doctor_says(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int,
     capsys.readouterr()
     status = main(['doctor', '--json', *options])
     said = json.loads(capsys.readouterr().out)
+    assert said.pop('asked') == []
     assert set(said.pop('surroundings')) == {'library', 'twins', 'program', 'firewall', 'sleep', 'findings'}
     return status, said
 

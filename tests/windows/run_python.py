@@ -112,7 +112,7 @@ def run(names: list[str], folder: Path, arguments: Iterable[str]) -> Result:
     environment = os.environ | {'PYTHONPATH': windows(folder / 'site'), 'PYTHONDONTWRITEBYTECODE': '1', MARK: mark}
     environment.setdefault('HISTORIES', '300')  # of test_line_model, in which nothing is of a system
     options = ['-v', '-ra', '-m', 'not long', '-p', 'no:cacheprovider', f'--junitxml={report.name}', '--durations=5']
-    options += ['-o', 'timeout=0', '-o', f'faulthandler_timeout={TEST_TIMEOUT}']
+    options += ['-o', 'addopts=', '-o', 'timeout=0', '-o', f'faulthandler_timeout={TEST_TIMEOUT}']
     started = time.monotonic()
     process = subprocess.Popen(
         [*PYTHON, '-m', 'pytest', *options, *arguments, *(f'tests/{name.removeprefix("tests/")}' for name in names)],

@@ -1,0 +1,39 @@
+"""The log of a worker that nobody watches: a file that is begun anew when it is large, the last ones kept."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import logging.handlers
+import queue
+
+from bridge.cli.console import log_to_stderr
+
+MOST_BYTES = 5_000_000  # of one file
+KEPT = 5  # files before it: NAME.1 is the last one
+FORMAT = '%(asctime)s %(levelname)-7s %(message)s'
+
+
+def open_log(path: str) -> logging.Handler:
+    """Open the file of a log; what is in it stays.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=MOST_BYTES, backupCount=KEPT, encoding='utf-8')
+    handler.setFormatter(logging.Formatter(FORMAT))
+    return handler
+
+
+def start_log(level: int, file: logging.Handler | None = None) -> None:
+    """Log to standard error, and to a file in a thread of its own: a disk that is slow holds nobody up."""
+    log_to_stderr(level)
+    if file is None:
+        return
+    waiting: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    listener = logging.handlers.QueueListener(waiting, file)
+    listener.start()
+    atexit.register(listener.stop)
+    logging.getLogger().addHandler(logging.handlers.QueueHandler(waiting))

@@ -1,0 +1,73 @@
+"""How long commands took and how many failed, by message and by service. Functions of values."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.cli import lines
+
+HEAD = ('message', 'service', 'count', 'failed', 'median ms', 'p99 ms')
+ALL = 'all'
+
+
+@dataclass
+class Row:
+    """The commands of one message at one service, or, for `ALL`, as their programs saw them."""
+
+    message: str
+    service: str
+    count: int = 0
+    failed: int = 0
+    took: list[float] = field(default_factory=list)  # ms, of those that were answered
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as text, in the order of `HEAD`; times are "" if none was answered."""
+        times = (f'{statistics.median(self.took):.1f}', f'{percentile(self.took, 99):.1f}') if self.took else ('', '')
+        return (self.message, self.service, str(self.count), str(self.failed), *times)
+
+
+def summarize(entries: Iterable[dict[str, Any]]) -> list[Row]:
+    """Return a row for each message, followed by one for each of its services.
+
+    Parameters
+    ----------
+    entries : iterable of dict
+        As `bridge.journal.Reading` yields them; only what was answered counts.
+    """
+    rows: dict[str, dict[str, Row]] = {}
+    for entry in entries:
+        if entry.get('kind') not in ('outcome', 'notification'):
+            continue
+        message = lines.as_text(entry.get('message'))
+        of = rows.setdefault(message, {ALL: Row(message, ALL)})
+        _count(of[ALL], lines.mark(entry) == '!', entry.get('sent'), entry.get('finished'))
+        services = entry.get('services')
+        for service in services if isinstance(services, list) else ():
+            if isinstance(service, dict):
+                name = lines.as_text(service.get('name'))
+                row = of.setdefault(f' {name}', Row(message, name))  # never `ALL`
+                _count(row, service.get('ok') is not True, service.get('sent'), service.get('answered'))
+    return [row for of in rows.values() for row in of.values()]
+
+
+def _count(row: Row, failed: bool, begin: Any, end: Any) -> None:
+    row.count += 1
+    row.failed += failed
+    took = lines.elapsed_ms(begin, end)
+    if took is not None:
+        row.took.append(took)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return the smallest of the values that so many percent of them do not exceed.
+
+    Examples
+    --------
+    >>> percentile([3.0, 1.0, 2.0], 99)
+    3.0
+    """
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]

@@ -1,0 +1,244 @@
+"""``iblbridge top``: a rig at a glance: its services, its programs, what was commanded last and what happened.
+
+It reads what the worker publishes, as `watch` does, and the segment's file, as `doctor` does: nothing is held up. Every
+`ASK` it asks the worker SERVICES, which asks no service. `Rig` is what is known, `view` how it looks; both are values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bridge.cli import lines
+from bridge.cli.words import example
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bridge.segment.client import Client
+    from bridge.segment.inspection import Report
+
+ASK = 10.0  # s between two questions to the worker
+LOOK = 0.5  # s between two looks at the segment's file
+LAST = 8  # commands and events that are shown
+PATIENCE = 0.5  # s for the worker's answer
+STYLES = {'down': 'bold red', 'gone': 'bold red', 'up': 'green', 'RUNNING': 'bold green', 'silent': 'yellow'}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the subcommand."""
+    parser = subparsers.add_parser(
+        'top',
+        help='show a rig at a glance, as it changes',
+        description='Show the services and programs of a rig, the last commands and events, as they change, until '
+        'Ctrl-C. Into a pipe or a file it shows them once.',
+        epilog=example('iblbridge top rig0'),
+    )
+    parser.add_argument('segment', metavar='SEGMENT', help='the name of the rig, such as rig0')
+    parser.set_defaults(run=run)
+
+
+@dataclass
+class Known:
+    """What is known of a service, as text; "" if it is not."""
+
+    health: str = ''
+    heard: str = ''
+    status: str = ''
+    experiment: str = ''
+    trip: str = ''
+    error: str = ''
+
+
+@dataclass
+class Rig:
+    """What is known of a rig.
+
+    Attributes
+    ----------
+    head : str
+        One line about the worker.
+    services : dict of str to Known
+        By name, in configured order.
+    programs : list of tuple of str
+        Name, process, since when, commands without an answer.
+    last : deque of dict
+        Outcomes and events, as entries of a journal, the oldest first.
+    wrong : list of str
+        What is to be done, in sentences.
+    """
+
+    name: str
+    head: str = ''
+    services: dict[str, Known] = field(default_factory=dict)
+    programs: list[tuple[str, str, str, str]] = field(default_factory=list)
+    last: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=LAST))
+    wrong: list[str] = field(default_factory=list)
+
+    def look(self, report: Report) -> None:
+        """Take in what the segment's file says."""
+        from bridge.cli.doctor import process_name
+        from bridge.segment.words import HEARD_WITHIN, age
+
+        alive = f'served by process {report.worker["pid"]} for {age(report.worker["age"])}' if report.worker else ''
+        self.head = alive if report.worker_alive else 'NO WORKER: commands wait for one, and expire'
+        self.wrong = [lines.as_text(sentence) for sentence in report.findings]
+        before, self.services = self.services, {}
+        for service in report.health:
+            name = lines.as_text(service.name)
+            known = self.services[name] = before.get(name, Known())
+            heard = service.age is not None and service.age < HEARD_WITHIN
+            known.health = 'down' if service.down else 'up' if heard else 'silent'
+            known.heard = 'never' if service.age is None else f'{age(service.age)} ago'
+        self.programs = [
+            (
+                lines.as_text(slot.client),
+                process_name(slot.pid, slot.process) if slot.alive else 'gone',
+                age(slot.age),
+                str(slot.pending) if slot.pending >= 0 else '?',
+            )
+            for slot in report.slots
+            if not slot.client.startswith('iblb')
+        ]
+
+    def learn(self, response: dict[str, Any]) -> None:
+        """Take in the worker's response to SERVICES."""
+        for entry in response['services']:
+            data = entry['data']
+            known = self.services.get(lines.as_text(data.get('name')))
+            if known is not None:
+                trip = data.get('rtt_us', -1)
+                known.status = status_name(data.get('status'))
+                known.experiment = lines.as_text(data.get('exp_ref'))
+                known.trip = f'{trip / 1000:.1f} ms' if isinstance(trip, int) and trip > 0 else ''
+                known.error = lines.as_text(data.get('last_error'))
+
+    def take(self, entry: dict[str, Any]) -> bool:
+        """Take in what happened; True if the worker may know more by now."""
+        if entry.get('event') == 'COMMAND' and entry.get('kind') == 'command':
+            return False
+        if entry.get('message') == 'SERVICES':  # our own question, most of the time
+            return False
+        self.last.append(entry)
+        return True
+
+
+def status_name(status: Any) -> str:
+    """Return a status as people know it, "" for none."""
+    from bridge.numbers import STATUSES
+
+    return next((name for name, number in STATUSES.items() if number == status), '')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show until Ctrl-C, or once; 3 if there is no segment."""
+    from bridge.cli import exit_status
+    from bridge.cli.console import plain_console
+    from bridge.errors import BridgeError
+
+    console, rig = plain_console(), Rig(args.segment)
+    try:
+        if not sys.stdout.isatty():
+            _once(rig)
+            console.print(view(rig, console.width))
+            return 0
+        from rich.live import Live
+
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            _follow(rig, lambda: live.update(view(rig, console.width, datetime.now()), refresh=True))
+    except BridgeError as e:
+        print(f'iblbridge top: {e.name}: {e.text}', file=sys.stderr)
+        return exit_status(e.code)
+    return 0
+
+
+def _once(rig: Rig) -> None:
+    from bridge.segment import inspection
+    from bridge.segment.client import Client
+
+    with closing(Client(rig.name, f'iblb-top-{os.getpid()}', timeout=0.0)) as client:
+        rig.look(inspection.inspect(rig.name))
+        _ask(rig, client)
+
+
+def _ask(rig: Rig, client: Client) -> None:
+    from bridge.errors import BridgeError
+
+    with suppress(BridgeError):  # no worker, or a busy one: what is known stays
+        rig.learn(client.call('SERVICES', timeout=PATIENCE))
+
+
+def _follow(rig: Rig, show: Callable[[], object]) -> None:
+    from bridge.cli import watch
+    from bridge.errors import BridgeError
+    from bridge.segment import inspection
+
+    looked = asked = -ASK
+
+    def idle(client: Client) -> None:
+        nonlocal looked, asked
+        now = time.monotonic()
+        if now - looked < LOOK:
+            return
+        looked = now
+        with suppress(BridgeError):  # just replaced: the next look finds another one
+            rig.look(inspection.inspect(rig.name))
+        if now - asked >= ASK and client.worker_state().alive:
+            asked = now
+            _ask(rig, client)
+        show()
+
+    for entry in watch.entries(rig.name, lambda line: None, idle):
+        if rig.take(entry):
+            asked = min(asked, time.monotonic() - ASK + LOOK)  # soon, but once for all that happens now
+
+
+def view(rig: Rig, width: int, now: datetime | None = None) -> RenderableType:
+    """Return how a rig looks on a console of so many columns.
+
+    Parameters
+    ----------
+    rig : Rig
+        What is known.
+    width : int
+        Columns; 80 are enough.
+    now : datetime, optional
+        Shown at the top, so that one sees that it goes on.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    clock = f'  {now:%H:%M:%S}' if now else ''
+    parts: list[RenderableType] = [
+        Text(f'{rig.name}: {rig.head}{clock}', 'bold' if rig.head[:2] != 'NO' else 'bold red')
+    ]
+    services = [
+        (name, one.health, one.heard, one.status, one.trip, one.experiment) for name, one in rig.services.items()
+    ]
+    parts.append(_table(('service', 'health', 'heard', 'status', 'echo', 'experiment'), services, 'no services'))
+    parts += [Text(f'  ! {name}: {one.error}', 'red') for name, one in rig.services.items() if one.error]
+    parts.append(_table(('program', 'process', 'since', 'waiting'), rig.programs, 'no programs'))
+    parts += [Text(f'  ! {sentence}', 'red') for sentence in rig.wrong]
+    parts += [Text(lines.line(entry, width, fold=True), lines.style(entry)) for entry in rig.last]
+    return Group(*parts)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], none: str) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return Text(f'\n {none}\n', 'dim')
+    table = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 1))
+    for row in rows:
+        table.add_row(*(Text(lines.as_text(cell), STYLES.get(cell, ''), overflow='fold') for cell in row))
+    return table

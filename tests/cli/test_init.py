@@ -1,0 +1,146 @@
+"""``iblbridge init`` and what ``doctor --services`` asks: each service is tried, and the file says what it said."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from peers import ScriptedPeer, free_port, only_echo
+
+from bridge import config
+from bridge.cli import init, main, probe
+from bridge.cli.probe import ADVICE, answer
+from bridge.config import ServiceConfig
+from bridge.numbers import MESSAGES
+from bridge.outcome import Outcome, Reason
+
+TODAY = date(2026, 1, 31)
+
+
+def dead_uri() -> str:
+    return f'udp://127.0.0.1:{free_port()}'
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(probe.ask, '__defaults__', (0.3,))
+
+
+def test_a_rig_is_begun_and_what_is_written_can_be_served(server, tmp_path, capsys):
+    file = tmp_path / 'my rig.yaml'
+    assert main(['init', str(file), '--service', f'cameras={server.uri}', '--segment', 'rig7']) == 0
+    said = capsys.readouterr().out
+    assert f'  cameras: {server.uri}: CONNECTED, ' in said
+    assert f'iblbridge serve --segment rig7 --services "{file}" --journal rig7.jsonl' in said
+    assert [(one.name, one.uri) for one in config.load_services(file).values()] == [('cameras', server.uri)]
+    assert '# CONNECTED' in file.read_text('utf-8')
+
+
+def test_a_service_that_does_not_answer_is_written_all_the_same_and_said(server, tmp_path, capsys):
+    file, dead = tmp_path / 'rig.yaml', dead_uri()
+    words = ['--service', f'cameras={server.uri}', '--service', f'ephys={dead}', '--service', 't=ws://127.0.0.1:1']
+    assert main(['init', str(file), *words]) == 1
+    said = capsys.readouterr().out
+    assert f'! ephys: {dead} refused the command: no service listens there. Its computer is there' in said
+    assert 'did not answer: ephys, t\n' in said
+    assert list(config.load_services(file)) == ['cameras', 'ephys', 't']
+
+
+@pytest.mark.parametrize(
+    ('words', 'sentence'),
+    [
+        ([], 'no service was named'),
+        (['--service', 'cameras'], 'cameras=192.168.0.8'),
+        (['--service', 'a=127.0.0.1', '--service', 'b=127.0.0.1'], 'the same address'),
+        (['--service', 'a=127.0.0.1', '--service', 'a=127.0.0.2'], 'a'),
+    ],
+)
+def test_what_cannot_be_a_rig_is_refused_and_nothing_is_written(tmp_path, capsys, monkeypatch, words, sentence):
+    def no_more(_):
+        raise EOFError
+
+    monkeypatch.setattr('builtins.input', no_more)
+    assert main(['init', str(tmp_path / 'rig.yaml'), *words]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('force', [True, False])
+def test_a_file_is_overwritten_only_if_that_was_said_and_a_folder_never(server, tmp_path, capsys, force):
+    (tmp_path / 'file').write_text('mine')
+    (tmp_path / 'folder').mkdir()
+    words = ['--service', f'cameras={server.uri}', *['--force'] * force]
+    assert main(['init', str(tmp_path / 'folder'), *words]) == 2
+    assert main(['init', str(tmp_path / 'file'), *words]) == (0 if force else 2)
+    assert ((tmp_path / 'file').read_text() == 'mine') is not force
+
+
+def test_questions_are_asked_until_a_name_is_empty_and_a_wrong_answer_costs_only_itself():
+    answers = iter(['cameras', '127.0.0.1', 'ephys', '127.0.0.1', 'ephys', '127.0.0.1:x', 'ephys', '127.0.0.1:2', ' '])
+    refused: list[str] = []
+    services = init.ask(lambda _: next(answers), refused.append)
+    assert [(one.name, one.uri) for one in services.values()] == [
+        ('cameras', 'udp://127.0.0.1:11001'),
+        ('ephys', 'udp://127.0.0.1:2'),
+    ]
+    assert len(refused) == 2
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(codec='utf-8', exclude_categories=['Cc', 'Zl', 'Zp']), min_size=1, max_size=20)
+        | st.sampled_from(['no', 'on', 'null', '1', '1.5', 'a: b', '- a', '#', '"', "'", '2026-01-01', '{a}']),
+        st.text(max_size=30),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_any_name_and_any_sentence_can_be_written_and_read(tmp_path_factory, said):
+    services = {}
+    for number, name in enumerate(said):
+        try:
+            service = config.parse_service_option(f'{name}=127.0.0.1:{number + 1}')
+        except config.ConfigError:
+            continue
+        services[service.name] = service
+    answers = {name: answer(Outcome(name, error=text)) for name, text in zip(services, said.values(), strict=False)}
+    file = tmp_path_factory.mktemp('init') / 'rig.yaml'
+    file.write_text(init.text(services, answers, TODAY), 'utf-8')
+    assert config.load_services(file) == services
+
+
+@pytest.mark.parametrize('reason', [reason for reason in Reason if reason is not Reason.NONE])
+def test_an_advice_is_one_sentence(reason):
+    found = answer(Outcome('x', reason=reason, error='It did not.'))
+    line = probe.line(ServiceConfig('x', 'udp://1.2.3.4:5'), found)
+    assert not found.ok and '..' not in line and line[-1] in '.?'
+    assert bool(found.advice) == (reason in ADVICE)
+
+
+def test_a_service_that_hears_and_does_not_answer_is_told_from_one_that_is_not_there(impatient):
+    with ScriptedPeer(only_echo) as mute, ScriptedPeer(lambda *_: None) as deaf:
+        services = {'mute': ServiceConfig('mute', mute.uri), 'deaf': ServiceConfig('deaf', deaf.uri)}
+        found = probe.ask(services)
+    assert found['mute'].advice.startswith('It has the question')
+    assert found['deaf'].advice.startswith('Is its computer on')
+
+
+def test_nobody_is_asked_anything_that_starts_or_ends_something(server):
+    assert probe.ask({'cameras': ServiceConfig('cameras', server.uri)})['cameras'].ok
+    assert [event for event, *_ in server.saw] == [MESSAGES['EXPINFO']]
+
+
+def test_doctor_asks_the_services_that_it_is_given(server, tmp_path_factory, capsys):
+    folder = tmp_path_factory.mktemp('apart')  # not among the segments
+    file, dead = folder / 'rig.yaml', dead_uri()
+    file.write_text(f'cameras: {server.uri}\n')
+    assert main(['doctor', '--services', str(file)]) == 0
+    assert f'service cameras: {server.uri}: CONNECTED, ' in capsys.readouterr().out
+    assert main(['doctor', '--services', str(file), '--service', f'ephys={dead}', '--json']) == 1
+    asked = json.loads(capsys.readouterr().out)['asked']
+    assert [(one['name'], one['ok']) for one in asked] == [('cameras', True), ('ephys', False)]
+    assert asked[1]['advice'] == 'Its computer is there: start the service, or correct the port.'
+    assert main(['doctor', '--services', str(folder / 'absent')]) == 2
