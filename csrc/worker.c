@@ -404,7 +404,7 @@ static bool take_interrupts(struct iblbw_worker *worker, struct batch *batch) {
 }
 
 /* With the mutex held. */
-static void gather(struct iblbw_worker *worker, struct batch *batch) {
+static void gather(struct iblbw_worker *worker, struct batch *batch, bool only_interrupts) {
     uint64_t now = os_clock_ns();
     bool sweep = now - worker->swept_at >= SWEEP_NS;
     if (sweep)
@@ -418,7 +418,7 @@ static void gather(struct iblbw_worker *worker, struct batch *batch) {
         if (sweep || view->reclaimed || (view->phase != PHASE_FREE && load32_acquire(&view->slot.header->closing)))
             view_sweep(view, &worker->segment);
     }
-    if (!take_interrupts(worker, batch))
+    if (!take_interrupts(worker, batch) || only_interrupts)
         return;
     share_out(worker, fair_share(worker, batch->most));
     for (struct view *view; batch->count < batch->most && (view = oldest(worker, view_next, its_command));) {
@@ -455,8 +455,8 @@ static bool something_to_tell(struct iblbw_worker *worker) {
     return told;
 }
 
-IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *commands, int most, unsigned char *payload, int capacity,
-                        int timeout_ms) {
+static int take(struct iblbw_worker *worker, struct iblbw_command *commands, int most, unsigned char *payload, int capacity, int timeout_ms,
+                bool only_interrupts) {
     if (worker->forked)
         return fail(IBLB_E_FORKED);
     if (!commands || most <= 0 || !payload || capacity < (int)MAX_INTERRUPT_BYTES || timeout_ms < 0)
@@ -471,7 +471,7 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
         if (code != IBLB_OK)
             return stand_down(worker, code);
         os_mutex_lock(&worker->mutex);
-        gather(worker, &batch);
+        gather(worker, &batch, only_interrupts);
         last = last || something_to_tell(worker);
         os_mutex_unlock(&worker->mutex);
         if (load32_acquire(&worker->truncated)) /* meanwhile: what was gathered may be half zeroes */
@@ -488,6 +488,16 @@ IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *comma
             last = true;
         }
     }
+}
+
+IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *commands, int most, unsigned char *payload, int capacity,
+                        int timeout_ms) {
+    return take(worker, commands, most, payload, capacity, timeout_ms, false);
+}
+
+IBLB_API int iblbw_take_interrupts(struct iblbw_worker *worker, struct iblbw_command *commands, int most, unsigned char *payload,
+                                   int capacity, int timeout_ms) {
+    return take(worker, commands, most, payload, capacity, timeout_ms, true);
 }
 
 /* --- events, and who is there --- */

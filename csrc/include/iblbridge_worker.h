@@ -1,10 +1,10 @@
 /* iblbridge_worker.h: the worker's side of a segment, for the Python worker. Not for foreign programs: it may change with every version.
  *
- * One worker object serves one segment. `iblbw_take` is called by one thread; everything else by any. Functions return 0 or a count, or a
- * negative code of iblbridge.h, whose sentence iblb_last_error(0, ...) gives. After IBLB_E_SUPERSEDED nothing may be dispatched any more.
- * Nor after IBLB_E_SEGMENT: the segment was overwritten or its file cut short (which does not kill this process: iblbw_open installs a
- * handler of SIGBUS, and passes on those that are not its own). After IBLB_E_STALE from iblbw_take (the file was removed, or another put in
- * its place) what was taken may still be accepted and answered; iblbw_close then tells the clients.
+ * One worker object serves one segment. `iblbw_take` and `iblbw_take_interrupts` are called by one thread; everything else by any.
+ * Functions return 0 or a count, or a negative code of iblbridge.h, whose sentence iblb_last_error(0, ...) gives. After IBLB_E_SUPERSEDED
+ * nothing may be dispatched any more. Nor after IBLB_E_SEGMENT: the segment was overwritten or its file cut short (which does not kill this
+ * process: iblbw_open installs a handler of SIGBUS, and passes on those that are not its own). After IBLB_E_STALE from iblbw_take (the file
+ * was removed, or another put in its place) what was taken may still be accepted and answered; iblbw_close then tells the clients.
  */
 #ifndef IBLBRIDGE_WORKER_H
 #define IBLBRIDGE_WORKER_H
@@ -75,6 +75,11 @@ IBLB_API int iblbw_service_health(struct iblbw_worker *worker, int index, int do
  * many, 0 also after a signal or iblbw_ring. Frees the slots of dead clients on the way. IBLB_E_SUPERSEDED, _SEGMENT, _STALE: as above. */
 IBLB_API int iblbw_take(struct iblbw_worker *worker, struct iblbw_command *commands, int most, unsigned char *payload, int capacity,
                         int timeout_ms);
+
+/* The same, of interrupts only: everything else stays where it is, and wakes nobody. For a worker that has to wait for something, such as
+ * its disk, before it takes more. */
+IBLB_API int iblbw_take_interrupts(struct iblbw_worker *worker, struct iblbw_command *commands, int most, unsigned char *payload,
+                                   int capacity, int timeout_ms);
 
 /* To be called directly before a command's first datagram. 0: it is ours, send it. IBLB_E_EXPIRED, IBLB_E_ABORTED: answer it so with
  * iblbw_respond. IBLB_E_CANCELLED: its owner withdrew it; no answer. IBLB_E_SUPERSEDED, _SEGMENT: nothing more. */

@@ -332,6 +332,24 @@ static void an_interrupt_overtakes_and_aborts_what_is_older(void) {
     stop();
 }
 
+static void interrupts_can_be_taken_alone_and_all_else_stays_where_it_is(void) {
+    start();
+    int one = open_client("one"), two = open_client("two");
+    send_start(one);
+    int stopping = send_message(two, IBLB_EXPINTERRUPT);
+    send_start(two);
+    CHECK_SAME(iblbw_take_interrupts(worker, commands, BATCH, payload, sizeof payload, 0), 1);
+    CHECK_SAME(inbox_request(commands[0].request), stopping);
+    CHECK_SAME(iblbw_take_interrupts(worker, commands, BATCH, payload, sizeof payload, 1), 0); /* parks: what stays is no news */
+    CHECK_SAME(take(), 2);
+    CHECK_SAME(iblbw_accept(worker, &commands[0]), IBLB_E_ABORTED);
+    CHECK_SAME(iblbw_accept(worker, &commands[1]), 0);
+    CHECK_SAME(take(), 0);
+    iblb_close(one);
+    iblb_close(two);
+    stop();
+}
+
 static void an_interrupt_aborts_what_was_taken_before_it(void) {
     start();
     int handle = open_client("a");
@@ -706,6 +724,7 @@ static const struct test tests[] = {
     {"it is the moment of accept that counts and not that of take", it_is_the_moment_of_accept_that_counts_and_not_that_of_take},
     {"what was sent before the PC slept is expired", what_was_sent_before_the_pc_slept_is_expired},
     {"an interrupt overtakes and aborts what is older", an_interrupt_overtakes_and_aborts_what_is_older},
+    {"interrupts can be taken alone and all else stays where it is", interrupts_can_be_taken_alone_and_all_else_stays_where_it_is},
     {"an interrupt aborts what was taken before it", an_interrupt_aborts_what_was_taken_before_it},
     {"an interrupt for some services aborts nothing by itself", an_interrupt_for_some_services_aborts_nothing_by_itself},
     {"an interrupt's stamp outlives the worker", an_interrupts_stamp_outlives_the_worker},
