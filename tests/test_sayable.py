@@ -6,7 +6,6 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from datetime import datetime, timezone
 
 import msgpack
 import pytest
@@ -86,7 +85,7 @@ def test_of_a_response_that_is_too_large_only_the_largest_data_are_left_out():
 @given(ANYTHING)
 def test_an_event_and_a_response_say_whatever_a_service_said(value):
     _, data = rules.read(json.dumps([64, 20, value]).encode())
-    body = event_body('EXPINFO', service='a', data=data, time=1, wall=datetime.now(timezone.utc))
+    body = event_body('EXPINFO', service='a', data=data, time=1, wall='2026-01-01T00:00:00.000+00:00')
     assert msgpack.unpackb(pack(body)) == body
     outcome = Outcome('a', True, 'answered', reply=data, event=64, sent=1, echoed=2, answered=3)
     entries = [to_entry(outcome, 'EXPINFO')]
@@ -100,7 +99,7 @@ def test_a_sentence_of_ours_may_quote_anything(text):
     body = response_body(request=1, command_id='k', message='EXPINFO', code=-1, error=text, services=entries, sent=1)
     told = msgpack.unpackb(pack_response(body, 1 << 20)[1])
     assert told['error'] == told['services'][0]['error'] == sayable(text)
-    event = event_body('SERVICE_DOWN', data=[text], time=1, wall=datetime.now(timezone.utc))
+    event = event_body('SERVICE_DOWN', data=[text], time=1, wall='2026-01-01T00:00:00.000+00:00')
     assert msgpack.unpackb(pack(event))['data'] == {'value': sayable(text)}
 
 

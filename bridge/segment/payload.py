@@ -176,6 +176,8 @@ def check_arguments(message: str, given: Any, any_reference: bool = False) -> tu
     """
     args = [] if given is None else given if isinstance(given, list) else [given]
     required, parameters = _SIGNATURES[message]
+    if not (args or parameters):
+        return ()
     if not required <= len(args) <= len(parameters):
         sentence = f'{message} takes {signature(message)}, but was given {len(args)} argument{"s"[len(args) == 1 :]}.'
         raise Refused(CODES['IBLB_E_ARGS'], sentence)

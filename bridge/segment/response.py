@@ -8,7 +8,6 @@ is called: half a surrogate pair in them becomes a question mark as they are pac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgpack
@@ -53,7 +52,7 @@ def response_body(
     sent: int,
     accepted: int = 0,
     finished: int = 0,
-    wall: datetime | None = None,
+    wall: str = '',
 ) -> dict[str, Any]:
     """Return the response body of iblbridge.h: every key, always of the same type.
 
@@ -71,8 +70,8 @@ def response_body(
         Made by `bridge.outcome.to_entry`, in configured order.
     sent, accepted, finished : int
         Stamps, ns of ``time.perf_counter_ns``, 0 for never.
-    wall : datetime, optional
-        When the command was accepted, with its offset.
+    wall : str
+        When the command was accepted, see `bridge.wall`; empty for never.
     """
     return {
         'request': request,
@@ -84,7 +83,7 @@ def response_body(
         'sent': sent,
         'accepted': accepted,
         'finished': finished,
-        'wall': wall.isoformat(timespec='milliseconds') if wall else '',
+        'wall': wall,
     }
 
 
@@ -138,7 +137,7 @@ def without_data(body: dict[str, Any], why: str) -> tuple[int, bytes]:
     return shortened['code'], pack(shortened)
 
 
-def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: datetime) -> dict[str, Any]:
+def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: str) -> dict[str, Any]:
     """Return what those who watch are told of a command; what services replied is left to the journal.
 
     Parameters
@@ -149,8 +148,8 @@ def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: datet
         What the journal would write, without anything secret.
     time : int
         ns of ``time.perf_counter_ns``.
-    wall : datetime
-        The same moment, with its offset.
+    wall : str
+        The same moment, see `bridge.wall`.
     """
     body: dict[str, Any] = {'event': 'COMMAND', 'kind': kind}
     for key in ('command_id', 'message', 'client', 'services', 'args', 'code', 'error', 'sent', 'accepted', 'finished'):
@@ -160,7 +159,7 @@ def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: datet
     if isinstance(body.get('services'), list):
         keys = ('name', 'ok', 'state', 'reason', 'error', 'status', 'sent', 'echoed', 'answered')
         body['services'] = [{key: s[key] for key in keys if key in s} for s in body['services']]
-    body |= {'time': time, 'wall': wall.isoformat(timespec='milliseconds')}
+    body |= {'time': time, 'wall': wall}
     cuts: tuple[dict[str, Any], ...] = (
         {},
         {'args': ['(left out)']},
@@ -174,7 +173,7 @@ def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: datet
 
 
 def event_body(
-    event: str, *, service: str = '', client: str = '', data: Sequence[Any] | None = None, time: int, wall: datetime
+    event: str, *, service: str = '', client: str = '', data: Sequence[Any] | None = None, time: int, wall: str
 ) -> dict[str, Any]:
     """Return the body of an event: every key, always of the same type; the C side adds ``sequence``.
 
@@ -188,8 +187,8 @@ def event_body(
         What followed the event number in the service's message.
     time : int
         ns of ``time.perf_counter_ns``.
-    wall : datetime
-        The same moment, with its offset.
+    wall : str
+        The same moment, see `bridge.wall`.
     """
     return {
         'event': event,
@@ -197,5 +196,5 @@ def event_body(
         'client': client,
         'data': reply_data(event, data),
         'time': time,
-        'wall': wall.isoformat(timespec='milliseconds'),
+        'wall': wall,
     }

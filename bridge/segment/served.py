@@ -10,7 +10,6 @@ import math
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,8 +28,10 @@ COMMAND: np.dtype[Any] = struct_dtype('iblbw_command')
 message and flags what."""
 
 COMMANDS = int(lib.IBLBW_COMMANDS)  # what those who watch commands subscribe to
+_NOTIFY, _JSON = int(lib.IBLBW_NOTIFY), int(lib.IBLBW_JSON)
+_ORPHAN, _LEFT = int(lib.IBLBW_ORPHAN), int(lib.IBLBW_LEFT)
+_FULL = CODES['IBLB_E_FULL']
 BATCH = 64  # commands at a time: who comes next waits for so many at most
-_COLUMNS = ('request', 'slot', 'message', 'flags', 'stamp', 'ttl', 'payload_bytes')
 _PAYLOAD_BYTES = 1 << 20
 
 
@@ -48,8 +49,8 @@ class Taken:
         Keeps the memory that `key` points into.
     request : int
         The number in its slot, 64 bits.
-    slot, message, flags, stamp, ttl, payload_bytes : int
-        As in iblbridge_worker.h.
+    position, stamp, ttl, slot, generation, message, flags, payload_offset, payload_bytes : int
+        As in iblbridge_worker.h, and in its order: a row of the descriptors is what a command is made of.
     services : str
         Names separated by commas, as the client gave them.
     arguments : object
@@ -62,18 +63,21 @@ class Taken:
         Noted: the arguments, checked.
     accepted : int
         Noted: when it was accepted, ns of ``time.perf_counter_ns``; 0 for never.
-    wall : datetime or None
-        Noted: the same moment, with its offset.
+    wall : int
+        Noted: the same moment, ns of ``time.time_ns``.
     """
 
     key: Any
     batch: Any
     request: int
-    slot: int
-    message: int
-    flags: int
+    position: int
     stamp: int
     ttl: int
+    slot: int
+    generation: int
+    message: int
+    flags: int
+    payload_offset: int
     payload_bytes: int
     services: str
     arguments: Any = field(repr=False)
@@ -81,22 +85,27 @@ class Taken:
     name: str = ''
     args: tuple[Any, ...] = field(default=(), repr=False)
     accepted: int = 0
-    wall: datetime | None = None
+    wall: int = 0
 
     @property
     def wants_response(self) -> bool:
         """bool: False for a notification."""
-        return not self.flags & lib.IBLBW_NOTIFY
+        return not self.flags & _NOTIFY
 
     @property
     def is_json(self) -> bool:
         """bool: the arguments are JSON text."""
-        return bool(self.flags & lib.IBLBW_JSON)
+        return bool(self.flags & _JSON)
 
     @property
     def is_orphan(self) -> bool:
         """bool: an earlier worker had accepted it and died."""
-        return bool(self.flags & lib.IBLBW_ORPHAN)
+        return bool(self.flags & _ORPHAN)
+
+    @property
+    def is_left(self) -> bool:
+        """bool: who sent it had left its slot before we came, and another has it."""
+        return bool(self.flags & _LEFT)
 
     @property
     def deadline(self) -> float:
@@ -104,20 +113,17 @@ class Taken:
         return math.inf if self.ttl < 0 else (self.stamp + self.ttl) / 1e9
 
 
-def unpack_batch(descriptors: NDArray[Any], payloads: bytes) -> Iterator[tuple[str, Any]]:
-    """Yield services and arguments of each command of a batch.
+def unpack_batch(payloads: bytes) -> Iterator[tuple[str, Any]]:
+    """Return services and arguments of each command of a batch, in its order.
 
     Parameters
     ----------
-    descriptors : ndarray of `COMMAND`, shape (n,)
-        Only their order matters: payloads lie one after the other in the same order.
     payloads : bytes
-        Two msgpack objects a command, already checked by the C side.
+        Two msgpack objects a command, one after the other, already checked by the C side.
     """
-    unpacker = msgpack.Unpacker(max_buffer_size=0, strict_map_key=True)
+    unpacker = msgpack.Unpacker(max_buffer_size=0, strict_map_key=True)  # none that is kept: it would keep a token
     unpacker.feed(payloads)
-    for _ in range(len(descriptors)):
-        yield unpacker.unpack(), unpacker.unpack()
+    return zip(unpacker, unpacker, strict=True)
 
 
 class Segment:
@@ -187,18 +193,27 @@ class Segment:
         bridge.errors.Superseded
             Another worker has taken over.
         """
+        return self._take(lib.iblbw_take, timeout)
+
+    def take_interrupts(self, timeout: float) -> list[Taken]:
+        """Wait for interrupts, and leave all other commands where they are; otherwise as `take`."""
+        return self._take(lib.iblbw_take_interrupts, timeout)[1]
+
+    def _take(self, function: Any, timeout: float) -> tuple[NDArray[Any], list[Taken]]:
         count = check(
-            lib.iblbw_take(self._worker, self._descriptors, BATCH, self._payload, self._capacity, round(timeout * 1000))
+            function(self._worker, self._descriptors, BATCH, self._payload, self._capacity, round(timeout * 1000))
         )
         raw = bytearray(ffi.buffer(self._descriptors, count * COMMAND.itemsize))
         descriptors = np.frombuffer(raw, dtype=COMMAND)
         if not count:
             return descriptors, []
         batch = ffi.from_buffer('struct iblbw_command[]', raw)
-        last = descriptors[-1]
-        payloads = bytes(ffi.buffer(self._payload, int(last['payload_offset']) + int(last['payload_bytes'])))
-        rows = zip(descriptors[list(_COLUMNS)].tolist(), unpack_batch(descriptors, payloads), strict=True)
-        return descriptors, [Taken(batch + i, batch, *(columns + said)) for i, (columns, said) in enumerate(rows)]
+        rows = descriptors.tolist()
+        *_, offset, size = rows[-1]
+        said = unpack_batch(bytes(ffi.buffer(self._payload, offset + size)))
+        return descriptors, [
+            Taken(batch + i, batch, *(row + both)) for i, (row, both) in enumerate(zip(rows, said, strict=True))
+        ]
 
     def accept(self, taken: Taken) -> int:
         """Make a command ours, directly before its first datagram.
@@ -225,7 +240,7 @@ class Segment:
             Another worker has taken over.
         """
         result = int(lib.iblbw_respond(self._worker, taken.key, code, body, len(body)))
-        if result == CODES['IBLB_E_FULL']:
+        if result == _FULL:
             return False
         check(result)
         return True

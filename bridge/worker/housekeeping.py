@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from bridge.outcome import Outcome, Reason, status_of, to_entry
 from bridge.segment.response import command_event, event_body, response_body
 from bridge.segment.served import COMMANDS, Segment
 from bridge.services import rules
+from bridge.wall import wall
 from bridge.worker import losses
 from bridge.worker.watch import Watch
 
@@ -131,9 +131,9 @@ class Housekeeping:
             self._journal.write(kind, **entry)
         if not self._segment.is_wanted(COMMANDS):
             return
-        now, wall = time.perf_counter_ns(), datetime.now().astimezone()
+        now = time.perf_counter_ns()
         try:
-            self._segment.publish_command(command_event(kind, discretion.entry(entry), time=now, wall=wall))
+            self._segment.publish_command(command_event(kind, discretion.entry(entry), time=now, wall=wall()))
         except BridgeError as error:
             self._fail(error)
 
@@ -145,7 +145,7 @@ class Housekeeping:
             client=client,
             data=data,
             time=time.perf_counter_ns(),
-            wall=datetime.now().astimezone(),
+            wall=wall(),
         )
         if self._journal:
             self._journal.write('event', **body)

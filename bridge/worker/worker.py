@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +35,7 @@ from bridge.segment.library import error_text
 from bridge.segment.payload import Refused, choose_services, decode_arguments
 from bridge.segment.response import command_id, response_body, shown_request
 from bridge.segment.served import Segment, Taken
+from bridge.wall import wall
 from bridge.worker import losses, signals
 from bridge.worker.housekeeping import Housekeeping
 from bridge.worker.outbox import Outbox
@@ -133,6 +133,7 @@ class Worker:
         self._started = False
         self._failure: BaseException | None = None
         self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
+        self._clients: dict[int, tuple[int, str]] = {}  # by slot: generation and name
         self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
         self._outbox = Outbox(self._segment.respond, self._segment.largest_response)
         self._keeper = kept.Keeper(self._segment.path)
@@ -334,7 +335,7 @@ class Worker:
         if code := self._segment.accept(taken):
             raise NotAccepted(code)
         taken.accepted = time.perf_counter_ns()
-        taken.wall = datetime.now().astimezone()
+        taken.wall = time.time_ns()
 
     def _done(self, taken: Taken, future: Future[dict[str, Outcome]]) -> None:
         """In the network thread, mostly: the outcomes are there."""
@@ -360,7 +361,8 @@ class Worker:
         if code in (CODES['IBLB_E_SUPERSEDED'], CODES['IBLB_E_SEGMENT']):
             self._fail(error_for(code))
         elif code == CODES['IBLB_E_CANCELLED']:
-            self._write_outcome(taken, self._body(taken, code, error_text(code)))
+            if self._house.is_noted():
+                self._write_outcome(taken, self._body(taken, code, error_text(code)))
         else:
             self._answer(taken, code, error_text(code))
 
@@ -386,10 +388,15 @@ class Worker:
         if code:
             level = logging.ERROR if code < 0 else logging.WARNING
             log.log(level, '%s %s: %d %s', self._key(taken), taken.name, code, discretion.error(taken.name, error))
-        body = self._body(taken, code, error, services)
-        self._write_outcome(taken, body)
+        noted = self._house.is_noted()
+        body = self._body(taken, code, error, services) if noted or taken.wants_response else {}
+        if noted:  # before the program hears of it, and sends what comes after it
+            self._write_outcome(taken, body)
         try:
-            self._outbox.put(taken, body)
+            if taken.wants_response:
+                self._outbox.put(taken, body)
+            else:
+                self._segment.respond(taken, code, b'')  # is only counted, and always has room
         except BridgeError as failure:
             self._fail(failure)
 
@@ -406,7 +413,7 @@ class Worker:
             sent=taken.stamp,
             accepted=taken.accepted,
             finished=time.perf_counter_ns(),
-            wall=taken.wall,
+            wall=wall(taken.wall) if taken.wall else '',
         )
 
     def _key(self, taken: Taken) -> str:
@@ -446,7 +453,7 @@ class Worker:
 
     def _write_command(self, taken: Taken) -> None:
         if self._house.is_noted():
-            taken.client = self._segment.client_of(taken)
+            taken.client = self._client(taken)
             self._house.note(
                 'command',
                 command_id=self._key(taken),
@@ -457,6 +464,15 @@ class Worker:
                 sent=taken.stamp,
             )
 
+    def _client(self, taken: Taken) -> str:
+        """Return who sent a command; asked once for all that the present owner of a slot sends."""
+        if taken.is_left:
+            return ''
+        generation, name = self._clients.get(taken.slot, (-1, ''))
+        if generation != taken.generation or not name:
+            name = self._segment.client_of(taken)
+            self._clients[taken.slot] = taken.generation, name
+        return name
+
     def _write_outcome(self, taken: Taken, body: dict[str, Any]) -> None:
-        if self._house.is_noted():
-            self._house.note('outcome' if taken.wants_response else 'notification', **body, client=taken.client)
+        self._house.note('outcome' if taken.wants_response else 'notification', **body, client=taken.client)

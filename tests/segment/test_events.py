@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime, timezone
 
 import pytest
 from peers import eventually
@@ -19,7 +18,7 @@ from bridge.segment.payload import event_number
 from bridge.segment.response import event_body
 from bridge.segment.served import Segment
 
-WALL = datetime(2026, 1, 1, tzinfo=timezone.utc)
+WALL = '2026-01-01T00:00:00.000+00:00'
 
 
 def publish(segment: Segment, event: str, **what) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime, timezone
+from datetime import datetime
 
 import msgpack
 import pytest
@@ -197,7 +197,7 @@ def body_of(data: dict, count: int = 2) -> dict:
         to_entry(Outcome(f's{i}', True, 'answered', reply=[data], event=1, sent=1, echoed=2, answered=3), 'EXPINIT')
         for i in range(count)
     ]
-    wall = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    wall = '2026-01-01T00:00:00.000+00:00'
     return response_body(
         request=1, command_id='k', message='EXPINIT', code=0, error='', services=entries, sent=1, accepted=2, wall=wall
     )
