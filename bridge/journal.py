@@ -19,9 +19,12 @@ Text is UTF-8 as it was said; half a surrogate pair, which UTF-8 cannot say, is 
 Rules:
 
 - Writing never holds up the dispatch: `Journal.write` puts a line into a queue, a thread of its own does the rest. What
-  waits for the disk is bounded, in entries and in bytes.
-- Each line is handed to the system as soon as the thread gets it, so a kill loses at most what was in the queue; once a
-  second it is brought to the disk. A line that was torn by a crash ends at the next start; readers skip it.
+  waits for the disk is bounded, in entries and in bytes. A line is made at once, in the thread that says it: what can
+  change afterwards, or may not be kept, is not in the queue.
+- The thread hands all that has come by then to the system in one piece: at once when it is quiet, and `PAUSE` after the
+  last one when it is not. A kill loses at most what was in the queue. Once a second it is brought to the disk. A line
+  that was torn by a crash ends at the next start; readers skip it.
+- While the disk takes something, a queue that is more than half full is `Journal.is_pressed`: who can wait should.
 - When the disk or the queue is full, that is said (once a minute), counted, and the rig goes on.
 - Tokens are never written, whatever is passed: `bridge.discretion` says what of a message may be.
 """
@@ -37,21 +40,31 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bridge import discretion
+from bridge.wall import wall
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 2  # of the entries; what a reader of an older one knows keeps its meaning
 KINDS = ('start', 'stop', 'command', 'outcome', 'notification', 'event', 'gap')
-DEPTH = 10_000  # entries in the queue
+DEPTH = 100_000  # entries in the queue
 MOST = 16 << 20  # bytes in the queue, and so of a line
+BLOCK = 1 << 18  # bytes that are handed to the system at a time, or one entry
+STUCK = 0.5  # s: a disk that takes nothing for so long is not waited for
 SYNC_EVERY = 1.0  # s
 LOOK = 0.2  # s between two looks at a file that grows
+PAUSE = 0.0002  # s between two writes: many entries are cheaper in one
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
+
+_Said = tuple[int, int, bytes]  # when, by both clocks, and the line
+_ENCODE = json.JSONEncoder(default=str, ensure_ascii=False, check_circular=False).iterencode
+if _make := getattr(json.encoder, 'c_make_encoder', None):  # what iterencode makes anew each time; it has no state
+    _text, _separators = json.encoder.encode_basestring, (': ', ', ')
+    _ENCODE = partial(_make(None, str, _text, None, *_separators, False, False, True), _current_indent_level=0)
 
 
 class Journal:
@@ -84,42 +97,52 @@ class Journal:
         own = getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_BINARY', 0)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | own, 0o600)
         self._torn = not _ends_with_newline(self._file)
-        self._queue: queue.Queue[tuple[int, str, bytes] | None] = queue.Queue(depth)
-        self._waiting = 0  # bytes in the queue
+        self._queue: queue.SimpleQueue[_Said | None] = queue.SimpleQueue()
+        self._depth = depth
+        self._entries = self._waiting = 0  # in the queue or at the disk, and their bytes
+        self._at_disk = 0.0  # since when, s; 0.0: not now
         self._closed = False
         self._thread = threading.Thread(target=self._run, name='journal', daemon=True)
         self._thread.start()
 
     def write(self, kind: str, **entry: Any) -> None:
         """Append an entry; returns at once, never raises."""
-        now, wall = time.perf_counter_ns(), _wall()
+        now, at = time.perf_counter_ns(), time.time_ns()
         try:
-            line = _line({'kind': kind, **discretion.entry(entry), 'time': now, 'wall': wall})
-            with self._counting:
-                if self._closed or self._waiting + len(line) > self._most:
-                    raise queue.Full
-                self._queue.put_nowait((now, wall, line))
-                self._waiting += len(line)
-        except queue.Full:
-            self._lose('more is written than the disk can take')
+            line = _line({'kind': kind, **discretion.entry(entry), 'time': now, 'wall': wall(at)})
         except Exception as error:  # an entry that JSON cannot express
             self._lose(str(error))
+            return
+        with self._counting:
+            room = not self._closed and self._entries < self._depth and self._waiting + len(line) <= self._most
+            if room:
+                self._entries += 1
+                self._waiting += len(line)
+                self._queue.put((now, at, line))
+        if not room:
+            self._lose('more is written than the disk can take')
+
+    def is_pressed(self) -> bool:
+        """Tell whether who can wait should: more than half of the queue is full, and the disk does take something."""
+        if self._entries <= self._depth // 2 and self._waiting <= self._most // 2:
+            return False
+        since = self._at_disk
+        return not since or time.monotonic() - since < STUCK
 
     def close(self, timeout: float = 2.0) -> None:
         """Write what is queued and close the file; takes `timeout` (s) at most. Harmless twice."""
         if not self._closed:
             self._closed = True
-            with contextlib.suppress(queue.Full):
-                self._queue.put(None, timeout=timeout)
+            self._queue.put(None)
             self._thread.join(timeout)
             if self._thread.is_alive():
-                left = self._queue.qsize() + 1  # and the one that the thread is at
+                left = self._entries
                 log.error('the journal %s takes nothing: up to %d of its last entries are lost', self.path, left)
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, count: int = 1) -> None:
         with self._counting:
-            self.lost += 1
-            self._gap += 1
+            self.lost += count
+            self._gap += count
             silent = time.monotonic() < self._quiet_until
             if not silent:
                 self._quiet_until = time.monotonic() + SAY_EVERY
@@ -128,53 +151,76 @@ class Journal:
 
     def _run(self) -> None:
         synced = time.monotonic()
-        dirty = False
-        while True:
-            try:
-                entry = self._queue.get(timeout=SYNC_EVERY if dirty else None)
-                if entry is None:
-                    break
-                self._append(*entry)
+        dirty, going = False, True
+        while going:
+            block, going = self._next(SYNC_EVERY if dirty else None)
+            if block:
+                self._at_disk = time.monotonic()
+                self._append(block)
+                self._at_disk = 0.0
+                time.sleep(PAUSE)
                 with self._counting:
-                    self._waiting -= len(entry[2])
+                    self._entries -= len(block)
+                    self._waiting -= sum(len(line) for _, _, line in block)
                 dirty = True
-            except queue.Empty:
-                pass
             if dirty and time.monotonic() - synced >= SYNC_EVERY:
                 self._sync()
                 synced, dirty = time.monotonic(), False
         with contextlib.suppress(OSError):  # the last ones may be lost, the stop among them: it is no kill
-            self._put_gap(time.perf_counter_ns(), _wall())
+            self._put_gap(time.perf_counter_ns(), time.time_ns())
         self._sync()
         os.close(self._file)
 
-    def _append(self, now: int, wall: str, line: bytes) -> None:
-        try:
-            self._put_gap(now, wall)
-            self._put(line)
-        except Exception as error:  # a full disk
-            self._lose(str(error))
+    def _next(self, timeout: float | None) -> tuple[list[_Said], bool]:
+        """Wait for what is said, and return all that has been by then, a block's worth; False with the last."""
+        block: list[_Said] = []
+        size = 0
+        with contextlib.suppress(queue.Empty):
+            said = self._queue.get(timeout=timeout)
+            while said:
+                block.append(said)
+                size += len(said[2])
+                if size >= BLOCK:
+                    return block, True
+                said = self._queue.get_nowait()
+            return block, False
+        return block, True
 
-    def _put_gap(self, now: int, wall: str) -> None:
+    def _append(self, block: list[_Said]) -> None:
+        now, at, _ = block[0]
+        written = 0  # lines
+        try:
+            self._put_gap(now, at)
+            for done in self._put(b''.join([line for _, _, line in block])):
+                written = done
+        except Exception as error:  # a full disk
+            self._lose(str(error), len(block) - written)
+
+    def _put_gap(self, now: int, at: int) -> None:
         if gap := self._gap:
-            self._put(_line({'kind': 'gap', 'lost': gap, 'time': now, 'wall': wall}))
+            for _ in self._put(_line({'kind': 'gap', 'lost': gap, 'time': now, 'wall': wall(at)})):
+                pass
             with self._counting:
                 self._gap -= gap
 
-    def _put(self, line: bytes) -> None:
-        data = b'\n' * self._torn + line
-        while data:
-            written = os.write(self._file, data)
-            self._torn = not data[:written].endswith(b'\n')
-            data = data[written:]
+    def _put(self, lines: bytes) -> Iterator[int]:
+        """Write lines, and yield how many of them have been, as they are."""
+        data = b'\n' * self._torn + lines
+        torn, at = len(data) - len(lines), 0
+        while at < len(data):
+            at += os.write(self._file, data[at:] if at else data)
+            self._torn = not data[at - 1 : at].endswith(b'\n')
+            yield data.count(b'\n', torn, at)
 
     def _sync(self) -> None:
+        self._at_disk = time.monotonic()
         with contextlib.suppress(OSError):  # a pipe, or a disk whose fault the next write reports
             os.fsync(self._file)
+        self._at_disk = 0.0
 
 
 def _line(entry: dict[str, Any]) -> bytes:
-    return json.dumps(entry, default=str, ensure_ascii=False).encode('utf-8', 'backslashreplace') + b'\n'
+    return ''.join([*_ENCODE(entry), '\n']).encode('utf-8', 'backslashreplace')
 
 
 def entry_of(line: bytes) -> dict[str, Any] | None:
@@ -277,10 +323,6 @@ def _was_begun_anew(path: str | Path, file: BinaryIO) -> bool:
     except OSError:  # moved away: what has it open still may write to it
         return False
     return not os.path.samestat(here, there) or (stat.S_ISREG(here.st_mode) and here.st_size < file.tell())
-
-
-def _wall() -> str:
-    return datetime.now().astimezone().isoformat(timespec='milliseconds')
 
 
 def _ends_with_newline(file: int) -> bool:

@@ -213,6 +213,75 @@ def test_what_json_can_not_say_is_no_reason_to_stop(tmp_path):
     assert [entry['kind'] for entry in entries(book.path)] == ['gap', 'event']
 
 
+@given(st.dictionaries(st.text(st.characters()), JSON | st.text(st.characters()), max_size=4))
+def test_the_text_of_an_entry_is_that_of_json(entry):
+    whole = json.dumps(entry, default=str, ensure_ascii=False)
+    assert journal._line(entry) == whole.encode('utf-8', 'backslashreplace') + b'\n'
+
+
+def test_what_comes_faster_than_the_disk_takes_a_piece_goes_to_it_in_one(tmp_path, monkeypatch):
+    going, real, pieces = threading.Event(), os.write, []
+    monkeypatch.setattr(
+        journal.os, 'write', lambda file, data: pieces.append(len(data)) or going.wait(30) and real(file, data)
+    )
+    book = Journal(tmp_path / 'journal')
+    for i in range(5000):
+        book.write('event', n=i)
+    going.set()
+    book.close(30)
+    assert [entry['n'] for entry in entries(book.path)] == list(range(5000))
+    assert len(pieces) < 20 and max(pieces) < journal.BLOCK + 1000 and book._waiting == book._entries == 0
+
+
+def test_of_a_piece_that_a_disk_takes_a_part_of_the_whole_lines_are_not_counted_as_lost(tmp_path, monkeypatch):
+    going, full, real, room = threading.Event(), threading.Event(), os.write, [250]
+
+    def write(file: int, data: bytes) -> int:
+        going.wait(30)
+        if not full.is_set():
+            return real(file, data)
+        if room:
+            return real(file, data[: room.pop()])
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(journal.os, 'write', write)
+    book = Journal(tmp_path / 'journal')
+    book.write('event', n=0)
+    eventually(lambda: book._at_disk)
+    for i in range(1, 10):
+        book.write('event', n=i)
+    going.set()
+    eventually(lambda: book._entries < 10)
+    full.set()
+    eventually(lambda: book._entries == 0)
+    full.clear()
+    book.write('event', n=10)
+    book.close()
+    found = entries(book.path)
+    assert [e['n'] for e in found if 'n' in e] == [*range(10 - book.lost), 10]
+    assert sum(e.get('lost', 0) for e in found) == book.lost
+
+
+def test_who_can_wait_is_told_to_while_the_disk_goes_on_and_not_when_it_is_stuck(tmp_path, monkeypatch):
+    going, real = threading.Event(), os.write
+    monkeypatch.setattr(journal.os, 'write', lambda file, data: going.wait(30) and real(file, data))
+    monkeypatch.setattr(journal, 'STUCK', 3600.0)
+    book = Journal(tmp_path / 'journal', depth=100)
+    for i in range(50):
+        book.write('event', n=i)
+    assert not book.is_pressed(), 'half is no press'
+    book.write('event', n=50)
+    eventually(lambda: book._at_disk)
+    assert book.is_pressed()
+    monkeypatch.setattr(journal, 'STUCK', 0.0)
+    assert not book.is_pressed(), 'who waits for a disk that is stuck waits for ever'
+    going.set()
+    eventually(lambda: not book._entries)
+    monkeypatch.setattr(journal, 'STUCK', 3600.0)
+    assert not book.is_pressed()
+    book.close()
+
+
 def test_after_close_nothing_is_written_and_nothing_raises(tmp_path):
     book = Journal(tmp_path / 'journal')
     book.close()

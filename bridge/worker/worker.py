@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 _LOOK = 5.0  # s: how often the loop comes up by itself to note health; what is due earlier shortens it
 _SOON = 0.1  # s: how long that can be put off while commands come
 _ANSWERED = 0.5  # s: how long a clean stop waits for the answer to a question of ours
+_HELD = 0.05  # s: how long at most a pass waits for the journal
+_GLANCE = 0.002  # s between two looks at it
 _GRACE = 2.0  # s: what a clean stop leaves to services beyond their time, and to clients to fetch their answers
 
 
@@ -212,6 +214,7 @@ class Worker:
 
     def _pass(self, timeout: float) -> int:
         try:
+            self._let_journal_catch_up()
             _, batch = self._segment.take(timeout)
         except BridgeError as error:
             self._fail(error)
@@ -220,6 +223,16 @@ class Worker:
             self._begin(taken)
         self._deliver()
         return len(batch)
+
+    def _let_journal_catch_up(self) -> None:
+        """Take interrupts only for a moment, if more commands come than the journal's disk has taken by now."""
+        if not self._journal or not self._journal.is_pressed():
+            return
+        until = time.monotonic() + _HELD
+        while self._journal.is_pressed() and not self._failure and time.monotonic() < until:
+            for taken in self._segment.take_interrupts(_GLANCE):
+                self._begin(taken)
+            self._deliver()
 
     def stop(self, reason: str = '') -> None:
         """Ask `run` to end when what is under way has been answered; asked again: at once.
