@@ -40,11 +40,11 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bridge import discretion
+from bridge.entry import to_line
 from bridge.wall import wall
 
 log = logging.getLogger(__name__)
@@ -61,10 +61,6 @@ PAUSE = 0.0002  # s between two writes: many entries are cheaper in one
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
 
 _Said = tuple[int, int, bytes]  # when, by both clocks, and the line
-_ENCODE = json.JSONEncoder(default=str, ensure_ascii=False, check_circular=False).iterencode
-if _make := getattr(json.encoder, 'c_make_encoder', None):  # what iterencode makes anew each time; it has no state
-    _text, _separators = json.encoder.encode_basestring, (': ', ', ')
-    _ENCODE = partial(_make(None, str, _text, None, *_separators, False, False, True), _current_indent_level=0)
 
 
 class Journal:
@@ -107,18 +103,22 @@ class Journal:
 
     def write(self, kind: str, **entry: Any) -> None:
         """Append an entry; returns at once, never raises."""
+        self.put(kind, entry)
+
+    def put(self, kind: str, entry: dict[str, Any]) -> None:
+        """Append an entry that is a dict already, as `write`."""
         now, at = time.perf_counter_ns(), time.time_ns()
         try:
-            line = _line({'kind': kind, **discretion.entry(entry), 'time': now, 'wall': wall(at)})
+            said = to_line(kind, discretion.entry(entry), now, wall(at))
         except Exception as error:  # an entry that JSON cannot express
             self._lose(str(error))
             return
         with self._counting:
-            room = not self._closed and self._entries < self._depth and self._waiting + len(line) <= self._most
+            room = not self._closed and self._entries < self._depth and self._waiting + len(said) <= self._most
             if room:
                 self._entries += 1
-                self._waiting += len(line)
-                self._queue.put((now, at, line))
+                self._waiting += len(said)
+                self._queue.put((now, at, said))
         if not room:
             self._lose('more is written than the disk can take')
 
@@ -161,7 +161,7 @@ class Journal:
                 time.sleep(PAUSE)
                 with self._counting:
                     self._entries -= len(block)
-                    self._waiting -= sum(len(line) for _, _, line in block)
+                    self._waiting -= sum(len(text) for _, _, text in block)
                 dirty = True
             if dirty and time.monotonic() - synced >= SYNC_EVERY:
                 self._sync()
@@ -191,14 +191,14 @@ class Journal:
         written = 0  # lines
         try:
             self._put_gap(now, at)
-            for done in self._put(b''.join([line for _, _, line in block])):
+            for done in self._put(b''.join([text for _, _, text in block])):
                 written = done
         except Exception as error:  # a full disk
             self._lose(str(error), len(block) - written)
 
     def _put_gap(self, now: int, at: int) -> None:
         if gap := self._gap:
-            for _ in self._put(_line({'kind': 'gap', 'lost': gap, 'time': now, 'wall': wall(at)})):
+            for _ in self._put(to_line('gap', {'lost': gap}, now, wall(at))):
                 pass
             with self._counting:
                 self._gap -= gap
@@ -217,10 +217,6 @@ class Journal:
         with contextlib.suppress(OSError):  # a pipe, or a disk whose fault the next write reports
             os.fsync(self._file)
         self._at_disk = 0.0
-
-
-def _line(entry: dict[str, Any]) -> bytes:
-    return ''.join([*_ENCODE(entry), '\n']).encode('utf-8', 'backslashreplace')
 
 
 def entry_of(line: bytes) -> dict[str, Any] | None:

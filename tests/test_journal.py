@@ -24,8 +24,10 @@ from bridge import discretion, journal
 from bridge.cli import lines, main
 from bridge.cli import parquet as parquet_files
 from bridge.cli.selection import since
+from bridge.entry import _BODY, _COMMAND, to_line
 from bridge.journal import Journal, Reading
 from bridge.segment.client import Client
+from bridge.segment.response import command_id, response_body
 
 REF = '2026-01-01_1_subject'
 JSON = st.recursive(
@@ -215,8 +217,26 @@ def test_what_json_can_not_say_is_no_reason_to_stop(tmp_path):
 
 @given(st.dictionaries(st.text(st.characters()), JSON | st.text(st.characters()), max_size=4))
 def test_the_text_of_an_entry_is_that_of_json(entry):
-    whole = json.dumps(entry, default=str, ensure_ascii=False)
-    assert journal._line(entry) == whole.encode('utf-8', 'backslashreplace') + b'\n'
+    whole = json.dumps({'kind': 'event', **entry, 'time': 5, 'wall': 'now'}, default=str, ensure_ascii=False)
+    assert to_line('event', entry, 5, 'now') == whole.encode('utf-8', 'backslashreplace') + b'\n'
+
+
+TEXT = st.text(st.characters())
+WHOLE = st.integers(0, 2**64)
+
+
+@given(TEXT, TEXT, TEXT, st.integers(-9000, 9000), WHOLE, st.lists(st.dictionaries(TEXT, JSON, max_size=3), max_size=3))
+def test_the_text_of_a_command_and_its_outcome_is_that_of_json(message, error, client, code, number, services):
+    stamps = {'sent': number, 'accepted': 7, 'finished': 9}
+    key = command_id(number % 2**64, 3, number)
+    body = response_body(
+        request=5, command_id=key, message=message, code=code, error=error, services=services, **stamps, wall='then'
+    )
+    command = {'command_id': key, 'message': message, 'client': client, 'services': error, 'args': tuple(services)}
+    for kind, entry in (('outcome', {**body, 'client': client}), ('command', command | {'sent': number})):
+        whole = json.dumps({'kind': kind, **entry, 'time': number, 'wall': 'now'}, ensure_ascii=False)
+        assert to_line(kind, entry, number, 'now') == whole.encode('utf-8', 'backslashreplace') + b'\n'
+        assert tuple(entry) in (_BODY, _COMMAND), 'else it is written the long way'
 
 
 def test_what_comes_faster_than_the_disk_takes_a_piece_goes_to_it_in_one(tmp_path, monkeypatch):

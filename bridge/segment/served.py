@@ -55,6 +55,8 @@ class Taken:
         Names separated by commas, as the client gave them.
     arguments : object
         The second object of the payload.
+    id : str
+        Noted: its key in journals and logs.
     client : str
         Noted: the name of the program that sent it, if somebody wants to know.
     name : str
@@ -81,6 +83,7 @@ class Taken:
     payload_bytes: int
     services: str
     arguments: Any = field(repr=False)
+    id: str = ''
     client: str = ''
     name: str = ''
     args: tuple[Any, ...] = field(default=(), repr=False)

@@ -125,10 +125,10 @@ class Housekeeping:
         """Tell whether anybody wants to know of commands."""
         return self._journal is not None or self._segment.is_wanted(COMMANDS)
 
-    def note(self, kind: str, **entry: Any) -> None:
+    def note(self, kind: str, entry: dict[str, Any]) -> None:
         """Write a command, or what became of it, into the journal, and tell those who watch."""
         if self._journal:
-            self._journal.write(kind, **entry)
+            self._journal.put(kind, entry)
         if not self._segment.is_wanted(COMMANDS):
             return
         now = time.perf_counter_ns()
@@ -240,7 +240,8 @@ class Housekeeping:
         """Send a message of our own to all services, and write down what became of it."""
         key = f'{self._segment.id:016x}-worker-{next(self._numbers)}'
         sent = time.perf_counter_ns()
-        self.note('command', command_id=key, message=message, services='', args=[], sent=sent, client=client)
+        said = {'command_id': key, 'message': message, 'client': client, 'services': '', 'args': [], 'sent': sent}
+        self.note('command', said)
 
         def done(future: Future[dict[str, Outcome]]) -> None:
             fault = future.exception()
@@ -262,7 +263,7 @@ class Housekeeping:
                     sent=sent,
                     finished=time.perf_counter_ns(),
                 )
-                self.note('outcome', **body, client=client)
+                self.note('outcome', {**body, 'client': client})
             self.under_way.discard(future)
 
         future = carrier.submit(Command(message, names=carrier.names, timeout=timeout, last=True, gate=gate))

@@ -430,7 +430,8 @@ class Worker:
         )
 
     def _key(self, taken: Taken) -> str:
-        return command_id(self._segment.id, taken.slot, taken.request)
+        taken.id = taken.id or command_id(self._segment.id, taken.slot, taken.request)
+        return taken.id
 
     def _deliver(self) -> None:
         """Place what had no room before."""
@@ -467,15 +468,15 @@ class Worker:
     def _write_command(self, taken: Taken) -> None:
         if self._house.is_noted():
             taken.client = self._client(taken)
-            self._house.note(
-                'command',
-                command_id=self._key(taken),
-                message=taken.name,
-                client=taken.client,
-                services=taken.services,
-                args=taken.args,
-                sent=taken.stamp,
-            )
+            said = {
+                'command_id': self._key(taken),
+                'message': taken.name,
+                'client': taken.client,
+                'services': taken.services,
+                'args': taken.args,
+                'sent': taken.stamp,
+            }
+            self._house.note('command', said)
 
     def _client(self, taken: Taken) -> str:
         """Return who sent a command; asked once for all that the present owner of a slot sends."""
@@ -488,4 +489,4 @@ class Worker:
         return name
 
     def _write_outcome(self, taken: Taken, body: dict[str, Any]) -> None:
-        self._house.note('outcome' if taken.wants_response else 'notification', **body, client=taken.client)
+        self._house.note('outcome' if taken.wants_response else 'notification', {**body, 'client': taken.client})
