@@ -305,7 +305,7 @@ static int client(void) {
     fault_section("send");
     a = send_plain();
     b = send_kind("big", NULL, IBLB_EXPSTART, 0, -1);
-    c = send_kind("plain", "cameras", IBLB_ALYX, 0, -1); /* what is wiped afterwards */
+    c = send_kind("token", "cameras", IBLB_ALYX, 0, -1); /* what is wiped afterwards; a kind, and so points, of its own */
     fault_section("wait");
     wait_until_answered(&a);
     if (iblb_wait(handle, a.request, 0, NULL, 0, NULL) != IBLB_E_REQUEST)
