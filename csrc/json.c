@@ -52,18 +52,48 @@ static size_t utf8_length(const unsigned char *s, size_t left) {
     return length;
 }
 
-/* Are the eight bytes at s all ASCII, as most of any text is? */
-static int eight_ascii(const void *s) {
-    uint64_t eight;
-    memcpy(&eight, s, sizeof eight);
-    return (eight & UINT64_C(0x8080808080808080)) == 0;
+/* Most of any text is ASCII, and is looked at in steps of eight bytes. */
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+static uint64_t eight(const void *s) {
+    uint64_t bytes;
+    memcpy(&bytes, s, sizeof bytes);
+    return bytes;
+}
+
+static int eight_ascii(const char *s) {
+    return (eight(s) & EACH(0x80)) == 0;
+}
+
+static int more_ascii(const char *s) /* 32 bytes */
+{
+    return ((eight(s) | eight(s + 8) | eight(s + 16) | eight(s + 24)) & EACH(0x80)) == 0;
+}
+
+/* Are the eight bytes at s what a JSON string holds as they are: ASCII, no control, no quote, no backslash? Each difference borrows into a
+ * byte's highest bit if the byte is one of those; it borrows from the next byte then too, which no longer matters. */
+static int eight_plain(const unsigned char *s) {
+    const uint64_t bytes = eight(s);
+    const uint64_t control = (bytes - EACH(0x20)) | (bytes + EACH(0x01)); /* 0x7f too */
+    const uint64_t quote = (bytes ^ EACH('"')) - EACH(0x01), backslash = (bytes ^ EACH('\\')) - EACH(0x01);
+    return ((bytes | control | quote | backslash) & EACH(0x80)) == 0;
+}
+
+static size_t skip_plain(const unsigned char *s, size_t at, size_t bytes) {
+    while (bytes - at >= 8 && eight_plain(s + at))
+        at += 8;
+    return at;
 }
 
 size_t utf8_check(const char *text, size_t bytes) {
     size_t at = 0, length;
     for (;;) {
+        while (bytes - at >= 32 && more_ascii(text + at))
+            at += 32;
         while (bytes - at >= 8 && eight_ascii(text + at))
             at += 8;
+        if (bytes - at < 8 && bytes >= 8 && eight_ascii(text + bytes - 8)) /* the rest, with some of what stands before it */
+            return bytes;
         if (at == bytes || (length = utf8_length((const unsigned char *)text + at, bytes - at)) == 0)
             return at;
         at += length;
@@ -152,7 +182,10 @@ static const char *json_escape(input *in) /* from behind the backslash */
 static const char *json_string(input *in) /* from the opening quote */
 {
     in->at++;
-    while (!take(in, '"')) {
+    for (;;) {
+        in->at = skip_plain(in->data, in->at, in->bytes);
+        if (take(in, '"'))
+            return NULL;
         if (peek(in) < 0x20)
             return unless_at_end(in, "a control character inside a string (write it as an escape)");
         if (take(in, '\\')) {
@@ -166,7 +199,6 @@ static const char *json_string(input *in) /* from the opening quote */
             in->at += length;
         }
     }
-    return NULL;
 }
 
 static const char *json_value(input *in, int depth) {
@@ -315,6 +347,16 @@ static void put(output *out, int c) {
     out->used++;
 }
 
+static void put_eight(output *out, const unsigned char *s) {
+    if (out->capacity >= 8 && out->used <= out->capacity - 8) {
+        memcpy(out->text + out->used, s, 8);
+        out->used += 8;
+    } else {
+        for (int i = 0; i < 8; i++)
+            put(out, s[i]);
+    }
+}
+
 static void put_text(output *out, const char *text) {
     while (*text)
         put(out, *text++);
@@ -364,6 +406,11 @@ static void put_escape(output *out, uint32_t unit) {
 static void put_str(output *out, const unsigned char *s, size_t bytes) {
     put(out, '"');
     for (size_t i = 0; i < bytes;) {
+        if (bytes - i >= 8 && eight_plain(s + i)) {
+            put_eight(out, s + i);
+            i += 8;
+            continue;
+        }
         const size_t length = utf8_length(s + i, bytes - i); /* not 0: next_token looked */
         uint32_t code = length == 1 ? s[i] : s[i] & (0x7fu >> length);
         for (size_t k = 1; k < length; k++)
