@@ -90,9 +90,11 @@ size_t utf8_check(const char *text, size_t bytes) {
     for (;;) {
         while (bytes - at >= 32 && more_ascii(text + at))
             at += 32;
+        if (bytes - at < 32 && bytes >= 32 && more_ascii(text + bytes - 32)) /* the rest, with some of what stands before it */
+            return bytes;
         while (bytes - at >= 8 && eight_ascii(text + at))
             at += 8;
-        if (bytes - at < 8 && bytes >= 8 && eight_ascii(text + bytes - 8)) /* the rest, with some of what stands before it */
+        if (bytes - at < 8 && bytes >= 8 && eight_ascii(text + bytes - 8))
             return bytes;
         if (at == bytes || (length = utf8_length((const unsigned char *)text + at, bytes - at)) == 0)
             return at;
@@ -290,7 +292,7 @@ static const char *next_token(input *in, token *t) {
         return short_of_bytes;
     const unsigned char *s = in->data + in->at;
     const unsigned first = s[0];
-    size_t left = in->bytes - in->at - 1, body = 0, width = 0;
+    size_t left = in->bytes - in->at - 1, width = 0;
     t->number = 0;
 
     if (first < 0x80)
@@ -322,19 +324,31 @@ static const char *next_token(input *in, token *t) {
         if (t->kind == EXT)
             t->number = 1 + (width ? t->number : (uint64_t)1 << (first - 0xd4)); /* 1: its type byte */
     }
-    if (t->kind == STR || t->kind == BIN || t->kind == EXT) {
+    size_t body = 0, valid = 0;
+    switch (t->kind) {
+    case STR:
+    case BIN:
+    case EXT:
         if (t->number > left)
             return short_of_bytes;
+        if (in->strict && t->kind != STR)
+            return "binary data or an extension, which JSON does not have";
         body = (size_t)t->number;
         t->body = s + 1 + width;
+        valid = t->kind == STR ? utf8_check((const char *)t->body, body) : body;
+        break;
+    case ARRAY:
+    case MAP:
+        if (t->number > (t->kind == MAP ? left / 2 : left))
+            return short_of_bytes;
+        break;
+    case FLOAT:
+        if (in->strict && !(fabs(t->real) <= DBL_MAX))
+            return "NaN or infinity, which JSON does not have";
+        break;
+    default:
+        break;
     }
-    if ((t->kind == ARRAY && t->number > left) || (t->kind == MAP && t->number > left / 2))
-        return short_of_bytes;
-    if (in->strict && (t->kind == BIN || t->kind == EXT))
-        return "binary data or an extension, which JSON does not have";
-    if (in->strict && t->kind == FLOAT && !(fabs(t->real) <= DBL_MAX))
-        return "NaN or infinity, which JSON does not have";
-    const size_t valid = t->kind == STR ? utf8_check((const char *)t->body, body) : body;
     in->at += 1 + width + valid;
     return valid < body ? not_utf8 : NULL;
 }
