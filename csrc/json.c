@@ -361,14 +361,11 @@ static void put(output *out, int c) {
     out->used++;
 }
 
-static void put_eight(output *out, const unsigned char *s) {
-    if (out->capacity >= 8 && out->used <= out->capacity - 8) {
-        memcpy(out->text + out->used, s, 8);
-        out->used += 8;
-    } else {
-        for (int i = 0; i < 8; i++)
-            put(out, s[i]);
-    }
+static void put_bytes(output *out, const unsigned char *s, size_t bytes) {
+    const size_t room = out->used < out->capacity ? out->capacity - out->used : 0;
+    if (room)
+        memcpy(out->text + out->used, s, bytes < room ? bytes : room);
+    out->used += bytes;
 }
 
 static void put_text(output *out, const char *text) {
@@ -420,9 +417,10 @@ static void put_escape(output *out, uint32_t unit) {
 static void put_str(output *out, const unsigned char *s, size_t bytes) {
     put(out, '"');
     for (size_t i = 0; i < bytes;) {
-        if (bytes - i >= 8 && eight_plain(s + i)) {
-            put_eight(out, s + i);
-            i += 8;
+        const size_t plain = skip_plain(s, i, bytes) - i;
+        if (plain) {
+            put_bytes(out, s + i, plain);
+            i += plain;
             continue;
         }
         const size_t length = utf8_length(s + i, bytes - i); /* not 0: next_token looked */
