@@ -96,6 +96,8 @@ size_t utf8_check(const char *text, size_t bytes) {
             at += 8;
         if (bytes - at < 8 && bytes >= 8 && eight_ascii(text + bytes - 8))
             return bytes;
+        while (at < bytes && (unsigned char)text[at] < 0x80) /* fewer than eight */
+            at++;
         if (at == bytes || (length = utf8_length((const unsigned char *)text + at, bytes - at)) == 0)
             return at;
         at += length;

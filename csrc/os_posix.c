@@ -53,7 +53,8 @@ void os_let_thread(void) {
     int unused;
     if (--hold->count == 0) {
         pthread_setcancelstate(hold->state, &unused);
-        pthread_setcanceltype(hold->type, &unused);
+        if (hold->type != PTHREAD_CANCEL_DEFERRED) /* it is that already, and of nearly every thread */
+            pthread_setcanceltype(hold->type, &unused);
     }
 }
 
