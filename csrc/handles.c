@@ -12,19 +12,22 @@
 
 static os_mutex fork_mutex = OS_MUTEX_INIT; /* taken before table_mutex and before a handle's mutex */
 static os_mutex table_mutex = OS_MUTEX_INIT;
-static struct handle *table[MAX_HANDLES];
-static int uses[MAX_HANDLES];
+
+/* Twice as many as may be open: one that is closed keeps its place until the last call in it has ended. */
+#define PLACES (2 * MAX_HANDLES)
+static struct handle *table[PLACES];
+static int uses[PLACES];
 
 /* Of each place: the number of the handle that is open there, and how many references there are to it, the table's own included. A closed
  * one has no number, and its last reference takes it out of the table. Private memory. */
-static shared_u64 entrance[MAX_HANDLES];
+static shared_u64 entrance[PLACES];
 #define ENTRANCE(number, references) ((uint64_t)(number) << 32 | (references))
 
 static int number_of(int place) {
-    return (uses[place] & 0xfffff) * MAX_HANDLES + place + 1;
+    return (uses[place] & 0xfffff) * PLACES + place + 1;
 }
 static int place_of(int number) {
-    return (int)((unsigned)(number - 1) % MAX_HANDLES);
+    return (int)((unsigned)(number - 1) % PLACES);
 }
 
 static bool is_open(int number) {
@@ -60,7 +63,7 @@ void handles_after_fork(void) {
 
 /* The mapping is not there in the child and the locks must not survive in it; closing our copies leaves the parent's locks alone. */
 void handles_in_child(void) {
-    for (int place = 0; place < MAX_HANDLES; place++) {
+    for (int place = 0; place < PLACES; place++) {
         struct handle *handle = table[place];
         store64_relaxed(&entrance[place], 0);
         if (handle && !handle->forked) {
@@ -102,7 +105,7 @@ static bool comes_free(os_mutex *mutex) {
 static void close_all(void) {
     if (!comes_free(&fork_mutex) || !comes_free(&table_mutex))
         return;
-    for (int place = 0; place < MAX_HANDLES; place++) {
+    for (int place = 0; place < PLACES; place++) {
         struct handle *handle = table[place];
         if (handle && is_open(handle->number) && comes_free(&handle->mutex))
             handle_close(handle->number, CLOSED_AS_LOST);
@@ -110,11 +113,16 @@ static void close_all(void) {
 }
 
 int handle_add(struct handle *handle, struct problem *problem) {
+    int place = PLACES, open = 0;
     os_mutex_lock(&table_mutex);
-    int place = 0;
-    while (place < MAX_HANDLES && table[place] && !table[place]->forked) /* a parent's handle is forgotten when its place is needed */
-        place++;
-    if (place < MAX_HANDLES) {
+    for (int i = PLACES; i-- > 0;) {
+        if (!table[i] || table[i]->forked) /* a parent's handle is forgotten when its place is needed */
+            place = i;
+        else
+            open += is_open(table[i]->number);
+    }
+    bool room = open < MAX_HANDLES && place < PLACES;
+    if (room) {
         uses[place]++;
         handle->number = number_of(place);
         table[place] = handle;
@@ -122,7 +130,7 @@ int handle_add(struct handle *handle, struct problem *problem) {
         os_at_unload(close_all);
     }
     os_mutex_unlock(&table_mutex);
-    return place < MAX_HANDLES ? IBLB_OK : problem_standard(problem, IBLB_E_HANDLES);
+    return room ? IBLB_OK : problem_standard(problem, IBLB_E_HANDLES);
 }
 
 /* Why it is not open. */
@@ -220,7 +228,7 @@ int handle_close(int number, enum slot_end how) {
 void handle_close_same(const char *segment_name, const char *client) {
     int number = 0;
     os_mutex_lock(&table_mutex);
-    for (int place = 0; place < MAX_HANDLES; place++) {
+    for (int place = 0; place < PLACES; place++) {
         const struct handle *handle = table[place];
         if (handle && is_open(handle->number) && strcmp(handle->segment_name, segment_name) == 0 && strcmp(handle->client, client) == 0)
             number = handle->number;

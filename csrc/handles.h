@@ -47,7 +47,7 @@ struct handle {
 void handles_hold_forks(void);
 void handles_let_forks(void);
 
-/* Gives `handle` a number. IBLB_E_HANDLES if the table is full; what is closed stays in it as long as a call is in it. */
+/* Gives `handle` a number. IBLB_E_HANDLES if MAX_HANDLES are open. */
 int handle_add(struct handle *handle, struct problem *problem);
 
 /* A reference to an open handle; the thread is held until it is dropped. NULL and IBLB_E_HANDLE or IBLB_E_FORKED (remembered for the
