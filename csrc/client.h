@@ -14,8 +14,8 @@ static inline bool text_is_none(const char *text) {
 /* With the handle's mutex held: is the handle, its slot and its segment as it should be? IBLB_E_CLOSED, _STALE, _QUARANTINED, _SEGMENT. */
 int handle_check(struct handle *handle, struct problem *problem);
 
-/* With the handle's mutex held: does the worker live? Asks the kernel if `look`, or if it has not been asked for 100 ms. `now`: ns of
- * os_clock_ns. */
+/* With the handle's mutex held: does the worker live? Asks the kernel if `look`, or if it has not been asked for 100
+ * ms. `now`: ns of os_clock_ns. */
 bool handle_worker_alive(struct handle *handle, uint64_t now, bool look);
 
 /* The same, and if it does not live: has the segment been removed, or replaced by another? Then nobody will ever serve this one. */

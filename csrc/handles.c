@@ -18,8 +18,8 @@ static os_mutex table_mutex = OS_MUTEX_INIT;
 static struct handle *table[PLACES];
 static int uses[PLACES];
 
-/* Of each place: the number of the handle that is open there, and how many references there are to it, the table's own included. A closed
- * one has no number, and its last reference takes it out of the table. Private memory. */
+/* Of each place: the number of the handle that is open there, and how many references there are to it, the table's own
+ * included. A closed one has no number, and its last reference takes it out of the table. Private memory. */
 static shared_u64 entrance[PLACES];
 #define ENTRANCE(number, references) ((uint64_t)(number) << 32 | (references))
 
@@ -34,7 +34,8 @@ static bool is_open(int number) {
     return load64_acquire(&entrance[place_of(number)]) >> 32 == (uint32_t)number;
 }
 
-/* With the number still there: one reference more, or the number and the table's own reference gone. False: it is not there. */
+/* With the number still there: one reference more, or the number and the table's own reference gone. False: it is not
+ * there. */
 static bool come_in(int number) {
     shared_u64 *word = &entrance[place_of(number)];
     for (uint64_t now; (now = load64_acquire(word)) >> 32 == (uint32_t)number;)

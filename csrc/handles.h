@@ -1,8 +1,9 @@
 /* handles.h: the small integers that callers hold, and what stands behind them.
  *
- * A handle is a place in a table and a count of its uses, so that a closed one is recognised. A call holds a reference while it runs; the
- * memory goes when the last reference does, so that close during a wait is harmless. A call comes and goes by one atomic word of the place;
- * the table's mutex, for all else, is held for a few instructions only, and never while a handle's mutex is awaited.
+ * A handle is a place in a table and a count of its uses, so that a closed one is recognised. A call holds a reference
+ * while it runs; the memory goes when the last reference does, so that close during a wait is harmless. A call comes
+ * and goes by one atomic word of the place; the table's mutex, for all else, is held for a few instructions only, and
+ * never while a handle's mutex is awaited.
  */
 #ifndef IBLB_HANDLES_H
 #define IBLB_HANDLES_H

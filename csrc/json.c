@@ -70,8 +70,9 @@ static int more_ascii(const char *s) /* 32 bytes */
     return ((eight(s) | eight(s + 8) | eight(s + 16) | eight(s + 24)) & EACH(0x80)) == 0;
 }
 
-/* Are the eight bytes at s what a JSON string holds as they are: ASCII, no control, no quote, no backslash? Each difference borrows into a
- * byte's highest bit if the byte is one of those; it borrows from the next byte then too, which no longer matters. */
+/* Are the eight bytes at s what a JSON string holds as they are: ASCII, no control, no quote, no backslash? Each
+ * difference borrows into a byte's highest bit if the byte is one of those; it borrows from the next byte then too,
+ * which no longer matters. */
 static int eight_plain(const unsigned char *s) {
     const uint64_t bytes = eight(s);
     const uint64_t control = (bytes - EACH(0x20)) | (bytes + EACH(0x01)); /* 0x7f too */
@@ -90,8 +91,8 @@ size_t utf8_check(const char *text, size_t bytes) {
     for (;;) {
         while (bytes - at >= 32 && more_ascii(text + at))
             at += 32;
-        if (bytes - at < 32 && bytes >= 32 && more_ascii(text + bytes - 32)) /* the rest, with some of what stands before it */
-            return bytes;
+        if (bytes - at < 32 && bytes >= 32 && more_ascii(text + bytes - 32))
+            return bytes; /* the rest, with some of what stands before it */
         while (bytes - at >= 8 && eight_ascii(text + at))
             at += 8;
         if (bytes - at < 8 && bytes >= 8 && eight_ascii(text + bytes - 8))

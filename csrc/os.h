@@ -69,8 +69,8 @@ void os_at_unload(void (*function)(void));
 
 uint64_t os_clock_ns(void); /* CLOCK_MONOTONIC, QueryPerformanceCounter: never goes back; whether it runs while the PC sleeps differs */
 uint64_t os_wall_ns(void);  /* since 1970 */
-/* How long the PC has slept since it was booted. A look comes out too large if the process was stopped in its middle: above `likely` it
- * looks again, and takes the least of three. */
+/* How long the PC has slept since it was booted. A look comes out too large if the process was stopped in its middle:
+ * above `likely` it looks again, and takes the least of three. */
 uint64_t os_asleep_ns(uint64_t likely);
 void os_sleep_ns(uint64_t time);
 

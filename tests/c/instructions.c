@@ -1,8 +1,8 @@
-/* instructions.c: what instructions.py counts: each function here calls one function of the library once, and is named for what it counts.
+/* instructions.c: what instructions.py counts: each function here calls one function of the library once, and is named
+ * for what it counts.
  *
- * The worker and its client are one process and one thread, so that nothing of it depends on who runs when. "Ordinary" is a payload of 128
- * bytes and a response of 200, one program at work, nobody parked.
- */
+ * The worker and its client are one process and one thread, so that nothing of it depends on who runs when. "Ordinary"
+ * is a payload of 128 bytes and a response of 200, one program at work, nobody parked. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
