@@ -280,8 +280,7 @@ IBLB_API int iblb_abandon(int handle) {
 
 /* --- the rest --- */
 
-bool handle_worker_alive(struct handle *handle, bool look) {
-    uint64_t now = os_clock_ns();
+bool handle_worker_alive(struct handle *handle, uint64_t now, bool look) {
     if (look || now - handle->looked_at > PARK_NS) {
         handle->alive = os_locked(handle->segment.locks, worker_lock());
         handle->looked_at = now;
@@ -289,8 +288,8 @@ bool handle_worker_alive(struct handle *handle, bool look) {
     return handle->alive;
 }
 
-bool handle_abandoned(struct handle *handle, bool look) {
-    return !handle_worker_alive(handle, look) && !os_same_file(handle->segment.locks, handle->segment.path);
+bool handle_abandoned(struct handle *handle, uint64_t now, bool look) {
+    return !handle_worker_alive(handle, now, look) && !os_same_file(handle->segment.locks, handle->segment.path);
 }
 
 int handle_check(struct handle *handle, struct problem *problem) {
@@ -306,9 +305,9 @@ int handle_check(struct handle *handle, struct problem *problem) {
     return IBLB_OK;
 }
 
-int handle_check_served(struct handle *handle, struct problem *problem) {
+int handle_check_served(struct handle *handle, uint64_t now, struct problem *problem) {
     int code = handle_check(handle, problem);
-    if (code == IBLB_OK && handle_abandoned(handle, false))
+    if (code == IBLB_OK && handle_abandoned(handle, now, false))
         code = problem_standard(problem, IBLB_E_STALE);
     return code;
 }
@@ -324,7 +323,7 @@ IBLB_API int iblb_worker_state(int number, int *alive, int *services, int *servi
     int lives = 0;
     if (code == IBLB_OK) {
         const struct segment_header *header = handle->segment.header;
-        if (handle_abandoned(handle, true))
+        if (handle_abandoned(handle, os_clock_ns(), true))
             code = problem_standard(&problem, IBLB_E_STALE);
         lives = handle->alive;
         if (services)

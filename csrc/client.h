@@ -14,14 +14,15 @@ static inline bool text_is_none(const char *text) {
 /* With the handle's mutex held: is the handle, its slot and its segment as it should be? IBLB_E_CLOSED, _STALE, _QUARANTINED, _SEGMENT. */
 int handle_check(struct handle *handle, struct problem *problem);
 
-/* With the handle's mutex held: does the worker live? Asks the kernel if `look`, or if it has not been asked for 100 ms. */
-bool handle_worker_alive(struct handle *handle, bool look);
+/* With the handle's mutex held: does the worker live? Asks the kernel if `look`, or if it has not been asked for 100
+ * ms. `now`: ns of os_clock_ns. */
+bool handle_worker_alive(struct handle *handle, uint64_t now, bool look);
 
 /* The same, and if it does not live: has the segment been removed, or replaced by another? Then nobody will ever serve this one. */
-bool handle_abandoned(struct handle *handle, bool look);
+bool handle_abandoned(struct handle *handle, uint64_t now, bool look);
 
 /* Both checks, for what is to be written into the segment. */
-int handle_check_served(struct handle *handle, struct problem *problem);
+int handle_check_served(struct handle *handle, uint64_t now, struct problem *problem);
 
 /* With the handle's mutex held: moves the responses that have come into the inbox. IBLB_E_SEGMENT if the ring makes no sense, _MEMORY. */
 int handle_drain(struct handle *handle, struct problem *problem);

@@ -178,7 +178,7 @@ static void write_payload(unsigned char *to, const char *services, size_t length
 
 /* With the mutex held. */
 static int write_command(struct handle *handle, const char *services, int message, const struct arguments *arguments, int ttl_ms,
-                         uint32_t flags, uint64_t number, struct problem *problem) {
+                         uint32_t flags, uint64_t number, uint64_t now, struct problem *problem) {
     const struct ring *ring = &handle->slot.command;
     bool interrupt = message == IBLB_EXPINTERRUPT;
     uint32_t keep = interrupt ? 0 : INTERRUPT_RESERVE;
@@ -191,11 +191,10 @@ static int write_command(struct handle *handle, const char *services, int messag
     enum ring_result room = ring_claim(ring, handle->command_tail, record_size(sizeof(struct command_record) + payload), keep, &space);
     if (room == RING_FULL)
         return problem_set(problem, IBLB_E_FULL, "The command ring is full of commands without an answer%s",
-                           handle_worker_alive(handle, true) ? ". Wait for some; an EXPINTERRUPT still gets in."
-                                                             : ", and no worker lives. Start it.");
+                           handle_worker_alive(handle, now, true) ? ". Wait for some; an EXPINTERRUPT still gets in."
+                                                                  : ", and no worker lives. Start it.");
     if (room != RING_OK)
         return problem_standard(problem, IBLB_E_SEGMENT);
-    uint64_t now = os_clock_ns();
     handle->last_stamp = now > handle->last_stamp ? now : handle->last_stamp + 1; /* a client's stamps strictly increase */
     struct command_record record = {.header = {record_size(sizeof record + payload), RECORD_COMMAND},
                                     .control = STATE_PUBLISHED,
@@ -216,9 +215,9 @@ static int write_command(struct handle *handle, const char *services, int messag
     ring_publish(ring, &space);
     handle->command_tail = space.next;
     bool woken = bell_ring(&handle->segment.header->worker_bell, &handle->segment.waits) != 0;
-    if (handle_worker_alive(handle, woken))
+    if (handle_worker_alive(handle, now, woken))
         return IBLB_OK;
-    if (handle_abandoned(handle, false)) {
+    if (handle_abandoned(handle, now, false)) {
         if (!(flags & COMMAND_NOTIFY))
             inbox_free(inbox_find(&handle->inbox, inbox_request(number)));
         return problem_standard(problem, IBLB_E_STALE);
@@ -228,8 +227,8 @@ static int write_command(struct handle *handle, const char *services, int messag
 
 /* --- send --- */
 
-static int check_call(struct handle *handle, const char *services, int message, struct problem *problem) {
-    int code = handle_check_served(handle, problem);
+static int check_call(struct handle *handle, const char *services, int message, uint64_t now, struct problem *problem) {
+    int code = handle_check_served(handle, now, problem);
     if (code == IBLB_OK)
         code = check_message(message, problem);
     if (code == IBLB_OK && services)
@@ -244,11 +243,12 @@ static int send_checked(int number, const char *services, int message, const str
     struct handle *handle = handle_enter(number, &code);
     if (!handle)
         return code;
+    uint64_t now = os_clock_ns(); /* the one look at the clock: a part of what a send takes */
     if (text_is_none(services))
         services = NULL;
     code = problem->code;
     if (code == IBLB_OK)
-        code = check_call(handle, services, message, problem);
+        code = check_call(handle, services, message, now, problem);
     if (code == IBLB_OK)
         code = handle_drain(handle, problem);
     if (code == IBLB_OK) {
@@ -257,7 +257,7 @@ static int send_checked(int number, const char *services, int message, const str
         if (crowded || !chosen)
             code = problem_standard(problem, IBLB_E_TOO_MANY);
         else
-            code = write_command(handle, services, message, arguments, ttl_ms, flags, chosen, problem);
+            code = write_command(handle, services, message, arguments, ttl_ms, flags, chosen, now, problem);
         if (code >= 0 && request)
             *request = inbox_request(chosen);
     }

@@ -26,7 +26,7 @@ IBLB_API int iblb_subscribe(int number, int message_mask) {
         code = problem_set(&problem, IBLB_E_MESSAGE, "%d holds a number that is no event; the sum of them all is %d.", message_mask,
                            ALL_EVENTS);
     else
-        code = handle_check_served(handle, &problem);
+        code = handle_check_served(handle, os_clock_ns(), &problem);
     if (code == IBLB_OK)
         store32_release(&handle->slot.header->event_mask, (uint32_t)message_mask);
     return handle_leave(handle, code, &problem);

@@ -12,11 +12,43 @@
 
 static os_mutex fork_mutex = OS_MUTEX_INIT; /* taken before table_mutex and before a handle's mutex */
 static os_mutex table_mutex = OS_MUTEX_INIT;
-static struct handle *table[MAX_HANDLES];
-static int uses[MAX_HANDLES];
+
+/* Twice as many as may be open: one that is closed keeps its place until the last call in it has ended. */
+#define PLACES (2 * MAX_HANDLES)
+static struct handle *table[PLACES];
+static int uses[PLACES];
+
+/* Of each place: the number of the handle that is open there, and how many references there are to it, the table's own
+ * included. A closed one has no number, and its last reference takes it out of the table. Private memory. */
+static shared_u64 entrance[PLACES];
+#define ENTRANCE(number, references) ((uint64_t)(number) << 32 | (references))
 
 static int number_of(int place) {
-    return (uses[place] & 0xfffff) * MAX_HANDLES + place + 1;
+    return (uses[place] & 0xfffff) * PLACES + place + 1;
+}
+static int place_of(int number) {
+    return (int)((unsigned)(number - 1) % PLACES);
+}
+
+static bool is_open(int number) {
+    return load64_acquire(&entrance[place_of(number)]) >> 32 == (uint32_t)number;
+}
+
+/* With the number still there: one reference more, or the number and the table's own reference gone. False: it is not
+ * there. */
+static bool come_in(int number) {
+    shared_u64 *word = &entrance[place_of(number)];
+    for (uint64_t now; (now = load64_acquire(word)) >> 32 == (uint32_t)number;)
+        if (swap_if64(word, now, now + 1))
+            return true;
+    return false;
+}
+static bool shut(int number) {
+    shared_u64 *word = &entrance[place_of(number)];
+    for (uint64_t now; (now = load64_acquire(word)) >> 32 == (uint32_t)number;)
+        if (swap_if64(word, now, (uint32_t)now - 1))
+            return true;
+    return false;
 }
 
 /* --- fork --- */
@@ -32,8 +64,9 @@ void handles_after_fork(void) {
 
 /* The mapping is not there in the child and the locks must not survive in it; closing our copies leaves the parent's locks alone. */
 void handles_in_child(void) {
-    for (int place = 0; place < MAX_HANDLES; place++) {
+    for (int place = 0; place < PLACES; place++) {
         struct handle *handle = table[place];
+        store64_relaxed(&entrance[place], 0);
         if (handle && !handle->forked) {
             handle->forked = true;
             os_close(handle->segment.locks);
@@ -73,71 +106,84 @@ static bool comes_free(os_mutex *mutex) {
 static void close_all(void) {
     if (!comes_free(&fork_mutex) || !comes_free(&table_mutex))
         return;
-    for (int place = 0; place < MAX_HANDLES; place++) {
+    for (int place = 0; place < PLACES; place++) {
         struct handle *handle = table[place];
-        if (handle && !handle->forked && comes_free(&handle->mutex))
+        if (handle && is_open(handle->number) && comes_free(&handle->mutex))
             handle_close(handle->number, CLOSED_AS_LOST);
     }
 }
 
 int handle_add(struct handle *handle, struct problem *problem) {
+    int place = PLACES, open = 0;
     os_mutex_lock(&table_mutex);
-    int place = 0;
-    while (place < MAX_HANDLES && table[place] && !table[place]->forked) /* a parent's handle is forgotten when its place is needed */
-        place++;
-    if (place < MAX_HANDLES) {
+    for (int i = PLACES; i-- > 0;) {
+        if (!table[i] || table[i]->forked) /* a parent's handle is forgotten when its place is needed */
+            place = i;
+        else
+            open += is_open(table[i]->number);
+    }
+    bool room = open < MAX_HANDLES && place < PLACES;
+    if (room) {
         uses[place]++;
         handle->number = number_of(place);
-        handle->references = 1;
         table[place] = handle;
+        store64_release(&entrance[place], ENTRANCE(handle->number, 1));
         os_at_unload(close_all);
     }
     os_mutex_unlock(&table_mutex);
-    return place < MAX_HANDLES ? IBLB_OK : problem_standard(problem, IBLB_E_HANDLES);
+    return room ? IBLB_OK : problem_standard(problem, IBLB_E_HANDLES);
 }
 
-static struct handle *find(int number) {
-    struct handle *handle = number > 0 ? table[(number - 1) % MAX_HANDLES] : NULL;
-    return handle && handle->number == number ? handle : NULL;
+/* Why it is not open. */
+static int not_open(int number) {
+    os_mutex_lock(&table_mutex);
+    const struct handle *handle = number > 0 ? table[place_of(number)] : NULL;
+    int code = handle && handle->forked && handle->number == number && !handle->closed ? IBLB_E_FORKED : IBLB_E_HANDLE;
+    os_mutex_unlock(&table_mutex);
+    struct problem problem;
+    problem_standard(&problem, code);
+    return problem_remember(&problem);
 }
 
 struct handle *handle_hold(int number, int *code) {
     os_hold_thread();
-    os_mutex_lock(&table_mutex);
-    struct handle *handle = find(number);
-    *code = !handle ? IBLB_E_HANDLE : handle->forked ? IBLB_E_FORKED : IBLB_OK;
-    if (*code == IBLB_OK)
-        handle->references++;
-    os_mutex_unlock(&table_mutex);
-    if (*code == IBLB_OK)
-        return handle;
-    struct problem problem;
-    problem_standard(&problem, *code);
-    problem_remember(&problem);
+    *code = IBLB_OK;
+    if (number > 0 && come_in(number))
+        return table[place_of(number)]; /* stays there until our reference goes */
+    *code = not_open(number);
     os_let_thread();
     return NULL;
 }
 
-void handle_drop(struct handle *handle) {
+/* The last reference to a closed one is gone. */
+static void take_out(struct handle *handle) {
     os_mutex_lock(&table_mutex);
-    int left = --handle->references;
+    table[place_of(handle->number)] = NULL;
     os_mutex_unlock(&table_mutex);
-    if (left == 0)
-        handle_free(handle);
+    handle_free(handle);
+}
+
+void handle_drop(struct handle *handle) {
+    if (add64(&entrance[place_of(handle->number)], UINT64_MAX) == 1)
+        take_out(handle);
     os_let_thread();
+}
+
+int handle_references(const struct handle *handle) {
+    return (int)(uint32_t)load64_acquire(&entrance[place_of(handle->number)]);
 }
 
 struct handle *handle_enter(int number, int *code) {
     struct handle *handle = handle_hold(number, code);
     if (handle)
-        os_mutex_lock(&handle->mutex);
+        os_mutex_lock_held(&handle->mutex);
     return handle;
 }
 
 int handle_leave(struct handle *handle, int code, const struct problem *problem) {
     if (code != IBLB_OK)
         handle->last = *problem;
-    os_mutex_unlock(&handle->mutex);
+    os_mutex_unlock_held(&handle->mutex);
     handle_drop(handle);
     return code;
 }
@@ -172,13 +218,7 @@ int handle_close(int number, enum slot_end how) {
     if (!handle)
         return code;
     handles_hold_forks();
-    os_mutex_lock(&table_mutex);
-    bool ours = find(number) == handle; /* only one of two threads that close at once */
-    if (ours) {
-        table[(number - 1) % MAX_HANDLES] = NULL;
-        handle->references--;
-    }
-    os_mutex_unlock(&table_mutex);
+    bool ours = shut(number); /* only one of two threads that close at once */
     if (ours)
         leave(handle, how);
     handles_let_forks();
@@ -189,9 +229,9 @@ int handle_close(int number, enum slot_end how) {
 void handle_close_same(const char *segment_name, const char *client) {
     int number = 0;
     os_mutex_lock(&table_mutex);
-    for (int place = 0; place < MAX_HANDLES; place++) {
+    for (int place = 0; place < PLACES; place++) {
         const struct handle *handle = table[place];
-        if (handle && !handle->forked && strcmp(handle->segment_name, segment_name) == 0 && strcmp(handle->client, client) == 0)
+        if (handle && is_open(handle->number) && strcmp(handle->segment_name, segment_name) == 0 && strcmp(handle->client, client) == 0)
             number = handle->number;
     }
     os_mutex_unlock(&table_mutex);

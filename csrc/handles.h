@@ -1,8 +1,9 @@
 /* handles.h: the small integers that callers hold, and what stands behind them.
  *
- * A handle is a place in a table and a count of its uses, so that a closed one is recognised. A call holds a reference while it runs; the
- * memory goes when the last reference does, so that close during a wait is harmless. The table's mutex is held for a few instructions only,
- * and never while a handle's mutex is awaited.
+ * A handle is a place in a table and a count of its uses, so that a closed one is recognised. A call holds a reference
+ * while it runs; the memory goes when the last reference does, so that close during a wait is harmless. A call comes
+ * and goes by one atomic word of the place; the table's mutex, for all else, is held for a few instructions only, and
+ * never while a handle's mutex is awaited.
  */
 #ifndef IBLB_HANDLES_H
 #define IBLB_HANDLES_H
@@ -18,9 +19,8 @@
 
 struct handle {
     int number;
-    int references; /* the table's own included; guarded by the table's mutex */
-    bool closed;    /* guarded by the table's mutex and by `mutex`: set under both */
-    bool forked;    /* set in the child of a fork */
+    bool closed; /* guarded by `mutex` */
+    bool forked; /* set in the child of a fork */
     char segment_name[NAME_BYTES];
     char client[NAME_BYTES];
 
@@ -48,13 +48,14 @@ struct handle {
 void handles_hold_forks(void);
 void handles_let_forks(void);
 
-/* Gives `handle` a number. IBLB_E_HANDLES if the table is full. */
+/* Gives `handle` a number. IBLB_E_HANDLES if MAX_HANDLES are open. */
 int handle_add(struct handle *handle, struct problem *problem);
 
 /* A reference to an open handle; the thread is held until it is dropped. NULL and IBLB_E_HANDLE or IBLB_E_FORKED (remembered for the
  * process) otherwise. */
 struct handle *handle_hold(int number, int *code);
 void handle_drop(struct handle *handle);
+int handle_references(const struct handle *handle); /* the table's own included; for tests */
 
 /* The frame of a call: handle_hold and the handle's mutex; NULL and a code as handle_hold. */
 struct handle *handle_enter(int number, int *code);

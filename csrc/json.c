@@ -52,18 +52,53 @@ static size_t utf8_length(const unsigned char *s, size_t left) {
     return length;
 }
 
-/* Are the eight bytes at s all ASCII, as most of any text is? */
-static int eight_ascii(const void *s) {
-    uint64_t eight;
-    memcpy(&eight, s, sizeof eight);
-    return (eight & UINT64_C(0x8080808080808080)) == 0;
+/* Most of any text is ASCII, and is looked at in steps of eight bytes. */
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+static uint64_t eight(const void *s) {
+    uint64_t bytes;
+    memcpy(&bytes, s, sizeof bytes);
+    return bytes;
+}
+
+static int eight_ascii(const char *s) {
+    return (eight(s) & EACH(0x80)) == 0;
+}
+
+static int more_ascii(const char *s) /* 32 bytes */
+{
+    return ((eight(s) | eight(s + 8) | eight(s + 16) | eight(s + 24)) & EACH(0x80)) == 0;
+}
+
+/* Are the eight bytes at s what a JSON string holds as they are: ASCII, no control, no quote, no backslash? Each
+ * difference borrows into a byte's highest bit if the byte is one of those; it borrows from the next byte then too,
+ * which no longer matters. */
+static int eight_plain(const unsigned char *s) {
+    const uint64_t bytes = eight(s);
+    const uint64_t control = (bytes - EACH(0x20)) | (bytes + EACH(0x01)); /* 0x7f too */
+    const uint64_t quote = (bytes ^ EACH('"')) - EACH(0x01), backslash = (bytes ^ EACH('\\')) - EACH(0x01);
+    return ((bytes | control | quote | backslash) & EACH(0x80)) == 0;
+}
+
+static size_t skip_plain(const unsigned char *s, size_t at, size_t bytes) {
+    while (bytes - at >= 8 && eight_plain(s + at))
+        at += 8;
+    return at;
 }
 
 size_t utf8_check(const char *text, size_t bytes) {
     size_t at = 0, length;
     for (;;) {
+        while (bytes - at >= 32 && more_ascii(text + at))
+            at += 32;
+        if (bytes - at < 32 && bytes >= 32 && more_ascii(text + bytes - 32))
+            return bytes; /* the rest, with some of what stands before it */
         while (bytes - at >= 8 && eight_ascii(text + at))
             at += 8;
+        if (bytes - at < 8 && bytes >= 8 && eight_ascii(text + bytes - 8))
+            return bytes;
+        while (at < bytes && (unsigned char)text[at] < 0x80) /* fewer than eight */
+            at++;
         if (at == bytes || (length = utf8_length((const unsigned char *)text + at, bytes - at)) == 0)
             return at;
         at += length;
@@ -152,7 +187,10 @@ static const char *json_escape(input *in) /* from behind the backslash */
 static const char *json_string(input *in) /* from the opening quote */
 {
     in->at++;
-    while (!take(in, '"')) {
+    for (;;) {
+        in->at = skip_plain(in->data, in->at, in->bytes);
+        if (take(in, '"'))
+            return NULL;
         if (peek(in) < 0x20)
             return unless_at_end(in, "a control character inside a string (write it as an escape)");
         if (take(in, '\\')) {
@@ -166,7 +204,6 @@ static const char *json_string(input *in) /* from the opening quote */
             in->at += length;
         }
     }
-    return NULL;
 }
 
 static const char *json_value(input *in, int depth) {
@@ -258,7 +295,7 @@ static const char *next_token(input *in, token *t) {
         return short_of_bytes;
     const unsigned char *s = in->data + in->at;
     const unsigned first = s[0];
-    size_t left = in->bytes - in->at - 1, body = 0, width = 0;
+    size_t left = in->bytes - in->at - 1, width = 0;
     t->number = 0;
 
     if (first < 0x80)
@@ -290,19 +327,31 @@ static const char *next_token(input *in, token *t) {
         if (t->kind == EXT)
             t->number = 1 + (width ? t->number : (uint64_t)1 << (first - 0xd4)); /* 1: its type byte */
     }
-    if (t->kind == STR || t->kind == BIN || t->kind == EXT) {
+    size_t body = 0, valid = 0;
+    switch (t->kind) {
+    case STR:
+    case BIN:
+    case EXT:
         if (t->number > left)
             return short_of_bytes;
+        if (in->strict && t->kind != STR)
+            return "binary data or an extension, which JSON does not have";
         body = (size_t)t->number;
         t->body = s + 1 + width;
+        valid = t->kind == STR ? utf8_check((const char *)t->body, body) : body;
+        break;
+    case ARRAY:
+    case MAP:
+        if (t->number > (t->kind == MAP ? left / 2 : left))
+            return short_of_bytes;
+        break;
+    case FLOAT:
+        if (in->strict && !(fabs(t->real) <= DBL_MAX))
+            return "NaN or infinity, which JSON does not have";
+        break;
+    default:
+        break;
     }
-    if ((t->kind == ARRAY && t->number > left) || (t->kind == MAP && t->number > left / 2))
-        return short_of_bytes;
-    if (in->strict && (t->kind == BIN || t->kind == EXT))
-        return "binary data or an extension, which JSON does not have";
-    if (in->strict && t->kind == FLOAT && !(fabs(t->real) <= DBL_MAX))
-        return "NaN or infinity, which JSON does not have";
-    const size_t valid = t->kind == STR ? utf8_check((const char *)t->body, body) : body;
     in->at += 1 + width + valid;
     return valid < body ? not_utf8 : NULL;
 }
@@ -313,6 +362,13 @@ static void put(output *out, int c) {
     if (out->used < out->capacity)
         out->text[out->used] = (char)c;
     out->used++;
+}
+
+static void put_bytes(output *out, const unsigned char *s, size_t bytes) {
+    const size_t room = out->used < out->capacity ? out->capacity - out->used : 0;
+    if (room)
+        memcpy(out->text + out->used, s, bytes < room ? bytes : room);
+    out->used += bytes;
 }
 
 static void put_text(output *out, const char *text) {
@@ -364,6 +420,12 @@ static void put_escape(output *out, uint32_t unit) {
 static void put_str(output *out, const unsigned char *s, size_t bytes) {
     put(out, '"');
     for (size_t i = 0; i < bytes;) {
+        const size_t plain = skip_plain(s, i, bytes) - i;
+        if (plain) {
+            put_bytes(out, s + i, plain);
+            i += plain;
+            continue;
+        }
         const size_t length = utf8_length(s + i, bytes - i); /* not 0: next_token looked */
         uint32_t code = length == 1 ? s[i] : s[i] & (0x7fu >> length);
         for (size_t k = 1; k < length; k++)

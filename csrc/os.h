@@ -25,16 +25,21 @@ typedef struct {
 } os_mutex, os_cond; /* SRWLOCK, CONDITION_VARIABLE */
 #define OS_MUTEX_INIT {NULL}
 #define OS_FORKS 0
+#define os_mutex_lock_held os_mutex_lock
+#define os_mutex_unlock_held os_mutex_unlock
 #else
 #include <pthread.h>
 typedef pthread_mutex_t os_mutex;
 typedef pthread_cond_t os_cond;
 #define OS_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
 #define OS_FORKS 1
+#define os_mutex_lock_held pthread_mutex_lock
+#define os_mutex_unlock_held pthread_mutex_unlock
 #endif
 
 /* The program may end one of its threads in the middle of our work (pthread_cancel). Between these two calls, which
- * nest, the end has to wait. It also has to wait while the thread holds a mutex. */
+ * nest, the end has to wait. It also has to wait while the thread holds a mutex; the `_held` functions leave that to a
+ * hold that lasts longer. */
 void os_hold_thread(void);
 void os_let_thread(void);
 
@@ -62,9 +67,11 @@ void os_at_unload(void (*function)(void));
 
 /* --- clocks, ns --- */
 
-uint64_t os_clock_ns(void);  /* CLOCK_MONOTONIC, QueryPerformanceCounter: never goes back; whether it runs while the PC sleeps differs */
-uint64_t os_wall_ns(void);   /* since 1970 */
-uint64_t os_asleep_ns(void); /* how long the PC has slept since it was booted */
+uint64_t os_clock_ns(void); /* CLOCK_MONOTONIC, QueryPerformanceCounter: never goes back; whether it runs while the PC sleeps differs */
+uint64_t os_wall_ns(void);  /* since 1970 */
+/* How long the PC has slept since it was booted. A look comes out too large if the process was stopped in its middle:
+ * above `likely` it looks again, and takes the least of three. */
+uint64_t os_asleep_ns(uint64_t likely);
 void os_sleep_ns(uint64_t time);
 
 /* --- this process, this machine --- */

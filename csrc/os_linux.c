@@ -32,9 +32,9 @@ void os_cond_wait(os_cond *cond, os_mutex *mutex, int64_t timeout_ns) {
 uint64_t os_clock_ns(void) {
     return posix_clock_ns(CLOCK_MONOTONIC);
 }
-uint64_t os_asleep_ns(void) {
+uint64_t os_asleep_ns(uint64_t likely) {
     uint64_t least = UINT64_MAX;
-    for (int i = 0; i < 3; i++) { /* one look comes out too large if the process was stopped between the two clocks */
+    for (int i = 0; i < 3 && least > likely; i++) {
         uint64_t awake = posix_clock_ns(CLOCK_MONOTONIC), asleep = posix_clock_ns(CLOCK_BOOTTIME) - awake;
         least = asleep < least ? asleep : least;
     }

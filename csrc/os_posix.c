@@ -28,34 +28,40 @@
 
 /* --- threads --- */
 
-static _Thread_local int holds;                     /* how often */
-static _Thread_local int cancel_type, cancel_state; /* of this thread, as its program wants them */
+/* Of this thread. One variable, for to find it is a call in a library. */
+static _Thread_local struct hold {
+    int count;
+    int type, state; /* as its program wants them */
+} thread_hold;
 
 /* The state alone is not enough: glibc's signal for an asynchronous cancellation, sent while that was still allowed,
  * looks only at the type. */
 void os_hold_thread(void) {
+    struct hold *hold = &thread_hold;
     int type, state;
-    if (holds == 0) {
-        pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
-        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-        cancel_type = type;
-        cancel_state = state;
+    if (hold->count) {
+        hold->count++;
+        return;
     }
-    holds++;
+    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+    *hold = (struct hold){1, type, state};
 }
 
 void os_let_thread(void) {
+    struct hold *hold = &thread_hold;
     int unused;
-    if (--holds == 0) {
-        pthread_setcancelstate(cancel_state, &unused);
-        pthread_setcanceltype(cancel_type, &unused);
+    if (--hold->count == 0) {
+        pthread_setcancelstate(hold->state, &unused);
+        if (hold->type != PTHREAD_CANCEL_DEFERRED) /* it is that already, and of nearly every thread */
+            pthread_setcanceltype(hold->type, &unused);
     }
 }
 
 void os_end_if_asked(void (*undo)(void *), void *argument) {
     int unused;
     pthread_cleanup_push(undo, argument);
-    pthread_setcancelstate(cancel_state, &unused);
+    pthread_setcancelstate(thread_hold.state, &unused);
     pthread_testcancel();
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &unused);
     pthread_cleanup_pop(0);

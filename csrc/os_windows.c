@@ -166,7 +166,7 @@ uint64_t os_wall_ns(void) {
 }
 
 /* The time that the interrupt time counts and the unbiased one does not; 0 if the system does not tell (Wine 8). */
-uint64_t os_asleep_ns(void) {
+uint64_t os_asleep_ns(uint64_t likely) {
     union {
         FARPROC found;
         void(WINAPI *call)(ULONGLONG *);
@@ -174,7 +174,7 @@ uint64_t os_asleep_ns(void) {
     uint64_t least = UINT64_MAX;
     if (!interrupt_time.found)
         return 0;
-    for (int i = 0; i < 3; i++) { /* one look comes out too large if the thread was stopped between the two clocks */
+    for (int i = 0; i < 3 && least > likely / 100; i++) {
         ULONGLONG awake, all;
         QueryUnbiasedInterruptTime(&awake);
         interrupt_time.call(&all);

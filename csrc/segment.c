@@ -187,7 +187,7 @@ static int make(struct segment *segment, const struct segment_sizes *sizes, stru
                                     .services_sequence = 1}; /* odd: their names are still to be written */
     memcpy(header.magic, SEGMENT_MAGIC, sizeof header.magic);
     os_boot_id(header.boot_id);
-    header.sleep_note = os_asleep_ns();
+    header.sleep_note = os_asleep_ns(0);
 
     int code = os_create(temporary, header.segment_bytes, &segment->file, problem);
     if (code == IBLB_OK)

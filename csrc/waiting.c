@@ -78,9 +78,9 @@ static void sleep_until_change(struct handle *handle, enum wait_kind kind, uint6
     uint32_t sequence = bell_arm(bell);
     bool for_others = kind == FOR_RESPONSE && handle->event_waiters && event_came(handle);
     if (!for_others && !response_came(handle) && !(kind == FOR_EVENT && event_came(handle))) {
-        os_mutex_unlock(&handle->mutex);
+        os_mutex_unlock_held(&handle->mutex);
         bell_park(bell, sequence, left, &handle->segment.waits);
-        os_mutex_lock(&handle->mutex);
+        os_mutex_lock_held(&handle->mutex);
     }
     if (!handle->closed) /* the slot may have a new owner already, whose flag this is */
         bell_disarm(bell);
@@ -113,11 +113,11 @@ int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64
     uint64_t now = os_clock_ns();
     if (!*looked || now - *looked >= PARK_NS) {
         *looked = now;
-        if (!handle_worker_alive(handle, true)) {
+        if (!handle_worker_alive(handle, now, true)) {
             if (response_came(handle) || (kind == FOR_EVENT && event_came(handle)))
                 return IBLB_OK;
             /* Is it gone for a moment, or is the whole segment? */
-            if (handle_abandoned(handle, false))
+            if (handle_abandoned(handle, now, false))
                 return problem_standard(problem, IBLB_E_STALE);
             return problem_set(problem, IBLB_E_NO_WORKER,
                                "No worker serves segment %s. Start it: iblbridge serve --segment %s; then wait again.",

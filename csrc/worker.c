@@ -27,6 +27,7 @@ struct iblbw_worker {
     shared_u32 truncated; /* the file was cut short, and zeroes of our own stand for what is gone; private memory */
     bool path_lost;       /* the path no longer leads to our file */
     uint64_t swept_at;
+    uint32_t reach; /* slots from here on are free, as the take that is going on has found them */
     char replaced[PROBLEM_BYTES];
     struct view views[MAX_SLOTS];
     struct iblbw_worker *next; /* of this process, for fork() */
@@ -273,9 +274,9 @@ static int stand_down(const struct iblbw_worker *worker, int code) {
 
 /* The path must lead to the file that we serve, and the file must be whole. We look as often as we look at the
  * clients. */
-static void look_at_file(struct iblbw_worker *worker) {
+static void look_at_file(struct iblbw_worker *worker, uint64_t now) {
     const struct segment *segment = &worker->segment;
-    if (os_clock_ns() - worker->swept_at < SWEEP_NS)
+    if (now - worker->swept_at < SWEEP_NS)
         return;
     if (!os_same_file(segment->locks, segment->path))
         worker->path_lost = true;
@@ -285,10 +286,10 @@ static void look_at_file(struct iblbw_worker *worker) {
 
 /* If the PC has slept since a worker last looked, everything sent before now is too old, whatever the clocks say. The
  * stamp is written first: a crash in between repeats the look. */
-static void note_sleep(struct segment_header *header, uint64_t now) {
-    uint64_t asleep = os_asleep_ns();
-    if ((int64_t)(asleep - load64_relaxed(&header->sleep_note)) > (int64_t)SLEEP_TOLERANCE_NS) {
-        store64_release(&header->slept_stamp, now);
+static void note_sleep(struct segment_header *header) {
+    uint64_t note = load64_relaxed(&header->sleep_note), asleep = os_asleep_ns(note + SLEEP_TOLERANCE_NS);
+    if ((int64_t)(asleep - note) > (int64_t)SLEEP_TOLERANCE_NS) {
+        store64_release(&header->slept_stamp, os_clock_ns()); /* not a look from before the sleep */
         store64_release(&header->sleep_note, asleep);
     }
 }
@@ -341,7 +342,7 @@ static enum added add(struct batch *batch, const struct view *view, const struct
 static struct view *oldest(struct iblbw_worker *worker, enum found (*next)(struct view *),
                            const struct command_record *(*record)(struct view *)) {
     struct view *best = NULL;
-    for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
+    for (uint32_t i = 0; i < worker->reach; i++) {
         struct view *view = &worker->views[i];
         if (view->phase != PHASE_LIVE || view->share == 0)
             continue;
@@ -371,7 +372,7 @@ static void note_interrupt(struct segment_header *header, const struct command_r
 }
 
 static void share_out(struct iblbw_worker *worker, int each) {
-    for (uint32_t i = 0; i < worker->segment.sizes.slots; i++)
+    for (uint32_t i = 0; i < worker->reach; i++)
         worker->views[i].share = each;
 }
 
@@ -379,7 +380,7 @@ static void share_out(struct iblbw_worker *worker, int each) {
  * for as long as its commands are older than the others'. */
 static int fair_share(const struct iblbw_worker *worker, int most) {
     int active = 0;
-    for (uint32_t i = 0; i < worker->segment.sizes.slots; i++)
+    for (uint32_t i = 0; i < worker->reach; i++)
         active += view_has_commands(&worker->views[i]);
     return most <= active ? 1 : most / (active ? active : 1);
 }
@@ -404,12 +405,12 @@ static bool take_interrupts(struct iblbw_worker *worker, struct batch *batch) {
 }
 
 /* With the mutex held. */
-static void gather(struct iblbw_worker *worker, struct batch *batch, bool only_interrupts) {
-    uint64_t now = os_clock_ns();
+static void gather(struct iblbw_worker *worker, struct batch *batch, uint64_t now, bool only_interrupts) {
     bool sweep = now - worker->swept_at >= SWEEP_NS;
     if (sweep)
         worker->swept_at = now;
-    note_sleep(worker->segment.header, now);
+    note_sleep(worker->segment.header);
+    worker->reach = 0;
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         struct view *view = &worker->views[i];
         view_look(view, &worker->segment);
@@ -417,6 +418,8 @@ static void gather(struct iblbw_worker *worker, struct batch *batch, bool only_i
             view_advance(view, &worker->segment);
         if (sweep || view->reclaimed || (view->phase != PHASE_FREE && load32_acquire(&view->slot.header->closing)))
             view_sweep(view, &worker->segment);
+        if (view->phase != PHASE_FREE)
+            worker->reach = i + 1;
     }
     if (!take_interrupts(worker, batch) || only_interrupts)
         return;
@@ -464,19 +467,18 @@ static int take(struct iblbw_worker *worker, struct iblbw_command *commands, int
     struct segment *segment = &worker->segment;
     struct bell *bell = &segment->header->worker_bell;
     struct batch batch = {commands, 0, most, payload, 0, (uint32_t)capacity};
-    uint64_t until = os_clock_ns() + (uint64_t)timeout_ms * MS;
-    for (bool last = false;;) {
-        look_at_file(worker);
+    uint64_t now = os_clock_ns(), until = now + (uint64_t)timeout_ms * MS;
+    for (bool last = false;; now = os_clock_ns()) {
+        look_at_file(worker, now);
         int code = worker->path_lost ? IBLB_E_STALE : standing(worker);
         if (code != IBLB_OK)
             return stand_down(worker, code);
         os_mutex_lock(&worker->mutex);
-        gather(worker, &batch, only_interrupts);
+        gather(worker, &batch, now, only_interrupts);
         last = last || something_to_tell(worker);
         os_mutex_unlock(&worker->mutex);
         if (load32_acquire(&worker->truncated)) /* meanwhile: what was gathered may be half zeroes */
             continue;
-        uint64_t now = os_clock_ns();
         if (batch.count > 0 || last || now >= until)
             return batch.count;
         uint32_t sequence = bell_arm(bell);
@@ -576,7 +578,7 @@ IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_comman
     int code = IBLB_E_CANCELLED;
     os_mutex_lock(&worker->mutex);
     uint64_t now = os_clock_ns();
-    note_sleep(header, now);
+    note_sleep(header);
     shared_u64 *control = command->slot < worker->segment.sizes.slots
                               ? view_control(&worker->views[command->slot], command->generation, command->position, command->request)
                               : NULL;

@@ -134,7 +134,7 @@ static void cancelled_threads_leave_everything_as_it_was(int cancel_type) {
     for (int i = 0; i < ROWS(both); i++) {
         int status;
         struct handle *inner = handle_hold(both[i], &status);
-        CHECK_SAME(inner->references, 2); /* the table's, and the one just taken */
+        CHECK_SAME(handle_references(inner), 2); /* the table's, and the one just taken */
         CHECK_SAME(inner->event_waiters, 0);
         CHECK_SAME(inner->parked, 0);
         handle_drop(inner);

@@ -696,7 +696,54 @@ static void find_str_finds_nothing_in_what_is_no_map_or_cut_off(void) {
     CHECK(!find(NULL, 0, "a", NULL));
 }
 
+/* The readers look at eight or 32 bytes at a time where they can: no byte may hide among them, wherever it stands. */
+static void any_byte_is_read_the_same_at_every_place_of_a_text_of_any_length(void) {
+    enum { LONGEST = 70 };
+    for (size_t length = 1; length <= LONGEST; length += length < 20 ? 1 : 17)
+        for (size_t place = 0; place < length; place++)
+            for (int byte = 0; byte < 256; byte++) {
+                char json[LONGEST + 3], packed[LONGEST + 2], expected[LONGEST + 12], said[8];
+                size_t where, used, needed, wrong_at = place + 1;
+                memset(json, 'a', sizeof json);
+                json[0] = json[length + 1] = '"';
+                json[place + 1] = (char)byte;
+                int plain = byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
+                if (byte == '"')
+                    wrong_at = place + 2; /* what follows it; if that is the other quote, all of it */
+                else if (byte == '\\')
+                    wrong_at = place + 1 == length ? length + 2 : place + 2; /* \a is no escape, \" is one */
+                const char *wrong = check_json(json, length + 2, &where);
+                CHECK_ROW(byte, plain ? !wrong && where == length + 2 : wrong && where == wrong_at);
+
+                int ascii = byte < 0x80;
+                char *text = copy_of(json + 1, length);
+                CHECK_ROW(byte, utf8_check(text, length) == (ascii ? length : place));
+                free(text);
+
+                packed[0] = (char)0xd9;
+                packed[1] = (char)length;
+                memcpy(packed + 2, json + 1, length);
+                wrong = check_msgpack(packed, length + 2, &used, &where);
+                CHECK_ROW(byte, ascii ? !wrong && used == length + 2 : wrong && where == place + 2);
+                if (!ascii)
+                    continue;
+                snprintf(said, sizeof said, plain && byte != 0x7f ? "%c" : byte == '"' || byte == '\\' ? "\\%c" : "\\u%04x", byte);
+                int bytes = snprintf(expected, sizeof expected, "\"%.*s%s%.*s\"", (int)place, json + 1, said, (int)(length - place - 1),
+                                     json + place + 2);
+                text = text_of(packed, length + 2);
+                CHECK_ROW(byte, text && strcmp(text, expected) == 0);
+                free(text);
+                for (size_t room = 1; room <= (size_t)bytes + 1; room += room < 12 ? 1 : 7) { /* none is written behind the room */
+                    char *small = copy_of(expected, room);
+                    wrong = msgpack_to_json((const unsigned char *)packed, length + 2, small, room, &needed);
+                    CHECK_ROW(byte, !wrong && needed == (size_t)bytes + 1 && strcmp(small, needed <= room ? expected : "") == 0);
+                    free(small);
+                }
+            }
+}
+
 static const struct test tests[] = {
+    {"any byte is read the same at every place of a text of any length", any_byte_is_read_the_same_at_every_place_of_a_text_of_any_length},
     {"UTF-8: good sequences are accepted", utf8_good_sequences_are_accepted},
     {"UTF-8: bad sequences are refused where they begin", utf8_bad_sequences_are_refused_where_they_begin},
     {"JSON: valid text is accepted", json_valid_text_is_accepted},

@@ -5,10 +5,10 @@
 
 static uint64_t asleep_more; /* ns that the PC seems to have slept in addition */
 
-uint64_t __real_os_asleep_ns(void);
-uint64_t __wrap_os_asleep_ns(void);
-uint64_t __wrap_os_asleep_ns(void) {
-    return __real_os_asleep_ns() + asleep_more;
+uint64_t __real_os_asleep_ns(uint64_t likely);
+uint64_t __wrap_os_asleep_ns(uint64_t likely);
+uint64_t __wrap_os_asleep_ns(uint64_t likely) {
+    return __real_os_asleep_ns(likely) + asleep_more;
 }
 
 static struct command_record *record_at(uint32_t slot, uint64_t position) {

@@ -1,6 +1,8 @@
 /* test_slots.c: who owns a slot: claims, generations, names, death, forks, and what becomes of a slot whose owner scribbles. */
 #include "rig.h"
 
+#include "handles.h"
+
 static int wait_now(int handle, int request) {
     return iblb_wait(handle, request, 0, NULL, 0, NULL);
 }
@@ -347,6 +349,12 @@ static void a_process_holds_64_handles_and_no_more(void) {
     iblb_close(handles[10]);
     take();
     handles[10] = open_client("x");
+    int code;
+    struct handle *held = handle_hold(handles[20], &code); /* as by a wait in another thread */
+    iblb_close(handles[20]);
+    take();
+    handles[20] = open_client("opened while a call is still in the handle before it");
+    handle_drop(held);
     restart_worker();
     struct iblbw_worker *first = worker;
     char first_rig[sizeof rig];

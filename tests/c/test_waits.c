@@ -345,6 +345,44 @@ static void clients_that_come_and_go_are_all_served(void) {
     stop();
 }
 
+static _Atomic int shown; /* the handle that is open now, or was a moment ago */
+
+static void *use_what_is_shown(void *argument) {
+    struct caller *caller = argument;
+    for (int handle; (handle = shown) >= 0;) {
+        int request = 0, code = iblb_worker_state(handle, NULL, NULL, NULL);
+        caller->bad += code != 0 && code != IBLB_E_HANDLE && code != IBLB_E_CLOSED;
+        code = iblb_call(handle, NULL, IBLB_PING, NULL, LONG_MS, NULL, 0, &request);
+        caller->bad += code != 0 && code != IBLB_E_HANDLE && code != IBLB_E_CLOSED;
+    }
+    return NULL;
+}
+
+static void a_handle_that_is_closed_while_it_is_used_is_no_other_handle_and_leaves_its_place(void) {
+    struct caller callers[4];
+    start();
+    start_server();
+    shown = 0;
+    for (int i = 0; i < 4; i++) {
+        callers[i] = (struct caller){0};
+        CHECK(pthread_create(&callers[i].thread, NULL, use_what_is_shown, &callers[i]) == 0);
+    }
+    for (int i = 0; i < 200; i++) { /* more than there are places */
+        int handle = 0;
+        CHECK_ROW(i, iblb_open(rig, "a", LONG_MS, &handle) == 0);
+        shown = handle;
+        os_sleep_ns(MS / 50 * (uint64_t)(i % 4)); /* so that it is closed early and late in a call */
+        CHECK_ROW(i, iblb_close(handle) == 0 && iblb_worker_state(handle, NULL, NULL, NULL) == IBLB_E_HANDLE);
+    }
+    shown = -1;
+    for (int i = 0; i < 4; i++) {
+        pthread_join(callers[i].thread, NULL);
+        CHECK_SAME(callers[i].bad, 0);
+    }
+    stop_server();
+    stop();
+}
+
 /* --- call --- */
 
 static void a_call_is_a_send_and_a_wait(void) {
@@ -529,6 +567,8 @@ static const struct test tests[] = {
     {"a wait in one thread holds up no other call", a_wait_in_one_thread_holds_up_no_other_call},
     {"threads that share handles lose nothing", threads_that_share_handles_lose_nothing},
     {"clients that come and go are all served", clients_that_come_and_go_are_all_served},
+    {"a handle that is closed while it is used is no other handle and leaves its place",
+     a_handle_that_is_closed_while_it_is_used_is_no_other_handle_and_leaves_its_place},
     {"a call is a send and a wait", a_call_is_a_send_and_a_wait},
     {"a call that nobody takes is withdrawn", a_call_that_nobody_takes_is_withdrawn},
     {"a call that was accepted is pending, and answered later", a_call_that_was_accepted_is_pending_and_answered_later},

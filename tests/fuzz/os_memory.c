@@ -191,7 +191,8 @@ uint64_t os_clock_ns(void) {
 uint64_t os_wall_ns(void) {
     return memory_clock + UINT64_C(1700000000000000000);
 }
-uint64_t os_asleep_ns(void) {
+uint64_t os_asleep_ns(uint64_t likely) {
+    (void)likely;
     return memory_asleep;
 }
 void os_sleep_ns(uint64_t time) {
