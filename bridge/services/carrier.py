@@ -30,7 +30,7 @@ from bridge.services import rules
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
 from bridge.services.line import Heard, Line
-from bridge.services.link import Link, ServiceLink, Unreachable
+from bridge.services.link import Link, ServiceLink, Unreachable, run_together
 from bridge.services.repeats import Repeats
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
@@ -237,8 +237,7 @@ class UdpCarrier(ThreadedCarrier):
         self._stage(plan, event)
         if event in (rules.END, rules.CLEANUP) and not plan.behind:
             self._align(plan)
-        for errand in tuple(plan.errands.values()):
-            self._enqueue(errand)
+        self._enqueue(tuple(plan.errands.values()))
 
     def _divide(self, plan: _Plan) -> int:
         """Make the errands of a command, in the order in which they are to leave; return its event."""
@@ -249,12 +248,23 @@ class UdpCarrier(ThreadedCarrier):
         plan.left = len(names)
         return event
 
-    def _enqueue(self, errand: Errand) -> None:
-        try:
-            self.links[errand.name].enqueue(errand)
-        except Exception as exc:
-            log.exception('%s: %s', errand.name, rules.event_name(errand.event))
-            self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
+    def _enqueue(self, errands: Sequence[Errand]) -> None:
+        """Give errands their places in the lines; what can leave now leaves together."""
+        together: list[tuple[Link, Errand]] = []
+        for errand in errands:
+            link = self.links[errand.name]
+            try:
+                if len(errands) > 1 and isinstance(link, Link):
+                    link.line_up(errand)
+                    together.append((link, errand))
+                else:
+                    run_together(together)  # in order
+                    together = []
+                    link.enqueue(errand)
+            except Exception as exc:
+                log.exception('%s: %s', errand.name, rules.event_name(errand.event))
+                self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
+        run_together(together)
 
     def _errand(self, plan: _Plan, name: str, event: int) -> Errand:
         command, timing = plan.command, self.links[name].timing
@@ -330,7 +340,11 @@ class UdpCarrier(ThreadedCarrier):
             return
         for errand in errands:
             errand.blocked = False
-            self.links[errand.name].run()
+        links = [(self.links[errand.name], errand) for errand in errands]
+        run_together([(link, errand) for link, errand in links if isinstance(link, Link)])
+        for link, _ in links:
+            if not isinstance(link, Link):
+                link.run()
 
     def permit(self, errand: Errand) -> bool:
         """Decide, directly before a datagram, whether it may leave."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from bridge.outcome import Reason
@@ -143,11 +143,15 @@ class Link:
 
     def enqueue(self, errand: Errand) -> None:
         """Carry out a command after those before it, an interrupt before all others."""
+        self.line_up(errand)
+        self.run()
+
+    def line_up(self, errand: Errand) -> None:
+        """Give a command its place in the line; `run`, or `run_together`, is to be called behind it."""
         if errand.event == INTERRUPT:
             self.line.interrupt(errand, time.perf_counter_ns())
         else:
             self.line.submit(errand)
-        self.run()
 
     def withdraw(self, errand: Errand, reason: Reason, error: str) -> None:
         """End an errand wherever it stands."""
@@ -201,19 +205,75 @@ class Link:
             return  # a callback of ours has called: the loop below goes on
         self._running = True
         try:
-            while (action := self.line.next(max(time.perf_counter_ns(), since))) is not None:
-                if type(action) is Send:
-                    if self._guarded(action):
-                        # The interrupt's datagrams to the other services leave before the aborts are told.
-                        asyncio.get_running_loop().call_soon(self.run)
-                        break
-                elif isinstance(action, Open):
-                    self._opening = asyncio.get_running_loop().create_task(self._open())
-                else:
-                    self._tell(action)
+            while (first := self._first(since)) is not None:
+                if self._guarded(first):
+                    # The interrupt's datagrams to the other services leave before the aborts are told.
+                    asyncio.get_running_loop().call_soon(self.run)
+                    break
         finally:
             self._running = False
         self._set_timer()
+
+    def _first(self, since: int = 0) -> Send | None:
+        """Do what the line says up to the first datagram of a command, and return that; None if it says no more."""
+        while (action := self.line.next(max(time.perf_counter_ns(), since))) is not None:
+            if type(action) is Send:
+                if action.errand is not None:
+                    return action
+                self._guarded(action)
+            elif isinstance(action, Open):
+                self._opening = asyncio.get_running_loop().create_task(self._open())
+            else:
+                self._tell(action)
+        return None
+
+    def prepare(self, errand: Errand) -> Send | None:
+        """Do as `run`, but return the first datagram of a command instead of sending it; only for `run_together`.
+
+        Then nothing else runs the line until `resume`. If it fails, `errand` is what it fails for.
+        """
+        if self._running or self.closed:
+            return None
+        self._running = True
+        first = None
+        try:
+            first = self._first()
+        except Exception as exc:
+            self._failed(errand, exc)
+        if first is None:
+            self.resume()
+        return first
+
+    def permitted(self, errand: Errand) -> bool:
+        """Ask for permission for what was prepared."""
+        try:
+            if self._host.permit(errand):
+                return True
+            self.line.denied(errand)
+        except BaseException as exc:
+            self._failed(errand, exc)
+        return False
+
+    def gone(self, errand: Errand, now: int, error: OSError | None) -> None:
+        """Take it that what was prepared was handed to the socket at a time, ns."""
+        try:
+            self._gone(errand, now, error)
+        except Exception as exc:
+            self._failed(errand, exc)
+
+    def _gone(self, errand: Errand, now: int, error: OSError | None) -> None:
+        if error is None:
+            self.line.left(errand, now)
+        else:
+            self.line.not_left(errand, error, now)
+
+    def resume(self) -> None:
+        """Go on behind what was prepared."""
+        self._running = False
+        try:
+            self.run()
+        except Exception:  # the others go on
+            log.exception('%s: the line could not be run', self.name)
 
     def _tell(self, action: Action) -> None:
         try:
@@ -232,10 +292,13 @@ class Link:
             return self._send(action)
         except BaseException as exc:
             if (errand := action.errand) is not None:
-                log.exception('%s: %s', self.name, event_name(errand.event))
-                self.line.withdraw(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}', time.perf_counter_ns())
-                self.line.denied(errand)
+                self._failed(errand, exc)
             return False
+
+    def _failed(self, errand: Errand, fault: BaseException) -> None:
+        log.error('%s: %s', self.name, event_name(errand.event), exc_info=fault)
+        self.line.withdraw(errand, Reason.INTERNAL, f'{type(fault).__name__}: {fault}', time.perf_counter_ns())
+        self.line.denied(errand)
 
     def _send(self, action: Send) -> bool:
         """Hand a datagram to the socket; True if it was an interrupt's first."""
@@ -248,11 +311,8 @@ class Link:
             return False
         now = time.perf_counter_ns()
         error = self._transmit(action.payload)
-        if error is not None:
-            self.line.not_left(errand, error, now)
-            return False
-        self.line.left(errand, now)
-        return errand.event == INTERRUPT
+        self._gone(errand, now, error)
+        return error is None and errand.event == INTERRUPT
 
     def _transmit(self, payload: bytes) -> OSError | None:
         try:
@@ -292,3 +352,26 @@ class Link:
     def _ring(self, at: int) -> None:
         self._timer = None
         self.run(at)
+
+
+def run_together(pairs: Sequence[tuple[Link, Errand]]) -> None:
+    """Run several links: the datagrams of one command leave one behind the other, with nothing in between.
+
+    Whatever has to be worked out is before the first of them, and whatever follows from them is behind the last. So
+    services start together, and an interrupt reaches all of them before the aborts are told.
+
+    Parameters
+    ----------
+    pairs : sequence of (Link, Errand)
+        In the order in which their datagrams are to leave; each errand has its place in the line.
+    """
+    clock = time.perf_counter_ns
+    prepared = [(link, send) for link, errand in pairs if (send := link.prepare(errand)) is not None]
+    try:
+        leaving = [(link, send.payload, send.errand) for link, send in prepared if send.errand is not None]
+        leaving = [one for one in leaving if one[0].permitted(one[2])]  # the gate is asked here, once
+        for link, errand, now, error in [(link, it, clock(), link._transmit(payload)) for link, payload, it in leaving]:
+            link.gone(errand, now, error)
+    finally:
+        for link, _ in prepared:
+            link.resume()
