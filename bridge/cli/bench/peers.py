@@ -65,6 +65,8 @@ def _echo(endpoint: str) -> None:
 def _seqpacket(path: str) -> None:
     import msgpack
 
+    if sys.platform == 'win32':
+        raise NotImplementedError('Windows has no such sockets')
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(path)
     listening.listen(1)
