@@ -26,6 +26,8 @@ class Program:
     ----------
     *words : str
         The program and its arguments.
+    cwd : str, optional
+        The folder it runs in: the path of a local socket has a bound of about 100 bytes, a name in it has not.
 
     Raises
     ------
@@ -33,9 +35,9 @@ class Program:
         If it does not get ready.
     """
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, cwd: str | None = None) -> None:
         self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=cwd
         )
         try:
             if (said := self._line()) != 'ready':
@@ -78,9 +80,9 @@ class Program:
 
 
 @contextmanager
-def running(*words: str) -> Iterator[Program]:
+def running(*words: str, cwd: str | None = None) -> Iterator[Program]:
     """Run a program that says "ready"."""
-    program = Program(*words)
+    program = Program(*words, cwd=cwd)
     try:
         yield program
     finally:
@@ -88,11 +90,13 @@ def running(*words: str) -> Iterator[Program]:
 
 
 @contextmanager
-def peer(kind: str, where: str, *uris: str) -> Iterator[Program]:
+def peer(kind: str, where: str, *uris: str, cwd: str) -> Iterator[Program]:
     """Run one of `peers`."""
     import bridge
 
-    with running(sys.executable, '-c', PEER, str(Path(str(bridge.__file__)).parents[1]), kind, where, *uris) as program:
+    with running(
+        sys.executable, '-c', PEER, str(Path(str(bridge.__file__)).parents[1]), kind, where, *uris, cwd=cwd
+    ) as program:
         yield program
 
 

@@ -138,8 +138,8 @@ class Bench:
             segment, _ = stack.enter_context(ways.serving(uris, str(self.folder)))
             contestants = {'worker': self._caller(stack, EXPINIT, 'iblb', segment)}
             if library := self._library():
-                endpoint = f'ipc://{self.folder}/{key}'
-                stack.enter_context(programs.peer('bridge', endpoint, *uris))
+                endpoint = f'ipc://{key}'
+                stack.enter_context(programs.peer('bridge', endpoint, *uris, cwd=str(self.folder)))
                 contestants['ZeroMQ bridge'] = self._caller(stack, EXPINIT, 'zmq', str(library), endpoint)
             bare = stack.enter_context(ways.bare(uris))
 
@@ -154,7 +154,7 @@ class Bench:
             yield from self._compared(key, title, contestants, aims)
 
     def _caller(self, stack: ExitStack, message: int, *words: str) -> Contestant:
-        program = stack.enter_context(programs.running(self.caller, *words))
+        program = stack.enter_context(programs.running(self.caller, *words, cwd=str(self.folder)))
         return lambda count, pause: program.ask('call', count, pause, message)
 
     def _alone(self, services: AbstractContextManager[list[int]]) -> Iterator[Row]:
@@ -168,12 +168,12 @@ class Bench:
                 'worker': lambda count, pause: program.ask('call', count, pause, PING)
             }
             if sys.platform == 'linux':  # macOS has no such sockets
-                path = f'{self.folder}/seqpacket'
-                stack.enter_context(programs.peer('seqpacket', path))
+                path = 'seqpacket'
+                stack.enter_context(programs.peer('seqpacket', path, cwd=str(self.folder)))
                 contestants['SEQPACKET'] = self._caller(stack, PING, 'seqpacket', path)
             if library := self._library():
-                endpoint = f'ipc://{self.folder}/echo'
-                stack.enter_context(programs.peer('echo', endpoint))
+                endpoint = 'ipc://echo'
+                stack.enter_context(programs.peer('echo', endpoint, cwd=str(self.folder)))
                 contestants['ZeroMQ echo'] = self._caller(stack, PING, 'zmq', str(library), endpoint)
             title = 'PING, C program, worker and back'
             yield from self._compared('ping', title, contestants, {'ZeroMQ echo': 0.5, 'SEQPACKET': 1.2})
