@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import sys
 
 import pytest
 
-from bridge.cli import bench, main
+from bridge.cli import main
+from bridge.cli.bench import peers, programs, table, ways
+from bridge.cli.bench.rows import Bench, Row, reached
 
 
 def test_it_measures_all_ways_and_prints_ratios(capsys):
-    assert main(['bench', '--services', '1,2', '--commands', '30']) == 0
+    assert main(['bench', '--ways', '--services', '1,2', '--commands', '30']) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith('responder: ')
     for line, name in zip(lines[2:], ('iblutil, 1', 'fast, 1', 'fast, 2'), strict=True):
@@ -19,13 +23,77 @@ def test_it_measures_all_ways_and_prints_ratios(capsys):
 
 
 def test_without_a_compiler_the_services_are_python(monkeypatch, tmp_path):
-    monkeypatch.setattr(bench.shutil, 'which', lambda program: None)
-    assert bench._responder(str(tmp_path))[0] == sys.executable
-    times = bench.measure(bench._running(bench._responder(str(tmp_path)), 2), 5, str(tmp_path))
+    monkeypatch.setattr(ways.shutil, 'which', lambda program: None)
+    assert ways.responder(str(tmp_path))[0] == sys.executable
+    times = ways.measure(ways.running(ways.responder(str(tmp_path)), 2), 5, str(tmp_path))
     assert {name: len(took) for name, took in times.items()} == {'bare': 5, 'await': 5, 'submit': 5, 'worker': 5}
 
 
-@pytest.mark.parametrize('arguments', [['--services', '0'], ['--services', 'many'], ['--commands', '0']])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['--ways', '--services', '0'],
+        ['--ways', '--services', 'many'],
+        ['--ways', '--commands', '0'],
+        ['--commands', '0'],
+        ['--rounds', '0'],
+    ],
+)
 def test_numbers_that_make_no_sense_are_refused(arguments, capsys):
     assert main(['bench', *arguments]) == 2
     assert 'takes numbers' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.posix('the C program is for Linux and macOS')
+def test_the_whole_table_is_measured_and_nothing_is_left(tmp_path, monkeypatch, capsys):
+    folder, segments = tmp_path / 'with spaces, and more', tmp_path / 'segments'
+    folder.mkdir()
+    segments.mkdir(mode=0o700)
+    monkeypatch.setattr('tempfile.tempdir', str(folder))
+    monkeypatch.setenv('IBLBRIDGE_DIR', str(segments))
+    file = tmp_path / 'figures.json'
+    assert main(['bench', '--rounds', '1', '--commands', '3', '--markdown', '--json', str(file)]) == 0
+    report, printed = json.loads(file.read_text()), capsys.readouterr().out
+    rows = {row['key']: row for row in report['rows']}
+    assert list(rows) == [
+        *(key + when for key in ('stock', 'fast_1', 'fast_2', 'fast_8') for when in ('', '_paused')),
+        *('idle', 'ping', 'ping_paused', 'ping_processor', 'send', 'notify', 'notify_journal', 'skew', 'event'),
+    ]  # fmt: skip
+    assert all(row['title'] in printed for row in rows.values())
+    assert set(rows['stock']['against']) == {'ZeroMQ bridge', 'bare asyncio'}
+    assert set(rows['ping']['against']) == {'ZeroMQ echo', 'SEQPACKET'}
+    assert os.listdir(folder) == []
+    assert not list(segments.rglob('*bench*'))
+
+
+@pytest.mark.posix('the C program is for Linux and macOS')
+def test_without_a_compiler_it_says_how_to_get_one(monkeypatch, capsys):
+    monkeypatch.setattr(programs, 'compiler', lambda: None)
+    assert main(['bench']) == 1
+    assert 'apt install gcc' in capsys.readouterr().out
+
+
+def test_a_peer_that_is_not_installed_is_named_with_the_line_that_installs_it(monkeypatch, tmp_path):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    assert peers.libzmq() is None
+    assert peers.INSTALL in Bench(tmp_path, '', 1, 1)._missing()
+
+
+@pytest.mark.posix('processes of their own session')
+def test_a_program_that_does_not_get_ready_is_told_and_ended():
+    with pytest.raises(programs.BenchError, match='says: no'), programs.running(sys.executable, '-c', 'print("no")'):
+        pass
+
+
+def test_an_aim_is_reached_only_if_all_was_measured():
+    assert reached({'a': 0.5, 'b': 1.0}, {'a': 0.5, 'b': 1.2}) is True
+    assert reached({'a': 0.6, 'b': 1.0}, {'a': 0.5, 'b': 1.2}) is False
+    assert reached({'b': 1.0}, {'a': 0.5, 'b': 1.2}) is None
+    assert reached({'b': 1.3}, {'a': 0.5, 'b': 1.2}) is False
+
+
+def test_the_table_calls_no_small_ratio_a_win():
+    row = Row('ping', 'PING', 'µs', '≤ 0.5 × x', 50.0, 80.0, {'x': 0.9}, False)
+    assert table.cells(row) == ('PING', '50 µs; 80', '0.90 × x (≈)', '≤ 0.5 × x', 'no')
+    assert row.as_dict()['verdict'] == {'x': '≈'}

@@ -1,4 +1,4 @@
-"""``iblbridge bench``: how long one command takes, beside the bare exchange of the same datagrams.
+"""``iblbridge bench --ways``: how long one command takes, beside the bare exchange of the same datagrams.
 
 Four ways to have a command carried out by all services, taking turns in one run, so that whatever else the computer
 does meets all of them:
@@ -31,7 +31,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bridge.cli.words import example
+from bridge.cli.children import Child
 
 BLOCK = 25  # commands in a row before the next way has its turn
 
@@ -59,20 +59,6 @@ while True:
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Describe the subcommand."""
-    parser = subparsers.add_parser(
-        'bench',
-        help='measure how long a command takes on this computer',
-        description='Measure how long a command to 1, 2, 4 and 8 services takes, beside the bare exchange of the same '
-        'datagrams.',
-        epilog=example('iblbridge bench --services 1,8 --commands 100'),
-    )
-    parser.add_argument('--services', default='1,2,4,8', metavar='N,N', help='how many services (default: 1,2,4,8)')
-    parser.add_argument('--commands', type=int, default=500, metavar='N', help='commands of each kind (default: 500)')
-    parser.set_defaults(run=run)
-
-
 def run(args: argparse.Namespace) -> int:
     """Measure and print; 2 for numbers that make no sense."""
     numbers = [int(n) for n in args.services.split(',') if n.strip().isdecimal()]
@@ -80,12 +66,12 @@ def run(args: argparse.Namespace) -> int:
         print('iblbridge bench: --services takes numbers from 1 to 64, --commands one above 0', file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        responder = _responder(folder)
-        print(f'responder: {"C" if len(responder) == 1 else "Python"}; {args.commands} commands each; median (p99), µs')
+        command = responder(folder)
+        print(f'responder: {"C" if len(command) == 1 else "Python"}; {args.commands} commands each; median (p99), µs')
         print('services           bare                await                       submit                      worker')
-        print(row('iblutil, 1', measure(_stock(), args.commands, folder)), flush=True)
+        print(row('iblutil, 1', measure(stock(), args.commands, folder)), flush=True)
         for count in numbers:
-            print(row(f'fast, {count}', measure(_running(responder, count), args.commands, folder)), flush=True)
+            print(row(f'fast, {count}', measure(running(command, count), args.commands, folder)), flush=True)
     return 0
 
 
@@ -106,7 +92,7 @@ def measure(services: AbstractContextManager[list[int]], commands: int, folder: 
     with ExitStack() as stack:
         uris = [f'udp://127.0.0.1:{port}' for port in stack.enter_context(services)]
         ways: dict[str, Callable[[], float]] = {
-            'bare': stack.enter_context(_bare(uris)),
+            'bare': stack.enter_context(bare(uris)),
             'await': stack.enter_context(_await(uris)),
             'submit': stack.enter_context(_submit(uris)),
             'worker': stack.enter_context(_worker(uris, folder)),
@@ -144,7 +130,8 @@ class _Exchange(asyncio.DatagramProtocol):
 
 
 @contextmanager
-def _bare(uris: list[str]) -> Iterator[Callable[[], float]]:
+def bare(uris: list[str]) -> Iterator[Callable[[], float]]:
+    """Give what carries out one bare exchange with all services, and returns its time, s."""
     loop = asyncio.SelectorEventLoop()
     ports = [int(uri.rpartition(':')[2]) for uri in uris]
     made = [
@@ -214,14 +201,21 @@ def _submit(uris: list[str]) -> Iterator[Callable[[], float]]:
 
 
 @contextmanager
+def serving(uris: list[str], folder: str, *more: str) -> Iterator[tuple[str, int]]:
+    """Run a worker for these services; gives the segment and the worker's process."""
+    segment = f'bench-{os.getpid()}'
+    services = Path(folder) / 'services.yaml'
+    services.write_text(''.join(f's{i}: {{uri: "{uri}", reply_gap: 0}}\n' for i, uri in enumerate(uris)) or '{}\n')
+    named = ('--services', str(services)) if uris else ()
+    with _child('worker', 'serve', '--segment', segment, *named, '--no-ask', '--remove', *more) as child:
+        yield segment, child.process.pid
+
+
+@contextmanager
 def _worker(uris: list[str], folder: str) -> Iterator[Callable[[], float]]:
     from bridge.segment.client import Client
 
-    segment = f'bench-{os.getpid()}'
-    services = Path(folder) / 'services.yaml'
-    services.write_text(''.join(f's{i}: {{uri: "{uri}", reply_gap: 0}}\n' for i, uri in enumerate(uris)))
-    serve = ('serve', '--segment', segment, '--services', str(services), '--no-ask', '--remove')
-    with _child('worker', *serve), Client(segment, timeout=5.0) as client:
+    with serving(uris, folder) as (segment, _), Client(segment, timeout=5.0) as client:
 
         def once() -> float:
             started = time.perf_counter()
@@ -232,10 +226,8 @@ def _worker(uris: list[str], folder: str) -> Iterator[Callable[[], float]]:
 
 
 @contextmanager
-def _child(name: str, *arguments: str) -> Iterator[list[str]]:
-    """Run a command of ours; gives what it says behind READY."""
-    from bridge.cli.children import Child
-
+def _child(name: str, *arguments: str) -> Iterator[Child]:
+    """Run a command of ours, which says READY."""
     child = Child(name, *arguments)
     try:
         until = time.monotonic() + 30
@@ -243,18 +235,19 @@ def _child(name: str, *arguments: str) -> Iterator[list[str]]:
             if child.process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(child.report())
             time.sleep(0.01)
-        yield child.ready
+        yield child
     finally:
         child.end()
 
 
 @contextmanager
-def _stock() -> Iterator[list[int]]:
-    with _child('service', 'simulate', '--name', 'service', '--port', '0') as (_, uri):
-        yield [int(uri.rpartition(':')[2])]
+def stock() -> Iterator[list[int]]:
+    """Run a service of iblutil; gives its port."""
+    with _child('service', 'simulate', '--name', 'service', '--port', '0') as child:
+        yield [int(child.ready[1].rpartition(':')[2])]
 
 
-def _responder(folder: str) -> list[str]:
+def responder(folder: str) -> list[str]:
     """Return the command that starts the services; a C program if there is a compiler."""
     compiler, program = shutil.which('cc') or shutil.which('gcc'), str(Path(folder) / 'responder')
     source = str(Path(__file__).with_name('responder.c'))
@@ -264,7 +257,8 @@ def _responder(folder: str) -> list[str]:
 
 
 @contextmanager
-def _running(responder: list[str], count: int) -> Iterator[list[int]]:
+def running(responder: list[str], count: int) -> Iterator[list[int]]:
+    """Run fast services; gives their ports."""
     with subprocess.Popen(
         [*responder, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -1,0 +1,89 @@
+"""``iblbridge bench``: how fast iblbridge is on this computer, beside what a lab would write instead.
+
+One table: each row is a piece of work, ours beside its `peers`, which take turns in shuffled rounds, so that whatever
+else the computer does meets all of them. What is shown is the median of the rounds' own p50 and p99; a ratio is the
+median of the ratios inside a round. The program that commands is a C program, as users have (``caller.c``).
+
+`ways` is the older comparison of four ways to have a command carried out, from Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bridge.cli.words import example
+
+QUICK, FULL = (5, 40), (25, 200)  # rounds, commands in each
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the subcommand."""
+    parser = subparsers.add_parser(
+        'bench',
+        help='measure how long a command takes on this computer',
+        description='Measure how long commands, notifications and the worker itself take on this computer, beside what '
+        'a lab would write instead. Takes about a minute.',
+        epilog=example('iblbridge bench --markdown', 'More exact: iblbridge bench --full'),
+    )
+    parser.add_argument('--full', action='store_true', help='take about ten minutes, for figures to keep')
+    parser.add_argument('--markdown', action='store_true', help='print the table as Markdown')
+    parser.add_argument('--json', metavar='FILE', help='write the table to this file, too')
+    parser.add_argument('--plot', metavar='FILE.png', help='draw our times beside those of the others (matplotlib)')
+    parser.add_argument('--rounds', type=int, metavar='N', help='how many rounds (default: 5; with --full 25)')
+    parser.add_argument('--ways', action='store_true', help='compare four ways to command, from Python, instead')
+    parser.add_argument(
+        '--services', default='1,2,4,8', metavar='N,N', help='with --ways: how many services (default: 1,2,4,8)'
+    )
+    parser.add_argument('--commands', type=int, metavar='N', help='commands in a round (default: 40; with --full 200)')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print; 1 if something could not be measured, 2 for numbers that make no sense."""
+    from bridge.cli.bench import plot, table, ways
+
+    if args.ways:
+        args.commands = 500 if args.commands is None else args.commands
+        return ways.run(args)
+    rounds, count = FULL if args.full else QUICK
+    rounds = rounds if args.rounds is None else args.rounds
+    count = count if args.commands is None else args.commands
+    if not (1 <= rounds <= 1000 and 1 <= count <= 2000):
+        print('iblbridge bench: --rounds takes numbers from 1 to 1000, --commands from 1 to 2000', file=sys.stderr)
+        return 2
+    if args.plot and (why := plot.missing()):
+        print(f'iblbridge bench: --plot: {why}', file=sys.stderr)
+        return 2
+    machine = table.machine()
+    rows = _measure(rounds, count)
+    machine['load_after'] = table.load()
+    print(table.markdown(machine, rows) if args.markdown else table.plain(machine, rows))
+    if args.json:
+        report = {'machine': machine, 'rows': [row.as_dict() for row in rows]}
+        Path(args.json).write_text(json.dumps(report, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+    if args.plot:
+        plot.draw(rows, args.plot)
+    return int(any(row.key == 'not_measured' for row in rows))
+
+
+def _measure(rounds: int, count: int) -> list[Any]:
+    """Return the rows; what cannot be measured is a row that says why."""
+    from bridge.cli.bench import programs
+    from bridge.cli.bench import rows as all_rows
+
+    done: list[Any] = []
+    with tempfile.TemporaryDirectory(prefix='iblb') as name:
+        try:
+            caller = programs.build(Path(name))
+            for row in all_rows.Bench(Path(name), caller, rounds, count).rows():
+                done.append(row)
+                if sys.stderr.isatty():
+                    print(f'\r{row.key:20s}\r', end='', file=sys.stderr, flush=True)
+        except programs.BenchError as e:
+            done.append(all_rows.unmeasured(e))
+    return done
