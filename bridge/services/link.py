@@ -365,6 +365,8 @@ def run_together(pairs: Sequence[tuple[Link, Errand]]) -> None:
     pairs : sequence of (Link, Errand)
         In the order in which their datagrams are to leave; each errand has its place in the line.
     """
+    if not pairs:
+        return
     clock = time.perf_counter_ns
     prepared = [(link, send) for link, errand in pairs if (send := link.prepare(errand)) is not None]
     try:
