@@ -171,6 +171,16 @@ def test_the_guide_lists_each_property_once_per_node(operators):
     assert sorted(listed) == sorted(there)
 
 
+def test_what_two_operators_share_is_written_once():
+    said = [
+        name
+        for file in sorted((SOURCES / 'Extensions').glob('*.cs'))
+        for name in re.findall(r'public \w+ (Message|Services|Arguments|TimeoutMs)\n? *{', file.read_text(encoding='utf-8'))
+        if file.name != 'CreateBridge.cs'
+    ]
+    assert sorted(said) == ['Arguments', 'Message', 'Services', 'TimeoutMs']
+
+
 def test_what_is_saved_with_a_workflow_is_what_is_read(operators):
     lines = operators('save').end()
     assert len(lines) == 10 and all(line.endswith(': same') for line in lines)

@@ -120,7 +120,7 @@ static class Operators
     }
 
     // A sequence of one element that sends a command.
-    static void Once(string name, Combinator<Response> request)
+    static void Once(string name, Request request)
     {
         Watched.Run(name, request.Process(Observable.Return(0))).Wait();
     }
@@ -158,7 +158,7 @@ static class Operators
     {
         foreach (Type type in typeof(CreateBridge).Assembly.GetExportedTypes())
         {
-            if (type.Namespace != "Bonsai.IblBridge" || !type.IsClass)
+            if (type.IsAbstract || Attribute<CombinatorAttribute>(type) == null) // as Bonsai picks them
                 continue;
             var category = Attribute<WorkflowElementCategoryAttribute>(type);
             object node = Activator.CreateInstance(type);
