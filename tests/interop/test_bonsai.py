@@ -453,6 +453,15 @@ def test_a_stop_withdraws_what_no_worker_has_taken(operators, rig):
     assert program.end() == ['open', 'stopped']
 
 
+def test_a_program_that_ends_with_commands_pending_ends_in_order(operators, rig):
+    rig(cameras=['--delay', '1'])
+    for _ in range(6):
+        program = operators('leave_at_once')
+        program.until('pending')
+        program.go()
+        assert program.end() == ['ask: PING 0 ', 'ask: completed', 'pending']
+
+
 def test_a_worker_that_sleeps_or_is_dead_is_told_with_what_was_sent(operators, rig):
     services = rig(cameras=[])
     program = operators('timeout')

@@ -3,7 +3,8 @@
 // - A command is written into the segment when its element arrives, in the order of the elements and without waiting
 //   for the answers of those before it: an EXPINTERRUPT overtakes what is still waited for, and no source is held up.
 // - Answers are waited for one at a time, oldest first, in a thread that is not the source's.
-// - The end of a session cancels what it has not got an answer for: what no worker has taken is never sent.
+// - The end of a session cancels what it has not got an answer for: what no worker has taken is never sent. First of
+//   all no wait begins any more: mono aborts a process in which a thread starts while it ends.
 using IblBridge;
 using System;
 using System.Collections.Generic;
@@ -47,6 +48,7 @@ namespace Bonsai.IblBridge
     internal sealed class Session : IDisposable
     {
         readonly HashSet<int> open = new HashSet<int>(); // and its lock: requests without an answer yet
+        readonly CancellationTokenSource end = new CancellationTokenSource();
         readonly Task<BridgeClient> attached;
         Task sent, answered; // the command before; they may have failed
         bool ended;
@@ -73,7 +75,7 @@ namespace Bonsai.IblBridge
         {
             Task<int> request = Next(client => Send(client, command));
             Task<Response> answer = answered.ContinueWith(_ => Answer(command, request, onError),
-                CancellationToken.None, TaskContinuationOptions.LongRunning, TaskScheduler.Default);
+                end.Token, TaskContinuationOptions.LongRunning, TaskScheduler.Default);
             answered = answer;
             return answer;
         }
@@ -173,6 +175,7 @@ namespace Bonsai.IblBridge
         /// <summary>Cancels what is under way, which also ends the wait for it, and lets the bridge go.</summary>
         public void Dispose()
         {
+            end.Cancel();
             lock (open)
             {
                 ended = true;

@@ -566,6 +566,21 @@ static class Operators
         Pause("stopped");
     }
 
+    // Main returns as soon as all is disposed of, while services still work at the commands.
+    static void leave_at_once(string[] _)
+    {
+        IDisposable bridge = Rig();
+        Ask(1);
+        var commands = new List<IDisposable>();
+        for (int i = 0; i < 8; i++)
+            commands.Add(new Request { Message = Message.EXPINFO }.Process(Observable.Range(0, 20))
+                .Subscribe(response => { }, Wrong));
+        Pause("pending");
+        foreach (IDisposable command in commands)
+            command.Dispose();
+        bridge.Dispose();
+    }
+
     static void timeout(string[] _)
     {
         using (Rig())
