@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -397,6 +398,26 @@ def test_operators_wait_for_a_bridge_that_is_opened_after_them(operators, rig):
     answers = [line.split()[0] for line in program.of('late')]
     assert answers == ['EXPINIT', 'EXPSTATUS', 'EXPEND', 'completed']
     assert program.of('status')[-1] == 'completed'
+
+
+def test_a_workflow_that_waits_for_its_segment_goes_on_beside_it(operators, rig):
+    program = operators('early')
+    program.until('started')
+    assert program.lines == ['started']
+    rig(cameras=[])
+    program.go()
+    program.until('stopped')
+    assert program.of('request') == ['PING 0 ', 'completed']
+    assert clients() == []
+
+
+def test_a_workflow_that_waits_for_its_segment_can_be_stopped(operators):
+    program = operators('give_up')
+    program.until('waiting')
+    program.go()
+    began = time.monotonic()
+    assert program.end() == ['waiting']
+    assert time.monotonic() - began < 20  # of the 60 s that it would wait
 
 
 def test_a_bridge_that_nobody_opens_is_an_error_that_says_so(operators):

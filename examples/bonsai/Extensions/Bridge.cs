@@ -2,11 +2,13 @@
 //
 // - A bridge exists from the first operator that names it to the last that lets it go, and is attached to its segment
 //   once a CreateBridge opens it. Who names it earlier waits: the order of the nodes in a workflow does not matter.
+// - To open it never blocks: a CreateBridge looks again and again, and who waits for the bridge does so as long.
 // - What a service says by itself comes once per client, so one thread reads it for all who listen to the bridge.
 // - Nothing is kept from one run of a workflow to the next.
 using IblBridge;
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
@@ -17,19 +19,20 @@ namespace Bonsai.IblBridge
     internal sealed class Bridge
     {
         static int OpenMs = 10000; // for a CreateBridge to come: a workflow has started by then
-        const int LookMs = 200; // in one wait for an event
+        const int LookMs = 200; // in one wait for an event, or for a CreateBridge
 
         static readonly Dictionary<string, Bridge> bridges = new Dictionary<string, Bridge>();
 
         readonly string name;
-        readonly object opening = new object();
         // Asynchronously: those who wait are not to run inside of Open.
         readonly TaskCompletionSource<BridgeClient> opened =
             new TaskCompletionSource<BridgeClient>(TaskCreationOptions.RunContinuationsAsynchronously);
         readonly List<Listener> listeners = new List<Listener>(); // and its lock
+        readonly CancellationTokenSource gone = new CancellationTokenSource();
         bool pumping;
-        string segment, client; // null: not claimed
-        int users;
+        string segment, client; // of the CreateBridge; null: there is none
+        BridgeClient attached; // and not opened yet: no worker lives
+        int users, openers;
 
         internal volatile bool Failed; // the last that was heard of an operator is an error that nobody caught
 
@@ -59,6 +62,7 @@ namespace Bonsai.IblBridge
                 if (--users > 0)
                     return;
                 bridges.Remove(name);
+                gone.Cancel();
                 if (opened.Task.IsCompleted)
                     End(opened.Task.Result);
             }
@@ -73,47 +77,81 @@ namespace Bonsai.IblBridge
                 client.Dispose();
         }
 
-        /// <summary>Attaches the bridge to a segment, or shares what another CreateBridge has opened.</summary>
-        internal BridgeClient Open(string segment, string client, int timeoutMs)
+        /// <summary>Says for a CreateBridge what it opens; <see cref="LeaveOpening"/> follows.</summary>
+        internal void BeginOpening(string segment, string client)
         {
-            lock (opening)
+            lock (bridges)
             {
-                if (!opened.Task.IsCompleted)
-                {
+                if (this.segment == null)
                     Claim(segment, client);
-                    try
-                    {
-                        opened.SetResult(new BridgeClient(segment, client, timeoutMs));
-                    }
-                    catch
-                    {
-                        lock (bridges)
-                            this.segment = this.client = null;
-                        throw;
-                    }
-                }
                 else if (segment != this.segment || client != this.client)
                     throw new InvalidOperationException(string.Format(
                         "The bridge \"{0}\" is open already, on segment \"{1}\" as client \"{2}\": give this one " +
                         "another Name.", name, this.segment, this.client));
-                return opened.Task.Result;
+                openers++;
             }
+        }
+
+        internal void LeaveOpening()
+        {
+            lock (bridges)
+                if (--openers == 0 && !opened.Task.IsCompleted)
+                {
+                    Detach();
+                    segment = client = null;
+                }
         }
 
         // To attach twice under one client name closes the first: two bridges must not do that to each other.
         void Claim(string segment, string client)
         {
+            Bridge other = bridges.Values.FirstOrDefault(bridge => bridge.segment == segment &&
+                bridge.client == client && !string.IsNullOrWhiteSpace(client));
+            if (other != null)
+                throw new InvalidOperationException(string.Format(
+                    "The bridge \"{0}\" is client \"{1}\" of segment \"{2}\" already: share its Name, or give " +
+                    "this one another Client.", other.name, client, segment));
+            this.segment = segment;
+            this.client = client;
+        }
+
+        /// <summary>The client, once a worker lives or the time is up; null: look again. Takes no time.</summary>
+        internal BridgeClient TryOpen(bool timeIsUp)
+        {
             lock (bridges)
             {
-                Bridge other = bridges.Values.FirstOrDefault(bridge => bridge != this && bridge.segment == segment &&
-                    bridge.client == client && !string.IsNullOrWhiteSpace(client));
-                if (other != null)
-                    throw new InvalidOperationException(string.Format(
-                        "The bridge \"{0}\" is client \"{1}\" of segment \"{2}\" already: share its Name, or give " +
-                        "this one another Client.", other.name, client, segment));
-                this.segment = segment;
-                this.client = client;
+                if (opened.Task.IsCompleted)
+                    return opened.Task.Result;
+                try
+                {
+                    attached = attached ?? new BridgeClient(segment, client, 0);
+                    if (!timeIsUp && !attached.State.Alive)
+                        return null;
+                }
+                catch (BridgeException error)
+                {
+                    Detach();
+                    if (timeIsUp || !Passes(error.Code))
+                        throw;
+                    return null;
+                }
+                opened.SetResult(attached);
+                return attached;
             }
+        }
+
+        void Detach()
+        {
+            if (attached != null)
+                attached.Dispose();
+            attached = null;
+        }
+
+        // What iblb_open itself waits for: the segment is made or replaced, a place in it given back, a file let go.
+        static bool Passes(int code)
+        {
+            return code == Status.E_NO_SEGMENT || code == Status.E_STALE || code == Status.E_NO_SLOT ||
+                code == Status.E_SYSTEM;
         }
 
         /// <summary>The client, as soon as a CreateBridge has opened it.</summary>
@@ -124,9 +162,17 @@ namespace Bonsai.IblBridge
 
         async Task<BridgeClient> Opened()
         {
-            if (await Task.WhenAny(opened.Task, Task.Delay(OpenMs)).ConfigureAwait(false) != opened.Task)
-                throw new InvalidOperationException(string.Format(
-                    "No bridge \"{0}\" is open: put a CreateBridge node of this Name into the workflow.", name));
+            var alone = Stopwatch.StartNew(); // without a CreateBridge
+            while (await Task.WhenAny(opened.Task, Task.Delay(LookMs, gone.Token)).ConfigureAwait(false) != opened.Task)
+            {
+                gone.Token.ThrowIfCancellationRequested();
+                lock (bridges)
+                    if (openers > 0)
+                        alone.Restart();
+                if (alone.ElapsedMilliseconds >= OpenMs)
+                    throw new InvalidOperationException(string.Format(
+                        "No bridge \"{0}\" is open: put a CreateBridge node of this Name into the workflow.", name));
+            }
             return opened.Task.Result;
         }
 

@@ -3,6 +3,8 @@ using System;
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Reactive.Linq;
+using System.Threading;
+using System.Threading.Tasks;
 
 [assembly: Bonsai.XmlNamespacePrefix("clr-namespace:Bonsai.IblBridge", "ibl")]
 
@@ -71,21 +73,28 @@ namespace Bonsai.IblBridge
         {
             return Observable.Using(
                 () => new Attachment(this),
-                attachment => Observable.Return(attachment.Client).Concat(Observable.Never<BridgeClient>()));
+                attachment => Observable.Create<BridgeClient>((observer, stop) => attachment.Open(observer, stop)));
         }
 
         sealed class Attachment : IDisposable
         {
+            const int LookMs = 50;
+
+            readonly object gate = new object();
             readonly Bridge bridge;
             readonly Message onStop;
+            readonly int timeoutMs;
+            BridgeClient client; // null: not open yet
+            bool ended;
 
             internal Attachment(CreateBridge node)
             {
                 onStop = node.OnStop;
+                timeoutMs = node.TimeoutMs;
                 bridge = Bridge.Rent(node.Name);
                 try
                 {
-                    Client = bridge.Open(node.Segment, node.Client, node.TimeoutMs);
+                    bridge.BeginOpening(node.Segment, node.Client);
                 }
                 catch
                 {
@@ -94,14 +103,36 @@ namespace Bonsai.IblBridge
                 }
             }
 
-            internal BridgeClient Client { get; private set; }
+            // The first look is the subscriber's own; between two of them no thread waits.
+            internal async Task Open(IObserver<BridgeClient> observer, CancellationToken stop)
+            {
+                var age = Stopwatch.StartNew();
+                while (!Look(age.ElapsedMilliseconds >= timeoutMs))
+                    await Task.Delay(LookMs, stop).ConfigureAwait(false);
+                observer.OnNext(client);
+                await Task.Delay(Timeout.Infinite, stop).ConfigureAwait(false);
+            }
+
+            bool Look(bool timeIsUp)
+            {
+                lock (gate)
+                {
+                    if (ended)
+                        throw new OperationCanceledException();
+                    client = bridge.TryOpen(timeIsUp);
+                    return client != null;
+                }
+            }
 
             public void Dispose()
             {
+                lock (gate)
+                    ended = true;
                 try
                 {
-                    foreach (Message message in CommandsConverter.Split(onStop))
-                        Client.Notify(message);
+                    if (client != null)
+                        foreach (Message message in CommandsConverter.Split(onStop))
+                            client.Notify(message);
                 }
                 catch (BridgeException error) // the workflow has ended: no sequence is left to say it
                 {
@@ -109,6 +140,7 @@ namespace Bonsai.IblBridge
                 }
                 finally
                 {
+                    bridge.LeaveOpening();
                     bridge.Return();
                 }
             }

@@ -497,16 +497,44 @@ static class Operators
         }
     }
 
-    static void missing(string[] _)
+    static void SetOpenMs(int milliseconds)
     {
         Type bridge = typeof(CreateBridge).Assembly.GetType("Bonsai.IblBridge.Bridge");
-        bridge.GetField("OpenMs", BindingFlags.Static | BindingFlags.NonPublic).SetValue(null, 200);
+        bridge.GetField("OpenMs", BindingFlags.Static | BindingFlags.NonPublic).SetValue(null, milliseconds);
+    }
+
+    static void missing(string[] _)
+    {
+        SetOpenMs(200);
         Watched.Run("request", new Request { OnError = ErrorMode.Emit }.Process(Observable.Range(0, 3))).Wait();
         Watched.Run("send", new SendCommand().Process(Observable.Range(0, 1))).Wait();
         Watched.Run("events", new BridgeEvents().Generate()).Wait();
         Watched.Run("status", new BridgeStatus().Generate()).Wait();
         Once("nameless", new Request { BridgeName = "" });
         Watched.Run("segment", new CreateBridge { Segment = "nowhere", TimeoutMs = 0 }.Generate()).Wait();
+    }
+
+    // A workflow that is started before the worker: whatever else is in it goes on, and who was first waits as long.
+    static void early(string[] _)
+    {
+        SetOpenMs(200); // long past when the segment comes
+        Watched request = Watched.Run("request", new Request { Message = Message.PING }.Process(Observable.Return(0)));
+        using (new CreateBridge { TimeoutMs = 60000 }.Generate().Subscribe(client => { }, Wrong))
+        {
+            Observable.Timer(TimeSpan.Zero, TimeSpan.FromMilliseconds(100)).Take(10).Wait();
+            Pause("started");
+            request.Wait();
+        }
+        Pause("stopped");
+    }
+
+    // The same, and it is stopped while it waits.
+    static void give_up(string[] _)
+    {
+        using (Watched.Run("request", new Request().Process(Observable.Return(0))))
+        using (Watched.Run("events", new BridgeEvents().Generate()))
+        using (new CreateBridge { TimeoutMs = 60000 }.Generate().Subscribe(client => { }, Wrong))
+            Pause("waiting");
     }
 
     static void shared(string[] _)
