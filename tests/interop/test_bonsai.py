@@ -446,6 +446,23 @@ def test_a_bridge_is_shared_by_its_name_until_the_last_lets_it_go(operators, rig
     assert program.of('ask') == ['PING 0 ', 'completed'] * 3
 
 
+def test_bridges_without_a_client_name_are_told_apart_over_processes(operators, rig):
+    rig(cameras=[])
+    first, second = operators('unnamed'), operators('unnamed')
+    for program in (first, second):
+        program.until('open')
+        assert program.of('second') == ['PING 0 ', 'completed']
+    assert sorted(clients()) == ['bonsai', 'bonsai-2', 'bonsai-3', 'bonsai-4']
+    for program in (first, second):
+        program.go()
+        program.until('closed')
+    assert clients() == []
+    with Client('rig0', 'bonsai-2'):
+        third = operators('unnamed')
+        third.until('open')
+        assert sorted(clients()) == ['bonsai', 'bonsai-2', 'bonsai-3']
+
+
 def test_a_hundred_restarts_lose_no_slot_and_no_answer(operators, rig):
     rig(cameras=[], ephys=[])
     program = operators('restart', '100')

@@ -19,6 +19,8 @@ namespace Bonsai.IblBridge
     internal sealed class Bridge
     {
         static int OpenMs = 10000; // for a CreateBridge to come: a workflow has started by then
+        const string DefaultClient = "bonsai";
+        const int MostClients = 15; // on one segment
         const int LookMs = 200; // in one wait for an event, or for a CreateBridge
 
         static readonly Dictionary<string, Bridge> bridges = new Dictionary<string, Bridge>();
@@ -31,6 +33,7 @@ namespace Bonsai.IblBridge
         readonly CancellationTokenSource gone = new CancellationTokenSource();
         bool pumping;
         string segment, client; // of the CreateBridge; null: there is none
+        string called; // on the segment
         BridgeClient attached; // and not opened yet: no worker lives
         int users, openers;
 
@@ -87,7 +90,7 @@ namespace Bonsai.IblBridge
                 else if (segment != this.segment || client != this.client)
                     throw new InvalidOperationException(string.Format(
                         "The bridge \"{0}\" is open already, on segment \"{1}\" as client \"{2}\": give this one " +
-                        "another Name.", name, this.segment, this.client));
+                        "another Name.", name, this.segment, called ?? DefaultClient));
                 openers++;
             }
         }
@@ -98,21 +101,52 @@ namespace Bonsai.IblBridge
                 if (--openers == 0 && !opened.Task.IsCompleted)
                 {
                     Detach();
-                    segment = client = null;
+                    segment = client = called = null;
                 }
         }
 
         // To attach twice under one client name closes the first: two bridges must not do that to each other.
         void Claim(string segment, string client)
         {
-            Bridge other = bridges.Values.FirstOrDefault(bridge => bridge.segment == segment &&
-                bridge.client == client && !string.IsNullOrWhiteSpace(client));
+            bool named = !string.IsNullOrWhiteSpace(client);
+            Bridge other = named ? Called(segment, client) : null;
             if (other != null)
                 throw new InvalidOperationException(string.Format(
                     "The bridge \"{0}\" is client \"{1}\" of segment \"{2}\" already: share its Name, or give " +
                     "this one another Client.", other.name, client, segment));
             this.segment = segment;
             this.client = client;
+            called = named ? client : null;
+        }
+
+        static Bridge Called(string segment, string client)
+        {
+            return bridges.Values.FirstOrDefault(one => one.segment == segment && one.called == client);
+        }
+
+        BridgeClient Attach()
+        {
+            return called != null ? new BridgeClient(segment, called, 0) : AttachUnnamed();
+        }
+
+        // Under the first name that neither another bridge nor another process has.
+        BridgeClient AttachUnnamed()
+        {
+            for (int number = 1; ; number++)
+                try
+                {
+                    string free = number == 1 ? DefaultClient : DefaultClient + "-" + number;
+                    if (Called(segment, free) != null)
+                        continue;
+                    var client = new BridgeClient(segment, free, 0);
+                    called = free;
+                    return client;
+                }
+                catch (BridgeException error)
+                {
+                    if (error.Code != Status.E_NAME_TAKEN || number == MostClients)
+                        throw;
+                }
         }
 
         /// <summary>The client, once a worker lives or the time is up; null: look again. Takes no time.</summary>
@@ -124,7 +158,7 @@ namespace Bonsai.IblBridge
                     return opened.Task.Result;
                 try
                 {
-                    attached = attached ?? new BridgeClient(segment, client, 0);
+                    attached = attached ?? Attach();
                     if (!timeIsUp && !attached.State.Alive)
                         return null;
                 }

@@ -32,8 +32,9 @@ namespace Bonsai.IblBridge
 
         /// <summary>Gets or sets the client's name on the segment.</summary>
         [Category("Connection")]
-        [DefaultValue("bonsai")]
-        [Description("What this workflow is called on the segment, 1 to 63 bytes. Each bridge has its own.")]
+        [DefaultValue("")]
+        [Description("What this workflow is called on the segment, 1 to 63 bytes. Empty: bonsai, or bonsai-2 and so on " +
+            "if another workflow or another Bonsai is called that.")]
         public string Client { get; set; }
 
         /// <summary>Gets or sets how long to wait for a segment and a worker, in ms.</summary>
@@ -64,7 +65,7 @@ namespace Bonsai.IblBridge
         {
             Name = BridgeNameConverter.DefaultName;
             Segment = "rig0";
-            Client = "bonsai";
+            Client = "";
         }
 
         /// <summary>Opens the bridge and emits it; keeps it open until the subscription ends.</summary>

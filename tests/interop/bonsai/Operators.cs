@@ -544,7 +544,7 @@ static class Operators
         IDisposable second = new CreateBridge().Generate().Subscribe(opened.Add);
         Say("one client: {0}", opened.Count == 2 && opened[0] == opened[1]);
         Watched.Run("other segment", new CreateBridge { Segment = "rig1" }.Generate()).Wait();
-        Watched.Run("other name", new CreateBridge { Name = "second" }.Generate()).Wait();
+        Watched.Run("other name", new CreateBridge { Name = "second", Client = "bonsai" }.Generate()).Wait();
         using (new CreateBridge { Name = "second", Client = "second" }.Generate().Subscribe(client => { }, Wrong))
             Ask(1);
         first.Dispose();
@@ -554,6 +554,18 @@ static class Operators
         Pause("none left");
         using (Rig())
             Ask(1);
+    }
+
+    // Two bridges without a name for their client; another process may have some, too.
+    static void unnamed(string[] _)
+    {
+        using (Rig())
+        using (new CreateBridge { Name = "second" }.Generate().Subscribe(client => { }, Wrong))
+        {
+            Once("second", new Request { BridgeName = "second", Message = Message.PING });
+            Pause("open");
+        }
+        Pause("closed");
     }
 
     // What a user does who presses Start and Stop all day, with commands under way each time.
