@@ -286,6 +286,62 @@ def test_slow_and_dead_services_do_not_hold_the_source_up(operators, rig):
     assert int(lines[-1].split()[1]) < 6000
 
 
+# What nobody waits for fills the ring of commands; of what is waited for there are 1,024 at most.
+TOO_FAST = pytest.mark.parametrize(
+    ('node', 'how', 'count'), [('request', '', 3000), ('send', 'confirm', 3000), ('send', 'notify', 20000)]
+)
+
+
+def flooded(operators, services: Rig, *words: str, asleep: bool = False) -> Operators:
+    """Return how a flood of elements went, which came while the worker slept; it is awake again unless `asleep`."""
+    program = operators('flood', *words)
+    program.until('open')
+    worker = services.children['worker'].process
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        program.go()
+        program.until('flooded')
+        if not asleep:
+            worker.send_signal(signal.SIGCONT)
+        program.go()
+        program.end()
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    return program
+
+
+@TOO_FAST
+def test_a_source_that_is_too_fast_is_an_error_in_the_words_of_bonsai(operators, rig, node, how, count):
+    program = flooded(operators, rig(cameras=[]), node, 'Error', str(count), how)
+    (error,) = program.of('flood')
+    assert re.match(r'BridgeException PING: elements come faster than the services answer.* WhenFull to Wait or', error)
+    assert 'iblb_' not in error and re.search(r'-803[78]\)$', error)
+
+
+@TOO_FAST
+def test_a_source_that_is_too_fast_can_be_held_up_until_there_is_room(operators, rig, node, how, count):
+    program = flooded(operators, rig(cameras=[]), node, 'Wait', str(count), how)
+    assert program.of('flood') == ['completed']
+    assert program.lines[-1] == f'{count} came, 0 dropped'
+
+
+@TOO_FAST
+def test_what_there_is_no_room_for_can_be_left_out_and_is_counted(operators, rig, node, how, count):
+    program = flooded(operators, rig(cameras=[]), node, 'DropNewest', str(count), how)
+    assert program.of('flood') == ['completed']
+    came, dropped = map(int, re.fullmatch(r'(\d+) came, (\d+) dropped', program.lines[-1]).groups())
+    assert 0 < dropped < count
+    assert came == (count - dropped if node == 'request' else count)
+
+
+def test_a_source_that_is_held_up_is_let_go_when_its_time_is_up_or_the_workflow_stops(operators, rig):
+    services = rig(cameras=[])
+    late = flooded(operators, services, 'send', 'Wait', '20000', 'notify soon', asleep=True)
+    assert 'no room for more commands within 500 ms' in late.of('flood')[0]
+    stopped = flooded(operators, services, 'request', 'Wait', '3000', 'stop', asleep=True)
+    assert stopped.of('flood') == []
+
+
 def test_a_dead_service_is_named_and_the_others_answer(operators, rig):
     rig(cameras=[], ephys=['--deaf'])
     program = operators('slow', '1500')

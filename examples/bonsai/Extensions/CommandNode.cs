@@ -1,16 +1,30 @@
 using IblBridge;
 using System;
 using System.ComponentModel;
+using System.Threading;
+using System.Xml.Serialization;
 
 namespace Bonsai.IblBridge
 {
+    /// <summary>What becomes of an element for whose command there is no room, because elements come faster than the
+    /// services answer.</summary>
+    public enum FullMode
+    {
+        /// <summary>It is an error: see OnError or Confirm of the operator.</summary>
+        Error,
+        /// <summary>The source is held up until there is room, TimeoutMs at most.</summary>
+        Wait,
+        /// <summary>Its command is never sent, and counted in Dropped.</summary>
+        DropNewest,
+    }
+
     /// <summary>What <see cref="Request"/> and <see cref="SendCommand"/> have in common: which command goes to whom, and
     /// how long it may take.</summary>
     [Combinator]
     [DefaultProperty("Message")]
     public abstract class CommandNode
     {
-        int timeoutMs = 12000;
+        int timeoutMs = 12000, dropped;
         Message message = Message.EXPSTATUS;
 
         /// <summary>Gets or sets the name of the bridge.</summary>
@@ -57,6 +71,20 @@ namespace Bonsai.IblBridge
             set { timeoutMs = Check.Time(value); }
         }
 
+        /// <summary>Gets or sets what becomes of an element for whose command there is no room.</summary>
+        [Category("Flow")]
+        [DefaultValue(FullMode.Error)]
+        [Description("When elements come faster than the services answer. Error: a command for which there is no room " +
+            "fails. Wait: the source is held up until there is room, TimeoutMs at most. DropNewest: the command is " +
+            "left out, and counted in Dropped.")]
+        public FullMode WhenFull { get; set; }
+
+        /// <summary>Gets how many commands were left out since the workflow was started.</summary>
+        [Category("Flow")]
+        [XmlIgnore]
+        [Description("How many commands were left out since the start of the workflow (WhenFull: DropNewest).")]
+        public int Dropped { get { return dropped; } }
+
         /// <summary>Initializes a new instance of the <see cref="CommandNode"/> class.</summary>
         protected CommandNode()
         {
@@ -64,10 +92,24 @@ namespace Bonsai.IblBridge
             Services = Arguments = "";
         }
 
+        internal void CountDropped()
+        {
+            Interlocked.Increment(ref dropped);
+        }
+
+        internal IObservable<T> Run<T>(Func<Session, IObservable<T>> sequence)
+        {
+            return Session.Of(BridgeName, session =>
+            {
+                dropped = 0;
+                return sequence(session);
+            });
+        }
+
         // As the properties stand when the element arrives.
         internal Command Command(object element)
         {
-            return new Command(Message, Services, Arguments, TimeoutMs, element);
+            return new Command(this, element);
         }
     }
 }

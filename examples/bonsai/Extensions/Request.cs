@@ -29,10 +29,11 @@ namespace Bonsai.IblBridge
         /// <summary>Sends a command for each element. The source does not wait for responses.</summary>
         /// <typeparam name="TSource">Any type; text may be the arguments.</typeparam>
         /// <param name="source">Each element sends one command.</param>
-        /// <returns>One response per element, in order.</returns>
+        /// <returns>One response per element that was not left out, in order.</returns>
         public IObservable<Response> Process<TSource>(IObservable<TSource> source)
         {
-            return Session.Of(BridgeName, session => source.Select(element => session.Ask(Command(element), OnError)).Concat());
+            return Run(session => source.Select(element => session.Ask(Command(element), OnError)).Concat()
+                .Where(response => response != null)); // null: it was left out
         }
     }
 }

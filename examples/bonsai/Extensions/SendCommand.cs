@@ -30,7 +30,7 @@ namespace Bonsai.IblBridge
         /// <returns>The same elements; with <see cref="Confirm"/>, its end comes when all commands succeeded.</returns>
         public IObservable<TSource> Process<TSource>(IObservable<TSource> source)
         {
-            return Session.Of(BridgeName, session => source.SelectMany(element => Observable.Return(element).Concat(
+            return Run(session => source.SelectMany(element => Observable.Return(element).Concat(
                 Observable.Return(Tell(session, Command(element))).SelectMany(told => told)
                     .SelectMany(_ => Observable.Empty<TSource>()))));
         }

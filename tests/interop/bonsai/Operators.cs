@@ -10,6 +10,7 @@ using System.ComponentModel;
 using System.Diagnostics;
 using System.IO;
 using System.Linq;
+using System.Reactive.Concurrency;
 using System.Reactive.Linq;
 using System.Reactive.Subjects;
 using System.Reflection;
@@ -91,6 +92,8 @@ static class Operators
             Say(how.Replace("\n", " "));
             end.Set();
         }
+
+        internal bool HasEnded { get { return end.IsSet; } }
 
         internal void Wait()
         {
@@ -604,6 +607,37 @@ static class Operators
             command.Dispose();
         bridge.Dispose();
         Pause("stopped");
+    }
+
+    // A source that does not wait while the worker is asleep.
+    static void flood(string[] texts)
+    {
+        int count = int.Parse(texts[2]), answers = 0, passed = 0;
+        var mode = (FullMode)Enum.Parse(typeof(FullMode), texts[1]);
+        using (Rig())
+        {
+            Ask(1);
+            Pause("open");
+            IObservable<int> source = Observable.Range(0, count, Scheduler.Default)
+                .Do(_ => Interlocked.Increment(ref passed));
+            CommandNode node = texts[0] == "request" ? (CommandNode)new Request()
+                : new SendCommand { Confirm = !texts[3].StartsWith("notify") };
+            node.Message = Message.PING;
+            node.WhenFull = mode;
+            if (texts[3] == "notify soon")
+                node.TimeoutMs = 500;
+            var request = node as Request;
+            Watched run = Watched.Run("flood", (request != null ? request.Process(source).Select(_ => 0)
+                : ((SendCommand)node).Process(source)).Do(_ => answers++).IgnoreElements());
+            SpinWait.SpinUntil(() => passed == count || run.HasEnded || mode == FullMode.Wait && passed > 1000,
+                PatienceMs);
+            Pause("flooded");
+            if (texts[3] == "stop")
+                run.Dispose();
+            else
+                run.Wait();
+            Say("{0} came, {1} dropped", answers, node.Dropped);
+        }
     }
 
     // Main returns as soon as all is disposed of, while services still work at the commands.
