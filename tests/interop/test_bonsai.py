@@ -156,7 +156,29 @@ def test_each_node_has_its_category_and_each_property_says_what_it_is(operators)
         'Request': 'Combinator',
         'SendCommand': 'Sink',
     }
-    assert all(len(line.split(': ', 3)[-1]) > 15 for line in lines)
+    assert all(len(line.split(': ', 4)[-1]) > 15 for line in lines)
+    categories = {line.split(': ')[1] for line in lines if '.' in line.split(': ')[0]}
+    assert categories == {'Connection', 'Command', 'Flow', 'Events', 'Timing'}  # and not Misc
+
+
+def test_a_node_is_called_after_what_it_does(operators):
+    assert operators('names').end() == [
+        'Request: EXPSTART',
+        'SendCommand: EXPEND',
+        'BridgeEvents: EXPINTERRUPT, SERVICE_DOWN',
+        'BridgeStatus: BridgeStatus',
+        'CreateBridge: left',
+        'clr-namespace:Bonsai.IblBridge: ibl',
+    ]
+
+
+def test_the_icon_lies_where_bonsai_looks_for_that_of_the_namespace(kit_of):
+    # Of scripts it is a file beside the workflow, of a package a resource: the editor's ElementIcon says both names.
+    icon = kit_of('bonsai') / 'Bonsai.IblBridge.svg'
+    assert ET.parse(icon).getroot().tag == '{http://www.w3.org/2000/svg}svg'
+    project = ET.parse(kit_of('bonsai') / 'package' / 'Bonsai.IblBridge.csproj').getroot()
+    resources = {item.attrib['LogicalName']: item.attrib['Include'] for item in project.iter('EmbeddedResource')}
+    assert (kit_of('bonsai') / 'package' / resources['Bonsai.IblBridge.Bonsai.IblBridge.svg']).samefile(icon)
 
 
 def test_the_guide_lists_each_property_once_per_node(operators):

@@ -22,7 +22,7 @@ namespace Bonsai.IblBridge
     /// how long it may take.</summary>
     [Combinator]
     [DefaultProperty("Message")]
-    public abstract class CommandNode
+    public abstract class CommandNode : INamedElement
     {
         int timeoutMs = 12000, dropped;
         Message message = Message.EXPSTATUS;
@@ -84,6 +84,9 @@ namespace Bonsai.IblBridge
         [XmlIgnore]
         [Description("How many commands were left out since the start of the workflow (WhenFull: DropNewest).")]
         public int Dropped { get { return dropped; } }
+
+        // What Bonsai writes under the node; explicitly, so that it is not a property.
+        string INamedElement.Name { get { return Message.ToString(); } }
 
         /// <summary>Initializes a new instance of the <see cref="CommandNode"/> class.</summary>
         protected CommandNode()

@@ -168,9 +168,28 @@ static class Operators
             Say("{0}: {1}: {2}", type.Name, category == null ? ElementCategory.Combinator : category.Category,
                 Attribute<DescriptionAttribute>(type).Description);
             foreach (PropertyDescriptor property in TypeDescriptor.GetProperties(node))
-                Say("{0}.{1}: {2}: {3}: {4}", type.Name, property.Name, property.PropertyType.Name,
-                    property.ShouldSerializeValue(node) ? "changed" : "default", property.Description);
+                Say("{0}.{1}: {2}: {3}: {4}: {5}", type.Name, property.Name, property.Category,
+                    property.PropertyType.Name, property.ShouldSerializeValue(node) ? "changed" : "default",
+                    property.Description);
         }
+    }
+
+    // What Bonsai writes under a node: its name, else that of its type.
+    static void names(string[] _)
+    {
+        foreach (object node in new object[]
+        {
+            new Request { Message = Message.EXPSTART }, new SendCommand { Message = Message.EXPEND },
+            new BridgeEvents { Events = Message.EXPINTERRUPT | Message.SERVICE_DOWN }, new BridgeStatus(),
+            new CreateBridge { Name = "left" },
+        })
+        {
+            var named = node as INamedElement;
+            Say("{0}: {1}", node.GetType().Name, named == null ? node.GetType().Name : named.Name);
+        }
+        foreach (XmlNamespacePrefixAttribute one in
+            typeof(CreateBridge).Assembly.GetCustomAttributes(typeof(XmlNamespacePrefixAttribute), true))
+            Say("{0}: {1}", one.XmlNamespace, one.Prefix);
     }
 
     static T Attribute<T>(Type type)
