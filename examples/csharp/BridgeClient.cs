@@ -604,7 +604,7 @@ namespace IblBridge
         /// <summary>Such as: EXPINTERRUPT from cameras.</summary>
         public override string ToString()
         {
-            return Event + (Service.Length == 0 ? "" : " from " + Service) + (Client.Length == 0 ? "" : " of " + Client);
+            return Event + (Service == "" ? "" : " from " + Service) + (Client == "" ? "" : " of " + Client);
         }
     }
 

@@ -18,8 +18,8 @@ namespace Bonsai.IblBridge
         DropNewest,
     }
 
-    /// <summary>What <see cref="Request"/> and <see cref="SendCommand"/> have in common: which command goes to whom, and
-    /// how long it may take.</summary>
+    /// <summary>What <see cref="Request"/> and <see cref="SendCommand"/> have in common: which command goes to whom,
+    /// and how long it may take.</summary>
     [Combinator]
     [DefaultProperty("Message")]
     public abstract class CommandNode : INamedElement
@@ -74,9 +74,9 @@ namespace Bonsai.IblBridge
         /// <summary>Gets or sets what becomes of an element for whose command there is no room.</summary>
         [Category("Flow")]
         [DefaultValue(FullMode.Error)]
-        [Description("When elements come faster than the services answer. Error: a command for which there is no room " +
-            "fails. Wait: the source is held up until there is room, TimeoutMs at most. DropNewest: the command is " +
-            "left out, and counted in Dropped.")]
+        [Description("When elements come faster than the services answer. Error: a command for which there is no " +
+            "room fails. Wait: the source is held up until there is room, TimeoutMs at most. DropNewest: the command " +
+            "is left out, and counted in Dropped.")]
         public FullMode WhenFull { get; set; }
 
         /// <summary>Gets how many commands were left out since the workflow was started.</summary>

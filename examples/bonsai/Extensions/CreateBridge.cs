@@ -33,8 +33,8 @@ namespace Bonsai.IblBridge
         /// <summary>Gets or sets the client's name on the segment.</summary>
         [Category("Connection")]
         [DefaultValue("")]
-        [Description("What this workflow is called on the segment, 1 to 63 bytes. Empty: bonsai, or bonsai-2 and so on " +
-            "if another workflow or another Bonsai is called that.")]
+        [Description("What this workflow is called on the segment, 1 to 63 bytes. Empty: bonsai, or bonsai-2 and so " +
+            "on if another workflow or another Bonsai is called that.")]
         public string Client { get; set; }
 
         /// <summary>Gets or sets how long to wait for a segment and a worker, in ms.</summary>

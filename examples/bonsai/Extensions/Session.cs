@@ -53,8 +53,8 @@ namespace Bonsai.IblBridge
             if (node.WhenFull == FullMode.Wait && LeftMs > 0)
                 return true;
             throw new BridgeException(code, string.Format(
-                "{0}: elements come faster than the services answer, and there is no room for more commands{1}. Put a " +
-                "Sample or Throttle node before this one, or set WhenFull to {2}DropNewest.", Message,
+                "{0}: elements come faster than the services answer, and there is no room for more commands{1}. Put " +
+                "a Sample or Throttle node before this one, or set WhenFull to {2}DropNewest.", Message,
                 node.WhenFull == FullMode.Wait ? " within " + TimeoutMs + " ms" : "",
                 node.WhenFull == FullMode.Wait ? "" : "Wait or "));
         }
