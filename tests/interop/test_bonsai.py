@@ -34,7 +34,12 @@ REFERENCES = ['System', 'System.Core', 'System.Xml', 'System.Reactive.Linq', 'Bo
 RX = ['System.Reactive.Core', 'System.Reactive.Interfaces', 'System.Reactive.Linq']
 STRICT = ['mcs', '-langversion:5', '-warnaserror+', '-nologo', '-noconfig']
 SERVICES = ['cameras', 'ephys']
-WORKFLOWS = ['StartStopExperiment.bonsai', 'ReactToInterrupt.bonsai']
+WORKFLOWS = [
+    'StartStopExperiment.bonsai',
+    'ReactToInterrupt.bonsai',
+    'AskServices.bonsai',
+    'Extensions/Experiment.bonsai',
+]
 
 
 class Operators:
@@ -155,6 +160,7 @@ def test_each_node_has_its_category_and_each_property_says_what_it_is(operators)
         'CreateBridge': 'Source',
         'Request': 'Combinator',
         'SendCommand': 'Sink',
+        'ServiceStatus': 'Combinator',
     }
     assert all(len(line.split(': ', 4)[-1]) > 15 for line in lines)
     categories = {line.split(': ')[1] for line in lines if '.' in line.split(': ')[0]}
@@ -189,7 +195,7 @@ def test_the_guide_lists_each_property_once_per_node(operators):
     for name, nodes in re.findall(r'^\| `(\w+)` \| (.*?) \|', guide, re.MULTILINE):
         found = re.findall(r'`(\w+)`', nodes)
         if nodes == 'all others':
-            found = ['BridgeEvents', 'BridgeStatus', 'Request', 'SendCommand']
+            found = ['BridgeEvents', 'BridgeStatus', 'Request', 'SendCommand', 'ServiceStatus']
         listed += [(node, name) for node in found if name not in {node for node, _ in there}]
     assert sorted(listed) == sorted(there)
 
@@ -205,7 +211,7 @@ def test_what_two_operators_share_is_written_once():
 
 def test_what_is_saved_with_a_workflow_is_what_is_read(operators):
     lines = operators('save').end()
-    assert len(lines) == 10 and all(line.endswith(': same') for line in lines)
+    assert len(lines) == 11 and all(line.endswith(': same') for line in lines)
 
 
 def test_properties_offer_what_fits_and_refuse_what_does_not(operators):
@@ -241,6 +247,36 @@ def test_the_experiment_starts_and_ends_with_the_camera_workflow(operators, rig,
     wanted = ['EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP']
     for service in SERVICES:
         eventually(lambda name=service: heard(services, name) == wanted)
+
+
+@pytest.mark.parametrize('is_refused', [False, True])
+def test_the_node_experiment_is_an_experiment_around_its_input(operators, rig, kit_of, is_refused):
+    services = rig(cameras=[], ephys=['--refuse', 'EXPSTART'] if is_refused else [])
+    lines = operators('workflow', str(kit_of('bonsai') / 'RunExperiment.bonsai'), 'run').end()
+    assert lines[-1] == ('0 frames' if is_refused else '150 frames')
+    assert lines[-2].startswith('workflow: BridgeException ' if is_refused else 'workflow: completed')
+    eventually(lambda: heard(services, 'cameras') == ['EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP'])
+    started = next(line for line in services.children['cameras'].output if 'EXPSTART' in line)
+    assert '2026-01-01_2_subject' in started  # what the node says, not what the workflow in it does
+
+
+def test_the_experiment_of_the_package_is_that_of_the_scripts(kit_of):
+    scripts = (kit_of('bonsai') / 'Extensions' / 'Experiment.bonsai').read_text(encoding='utf-8')
+    package = (kit_of('bonsai') / 'package' / 'Experiment.bonsai').read_text(encoding='utf-8')
+    assert package == scripts.replace('assembly=Extensions', 'assembly=Bonsai.IblBridge') != scripts
+    project = ET.parse(kit_of('bonsai') / 'package' / 'Bonsai.IblBridge.csproj').getroot()
+    resources = {item.attrib['LogicalName']: item.attrib['Include'] for item in project.iter('EmbeddedResource')}
+    assert resources['Bonsai.IblBridge.Experiment.bonsai'] == 'Experiment.bonsai'
+
+
+def test_services_are_asked_what_they_do_and_which_experiment_they_run(operators, rig):
+    rig(cameras=[], ephys=['--deaf'])
+    program = operators('ask')
+    program.end()
+    assert program.of('before') == ['cameras: CONNECTED', 'ephys: UNKNOWN', 'completed']
+    assert program.of('running') == ['cameras: RUNNING 2026-01-01_1_subject', 'ephys: UNKNOWN', 'completed']
+    assert program.of('one') == ['cameras 20 2026-01-01_1_subject'] * 2 + ['completed']
+    assert 'no service "nobody"' in program.of('nobody')[0] and program.of('nobody')[1:] == ['completed']
 
 
 def test_without_all_services_the_camera_workflow_does_not_start(operators, rig, kit_of):

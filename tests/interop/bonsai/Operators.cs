@@ -16,6 +16,7 @@ using System.Reactive.Subjects;
 using System.Reflection;
 using System.Threading;
 using System.Xml.Serialization;
+using ServiceStatus = Bonsai.IblBridge.ServiceStatus;
 
 static class Operators
 {
@@ -203,6 +204,7 @@ static class Operators
         var nodes = new object[]
         {
             new CreateBridge(), new Request(), new SendCommand(), new BridgeEvents(), new BridgeStatus(),
+            new ServiceStatus { BridgeName = "left", Services = "a", TimeoutMs = 1 },
             new CreateBridge
             {
                 Name = "left", Segment = "a", Client = "b", TimeoutMs = 1, OnStop = Message.EXPEND | Message.EXPCLEANUP,
@@ -394,6 +396,19 @@ static class Operators
             var command = new SendCommand { Message = Message.EXPSTART, Arguments = "2026-01-01_1_subject" };
             Watched.Run("send", command.Process(Observable.Return("trial").Concat(Observable.Never<string>()))).Wait();
             Once("wrong", new Request { Services = "nobody" });
+        }
+    }
+
+    static void ask(string[] texts)
+    {
+        using (Rig())
+        {
+            Watched.Run("before", new ServiceStatus().Process(Observable.Return("no arguments"))).Wait();
+            Once("start", Start());
+            Watched.Run("running", new ServiceStatus().Process(Observable.Return(0))).Wait();
+            Watched.Run("one", new ServiceStatus { Services = "cameras" }.Process(Observable.Range(0, 2))
+                .Select(state => state.Name + " " + (int)state.Status + " " + state.ExpRef + state.Error)).Wait();
+            Watched.Run("nobody", new ServiceStatus { Services = "nobody" }.Process(Observable.Return(0))).Wait();
         }
     }
 
