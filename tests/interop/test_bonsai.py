@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -267,6 +269,29 @@ def test_the_experiment_of_the_package_is_that_of_the_scripts(kit_of):
     project = ET.parse(kit_of('bonsai') / 'package' / 'Bonsai.IblBridge.csproj').getroot()
     resources = {item.attrib['LogicalName']: item.attrib['Include'] for item in project.iter('EmbeddedResource')}
     assert resources['Bonsai.IblBridge.Experiment.bonsai'] == 'Experiment.bonsai'
+
+
+def test_there_is_a_picture_of_each_workflow_and_the_guide_shows_it():
+    done = run([sys.executable, SOURCES / 'pictures' / 'draw.py', '--check'], Path.cwd())
+    assert (done.returncode, done.stdout) == (0, ''), 'python examples/bonsai/pictures/draw.py writes them anew'
+    guide = (SOURCES / 'README.md').read_text(encoding='utf-8')
+    shown = re.findall(r'!\[[^]]+\]\((pictures/\w+\.svg)\)', guide)
+    assert sorted(shown) == sorted(f'pictures/{file.name}' for file in (SOURCES / 'pictures').glob('*.svg'))
+    assert {Path(name).stem for name in shown} == {file.stem for file in SOURCES.rglob('*.bonsai')}
+
+
+def test_a_picture_that_is_out_of_date_is_named(tmp_path):
+    for file in [*SOURCES.glob('*.bonsai'), *SOURCES.glob('pictures/*')]:
+        if file.is_file():
+            (tmp_path / file.relative_to(SOURCES)).parent.mkdir(exist_ok=True)
+            shutil.copy(file, tmp_path / file.relative_to(SOURCES))
+    other = tmp_path / 'AskServices.bonsai'
+    other.write_text(other.read_text(encoding='utf-8').replace('rig<', 'left<'), encoding='utf-8')
+    draw = [sys.executable, tmp_path / 'pictures' / 'draw.py']
+    done = run([*draw, '--check'], tmp_path)
+    assert (done.returncode, done.stdout.split()) == (1, ['out', 'of', 'date:', 'AskServices.svg'])
+    assert run(draw, tmp_path).returncode == run([*draw, '--check'], tmp_path).returncode == 0
+    assert '>left<' in (tmp_path / 'pictures' / 'AskServices.svg').read_text(encoding='utf-8')
 
 
 def test_services_are_asked_what_they_do_and_which_experiment_they_run(operators, rig):

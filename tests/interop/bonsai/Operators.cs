@@ -679,10 +679,16 @@ static class Operators
     {
         IDisposable bridge = Rig();
         Ask(1);
-        var commands = new List<IDisposable>();
+        IObservable<int> many = Observable.Range(0, 20);
+        var commands = new List<IDisposable>
+        {
+            new BridgeEvents().Generate().Subscribe(found => { }, Wrong),
+            new BridgeStatus().Generate().Subscribe(state => { }, Wrong),
+            new ServiceStatus().Process(many).Subscribe(state => { }, Wrong),
+            new SendCommand { Message = Message.EXPINFO }.Process(many).Subscribe(element => { }, Wrong),
+        };
         for (int i = 0; i < 8; i++)
-            commands.Add(new Request { Message = Message.EXPINFO }.Process(Observable.Range(0, 20))
-                .Subscribe(response => { }, Wrong));
+            commands.Add(new Request { Message = Message.EXPINFO }.Process(many).Subscribe(response => { }, Wrong));
         Pause("pending");
         foreach (IDisposable command in commands)
             command.Dispose();
