@@ -3,8 +3,6 @@ using System;
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Reactive.Linq;
-using System.Threading;
-using System.Threading.Tasks;
 
 [assembly: Bonsai.XmlNamespacePrefix("clr-namespace:Bonsai.IblBridge", "ibl")]
 
@@ -74,7 +72,7 @@ namespace Bonsai.IblBridge
         {
             return Observable.Using(
                 () => new Attachment(this),
-                attachment => Observable.Create<BridgeClient>((observer, stop) => attachment.Open(observer, stop)));
+                attachment => attachment.Open().Concat(Observable.Never<BridgeClient>()));
         }
 
         sealed class Attachment : IDisposable
@@ -104,25 +102,19 @@ namespace Bonsai.IblBridge
                 }
             }
 
-            // The first look is the subscriber's own; between two of them no thread waits.
-            internal async Task Open(IObserver<BridgeClient> observer, CancellationToken stop)
+            // The first look is the subscriber's own; between two of them no thread waits. Without tasks: what a task
+            // that is cancelled leaves to the thread pool may hang mono, if that ends just then.
+            internal IObservable<BridgeClient> Open()
             {
                 var age = Stopwatch.StartNew();
-                while (!Look(age.ElapsedMilliseconds >= timeoutMs))
-                    await Task.Delay(LookMs, stop).ConfigureAwait(false);
-                observer.OnNext(client);
-                await Task.Delay(Timeout.Infinite, stop).ConfigureAwait(false);
+                return Observable.Return(0L).Concat(Observable.Interval(TimeSpan.FromMilliseconds(LookMs)))
+                    .Select(_ => Look(age.ElapsedMilliseconds >= timeoutMs)).Where(found => found != null).Take(1);
             }
 
-            bool Look(bool timeIsUp)
+            BridgeClient Look(bool timeIsUp)
             {
                 lock (gate)
-                {
-                    if (ended)
-                        throw new OperationCanceledException();
-                    client = bridge.TryOpen(timeIsUp);
-                    return client != null;
-                }
+                    return ended ? null : client = bridge.TryOpen(timeIsUp);
             }
 
             public void Dispose()

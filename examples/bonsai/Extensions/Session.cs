@@ -92,7 +92,14 @@ namespace Bonsai.IblBridge
         {
             return Observable.Using(
                 () => new Session(name),
-                session => sequence(session).Do(_ => { }, error => session.Bridge.Failed = true));
+                session => sequence(session).Do(_ => { }, error => session.Fail()));
+        }
+
+        // Before anybody hears of it, since a program may end then: no wait is to begin any more.
+        void Fail()
+        {
+            Bridge.Failed = true;
+            end.Cancel();
         }
 
         /// <summary>Sends a command now, or once the bridge is open, and waits for its answer: null if it was
