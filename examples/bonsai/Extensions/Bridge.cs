@@ -3,7 +3,6 @@
 // - A bridge exists from the first operator that names it to the last that lets it go, and is attached to its segment
 //   once a CreateBridge opens it. Who names it earlier waits: the order of the nodes in a workflow does not matter.
 // - To open it never blocks: a CreateBridge looks again and again, and who waits for the bridge does so as long.
-// - What a service says by itself comes once per client, so one thread reads it for all who listen to the bridge.
 // - Nothing is kept from one run of a workflow to the next.
 using IblBridge;
 using System;
@@ -21,7 +20,7 @@ namespace Bonsai.IblBridge
         static int OpenMs = 10000; // for a CreateBridge to come: a workflow has started by then
         const string DefaultClient = "bonsai";
         const int MostClients = 15; // on one segment
-        const int LookMs = 200; // in one wait for an event, or for a CreateBridge
+        const int LookMs = 200; // in one wait for a CreateBridge
 
         static readonly Dictionary<string, Bridge> bridges = new Dictionary<string, Bridge>();
 
@@ -29,19 +28,19 @@ namespace Bonsai.IblBridge
         // Asynchronously: those who wait are not to run inside of Open.
         readonly TaskCompletionSource<BridgeClient> opened =
             new TaskCompletionSource<BridgeClient>(TaskCreationOptions.RunContinuationsAsynchronously);
-        readonly List<Listener> listeners = new List<Listener>(); // and its lock
         readonly CancellationTokenSource gone = new CancellationTokenSource();
-        bool pumping;
         string segment, client; // of the CreateBridge; null: there is none
         string called; // on the segment
         BridgeClient attached; // and not opened yet: no worker lives
         int users, openers;
 
+        internal readonly Listeners Listeners;
         internal volatile bool Failed; // the last that was heard of an operator is an error that nobody caught
 
         Bridge(string name)
         {
             this.name = name;
+            Listeners = new Listeners(this);
         }
 
         internal static Bridge Rent(string name)
@@ -65,9 +64,10 @@ namespace Bonsai.IblBridge
                 if (--users > 0)
                     return;
                 bridges.Remove(name);
-                gone.Cancel();
                 if (opened.Task.IsCompleted)
                     End(opened.Task.Result);
+                else
+                    gone.Cancel();
             }
         }
 
@@ -188,6 +188,8 @@ namespace Bonsai.IblBridge
                 code == Status.E_SYSTEM;
         }
 
+        internal bool IsOpen { get { return opened.Task.IsCompleted; } }
+
         /// <summary>The client, as soon as a CreateBridge has opened it.</summary>
         internal Task<BridgeClient> Client()
         {
@@ -208,105 +210,6 @@ namespace Bonsai.IblBridge
                         "No bridge \"{0}\" is open: put a CreateBridge node of this Name into the workflow.", name));
             }
             return opened.Task.Result;
-        }
-
-        /// <summary>Hands the events of a kind to an observer until the action returned is called.</summary>
-        internal Action Listen(Message events, IObserver<BridgeEvent> observer)
-        {
-            var listener = new Listener(events, observer);
-            lock (listeners)
-            {
-                listeners.Add(listener);
-                if (!pumping)
-                    Task.Factory.StartNew(Pump, TaskCreationOptions.LongRunning);
-                else if (opened.Task.IsCompleted)
-                    Subscribe(opened.Task.Result);
-                pumping = true;
-            }
-            return () =>
-            {
-                lock (listeners)
-                    listeners.Remove(listener);
-            };
-        }
-
-        void Pump()
-        {
-            try
-            {
-                BridgeClient client = Client().GetAwaiter().GetResult();
-                lock (listeners)
-                    Subscribe(client);
-                while (Wanted(client))
-                {
-                    BridgeEvent found = Next(client);
-                    if (found != null)
-                        foreach (Listener listener in Listeners().Where(one => (one.Events & found.Message) != 0))
-                            listener.Observer.OnNext(found);
-                }
-            }
-            catch (Exception error) // whatever it is ends the sequences of those who listen
-            {
-                Listener[] all;
-                lock (listeners)
-                {
-                    pumping = false;
-                    all = Listeners();
-                    listeners.Clear();
-                }
-                foreach (Listener listener in all)
-                    listener.Observer.OnError(error);
-            }
-        }
-
-        bool Wanted(BridgeClient client)
-        {
-            lock (listeners)
-            {
-                pumping = listeners.Count > 0;
-                if (!pumping)
-                    Subscribe(client); // to nothing, so that nothing old is there for who comes next
-                return pumping;
-            }
-        }
-
-        static BridgeEvent Next(BridgeClient client)
-        {
-            try
-            {
-                return client.NextEvent(LookMs);
-            }
-            catch (BridgeException error)
-            {
-                if (error.Code != Status.E_NO_WORKER) // the next worker goes on with the same subscription
-                    throw;
-            }
-            Thread.Sleep(LookMs);
-            return null;
-        }
-
-        // With the lock on the listeners.
-        void Subscribe(BridgeClient client)
-        {
-            client.Subscribe(listeners.Aggregate((Message)0, (events, listener) => events | listener.Events));
-        }
-
-        Listener[] Listeners()
-        {
-            lock (listeners)
-                return listeners.ToArray();
-        }
-
-        sealed class Listener
-        {
-            internal readonly Message Events;
-            internal readonly IObserver<BridgeEvent> Observer;
-
-            internal Listener(Message events, IObserver<BridgeEvent> observer)
-            {
-                Events = events;
-                Observer = observer;
-            }
         }
     }
 }

@@ -45,7 +45,7 @@ namespace Bonsai.IblBridge
         {
             return Session.Of(
                 BridgeName,
-                session => Observable.Create<BridgeEvent>(observer => session.Bridge.Listen(Events, observer)));
+                session => Observable.Create<BridgeEvent>(observer => session.Bridge.Listeners.Add(Events, observer)));
         }
     }
 }
