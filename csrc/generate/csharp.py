@@ -57,6 +57,17 @@ namespace IblBridge
     public static class ServiceStatus
     {
 %(statuses)s
+
+        /// <summary>Its name, such as "RUNNING", or its number if there is none; "" for -1.</summary>
+        public static string Name(int status)
+        {
+            switch (status)
+            {
+                case -1: return "";
+%(status_names)s
+                default: return status.ToString();
+            }
+        }
     }
 
     /// <summary>Why a service is not ok, as its entry of a response says it; more may come.</summary>
@@ -136,6 +147,7 @@ def native(interface: Interface) -> str:
         'codes': block(2, map(code_lines, interface.codes)),
         'names': block(4, (f'case {short(c.name)}: return "{c.name}";' for c in interface.codes)),
         'statuses': block(2, (f'public const int {status_name(c)} = {c.number};' for c in interface.statuses)),
+        'status_names': block(4, (f'case {status_name(c)}: return "{status_name(c)}";' for c in interface.statuses)),
         'reasons': block(2, map(reason_lines, interface.reasons)),
         'types': block(2, (delegate_lines(f) for _, f in functions)),
         'fields': block(2, (f'internal readonly {name}Function {name};' for name, _ in functions)),

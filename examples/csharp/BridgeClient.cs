@@ -493,10 +493,12 @@ namespace IblBridge
         /// <summary>All of it as it came.</summary>
         public string Json { get; private set; }
 
-        /// <summary>The JSON.</summary>
+        /// <summary>Such as: EXPSTART -8070; cameras: RUNNING; ephys: echoed (no_reply).</summary>
         public override string ToString()
         {
-            return Json;
+            string head = Message + " " + (Code == 0 ? "ok" : Code.ToString());
+            return Services.Count == 0 && Error.Length > 0 ? head + ": " + Error : string.Join("; ",
+                new[] { head }.Concat(Services.Select(service => service.ToString())));
         }
     }
 
@@ -513,6 +515,7 @@ namespace IblBridge
             Error = map.Get<string>("error");
             Data = map.Get<IDictionary<string, object>>("data");
             Status = (int)map.Get("status", -1L);
+            ExpRef = Reference(Data);
             Sent = map.Get<long>("sent");
             Echoed = map.Get<long>("echoed");
             Answered = map.Get<long>("answered");
@@ -534,6 +537,8 @@ namespace IblBridge
         public IDictionary<string, object> Data { get; private set; }
         /// <summary>What it says it does, see <see cref="ServiceStatus"/>; -1 if its reply does not say it.</summary>
         public int Status { get; private set; }
+        /// <summary>The experiment that its reply names, as the replies to EXPINFO do; else "".</summary>
+        public string ExpRef { get; private set; }
         /// <summary>When it was sent to this service.</summary>
         public long Sent { get; private set; }
         /// <summary>When it confirmed that it had received it.</summary>
@@ -541,10 +546,21 @@ namespace IblBridge
         /// <summary>When it replied.</summary>
         public long Answered { get; private set; }
 
-        /// <summary>Such as: cameras: echoed, received the command but did not reply within 10 s.</summary>
+        /// <summary>Such as: cameras: RUNNING, or: ephys: echoed (no_reply).</summary>
         public override string ToString()
         {
-            return Name + ": " + State + (Error.Length == 0 ? "" : ", " + Error);
+            string state = Status == -1 ? State : ServiceStatus.Name(Status);
+            return Name + ": " + state + (Reason.Length == 0 ? "" : " (" + Reason + ")");
+        }
+
+        // As the worker reads it: an object with exp_ref may stand in the reply to any message.
+        static string Reference(IDictionary<string, object> data)
+        {
+            object reference = data.Where(pair => pair.Key == "info" || pair.Key == "value")
+                .SelectMany(pair => pair.Value as List<object> ?? new List<object> { pair.Value })
+                .OfType<IDictionary<string, object>>().Where(map => map.ContainsKey("exp_ref"))
+                .Select(map => map["exp_ref"]).FirstOrDefault();
+            return reference as string ?? "";
         }
     }
 
@@ -585,10 +601,10 @@ namespace IblBridge
         /// <summary>All of it as it came.</summary>
         public string Json { get; private set; }
 
-        /// <summary>The JSON.</summary>
+        /// <summary>Such as: EXPINTERRUPT from cameras.</summary>
         public override string ToString()
         {
-            return Json;
+            return Event + (Service == "" ? "" : " from " + Service) + (Client == "" ? "" : " of " + Client);
         }
     }
 
@@ -609,11 +625,10 @@ namespace IblBridge
         /// <summary>How many of them have answered within the last 30 s; 0 if the rig was idle.</summary>
         public int ServicesUp { get; private set; }
 
-        /// <summary>Such as: worker alive, 2 services, 1 of them heard within the last 30 s.</summary>
+        /// <summary>Such as: alive, 1 of 2 services heard.</summary>
         public override string ToString()
         {
-            return (Alive ? "worker alive, " : "no worker, ") + Services + " services, " + ServicesUp
-                + " of them heard within the last 30 s";
+            return (Alive ? "alive, " : "no worker, ") + ServicesUp + " of " + Services + " services heard";
         }
     }
 

@@ -219,6 +219,20 @@ namespace IblBridge
         public const int INITIALIZED = 10;
         public const int RUNNING = 20;
         public const int STOPPED = 30;
+
+        /// <summary>Its name, such as "RUNNING", or its number if there is none; "" for -1.</summary>
+        public static string Name(int status)
+        {
+            switch (status)
+            {
+                case -1: return "";
+                case CONNECTED: return "CONNECTED";
+                case INITIALIZED: return "INITIALIZED";
+                case RUNNING: return "RUNNING";
+                case STOPPED: return "STOPPED";
+                default: return status.ToString();
+            }
+        }
     }
 
     /// <summary>Why a service is not ok, as its entry of a response says it; more may come.</summary>

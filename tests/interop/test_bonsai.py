@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import threading
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -33,7 +36,12 @@ REFERENCES = ['System', 'System.Core', 'System.Xml', 'System.Reactive.Linq', 'Bo
 RX = ['System.Reactive.Core', 'System.Reactive.Interfaces', 'System.Reactive.Linq']
 STRICT = ['mcs', '-langversion:5', '-warnaserror+', '-nologo', '-noconfig']
 SERVICES = ['cameras', 'ephys']
-WORKFLOWS = ['StartStopExperiment.bonsai', 'ReactToInterrupt.bonsai']
+WORKFLOWS = [
+    'StartStopExperiment.bonsai',
+    'ReactToInterrupt.bonsai',
+    'AskServices.bonsai',
+    'Extensions/Experiment.bonsai',
+]
 
 
 class Operators:
@@ -154,8 +162,31 @@ def test_each_node_has_its_category_and_each_property_says_what_it_is(operators)
         'CreateBridge': 'Source',
         'Request': 'Combinator',
         'SendCommand': 'Sink',
+        'ServiceStatus': 'Combinator',
     }
-    assert all(len(line.split(': ', 3)[-1]) > 15 for line in lines)
+    assert all(len(line.split(': ', 4)[-1]) > 15 for line in lines)
+    categories = {line.split(': ')[1] for line in lines if '.' in line.split(': ')[0]}
+    assert categories == {'Connection', 'Command', 'Flow', 'Events', 'Timing'}  # and not Misc
+
+
+def test_a_node_is_called_after_what_it_does(operators):
+    assert operators('names').end() == [
+        'Request: EXPSTART',
+        'SendCommand: EXPEND',
+        'BridgeEvents: EXPINTERRUPT, SERVICE_DOWN',
+        'BridgeStatus: BridgeStatus',
+        'CreateBridge: left',
+        'clr-namespace:Bonsai.IblBridge: ibl',
+    ]
+
+
+def test_the_icon_lies_where_bonsai_looks_for_that_of_the_namespace(kit_of):
+    # Of scripts it is a file beside the workflow, of a package a resource: the editor's ElementIcon says both names.
+    icon = kit_of('bonsai') / 'Bonsai.IblBridge.svg'
+    assert ET.parse(icon).getroot().tag == '{http://www.w3.org/2000/svg}svg'
+    project = ET.parse(kit_of('bonsai') / 'package' / 'Bonsai.IblBridge.csproj').getroot()
+    resources = {item.attrib['LogicalName']: item.attrib['Include'] for item in project.iter('EmbeddedResource')}
+    assert (kit_of('bonsai') / 'package' / resources['Bonsai.IblBridge.Bonsai.IblBridge.svg']).samefile(icon)
 
 
 def test_the_guide_lists_each_property_once_per_node(operators):
@@ -166,14 +197,23 @@ def test_the_guide_lists_each_property_once_per_node(operators):
     for name, nodes in re.findall(r'^\| `(\w+)` \| (.*?) \|', guide, re.MULTILINE):
         found = re.findall(r'`(\w+)`', nodes)
         if nodes == 'all others':
-            found = ['BridgeEvents', 'BridgeStatus', 'Request', 'SendCommand']
+            found = ['BridgeEvents', 'BridgeStatus', 'Request', 'SendCommand', 'ServiceStatus']
         listed += [(node, name) for node in found if name not in {node for node, _ in there}]
     assert sorted(listed) == sorted(there)
 
 
+def test_what_two_operators_share_is_written_once():
+    said = [
+        name
+        for node in ('CommandNode', 'Request', 'SendCommand')
+        for name in re.findall(r'public \w+ (\w+)\s*{', (SOURCES / f'Extensions/{node}.cs').read_text(encoding='utf-8'))
+    ]
+    assert len(said) == len(set(said)) and {'Message', 'Services', 'Arguments', 'TimeoutMs'} <= set(said)
+
+
 def test_what_is_saved_with_a_workflow_is_what_is_read(operators):
     lines = operators('save').end()
-    assert len(lines) == 10 and all(line.endswith(': same') for line in lines)
+    assert len(lines) == 11 and all(line.endswith(': same') for line in lines)
 
 
 def test_properties_offer_what_fits_and_refuse_what_does_not(operators):
@@ -209,6 +249,59 @@ def test_the_experiment_starts_and_ends_with_the_camera_workflow(operators, rig,
     wanted = ['EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP']
     for service in SERVICES:
         eventually(lambda name=service: heard(services, name) == wanted)
+
+
+@pytest.mark.parametrize('is_refused', [False, True])
+def test_the_node_experiment_is_an_experiment_around_its_input(operators, rig, kit_of, is_refused):
+    services = rig(cameras=[], ephys=['--refuse', 'EXPSTART'] if is_refused else [])
+    lines = operators('workflow', str(kit_of('bonsai') / 'RunExperiment.bonsai'), 'run').end()
+    assert lines[-1] == ('0 frames' if is_refused else '150 frames')
+    assert lines[-2].startswith('workflow: BridgeException ' if is_refused else 'workflow: completed')
+    eventually(lambda: heard(services, 'cameras') == ['EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP'])
+    started = next(line for line in services.children['cameras'].output if 'EXPSTART' in line)
+    assert '2026-01-01_2_subject' in started  # what the node says, not what the workflow in it does
+
+
+def test_the_experiment_of_the_package_is_that_of_the_scripts(kit_of):
+    scripts = (kit_of('bonsai') / 'Extensions' / 'Experiment.bonsai').read_text(encoding='utf-8')
+    package = (kit_of('bonsai') / 'package' / 'Experiment.bonsai').read_text(encoding='utf-8')
+    assert package == scripts.replace('assembly=Extensions', 'assembly=Bonsai.IblBridge') != scripts
+    project = ET.parse(kit_of('bonsai') / 'package' / 'Bonsai.IblBridge.csproj').getroot()
+    resources = {item.attrib['LogicalName']: item.attrib['Include'] for item in project.iter('EmbeddedResource')}
+    assert resources['Bonsai.IblBridge.Experiment.bonsai'] == 'Experiment.bonsai'
+
+
+def test_there_is_a_picture_of_each_workflow_and_the_guide_shows_it():
+    done = run([sys.executable, SOURCES / 'pictures' / 'draw.py', '--check'], Path.cwd())
+    assert (done.returncode, done.stdout) == (0, ''), 'python examples/bonsai/pictures/draw.py writes them anew'
+    guide = (SOURCES / 'README.md').read_text(encoding='utf-8')
+    shown = re.findall(r'!\[[^]]+\]\((pictures/\w+\.svg)\)', guide)
+    assert sorted(shown) == sorted(f'pictures/{file.name}' for file in (SOURCES / 'pictures').glob('*.svg'))
+    assert {Path(name).stem for name in shown} == {file.stem for file in SOURCES.rglob('*.bonsai')}
+
+
+def test_a_picture_that_is_out_of_date_is_named(tmp_path):
+    for file in [*SOURCES.glob('*.bonsai'), *SOURCES.glob('pictures/*')]:
+        if file.is_file():
+            (tmp_path / file.relative_to(SOURCES)).parent.mkdir(exist_ok=True)
+            shutil.copy(file, tmp_path / file.relative_to(SOURCES))
+    other = tmp_path / 'AskServices.bonsai'
+    other.write_text(other.read_text(encoding='utf-8').replace('rig<', 'left<'), encoding='utf-8')
+    draw = [sys.executable, tmp_path / 'pictures' / 'draw.py']
+    done = run([*draw, '--check'], tmp_path)
+    assert (done.returncode, done.stdout.split()) == (1, ['out', 'of', 'date:', 'AskServices.svg'])
+    assert run(draw, tmp_path).returncode == run([*draw, '--check'], tmp_path).returncode == 0
+    assert '>left<' in (tmp_path / 'pictures' / 'AskServices.svg').read_text(encoding='utf-8')
+
+
+def test_services_are_asked_what_they_do_and_which_experiment_they_run(operators, rig):
+    rig(cameras=[], ephys=['--deaf'])
+    program = operators('ask')
+    program.end()
+    assert program.of('before') == ['cameras: CONNECTED', 'ephys: UNKNOWN', 'completed']
+    assert program.of('running') == ['cameras: RUNNING 2026-01-01_1_subject', 'ephys: UNKNOWN', 'completed']
+    assert program.of('one') == ['cameras 20 2026-01-01_1_subject'] * 2 + ['completed']
+    assert 'no service "nobody"' in program.of('nobody')[0] and program.of('nobody')[1:] == ['completed']
 
 
 def test_without_all_services_the_camera_workflow_does_not_start(operators, rig, kit_of):
@@ -273,6 +366,62 @@ def test_slow_and_dead_services_do_not_hold_the_source_up(operators, rig):
         int(next(line for line in lines if line.startswith('held')).split()[1]) < 3000
     )  # of the 6 s that the services take
     assert int(lines[-1].split()[1]) < 6000
+
+
+# What nobody waits for fills the ring of commands; of what is waited for there are 1,024 at most.
+TOO_FAST = pytest.mark.parametrize(
+    ('node', 'how', 'count'), [('request', '', 3000), ('send', 'confirm', 3000), ('send', 'notify', 20000)]
+)
+
+
+def flooded(operators, services: Rig, *words: str, asleep: bool = False) -> Operators:
+    """Return how a flood of elements went, which came while the worker slept; it is awake again unless `asleep`."""
+    program = operators('flood', *words)
+    program.until('open')
+    worker = services.children['worker'].process
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        program.go()
+        program.until('flooded')
+        if not asleep:
+            worker.send_signal(signal.SIGCONT)
+        program.go()
+        program.end()
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    return program
+
+
+@TOO_FAST
+def test_a_source_that_is_too_fast_is_an_error_in_the_words_of_bonsai(operators, rig, node, how, count):
+    program = flooded(operators, rig(cameras=[]), node, 'Error', str(count), how)
+    (error,) = program.of('flood')
+    assert re.match(r'BridgeException PING: elements come faster than the services answer.* WhenFull to Wait or', error)
+    assert 'iblb_' not in error and re.search(r'-803[78]\)$', error)
+
+
+@TOO_FAST
+def test_a_source_that_is_too_fast_can_be_held_up_until_there_is_room(operators, rig, node, how, count):
+    program = flooded(operators, rig(cameras=[]), node, 'Wait', str(count), how)
+    assert program.of('flood') == ['completed']
+    assert program.lines[-1] == f'{count} came, 0 dropped'
+
+
+@TOO_FAST
+def test_what_there_is_no_room_for_can_be_left_out_and_is_counted(operators, rig, node, how, count):
+    program = flooded(operators, rig(cameras=[]), node, 'DropNewest', str(count), how)
+    assert program.of('flood') == ['completed']
+    came, dropped = map(int, re.fullmatch(r'(\d+) came, (\d+) dropped', program.lines[-1]).groups())
+    assert 0 < dropped < count
+    assert came == (count - dropped if node == 'request' else count)
+
+
+def test_a_source_that_is_held_up_is_let_go_when_its_time_is_up_or_the_workflow_stops(operators, rig):
+    services = rig(cameras=[])
+    late = flooded(operators, services, 'send', 'Wait', '20000', 'notify soon', asleep=True)
+    assert 'no room for more commands within 500 ms' in late.of('flood')[0]
+    stopped = flooded(operators, services, 'request', 'Wait', '3000', 'stop', asleep=True)
+    assert stopped.of('flood') == []
 
 
 def test_a_dead_service_is_named_and_the_others_answer(operators, rig):
@@ -389,6 +538,26 @@ def test_operators_wait_for_a_bridge_that_is_opened_after_them(operators, rig):
     assert program.of('status')[-1] == 'completed'
 
 
+def test_a_workflow_that_waits_for_its_segment_goes_on_beside_it(operators, rig):
+    program = operators('early')
+    program.until('started')
+    assert program.lines == ['started']
+    rig(cameras=[])
+    program.go()
+    program.until('stopped')
+    assert program.of('request') == ['PING 0 ', 'completed']
+    assert clients() == []
+
+
+def test_a_workflow_that_waits_for_its_segment_can_be_stopped(operators):
+    program = operators('give_up')
+    program.until('waiting')
+    program.go()
+    began = time.monotonic()
+    assert program.end() == ['waiting']
+    assert time.monotonic() - began < 20  # of the 60 s that it would wait
+
+
 def test_a_bridge_that_nobody_opens_is_an_error_that_says_so(operators):
     program = operators('missing')
     program.end()
@@ -413,6 +582,23 @@ def test_a_bridge_is_shared_by_its_name_until_the_last_lets_it_go(operators, rig
     program.go()
     program.end()
     assert program.of('ask') == ['PING 0 ', 'completed'] * 3
+
+
+def test_bridges_without_a_client_name_are_told_apart_over_processes(operators, rig):
+    rig(cameras=[])
+    first, second = operators('unnamed'), operators('unnamed')
+    for program in (first, second):
+        program.until('open')
+        assert program.of('second') == ['PING 0 ', 'completed']
+    assert sorted(clients()) == ['bonsai', 'bonsai-2', 'bonsai-3', 'bonsai-4']
+    for program in (first, second):
+        program.go()
+        program.until('closed')
+    assert clients() == []
+    with Client('rig0', 'bonsai-2'):
+        third = operators('unnamed')
+        third.until('open')
+        assert sorted(clients()) == ['bonsai', 'bonsai-2', 'bonsai-3']
 
 
 def test_a_hundred_restarts_lose_no_slot_and_no_answer(operators, rig):
@@ -441,6 +627,15 @@ def test_a_stop_withdraws_what_no_worker_has_taken(operators, rig):
     assert run(['iblbridge', 'send', 'rig0', 'EXPEND'], Path.cwd()).returncode == 0
     assert heard(services, 'cameras') == heard(services, 'ephys') == ['EXPEND']
     assert program.end() == ['open', 'stopped']
+
+
+def test_a_program_that_ends_with_commands_pending_ends_in_order(operators, rig):
+    rig(cameras=['--delay', '1'])
+    for _ in range(6):
+        program = operators('leave_at_once')
+        program.until('pending')
+        program.go()
+        assert program.end() == ['ask: PING 0 ', 'ask: completed', 'pending']
 
 
 def test_a_worker_that_sleeps_or_is_dead_is_told_with_what_was_sent(operators, rig):

@@ -250,6 +250,12 @@ def test_the_source_tree_makes_the_same_as_the_kit(package, compiled, tmp_path):
     assert Path(again.filename).read_bytes() == Path(package.filename).read_bytes()
 
 
+def test_the_address_of_the_help_is_given_when_it_is_packed(kit_of, compiled, tmp_path):
+    help_ = 'https://example.org/iblbridge'
+    package = pack(kit_of('bonsai') / 'package', compiled, tmp_path, '-p', f'PackageProjectUrl={help_}')
+    assert metadata(package).findtext(f'{NUSPEC}projectUrl') == help_
+
+
 def test_one_framework_alone_makes_a_package_of_it(kit_of, compiled, tmp_path):
     alone = tmp_path / 'Release' / 'net462'
     alone.mkdir(parents=True)

@@ -2,11 +2,12 @@
 //
 // - A bridge exists from the first operator that names it to the last that lets it go, and is attached to its segment
 //   once a CreateBridge opens it. Who names it earlier waits: the order of the nodes in a workflow does not matter.
-// - What a service says by itself comes once per client, so one thread reads it for all who listen to the bridge.
+// - To open it never blocks: a CreateBridge looks again and again, and who waits for the bridge does so as long.
 // - Nothing is kept from one run of a workflow to the next.
 using IblBridge;
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
@@ -17,25 +18,29 @@ namespace Bonsai.IblBridge
     internal sealed class Bridge
     {
         static int OpenMs = 10000; // for a CreateBridge to come: a workflow has started by then
-        const int LookMs = 200; // in one wait for an event
+        const string DefaultClient = "bonsai";
+        const int MostClients = 15; // on one segment
+        const int LookMs = 200; // in one wait for a CreateBridge
 
         static readonly Dictionary<string, Bridge> bridges = new Dictionary<string, Bridge>();
 
         readonly string name;
-        readonly object opening = new object();
         // Asynchronously: those who wait are not to run inside of Open.
         readonly TaskCompletionSource<BridgeClient> opened =
             new TaskCompletionSource<BridgeClient>(TaskCreationOptions.RunContinuationsAsynchronously);
-        readonly List<Listener> listeners = new List<Listener>(); // and its lock
-        bool pumping;
-        string segment, client; // null: not claimed
-        int users;
+        readonly CancellationTokenSource gone = new CancellationTokenSource();
+        string segment, client; // of the CreateBridge; null: there is none
+        string called; // on the segment
+        BridgeClient attached; // and not opened yet: no worker lives
+        int users, openers;
 
+        internal readonly Listeners Listeners;
         internal volatile bool Failed; // the last that was heard of an operator is an error that nobody caught
 
         Bridge(string name)
         {
             this.name = name;
+            Listeners = new Listeners(this);
         }
 
         internal static Bridge Rent(string name)
@@ -61,6 +66,8 @@ namespace Bonsai.IblBridge
                 bridges.Remove(name);
                 if (opened.Task.IsCompleted)
                     End(opened.Task.Result);
+                else
+                    gone.Cancel();
             }
         }
 
@@ -73,48 +80,115 @@ namespace Bonsai.IblBridge
                 client.Dispose();
         }
 
-        /// <summary>Attaches the bridge to a segment, or shares what another CreateBridge has opened.</summary>
-        internal BridgeClient Open(string segment, string client, int timeoutMs)
+        /// <summary>Says for a CreateBridge what it opens; <see cref="LeaveOpening"/> follows.</summary>
+        internal void BeginOpening(string segment, string client)
         {
-            lock (opening)
+            lock (bridges)
             {
-                if (!opened.Task.IsCompleted)
-                {
+                if (this.segment == null)
                     Claim(segment, client);
-                    try
-                    {
-                        opened.SetResult(new BridgeClient(segment, client, timeoutMs));
-                    }
-                    catch
-                    {
-                        lock (bridges)
-                            this.segment = this.client = null;
-                        throw;
-                    }
-                }
                 else if (segment != this.segment || client != this.client)
                     throw new InvalidOperationException(string.Format(
                         "The bridge \"{0}\" is open already, on segment \"{1}\" as client \"{2}\": give this one " +
-                        "another Name.", name, this.segment, this.client));
-                return opened.Task.Result;
+                        "another Name.", name, this.segment, called ?? DefaultClient));
+                openers++;
             }
+        }
+
+        internal void LeaveOpening()
+        {
+            lock (bridges)
+                if (--openers == 0 && !opened.Task.IsCompleted)
+                {
+                    Detach();
+                    segment = client = called = null;
+                }
         }
 
         // To attach twice under one client name closes the first: two bridges must not do that to each other.
         void Claim(string segment, string client)
         {
+            bool named = !string.IsNullOrWhiteSpace(client);
+            Bridge other = named ? Called(segment, client) : null;
+            if (other != null)
+                throw new InvalidOperationException(string.Format(
+                    "The bridge \"{0}\" is client \"{1}\" of segment \"{2}\" already: share its Name, or give " +
+                    "this one another Client.", other.name, client, segment));
+            this.segment = segment;
+            this.client = client;
+            called = named ? client : null;
+        }
+
+        static Bridge Called(string segment, string client)
+        {
+            return bridges.Values.FirstOrDefault(one => one.segment == segment && one.called == client);
+        }
+
+        BridgeClient Attach()
+        {
+            return called != null ? new BridgeClient(segment, called, 0) : AttachUnnamed();
+        }
+
+        // Under the first name that neither another bridge nor another process has.
+        BridgeClient AttachUnnamed()
+        {
+            for (int number = 1; ; number++)
+                try
+                {
+                    string free = number == 1 ? DefaultClient : DefaultClient + "-" + number;
+                    if (Called(segment, free) != null)
+                        continue;
+                    var client = new BridgeClient(segment, free, 0);
+                    called = free;
+                    return client;
+                }
+                catch (BridgeException error)
+                {
+                    if (error.Code != Status.E_NAME_TAKEN || number == MostClients)
+                        throw;
+                }
+        }
+
+        /// <summary>The client, once a worker lives or the time is up; null: look again. Takes no time.</summary>
+        internal BridgeClient TryOpen(bool timeIsUp)
+        {
             lock (bridges)
             {
-                Bridge other = bridges.Values.FirstOrDefault(bridge => bridge != this && bridge.segment == segment &&
-                    bridge.client == client && !string.IsNullOrWhiteSpace(client));
-                if (other != null)
-                    throw new InvalidOperationException(string.Format(
-                        "The bridge \"{0}\" is client \"{1}\" of segment \"{2}\" already: share its Name, or give " +
-                        "this one another Client.", other.name, client, segment));
-                this.segment = segment;
-                this.client = client;
+                if (opened.Task.IsCompleted)
+                    return opened.Task.Result;
+                try
+                {
+                    attached = attached ?? Attach();
+                    if (!timeIsUp && !attached.State.Alive)
+                        return null;
+                }
+                catch (BridgeException error)
+                {
+                    Detach();
+                    if (timeIsUp || !Passes(error.Code))
+                        throw;
+                    return null;
+                }
+                opened.SetResult(attached);
+                return attached;
             }
         }
+
+        void Detach()
+        {
+            if (attached != null)
+                attached.Dispose();
+            attached = null;
+        }
+
+        // What iblb_open itself waits for: the segment is made or replaced, a place in it given back, a file let go.
+        static bool Passes(int code)
+        {
+            return code == Status.E_NO_SEGMENT || code == Status.E_STALE || code == Status.E_NO_SLOT ||
+                code == Status.E_SYSTEM;
+        }
+
+        internal bool IsOpen { get { return opened.Task.IsCompleted; } }
 
         /// <summary>The client, as soon as a CreateBridge has opened it.</summary>
         internal Task<BridgeClient> Client()
@@ -124,109 +198,18 @@ namespace Bonsai.IblBridge
 
         async Task<BridgeClient> Opened()
         {
-            if (await Task.WhenAny(opened.Task, Task.Delay(OpenMs)).ConfigureAwait(false) != opened.Task)
-                throw new InvalidOperationException(string.Format(
-                    "No bridge \"{0}\" is open: put a CreateBridge node of this Name into the workflow.", name));
+            var alone = Stopwatch.StartNew(); // without a CreateBridge
+            while (await Task.WhenAny(opened.Task, Task.Delay(LookMs, gone.Token)).ConfigureAwait(false) != opened.Task)
+            {
+                gone.Token.ThrowIfCancellationRequested();
+                lock (bridges)
+                    if (openers > 0)
+                        alone.Restart();
+                if (alone.ElapsedMilliseconds >= OpenMs)
+                    throw new InvalidOperationException(string.Format(
+                        "No bridge \"{0}\" is open: put a CreateBridge node of this Name into the workflow.", name));
+            }
             return opened.Task.Result;
-        }
-
-        /// <summary>Hands the events of a kind to an observer until the action returned is called.</summary>
-        internal Action Listen(Message events, IObserver<BridgeEvent> observer)
-        {
-            var listener = new Listener(events, observer);
-            lock (listeners)
-            {
-                listeners.Add(listener);
-                if (!pumping)
-                    Task.Factory.StartNew(Pump, TaskCreationOptions.LongRunning);
-                else if (opened.Task.IsCompleted)
-                    Subscribe(opened.Task.Result);
-                pumping = true;
-            }
-            return () =>
-            {
-                lock (listeners)
-                    listeners.Remove(listener);
-            };
-        }
-
-        void Pump()
-        {
-            try
-            {
-                BridgeClient client = Client().GetAwaiter().GetResult();
-                lock (listeners)
-                    Subscribe(client);
-                while (Wanted(client))
-                {
-                    BridgeEvent found = Next(client);
-                    if (found != null)
-                        foreach (Listener listener in Listeners().Where(one => (one.Events & found.Message) != 0))
-                            listener.Observer.OnNext(found);
-                }
-            }
-            catch (Exception error) // whatever it is ends the sequences of those who listen
-            {
-                Listener[] all;
-                lock (listeners)
-                {
-                    pumping = false;
-                    all = Listeners();
-                    listeners.Clear();
-                }
-                foreach (Listener listener in all)
-                    listener.Observer.OnError(error);
-            }
-        }
-
-        bool Wanted(BridgeClient client)
-        {
-            lock (listeners)
-            {
-                pumping = listeners.Count > 0;
-                if (!pumping)
-                    Subscribe(client); // to nothing, so that nothing old is there for who comes next
-                return pumping;
-            }
-        }
-
-        static BridgeEvent Next(BridgeClient client)
-        {
-            try
-            {
-                return client.NextEvent(LookMs);
-            }
-            catch (BridgeException error)
-            {
-                if (error.Code != Status.E_NO_WORKER) // the next worker goes on with the same subscription
-                    throw;
-            }
-            Thread.Sleep(LookMs);
-            return null;
-        }
-
-        // With the lock on the listeners.
-        void Subscribe(BridgeClient client)
-        {
-            client.Subscribe(listeners.Aggregate((Message)0, (events, listener) => events | listener.Events));
-        }
-
-        Listener[] Listeners()
-        {
-            lock (listeners)
-                return listeners.ToArray();
-        }
-
-        sealed class Listener
-        {
-            internal readonly Message Events;
-            internal readonly IObserver<BridgeEvent> Observer;
-
-            internal Listener(Message events, IObserver<BridgeEvent> observer)
-            {
-                Events = events;
-                Observer = observer;
-            }
         }
     }
 }

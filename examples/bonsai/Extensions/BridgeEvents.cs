@@ -8,7 +8,7 @@ namespace Bonsai.IblBridge
     /// <summary>Emits what services and the worker say by themselves.</summary>
     [DefaultProperty("Events")]
     [Description("Emits what services say by themselves (EXPINTERRUPT: a camera died), and what the worker sees.")]
-    public class BridgeEvents : Source<BridgeEvent>
+    public class BridgeEvents : Source<BridgeEvent>, INamedElement
     {
         Message events = Message.EXPINTERRUPT;
 
@@ -20,6 +20,7 @@ namespace Bonsai.IblBridge
         public string BridgeName { get; set; }
 
         /// <summary>Gets or sets which events are emitted.</summary>
+        [Category("Events")]
         [TypeConverter(typeof(EventsConverter))]
         [Description("Which events, separated by commas: messages that services send by themselves, SERVICE_UP, " +
             "SERVICE_DOWN, CLIENT_LOST, WORKER_RESTARTED, EXPERIMENT_LOST.")]
@@ -28,6 +29,9 @@ namespace Bonsai.IblBridge
             get { return events; }
             set { events = Check.Events(value); }
         }
+
+        // What Bonsai writes under the node; explicitly, so that it is not a property.
+        string INamedElement.Name { get { return Events.ToString(); } }
 
         /// <summary>Initializes a new instance of the <see cref="BridgeEvents"/> class.</summary>
         public BridgeEvents()
@@ -41,7 +45,7 @@ namespace Bonsai.IblBridge
         {
             return Session.Of(
                 BridgeName,
-                session => Observable.Create<BridgeEvent>(observer => session.Bridge.Listen(Events, observer)));
+                session => Observable.Create<BridgeEvent>(observer => session.Bridge.Listeners.Add(Events, observer)));
         }
     }
 }

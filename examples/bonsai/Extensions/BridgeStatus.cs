@@ -22,6 +22,7 @@ namespace Bonsai.IblBridge
         public string BridgeName { get; set; }
 
         /// <summary>Gets or sets how often to look, in ms.</summary>
+        [Category("Timing")]
         [DefaultValue(500)]
         [Range(10, 3600000)]
         [Editor(DesignTypes.NumericUpDownEditor, DesignTypes.UITypeEditor)]

@@ -30,8 +30,9 @@ namespace Bonsai.IblBridge
 
         /// <summary>Gets or sets the client's name on the segment.</summary>
         [Category("Connection")]
-        [DefaultValue("bonsai")]
-        [Description("What this workflow is called on the segment, 1 to 63 bytes. Each bridge has its own.")]
+        [DefaultValue("")]
+        [Description("What this workflow is called on the segment, 1 to 63 bytes. Empty: bonsai, or bonsai-2 and so " +
+            "on if another workflow or another Bonsai is called that.")]
         public string Client { get; set; }
 
         /// <summary>Gets or sets how long to wait for a segment and a worker, in ms.</summary>
@@ -62,7 +63,7 @@ namespace Bonsai.IblBridge
         {
             Name = BridgeNameConverter.DefaultName;
             Segment = "rig0";
-            Client = "bonsai";
+            Client = "";
         }
 
         /// <summary>Opens the bridge and emits it; keeps it open until the subscription ends.</summary>
@@ -71,21 +72,28 @@ namespace Bonsai.IblBridge
         {
             return Observable.Using(
                 () => new Attachment(this),
-                attachment => Observable.Return(attachment.Client).Concat(Observable.Never<BridgeClient>()));
+                attachment => attachment.Open().Concat(Observable.Never<BridgeClient>()));
         }
 
         sealed class Attachment : IDisposable
         {
+            const int LookMs = 50;
+
+            readonly object gate = new object();
             readonly Bridge bridge;
             readonly Message onStop;
+            readonly int timeoutMs;
+            BridgeClient client; // null: not open yet
+            bool ended;
 
             internal Attachment(CreateBridge node)
             {
                 onStop = node.OnStop;
+                timeoutMs = node.TimeoutMs;
                 bridge = Bridge.Rent(node.Name);
                 try
                 {
-                    Client = bridge.Open(node.Segment, node.Client, node.TimeoutMs);
+                    bridge.BeginOpening(node.Segment, node.Client);
                 }
                 catch
                 {
@@ -94,14 +102,30 @@ namespace Bonsai.IblBridge
                 }
             }
 
-            internal BridgeClient Client { get; private set; }
+            // The first look is the subscriber's own; between two of them no thread waits. Without tasks: what a task
+            // that is cancelled leaves to the thread pool may hang mono, if that ends just then.
+            internal IObservable<BridgeClient> Open()
+            {
+                var age = Stopwatch.StartNew();
+                return Observable.Return(0L).Concat(Observable.Interval(TimeSpan.FromMilliseconds(LookMs)))
+                    .Select(_ => Look(age.ElapsedMilliseconds >= timeoutMs)).Where(found => found != null).Take(1);
+            }
+
+            BridgeClient Look(bool timeIsUp)
+            {
+                lock (gate)
+                    return ended ? null : client = bridge.TryOpen(timeIsUp);
+            }
 
             public void Dispose()
             {
+                lock (gate)
+                    ended = true;
                 try
                 {
-                    foreach (Message message in CommandsConverter.Split(onStop))
-                        Client.Notify(message);
+                    if (client != null)
+                        foreach (Message message in CommandsConverter.Split(onStop))
+                            client.Notify(message);
                 }
                 catch (BridgeException error) // the workflow has ended: no sequence is left to say it
                 {
@@ -109,6 +133,7 @@ namespace Bonsai.IblBridge
                 }
                 finally
                 {
+                    bridge.LeaveOpening();
                     bridge.Return();
                 }
             }

@@ -2,8 +2,11 @@
 //
 // - A command is written into the segment when its element arrives, in the order of the elements and without waiting
 //   for the answers of those before it: an EXPINTERRUPT overtakes what is still waited for, and no source is held up.
+// - If there is no room for a command, because elements come faster than the services answer, its operator says what
+//   becomes of it: an error, a wait in the source's thread for room, or nothing, and it is counted.
 // - Answers are waited for one at a time, oldest first, in a thread that is not the source's.
-// - The end of a session cancels what it has not got an answer for: what no worker has taken is never sent.
+// - The end of a session cancels what it has not got an answer for: what no worker has taken is never sent. First of
+//   all no wait begins any more: mono aborts a process in which a thread starts while it ends.
 using IblBridge;
 using System;
 using System.Collections.Generic;
@@ -19,21 +22,42 @@ namespace Bonsai.IblBridge
     {
         readonly Stopwatch age = Stopwatch.StartNew();
 
+        readonly CommandNode node;
+
         internal readonly Message Message;
         internal readonly string Services, Arguments;
         internal readonly int TimeoutMs;
 
-        internal Command(Message message, string services, string arguments, int timeoutMs, object element)
+        internal Command(CommandNode node, object element)
         {
-            Message = message;
-            Services = string.IsNullOrWhiteSpace(services) ? null : services;
-            Arguments = AsJson(string.IsNullOrWhiteSpace(arguments) ? element as string : arguments);
-            TimeoutMs = timeoutMs;
+            this.node = node;
+            Message = node.Message;
+            Services = string.IsNullOrWhiteSpace(node.Services) ? null : node.Services;
+            Arguments = AsJson(string.IsNullOrWhiteSpace(node.Arguments) ? element as string : node.Arguments);
+            TimeoutMs = node.TimeoutMs;
         }
 
         internal int LeftMs { get { return (int)Math.Max(0, TimeoutMs - age.ElapsedMilliseconds); } }
 
         internal int TtlMs { get { return Math.Max(1, LeftMs); } } // 0 would be the default
+
+        /// <summary>Whether to look for room again; if not, it was left out.</summary>
+        /// <exception cref="BridgeException">It fails, with the same code in Bonsai's words.</exception>
+        internal bool WaitsForRoom(int code)
+        {
+            if (node.WhenFull == FullMode.DropNewest)
+            {
+                node.CountDropped();
+                return false;
+            }
+            if (node.WhenFull == FullMode.Wait && LeftMs > 0)
+                return true;
+            throw new BridgeException(code, string.Format(
+                "{0}: elements come faster than the services answer, and there is no room for more commands{1}. Put " +
+                "a Sample or Throttle node before this one, or set WhenFull to {2}DropNewest.", Message,
+                node.WhenFull == FullMode.Wait ? " within " + TimeoutMs + " ms" : "",
+                node.WhenFull == FullMode.Wait ? "" : "Wait or "));
+        }
 
         // A subject's name is not JSON, and nobody wants to write quotation marks into a property.
         static string AsJson(string text)
@@ -46,7 +70,10 @@ namespace Bonsai.IblBridge
     /// <summary>The commands of one operator.</summary>
     internal sealed class Session : IDisposable
     {
+        const int RoomMs = 20; // in one wait for room
+
         readonly HashSet<int> open = new HashSet<int>(); // and its lock: requests without an answer yet
+        readonly CancellationTokenSource end = new CancellationTokenSource();
         readonly Task<BridgeClient> attached;
         Task sent, answered; // the command before; they may have failed
         bool ended;
@@ -65,15 +92,23 @@ namespace Bonsai.IblBridge
         {
             return Observable.Using(
                 () => new Session(name),
-                session => sequence(session).Do(_ => { }, error => session.Bridge.Failed = true));
+                session => sequence(session).Do(_ => { }, error => session.Fail()));
         }
 
-        /// <summary>Sends a command now, or once the bridge is open, and waits for its answer.</summary>
+        // Before anybody hears of it, since a program may end then: no wait is to begin any more.
+        void Fail()
+        {
+            Bridge.Failed = true;
+            end.Cancel();
+        }
+
+        /// <summary>Sends a command now, or once the bridge is open, and waits for its answer: null if it was
+        /// left out.</summary>
         internal Task<Response> Ask(Command command, ErrorMode onError)
         {
-            Task<int> request = Next(client => Send(client, command));
+            Task<int> request = Next(command, client => Send(client, command));
             Task<Response> answer = answered.ContinueWith(_ => Answer(command, request, onError),
-                CancellationToken.None, TaskContinuationOptions.LongRunning, TaskScheduler.Default);
+                end.Token, TaskContinuationOptions.LongRunning, TaskScheduler.Default);
             answered = answer;
             return answer;
         }
@@ -81,7 +116,7 @@ namespace Bonsai.IblBridge
         /// <summary>Sends a command now, or once the bridge is open, and wants no answer: gives null.</summary>
         internal Task<Response> Tell(Command command)
         {
-            return Next(client =>
+            return Next(command, client =>
             {
                 client.Notify(command.Message, command.Arguments, command.Services, command.TtlMs);
                 return (Response)null;
@@ -89,21 +124,42 @@ namespace Bonsai.IblBridge
         }
 
         // One after the other, the first one once the bridge is open: before this returns if it is.
-        Task<T> Next<T>(Func<BridgeClient, T> send)
+        Task<T> Next<T>(Command command, Func<BridgeClient, T> send)
         {
             Task<T> next = sent.ContinueWith(_ =>
             {
                 BridgeClient client = attached.GetAwaiter().GetResult();
                 lock (open)
-                {
-                    if (ended)
-                        throw new OperationCanceledException();
-                    Bridge.Failed = false;
-                    return send(client);
-                }
+                    return WithRoom(command, () =>
+                    {
+                        if (ended)
+                            throw new OperationCanceledException();
+                        Bridge.Failed = false;
+                        return send(client);
+                    });
             }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
             sent = next;
             return next;
+        }
+
+        // With the lock, which is let go while there is no room. What is left out gives 0 or null.
+        T WithRoom<T>(Command command, Func<T> send)
+        {
+            while (true)
+            {
+                try
+                {
+                    return send();
+                }
+                catch (BridgeException error)
+                {
+                    if (error.Code != Status.E_FULL && error.Code != Status.E_TOO_MANY)
+                        throw;
+                    if (!command.WaitsForRoom(error.Code))
+                        return default(T);
+                }
+                Monitor.Wait(open, RoomMs); // for an answer of this operator, or another one of the bridge
+            }
         }
 
         // With the lock.
@@ -118,7 +174,8 @@ namespace Bonsai.IblBridge
         {
             try
             {
-                return Wait(command, request.GetAwaiter().GetResult());
+                int number = request.GetAwaiter().GetResult();
+                return number == 0 ? null : Wait(command, number);
             }
             catch (BridgeException error)
             {
@@ -143,7 +200,10 @@ namespace Bonsai.IblBridge
             finally
             {
                 lock (open)
+                {
                     open.Remove(request);
+                    Monitor.PulseAll(open);
+                }
             }
         }
 
@@ -173,12 +233,14 @@ namespace Bonsai.IblBridge
         /// <summary>Cancels what is under way, which also ends the wait for it, and lets the bridge go.</summary>
         public void Dispose()
         {
+            end.Cancel();
             lock (open)
             {
                 ended = true;
                 foreach (int request in open)
                     Withdraw(request);
                 open.Clear();
+                Monitor.PulseAll(open);
             }
             Bridge.Return();
         }

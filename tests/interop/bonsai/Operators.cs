@@ -10,11 +10,13 @@ using System.ComponentModel;
 using System.Diagnostics;
 using System.IO;
 using System.Linq;
+using System.Reactive.Concurrency;
 using System.Reactive.Linq;
 using System.Reactive.Subjects;
 using System.Reflection;
 using System.Threading;
 using System.Xml.Serialization;
+using ServiceStatus = Bonsai.IblBridge.ServiceStatus;
 
 static class Operators
 {
@@ -92,6 +94,8 @@ static class Operators
             end.Set();
         }
 
+        internal bool HasEnded { get { return end.IsSet; } }
+
         internal void Wait()
         {
             if (!end.Wait(PatienceMs))
@@ -120,7 +124,7 @@ static class Operators
     }
 
     // A sequence of one element that sends a command.
-    static void Once(string name, Combinator<Response> request)
+    static void Once(string name, Request request)
     {
         Watched.Run(name, request.Process(Observable.Return(0))).Wait();
     }
@@ -158,16 +162,35 @@ static class Operators
     {
         foreach (Type type in typeof(CreateBridge).Assembly.GetExportedTypes())
         {
-            if (type.Namespace != "Bonsai.IblBridge" || !type.IsClass)
+            if (type.IsAbstract || Attribute<CombinatorAttribute>(type) == null) // as Bonsai picks them
                 continue;
             var category = Attribute<WorkflowElementCategoryAttribute>(type);
             object node = Activator.CreateInstance(type);
             Say("{0}: {1}: {2}", type.Name, category == null ? ElementCategory.Combinator : category.Category,
                 Attribute<DescriptionAttribute>(type).Description);
             foreach (PropertyDescriptor property in TypeDescriptor.GetProperties(node))
-                Say("{0}.{1}: {2}: {3}: {4}", type.Name, property.Name, property.PropertyType.Name,
-                    property.ShouldSerializeValue(node) ? "changed" : "default", property.Description);
+                Say("{0}.{1}: {2}: {3}: {4}: {5}", type.Name, property.Name, property.Category,
+                    property.PropertyType.Name, property.ShouldSerializeValue(node) ? "changed" : "default",
+                    property.Description);
         }
+    }
+
+    // What Bonsai writes under a node: its name, else that of its type.
+    static void names(string[] _)
+    {
+        foreach (object node in new object[]
+        {
+            new Request { Message = Message.EXPSTART }, new SendCommand { Message = Message.EXPEND },
+            new BridgeEvents { Events = Message.EXPINTERRUPT | Message.SERVICE_DOWN }, new BridgeStatus(),
+            new CreateBridge { Name = "left" },
+        })
+        {
+            var named = node as INamedElement;
+            Say("{0}: {1}", node.GetType().Name, named == null ? node.GetType().Name : named.Name);
+        }
+        foreach (XmlNamespacePrefixAttribute one in
+            typeof(CreateBridge).Assembly.GetCustomAttributes(typeof(XmlNamespacePrefixAttribute), true))
+            Say("{0}: {1}", one.XmlNamespace, one.Prefix);
     }
 
     static T Attribute<T>(Type type)
@@ -181,6 +204,7 @@ static class Operators
         var nodes = new object[]
         {
             new CreateBridge(), new Request(), new SendCommand(), new BridgeEvents(), new BridgeStatus(),
+            new ServiceStatus { BridgeName = "left", Services = "a", TimeoutMs = 1 },
             new CreateBridge
             {
                 Name = "left", Segment = "a", Client = "b", TimeoutMs = 1, OnStop = Message.EXPEND | Message.EXPCLEANUP,
@@ -375,6 +399,19 @@ static class Operators
         }
     }
 
+    static void ask(string[] texts)
+    {
+        using (Rig())
+        {
+            Watched.Run("before", new ServiceStatus().Process(Observable.Return("no arguments"))).Wait();
+            Once("start", Start());
+            Watched.Run("running", new ServiceStatus().Process(Observable.Return(0))).Wait();
+            Watched.Run("one", new ServiceStatus { Services = "cameras" }.Process(Observable.Range(0, 2))
+                .Select(state => state.Name + " " + (int)state.Status + " " + state.ExpRef + state.Error)).Wait();
+            Watched.Run("nobody", new ServiceStatus { Services = "nobody" }.Process(Observable.Return(0))).Wait();
+        }
+    }
+
     static void send(string[] _)
     {
         using (Rig())
@@ -497,16 +534,44 @@ static class Operators
         }
     }
 
-    static void missing(string[] _)
+    static void SetOpenMs(int milliseconds)
     {
         Type bridge = typeof(CreateBridge).Assembly.GetType("Bonsai.IblBridge.Bridge");
-        bridge.GetField("OpenMs", BindingFlags.Static | BindingFlags.NonPublic).SetValue(null, 200);
+        bridge.GetField("OpenMs", BindingFlags.Static | BindingFlags.NonPublic).SetValue(null, milliseconds);
+    }
+
+    static void missing(string[] _)
+    {
+        SetOpenMs(200);
         Watched.Run("request", new Request { OnError = ErrorMode.Emit }.Process(Observable.Range(0, 3))).Wait();
         Watched.Run("send", new SendCommand().Process(Observable.Range(0, 1))).Wait();
         Watched.Run("events", new BridgeEvents().Generate()).Wait();
         Watched.Run("status", new BridgeStatus().Generate()).Wait();
         Once("nameless", new Request { BridgeName = "" });
         Watched.Run("segment", new CreateBridge { Segment = "nowhere", TimeoutMs = 0 }.Generate()).Wait();
+    }
+
+    // A workflow that is started before the worker: whatever else is in it goes on, and who was first waits as long.
+    static void early(string[] _)
+    {
+        SetOpenMs(200); // long past when the segment comes
+        Watched request = Watched.Run("request", new Request { Message = Message.PING }.Process(Observable.Return(0)));
+        using (new CreateBridge { TimeoutMs = 60000 }.Generate().Subscribe(client => { }, Wrong))
+        {
+            Observable.Timer(TimeSpan.Zero, TimeSpan.FromMilliseconds(100)).Take(10).Wait();
+            Pause("started");
+            request.Wait();
+        }
+        Pause("stopped");
+    }
+
+    // The same, and it is stopped while it waits.
+    static void give_up(string[] _)
+    {
+        using (Watched.Run("request", new Request().Process(Observable.Return(0))))
+        using (Watched.Run("events", new BridgeEvents().Generate()))
+        using (new CreateBridge { TimeoutMs = 60000 }.Generate().Subscribe(client => { }, Wrong))
+            Pause("waiting");
     }
 
     static void shared(string[] _)
@@ -516,7 +581,7 @@ static class Operators
         IDisposable second = new CreateBridge().Generate().Subscribe(opened.Add);
         Say("one client: {0}", opened.Count == 2 && opened[0] == opened[1]);
         Watched.Run("other segment", new CreateBridge { Segment = "rig1" }.Generate()).Wait();
-        Watched.Run("other name", new CreateBridge { Name = "second" }.Generate()).Wait();
+        Watched.Run("other name", new CreateBridge { Name = "second", Client = "bonsai" }.Generate()).Wait();
         using (new CreateBridge { Name = "second", Client = "second" }.Generate().Subscribe(client => { }, Wrong))
             Ask(1);
         first.Dispose();
@@ -526,6 +591,18 @@ static class Operators
         Pause("none left");
         using (Rig())
             Ask(1);
+    }
+
+    // Two bridges without a name for their client; another process may have some, too.
+    static void unnamed(string[] _)
+    {
+        using (Rig())
+        using (new CreateBridge { Name = "second" }.Generate().Subscribe(client => { }, Wrong))
+        {
+            Once("second", new Request { BridgeName = "second", Message = Message.PING });
+            Pause("open");
+        }
+        Pause("closed");
     }
 
     // What a user does who presses Start and Stop all day, with commands under way each time.
@@ -564,6 +641,58 @@ static class Operators
             command.Dispose();
         bridge.Dispose();
         Pause("stopped");
+    }
+
+    // A source that does not wait while the worker is asleep.
+    static void flood(string[] texts)
+    {
+        int count = int.Parse(texts[2]), answers = 0, passed = 0;
+        var mode = (FullMode)Enum.Parse(typeof(FullMode), texts[1]);
+        using (Rig())
+        {
+            Ask(1);
+            Pause("open");
+            IObservable<int> source = Observable.Range(0, count, Scheduler.Default)
+                .Do(_ => Interlocked.Increment(ref passed));
+            CommandNode node = texts[0] == "request" ? (CommandNode)new Request()
+                : new SendCommand { Confirm = !texts[3].StartsWith("notify") };
+            node.Message = Message.PING;
+            node.WhenFull = mode;
+            if (texts[3] == "notify soon")
+                node.TimeoutMs = 500;
+            var request = node as Request;
+            Watched run = Watched.Run("flood", (request != null ? request.Process(source).Select(_ => 0)
+                : ((SendCommand)node).Process(source)).Do(_ => answers++).IgnoreElements());
+            SpinWait.SpinUntil(() => passed == count || run.HasEnded || mode == FullMode.Wait && passed > 1000,
+                PatienceMs);
+            Pause("flooded");
+            if (texts[3] == "stop")
+                run.Dispose();
+            else
+                run.Wait();
+            Say("{0} came, {1} dropped", answers, node.Dropped);
+        }
+    }
+
+    // Main returns as soon as all is disposed of, while services still work at the commands.
+    static void leave_at_once(string[] _)
+    {
+        IDisposable bridge = Rig();
+        Ask(1);
+        IObservable<int> many = Observable.Range(0, 20);
+        var commands = new List<IDisposable>
+        {
+            new BridgeEvents().Generate().Subscribe(found => { }, Wrong),
+            new BridgeStatus().Generate().Subscribe(state => { }, Wrong),
+            new ServiceStatus().Process(many).Subscribe(state => { }, Wrong),
+            new SendCommand { Message = Message.EXPINFO }.Process(many).Subscribe(element => { }, Wrong),
+        };
+        for (int i = 0; i < 8; i++)
+            commands.Add(new Request { Message = Message.EXPINFO }.Process(many).Subscribe(response => { }, Wrong));
+        Pause("pending");
+        foreach (IDisposable command in commands)
+            command.Dispose();
+        bridge.Dispose();
     }
 
     static void timeout(string[] _)

@@ -1,5 +1,5 @@
-// Workflow.cs: reads a .bonsai file and runs it, as Bonsai does with what the two workflows of the kit use:
-// combinators, groups, externalized properties, and an output whose end is the end of the workflow.
+// Workflow.cs: reads a .bonsai file and runs it, as Bonsai does with what the workflows of the kit use: combinators,
+// groups, included workflows with an input, externalized properties, and an output whose end is that of the workflow.
 using System;
 using System.Collections.Generic;
 using System.Linq;
@@ -63,7 +63,7 @@ static class Workflow
     }
 
     /// <summary>Runs a workflow: its output, and while that goes on all other ends.</summary>
-    internal static IObservable<object> Build(XmlElement workflow)
+    internal static IObservable<object> Build(XmlElement workflow, params object[] outer)
     {
         List<XmlElement> nodes = workflow.SelectNodes("b:Nodes/b:Expression", names).Cast<XmlElement>().ToList();
         List<XmlElement> edges = workflow.SelectNodes("b:Edges/b:Edge", names).Cast<XmlElement>().ToList();
@@ -80,6 +80,8 @@ static class Workflow
             {
                 case "Combinator": return Call(Read((XmlElement)node.SelectSingleNode("b:Combinator", names)), inputs);
                 case "GroupWorkflow": return Build((XmlElement)node.SelectSingleNode("b:Workflow", names));
+                case "IncludeWorkflow": return Build(Include(node), inputs);
+                case "WorkflowInput": return outer[inputs.Length];
                 case "WorkflowOutput": return inputs.Single();
                 default: throw new NotSupportedException(Kind(node));
             }
@@ -90,6 +92,26 @@ static class Workflow
             ends.Where(end => Kind(nodes[end]) != "WorkflowOutput").Select(end => Boxed(build(end)).IgnoreElements()));
         IObservable<object> output = Boxed(build(ends.Single(end => Kind(nodes[end]) == "WorkflowOutput")));
         return output.Publish(shared => shared.Merge(others.TakeUntil(shared.TakeLast(1))));
+    }
+
+    // The workflow of a file, with the values that the node has for what is externalized there.
+    static XmlElement Include(XmlElement node)
+    {
+        XmlElement workflow = Load(node.GetAttribute("Path"));
+        List<XmlElement> nodes = workflow.SelectNodes("b:Nodes/b:Expression", names).Cast<XmlElement>().ToList();
+        foreach (XmlElement value in node.ChildNodes.OfType<XmlElement>())
+        {
+            var property = (XmlElement)workflow.SelectSingleNode("b:Nodes/b:Expression/b:Property[@DisplayName='" +
+                value.LocalName + "' or not(@DisplayName) and @Name='" + value.LocalName + "']", names);
+            int from = nodes.IndexOf((XmlElement)property.ParentNode);
+            var edge = (XmlElement)workflow.SelectSingleNode("b:Edges/b:Edge[@From='" + from + "']", names);
+            XmlElement target = nodes[int.Parse(edge.GetAttribute("To"))];
+            var combinator = (XmlElement)target.SelectSingleNode("b:Combinator", names);
+            XmlElement old = combinator.ChildNodes.OfType<XmlElement>()
+                .Single(child => child.LocalName == property.GetAttribute("Name"));
+            old.InnerText = value.InnerText;
+        }
+        return workflow;
     }
 
     static object Call(object combinator, object[] inputs)
