@@ -83,9 +83,12 @@ static int claim(struct handle *handle, uint32_t index, int append) {
         return 0;
     uint64_t responses = load64_acquire(&slot.response.header->tail);
     uint64_t events = load64_acquire(&slot.event.header->tail);
-    if ((responses | events) % RECORD_ALIGN || !queue_look(&slot.command, load32_relaxed(&slot.header->generation), &queue))
+    uint64_t incoming = load64_acquire(&slot.incoming.header->tail);
+    if ((responses | events | incoming) % RECORD_ALIGN || !queue_look(&slot.command, load32_relaxed(&slot.header->generation), &queue))
         return 0;
     if (queue.head != queue.tail && (is_free || !append || !may_append(&slot, &queue)))
+        return 0;
+    if (!is_free && !incoming_is_done(&slot)) /* the next worker tells the masters of the owner before that it left */
         return 0;
     handle->slot = slot;
     handle->slot_index = index;
@@ -94,12 +97,16 @@ static int claim(struct handle *handle, uint32_t index, int append) {
     handle->last_stamp = queue.last_stamp;
     handle->response_head = responses;
     handle->event_head = events;
+    handle->serving = (struct serving){.head = incoming, .seen = incoming};
     uint64_t before = load64_relaxed(&slot.header->next_request);
     handle->next_request = (before >> 62 ? 0 : before) + 1; /* no client gets there: scribbled by an earlier owner */
     ring_wipe(&slot.response, load64_relaxed(&slot.response.header->head), responses); /* what was meant for the owner before */
     ring_wipe(&slot.event, load64_relaxed(&slot.event.header->head), events);
     ring_release(&slot.response, responses);
+    ring_wipe(&slot.incoming, load64_relaxed(&slot.incoming.header->head), incoming);
     ring_release(&slot.event, handle->event_head);
+    ring_release(&slot.incoming, incoming);
+    store32_relaxed(&slot.header->serving_mask, 0);
     char name[NAME_BYTES] = "";
     memcpy(name, handle->client, strlen(handle->client));
     shared_write(slot.header->client, name, sizeof name);

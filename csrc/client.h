@@ -1,4 +1,4 @@
-/* client.h: what client.c and commands.c share. */
+/* client.h: what client.c, commands.c, events.c and serving.c share. */
 #ifndef IBLB_CLIENT_H
 #define IBLB_CLIENT_H
 
@@ -30,8 +30,12 @@ int handle_drain(struct handle *handle, struct problem *problem);
 /* With the handle's mutex held, after a look that found nothing: sleeps until there may be more. IBLB_OK: look again; else the wait ends:
  * IBLB_E_TIMEOUT, _NO_WORKER, or as handle_check. *looked: when the worker was last looked for, 0 at first. A thread that is to end ends
  * here, and the reference to the handle with it: the caller has nothing else to give back. */
-enum wait_kind { FOR_RESPONSE, FOR_EVENT };
+enum wait_kind { FOR_RESPONSE, FOR_EVENT, FOR_COMMAND }; /* the last waits for a worker too, if none lives */
 int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64_t *looked, struct problem *problem);
 uint64_t after_ms(int timeout_ms); /* ns of os_clock_ns */
+
+/* A body that is one msgpack map, as JSON whose first key is `key` with `number`. 0 or what is wrong; *needed as msgpack_to_json. */
+const char *map_to_json(const char *key, uint64_t number, const unsigned char *body, size_t bytes, char *json, size_t capacity,
+                        size_t *needed);
 
 #endif

@@ -65,15 +65,15 @@ static int read_event(struct handle *handle, struct event *event, struct problem
     return IBLB_OK;
 }
 
-/* The body is a map; the sequence number becomes its first key. 0 or what is wrong; *needed as msgpack_to_json. */
-static const char *event_to_json(const struct event *event, char *json, size_t capacity, size_t *needed) {
+const char *map_to_json(const char *key, uint64_t number, const unsigned char *body, size_t bytes, char *json, size_t capacity,
+                        size_t *needed) {
     char first[48];
-    size_t length = (size_t)snprintf(first, sizeof first, "{\"sequence\":%" PRIu64 ",", event->record.sequence);
+    size_t length = (size_t)snprintf(first, sizeof first, "{\"%s\":%" PRIu64 ",", key, number);
     /* The text's own brace stands where the comma goes. */
     size_t ahead = length - 1;
-    const char *wrong = msgpack_to_json(event->body, event->record.payload_bytes, capacity > ahead ? json + ahead : NULL,
-                                        capacity > ahead ? capacity - ahead : 0, needed);
-    unsigned char kind = event->record.payload_bytes ? event->body[0] : 0;
+    const char *wrong =
+        msgpack_to_json(body, bytes, capacity > ahead ? json + ahead : NULL, capacity > ahead ? capacity - ahead : 0, needed);
+    unsigned char kind = bytes ? body[0] : 0;
     if (wrong)
         return wrong;
     if (*needed <= sizeof "{}" || ((kind & 0xf0) != 0x80 && kind != 0xde && kind != 0xdf))
@@ -90,7 +90,7 @@ static const char *event_to_json(const struct event *event, char *json, size_t c
 static int take_event(struct handle *handle, const struct event *event, int *message, char *json, int capacity, int *needed,
                       struct problem *problem) {
     size_t size = 0, room = json ? (size_t)capacity : 0;
-    const char *wrong = event_to_json(event, json, room, &size);
+    const char *wrong = map_to_json("sequence", event->record.sequence, event->body, event->record.payload_bytes, json, room, &size);
     if (message)
         *message = event->record.message;
     if (needed)

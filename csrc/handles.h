@@ -14,6 +14,7 @@
 #include "inbox.h"
 #include "os.h"
 #include "segment.h"
+#include "serving.h"
 
 #define MAX_HANDLES 64
 
@@ -37,6 +38,7 @@ struct handle {
     uint64_t last_stamp;
     uint64_t next_request;
     struct inbox inbox;
+    struct serving serving;
     bool parked;        /* one of our threads is parked in shared memory; the others wait for `changed` */
     bool alive;         /* the worker, when we last looked */
     uint64_t looked_at; /* ns */

@@ -109,7 +109,7 @@ static void inspect(os_file file, const char *path, struct iblbw_report *report,
     report->services = inspect_services(file, load32_relaxed(&header.services), report, services, capacity);
     if (os_process_name(report->worker_pid, report->worker_name, sizeof report->worker_name) != 0)
         report->worker_name[0] = '\0';
-    struct segment_sizes sizes = {header.slots, header.command_bytes, header.response_bytes, header.event_bytes};
+    struct segment_sizes sizes = {header.slots, header.command_bytes, header.response_bytes, header.event_bytes, header.incoming_bytes};
     report->slots = sizes.slots; /* judged to be within bounds */
     for (uint32_t i = 0; i < sizes.slots; i++)
         inspect_slot(file, &sizes, i, &slots[i]);

@@ -1,15 +1,16 @@
-/* layout.h: the bytes in the segment, version 1. Nothing here does anything.
+/* layout.h: the bytes in the segment, version 2. Nothing here does anything.
  *
- *     0        struct segment_header            (SEGMENT_HEADER_BYTES)
+ *     0        struct segment_header            (SEGMENT_HEADER_BYTES, with the next)
+ *     256      struct listener_table            names under which the worker is a service itself, written by the worker
  *              struct service_entry × MAX_SERVICES   names of the services, written by the worker
- *     ...      slot 0: struct slot_header, command ring, response ring, event ring
+ *     ...      slot 0: struct slot_header, command ring, response ring, event ring, incoming ring
  *     ...      slot 1 ...
  *
  * A ring is a power of two of bytes; head and tail count bytes since it was made and never wrap in practice. The
  * consumer owns head, the producer owns tail. Records begin at multiples of 64 and never cross the end: a RECORD_PAD
  * fills the gap and is published by the same tail store as the record behind it.
  *
- * The payload of an ALYX command, of its response and of its event may be a token: whoever owns the bytes wipes it as
+ * The payload of an ALYX command, of its response, of its event and of one that came in may be a token: whoever owns the bytes wipes it as
  * soon as nobody will read it any more, before it gives the room back.
  *
  * The same for 32- and 64-bit processes: every 64-bit field is aligned to 8 explicitly. `magic`, `layout_version`,
@@ -24,7 +25,7 @@
 
 #include "atomics.h"
 
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u
 #define SEGMENT_MAGIC "IBLBRIDG"        /* 8 bytes, no NUL */
 #define LOCK_BASE 0x4000000000000000ull /* lock of the worker; slot i: + 2 (i + 1); claiming: - 2. See segment.h. */
 
@@ -33,6 +34,7 @@
 #define DEFAULT_COMMAND_BYTES (256u << 10)
 #define DEFAULT_RESPONSE_BYTES (512u << 10)
 #define DEFAULT_EVENT_BYTES (64u << 10)
+#define DEFAULT_INCOMING_BYTES (256u << 10)
 #define MIN_RING_BYTES (16u << 10)
 #define MAX_RING_BYTES (64u << 20)
 #define RECORD_ALIGN 64u
@@ -40,7 +42,8 @@
 #define MAX_INTERRUPT_BYTES 1024u
 #define MAX_EVENT_BYTES 16384u /* at most what fits half of the default event ring */
 #define MAX_SERVICES 128u
-#define NAME_BYTES 64u /* segment, client: with the NUL */
+#define MAX_LISTENERS 16u
+#define NAME_BYTES 64u /* segment, client, listener: with the NUL */
 #define SERVICE_NAME_BYTES 112u
 
 #define FIELD64 alignas(8)
@@ -50,8 +53,9 @@ enum segment_state { SEGMENT_READY = 1, SEGMENT_REPLACED = 2 };
 enum wait_mechanism { WAIT_FUTEX = 1, WAIT_POLL = 2, WAIT_EVENT = 3, WAIT_ADDRESS = 4 }; /* Linux, any, Windows, macOS */
 enum slot_end { NOT_CLOSED = 0, CLOSED_IN_ORDER = 1, CLOSED_AS_LOST = 2 };
 enum slot_state { SLOT_FREE = 0, SLOT_CLAIMED = 1, SLOT_QUARANTINED = 2 };
-enum record_kind { RECORD_PAD = 1, RECORD_COMMAND = 2, RECORD_RESPONSE = 3, RECORD_EVENT = 4 };
+enum record_kind { RECORD_PAD = 1, RECORD_COMMAND = 2, RECORD_RESPONSE = 3, RECORD_EVENT = 4, RECORD_INCOMING = 5 };
 enum record_state { STATE_PUBLISHED = 1, STATE_ACCEPTED = 2, STATE_ANSWERED = 3, STATE_CANCELLED = 4 };
+enum incoming_state { INCOMING_PUBLISHED = 1, INCOMING_TAKEN = 2, INCOMING_ANSWERED = 3, INCOMING_WITHDRAWN = 4 };
 enum command_flag { COMMAND_NOTIFY = 1, COMMAND_JSON = 2 };
 
 /* A bell: `sequence` is read before parking and incremented before waking; only the sleeper writes `parked`. */
@@ -75,6 +79,8 @@ struct segment_header {
     uint32_t wait_mechanism;
     uint32_t library_version;
     char boot_id[40];
+    uint32_t incoming_bytes;
+    uint32_t reserved;
 
     LINE shared_u64 interrupt_stamp; /* commands with an older stamp are aborted */
     FIELD64 shared_u64 slept_stamp;  /* commands with an older stamp are expired: the PC slept since */
@@ -93,6 +99,13 @@ struct service_entry {
     char name[SERVICE_NAME_BYTES];
     shared_u32 health; /* lowest bit: down; above it 1 + the s of the segment's clock when it was last heard, 0 for never */
     uint32_t reserved[3];
+};
+
+/* As the services: the sequence is odd while the names are written, or a worker has just begun. */
+struct listener_table {
+    shared_u32 count;
+    shared_u32 sequence;
+    char names[MAX_LISTENERS][NAME_BYTES];
 };
 
 struct ring_header {
@@ -121,6 +134,11 @@ struct slot_header {
     struct ring_header command;
     struct ring_header response;
     struct ring_header event;
+    struct ring_header incoming;
+    LINE shared_u64 incoming_sequence; /* goes on across claims; the worker's */
+    LINE char serving[NAME_BYTES];     /* the listener whose commands the owner answers */
+    shared_u32 serving_mask; /* in the lowest 8 bits the messages that it is asked, 0: it serves nothing; above them a count of its
+                                changes, so that no half of a name is believed. Written last */
 };
 
 /* What every record begins with. */
@@ -160,6 +178,19 @@ struct event_record {
     uint32_t reserved;
 };
 
+/* What a master asks of the program that serves a listener. PUBLISHED by the worker; TAKEN and then ANSWERED by the owner; or WITHDRAWN by
+ * the worker, if that comes first: whoever swaps first wins. */
+struct incoming_record {
+    struct record_header header;
+    FIELD64 shared_u64 control; /* epoch << 32 | enum incoming_state */
+    FIELD64 uint64_t number;    /* of incoming_sequence; its lowest 31 bits, which are never 0, are what the program knows it by */
+    FIELD64 uint64_t stamp;     /* ns: when it reached the worker */
+    uint32_t generation;
+    int32_t message;
+    uint32_t payload_bytes; /* one msgpack map */
+    uint32_t reserved;
+};
+
 /* Every field of every structure: what another build, or another compiler, must agree to. */
 static_assert(offsetof(struct bell, sequence) == 0, "bell.sequence");
 static_assert(offsetof(struct bell, parked) == 4, "bell.parked");
@@ -178,6 +209,8 @@ static_assert(offsetof(struct segment_header, event_bytes) == 60, "segment_heade
 static_assert(offsetof(struct segment_header, wait_mechanism) == 64, "segment_header.wait_mechanism");
 static_assert(offsetof(struct segment_header, library_version) == 68, "segment_header.library_version");
 static_assert(offsetof(struct segment_header, boot_id) == 72, "segment_header.boot_id");
+static_assert(offsetof(struct segment_header, incoming_bytes) == 112, "segment_header.incoming_bytes");
+static_assert(offsetof(struct segment_header, reserved) == 116, "segment_header.reserved");
 static_assert(offsetof(struct segment_header, interrupt_stamp) == 128, "segment_header.interrupt_stamp");
 static_assert(offsetof(struct segment_header, slept_stamp) == 136, "segment_header.slept_stamp");
 static_assert(offsetof(struct segment_header, sleep_note) == 144, "segment_header.sleep_note");
@@ -193,6 +226,10 @@ static_assert(offsetof(struct service_entry, name) == 0, "service_entry.name");
 static_assert(offsetof(struct service_entry, health) == 112, "service_entry.health");
 static_assert(offsetof(struct service_entry, reserved) == 116, "service_entry.reserved");
 static_assert(sizeof(struct service_entry) == 128, "service_entry");
+static_assert(offsetof(struct listener_table, count) == 0, "listener_table.count");
+static_assert(offsetof(struct listener_table, sequence) == 4, "listener_table.sequence");
+static_assert(offsetof(struct listener_table, names) == 8, "listener_table.names");
+static_assert(sizeof(struct listener_table) == 1032, "listener_table");
 static_assert(offsetof(struct ring_header, tail) == 0, "ring_header.tail");
 static_assert(offsetof(struct ring_header, head) == 64, "ring_header.head");
 static_assert(sizeof(struct ring_header) == 128, "ring_header");
@@ -213,7 +250,11 @@ static_assert(offsetof(struct slot_header, event_sequence) == 136, "slot_header.
 static_assert(offsetof(struct slot_header, command) == 192, "slot_header.command");
 static_assert(offsetof(struct slot_header, response) == 320, "slot_header.response");
 static_assert(offsetof(struct slot_header, event) == 448, "slot_header.event");
-static_assert(sizeof(struct slot_header) == 576, "slot_header");
+static_assert(offsetof(struct slot_header, incoming) == 576, "slot_header.incoming");
+static_assert(offsetof(struct slot_header, incoming_sequence) == 704, "slot_header.incoming_sequence");
+static_assert(offsetof(struct slot_header, serving) == 768, "slot_header.serving");
+static_assert(offsetof(struct slot_header, serving_mask) == 832, "slot_header.serving_mask");
+static_assert(sizeof(struct slot_header) == 896, "slot_header");
 static_assert(offsetof(struct record_header, bytes) == 0, "record_header.bytes");
 static_assert(offsetof(struct record_header, kind) == 4, "record_header.kind");
 static_assert(offsetof(struct command_record, header) == 0, "command_record.header");
@@ -242,12 +283,23 @@ static_assert(offsetof(struct event_record, message) == 20, "event_record.messag
 static_assert(offsetof(struct event_record, payload_bytes) == 24, "event_record.payload_bytes");
 static_assert(offsetof(struct event_record, reserved) == 28, "event_record.reserved");
 static_assert(sizeof(struct event_record) == 32, "event_record");
+static_assert(offsetof(struct incoming_record, header) == 0, "incoming_record.header");
+static_assert(offsetof(struct incoming_record, control) == 8, "incoming_record.control");
+static_assert(offsetof(struct incoming_record, number) == 16, "incoming_record.number");
+static_assert(offsetof(struct incoming_record, stamp) == 24, "incoming_record.stamp");
+static_assert(offsetof(struct incoming_record, generation) == 32, "incoming_record.generation");
+static_assert(offsetof(struct incoming_record, message) == 36, "incoming_record.message");
+static_assert(offsetof(struct incoming_record, payload_bytes) == 40, "incoming_record.payload_bytes");
+static_assert(offsetof(struct incoming_record, reserved) == 44, "incoming_record.reserved");
+static_assert(sizeof(struct incoming_record) == 48, "incoming_record");
 
 #define SEGMENT_HEADER_BYTES 4096u
+#define LISTENERS_OFFSET 256u
 #define SLOTS_OFFSET (SEGMENT_HEADER_BYTES + MAX_SERVICES * sizeof(struct service_entry))
 #define SLOT_HEADER_BYTES 1024u
 
-static_assert(sizeof(struct segment_header) <= SEGMENT_HEADER_BYTES, "header page");
+static_assert(sizeof(struct segment_header) <= LISTENERS_OFFSET, "header");
+static_assert(LISTENERS_OFFSET + sizeof(struct listener_table) <= SEGMENT_HEADER_BYTES, "header page");
 static_assert(sizeof(struct slot_header) <= SLOT_HEADER_BYTES, "slot page");
 static_assert(SLOTS_OFFSET % 4096 == 0, "slots begin on a page");
 

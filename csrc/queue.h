@@ -6,12 +6,20 @@
 #ifndef IBLB_QUEUE_H
 #define IBLB_QUEUE_H
 
+#include <stdbool.h>
+
+#include "include/iblbridge_worker.h"
 #include "ring.h"
 
 enum found { FOUND_NONE = 0, FOUND_COMMAND, FOUND_NONSENSE };
 
 static inline enum record_state state_of(uint64_t control) {
     return (enum record_state)(uint32_t)control;
+}
+
+/* May its payload hold a token? Then it is wiped once nobody will read it any more. What a program answers may be the answer to an ALYX. */
+static inline bool is_secret(int32_t message) {
+    return message == IBLB_ALYX || message == IBLBW_ANSWER;
 }
 
 /* Reads the next record from *at on, and moves *at to it. FOUND_NONE at `tail`. `generation` is that of the slot's

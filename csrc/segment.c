@@ -8,7 +8,8 @@
 #include "include/iblbridge.h"
 #include "remains.h"
 
-static const struct segment_sizes default_sizes = {DEFAULT_SLOTS, DEFAULT_COMMAND_BYTES, DEFAULT_RESPONSE_BYTES, DEFAULT_EVENT_BYTES};
+static const struct segment_sizes default_sizes = {DEFAULT_SLOTS, DEFAULT_COMMAND_BYTES, DEFAULT_RESPONSE_BYTES, DEFAULT_EVENT_BYTES,
+                                                   DEFAULT_INCOMING_BYTES};
 
 /* The names of Windows' devices, in any case and with anything after a dot: no folder can hold a file of that name. */
 static bool is_device(const char *name) {
@@ -45,7 +46,7 @@ int segment_check_name(const char *name, struct problem *problem) {
 /* --- geometry: plain functions of the sizes --- */
 
 static uint64_t slot_bytes(const struct segment_sizes *sizes) {
-    return (uint64_t)SLOT_HEADER_BYTES + sizes->command_bytes + sizes->response_bytes + sizes->event_bytes;
+    return (uint64_t)SLOT_HEADER_BYTES + sizes->command_bytes + sizes->response_bytes + sizes->event_bytes + sizes->incoming_bytes;
 }
 
 static uint64_t total_bytes(const struct segment_sizes *sizes) {
@@ -58,7 +59,8 @@ static bool ring_bytes_fit(uint32_t bytes) {
 
 static bool sizes_fit(const struct segment_sizes *sizes) {
     return sizes->slots >= 2 && sizes->slots <= MAX_SLOTS && ring_bytes_fit(sizes->command_bytes) &&
-           ring_bytes_fit(sizes->response_bytes) && ring_bytes_fit(sizes->event_bytes) && total_bytes(sizes) <= SIZE_MAX / 2;
+           ring_bytes_fit(sizes->response_bytes) && ring_bytes_fit(sizes->event_bytes) && ring_bytes_fit(sizes->incoming_bytes) &&
+           total_bytes(sizes) <= SIZE_MAX / 2;
 }
 
 uint64_t segment_slot_offset(const struct segment_sizes *sizes, uint32_t index) {
@@ -73,10 +75,15 @@ void segment_slot(const struct segment *segment, uint32_t index, struct slot *sl
     slot->command = (struct ring){&slot->header->command, data, sizes->command_bytes};
     slot->response = (struct ring){&slot->header->response, data + sizes->command_bytes, sizes->response_bytes};
     slot->event = (struct ring){&slot->header->event, data + sizes->command_bytes + sizes->response_bytes, sizes->event_bytes};
+    slot->incoming = (struct ring){&slot->header->incoming, slot->event.data + sizes->event_bytes, sizes->incoming_bytes};
 }
 
 struct service_entry *segment_services(const struct segment *segment) {
     return (struct service_entry *)(void *)((unsigned char *)segment->header + SEGMENT_HEADER_BYTES);
+}
+
+struct listener_table *segment_listeners(const struct segment *segment) {
+    return (struct listener_table *)(void *)((unsigned char *)segment->header + LISTENERS_OFFSET);
 }
 
 /* --- reading what somebody else made --- */
@@ -94,7 +101,8 @@ int segment_judge(os_file file, const char *path, struct segment_header *header,
         return problem_set(problem, IBLB_E_VERSION, "The segment %s has layout %" PRIu32 " and this library (version %d) layout %u. %s",
                            path, header->layout_version, IBLB_VERSION, LAYOUT_VERSION,
                            "Use the library of the worker's iblbridge package.");
-    struct segment_sizes sizes = {header->slots, header->command_bytes, header->response_bytes, header->event_bytes};
+    struct segment_sizes sizes = {header->slots, header->command_bytes, header->response_bytes, header->event_bytes,
+                                  header->incoming_bytes};
     if (header->lock_base != LOCK_BASE || !sizes_fit(&sizes) || header->segment_bytes != total_bytes(&sizes) ||
         bytes < header->segment_bytes || header->wait_mechanism < WAIT_FUTEX || header->wait_mechanism > WAIT_ADDRESS)
         return problem_set(problem, IBLB_E_SEGMENT,
@@ -115,7 +123,8 @@ int segment_judge(os_file file, const char *path, struct segment_header *header,
 }
 
 static int map(struct segment *segment, const struct segment_header *header, struct problem *problem) {
-    segment->sizes = (struct segment_sizes){header->slots, header->command_bytes, header->response_bytes, header->event_bytes};
+    segment->sizes =
+        (struct segment_sizes){header->slots, header->command_bytes, header->response_bytes, header->event_bytes, header->incoming_bytes};
     segment->bytes = total_bytes(&segment->sizes);
     segment->id = header->segment_id;
     segment->header = os_map(segment->file, (size_t)segment->bytes);
@@ -181,6 +190,7 @@ static int make(struct segment *segment, const struct segment_sizes *sizes, stru
                                     .command_bytes = sizes->command_bytes,
                                     .response_bytes = sizes->response_bytes,
                                     .event_bytes = sizes->event_bytes,
+                                    .incoming_bytes = sizes->incoming_bytes,
                                     .wait_mechanism = os_wait_mechanism(),
                                     .library_version = IBLB_VERSION,
                                     .worker_pid = os_pid(),
@@ -198,7 +208,8 @@ static int make(struct segment *segment, const struct segment_sizes *sizes, stru
         os_unlink(temporary);
         return code == IBLB_E_NO_SEGMENT ? IBLB_E_STALE : code; /* somebody took it for a leftover before it was locked: look again */
     }
-    shared_write(segment->header, &header, sizeof header); /* the rest of the file is zero: free slots, empty rings */
+    shared_write(segment->header, &header, sizeof header);     /* the rest of the file is zero: free slots, empty rings */
+    store32_relaxed(&segment_listeners(segment)->sequence, 1); /* odd as well */
     int locked = os_lock(segment->locks, worker_lock());
     if (locked != 1) {
         os_unlink(temporary);
@@ -267,6 +278,7 @@ int segment_serve(struct segment *segment, const char *name, const struct segmen
     sizes.command_bytes = sizes.command_bytes ? sizes.command_bytes : default_sizes.command_bytes;
     sizes.response_bytes = sizes.response_bytes ? sizes.response_bytes : default_sizes.response_bytes;
     sizes.event_bytes = sizes.event_bytes ? sizes.event_bytes : default_sizes.event_bytes;
+    sizes.incoming_bytes = sizes.incoming_bytes ? sizes.incoming_bytes : default_sizes.incoming_bytes;
     if (!sizes_fit(&sizes))
         return problem_set(problem, IBLB_E_ARGUMENT, "Slots must be 2 to %u, rings powers of two from %u to %u bytes.", MAX_SLOTS,
                            MIN_RING_BYTES, MAX_RING_BYTES);

@@ -17,6 +17,7 @@ struct segment_sizes {
     uint32_t command_bytes;
     uint32_t response_bytes;
     uint32_t event_bytes;
+    uint32_t incoming_bytes;
 };
 
 struct segment {
@@ -36,6 +37,7 @@ struct slot {
     struct ring command;
     struct ring response;
     struct ring event;
+    struct ring incoming;
 };
 
 /* 0 if `name` can name a segment: 1 to 63 of A-Z a-z 0-9 . _ -, not beginning with a dot. Else IBLB_E_NAME. */
@@ -62,6 +64,7 @@ void segment_close(struct segment *segment, bool remove);
 
 void segment_slot(const struct segment *segment, uint32_t index, struct slot *slot);
 struct service_entry *segment_services(const struct segment *segment);
+struct listener_table *segment_listeners(const struct segment *segment);
 
 #define FUTURE_NS UINT64_C(1000000) /* a stamp may be ahead of the clock by this much */
 

@@ -22,17 +22,21 @@ static void begin(struct view *view, const struct segment *segment) {
     view->head = view->scan = view->seen = load64_acquire(&header->command.head);
     view->response_tail = load64_acquire(&header->response.tail);
     view->event_tail = load64_acquire(&header->event.tail);
+    view->incoming_tail = view->inherit_end = load64_acquire(&header->incoming.tail);
+    view->inherit_at = load64_acquire(&header->incoming.head);
     shared_read(view->client, header->client, sizeof view->client);
     view->client[sizeof view->client - 1] = '\0';
     view->last_stamp = view->last_request = 0;
     view->early_count = view->taken = 0;
     view->next_known = view->interrupt_known = view->held = false;
-    bool misaligned = view->head % RECORD_ALIGN || view->response_tail % RECORD_ALIGN || view->event_tail % RECORD_ALIGN;
+    bool misaligned = (view->head | view->response_tail | view->event_tail | view->incoming_tail | view->inherit_at) % RECORD_ALIGN != 0;
     view->head &= ~(uint64_t)(RECORD_ALIGN - 1); /* so that the slot can be used again once it is free */
     view->response_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
     view->event_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
+    view->incoming_tail &= ~(uint64_t)(RECORD_ALIGN - 1);
     view->scan = view->seen = view->head;
-    if (misaligned || ring_tail(&view->slot.command, view->head, &tail) == RING_CORRUPT)
+    if (misaligned || ring_tail(&view->slot.command, view->head, &tail) == RING_CORRUPT ||
+        view->inherit_end - view->inherit_at > view->slot.incoming.capacity)
         view_quarantine(view, segment);
 }
 
@@ -62,8 +66,8 @@ void view_look(struct view *view, const struct segment *segment) {
     }
 }
 
-/* Wipes what nobody is going to read: commands that made no sense, one that its owner died over, and responses and
- * events that were not read. */
+/* Wipes what nobody is going to read: commands that made no sense, one that its owner died over, and responses, events
+ * and what masters asked that were not read. */
 static void wipe_rest(const struct view *view) {
     const struct slot_header *header = view->slot.header;
     uint64_t unread = load64_acquire(&header->response.head), unheard = load64_acquire(&header->event.head);
@@ -73,6 +77,7 @@ static void wipe_rest(const struct view *view) {
         ring_wipe(&view->slot.command, view->head, load64_acquire(&header->command.tail));
     ring_wipe(&view->slot.response, unread, view->response_tail);
     ring_wipe(&view->slot.event, unheard, view->event_tail);
+    ring_wipe(&view->slot.incoming, load64_acquire(&header->incoming.head), view->incoming_tail);
 }
 
 static void set_free(struct view *view, const struct segment *segment) {
@@ -84,6 +89,9 @@ static void set_free(struct view *view, const struct segment *segment) {
     store64_relaxed(&header->response.tail, view->response_tail);
     store64_relaxed(&header->event.head, view->event_tail);
     store64_relaxed(&header->event.tail, view->event_tail);
+    store64_relaxed(&header->incoming.head, view->incoming_tail);
+    store64_relaxed(&header->incoming.tail, view->incoming_tail);
+    store32_relaxed(&header->serving_mask, 0);
     store32_relaxed(&header->closing, 0);
     store32_release(&header->state, SLOT_FREE);
     view->phase = PHASE_FREE;
@@ -96,8 +104,8 @@ static void set_free(struct view *view, const struct segment *segment) {
 static void repair_free_slot(struct view *view, const struct segment *segment) {
     struct slot_header *header = view->slot.header;
     uint64_t head = load64_acquire(&header->command.head), response = load64_acquire(&header->response.tail);
-    uint64_t event = load64_acquire(&header->event.tail);
-    if (head == load64_acquire(&header->command.tail) && (head | response | event) % RECORD_ALIGN == 0)
+    uint64_t event = load64_acquire(&header->event.tail), incoming = load64_acquire(&header->incoming.tail);
+    if (head == load64_acquire(&header->command.tail) && (head | response | event | incoming) % RECORD_ALIGN == 0)
         return;
     if (os_lock(segment->locks, slot_guard(view->index)) != 1)
         return; /* it is just being claimed, or its owner scribbles */
@@ -105,6 +113,7 @@ static void repair_free_slot(struct view *view, const struct segment *segment) {
         view->head = head & ~(uint64_t)(RECORD_ALIGN - 1);
         view->response_tail = response & ~(uint64_t)(RECORD_ALIGN - 1);
         view->event_tail = event & ~(uint64_t)(RECORD_ALIGN - 1);
+        view->incoming_tail = incoming & ~(uint64_t)(RECORD_ALIGN - 1);
         set_free(view, segment);
     } else {
         os_unlock(segment->locks, slot_guard(view->index));
@@ -222,7 +231,7 @@ void view_advance(struct view *view, const struct segment *segment) {
     while ((found = read_record(view, &at, view->scan, &record, &control)) == FOUND_COMMAND) {
         if (state_of(control) != STATE_ANSWERED && state_of(control) != STATE_CANCELLED)
             break;
-        if (record.message == IBLB_ALYX)
+        if (is_secret(record.message))
             shared_wipe(ring_at(&view->slot.command, at) + sizeof record, record.payload_bytes);
         at += record.header.bytes;
     }

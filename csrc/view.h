@@ -36,6 +36,9 @@ struct view {
     uint64_t response_tail;
     bool held; /* a response found no room */
     uint64_t event_tail;
+    uint64_t incoming_tail;
+    uint64_t inherit_at; /* incoming records from here to inherit_end are an earlier worker's, and were not looked at */
+    uint64_t inherit_end;
     uint64_t last_stamp;
     uint64_t last_request;
     uint64_t early[EARLY_INTERRUPTS]; /* positions beyond scan that were taken already */

@@ -1,4 +1,4 @@
-/* waiting.c: what iblb_wait and iblb_next_event share: emptying the response ring, and sleeping until something comes.
+/* waiting.c: what iblb_wait, iblb_next_event and iblb_next_command share: emptying the response ring, and sleeping until something comes.
  *
  * Of several threads that wait on one handle, one parks in shared memory and the others on a condition of this process.
  * Whoever wakes lets the others look too. The handle's mutex is held around every look, and never while anybody sleeps.
@@ -64,6 +64,22 @@ static bool event_came(const struct handle *handle) {
     return ring_tail(&handle->slot.event, handle->event_head, &tail) != RING_EMPTY;
 }
 
+/* Has anything come that the last look did not see? */
+static bool command_came(const struct handle *handle) {
+    uint64_t tail;
+    return ring_tail(&handle->slot.incoming, handle->serving.seen, &tail) != RING_EMPTY;
+}
+
+/* Is there something that this thread waits for, beside responses? */
+static bool its_own_came(const struct handle *handle, enum wait_kind kind) {
+    return (kind == FOR_EVENT && event_came(handle)) || (kind == FOR_COMMAND && command_came(handle));
+}
+
+static bool others_came(const struct handle *handle, enum wait_kind kind) {
+    return (kind != FOR_EVENT && handle->event_waiters && event_came(handle)) ||
+           (kind != FOR_COMMAND && handle->serving.waiters && command_came(handle));
+}
+
 /* Sleeps until the next look is worth it, at most PARK_NS. */
 static void sleep_until_change(struct handle *handle, enum wait_kind kind, uint64_t until) {
     struct bell *bell = &handle->slot.header->client_bell;
@@ -76,8 +92,8 @@ static void sleep_until_change(struct handle *handle, enum wait_kind kind, uint6
     }
     handle->parked = true;
     uint32_t sequence = bell_arm(bell);
-    bool for_others = kind == FOR_RESPONSE && handle->event_waiters && event_came(handle);
-    if (!for_others && !response_came(handle) && !(kind == FOR_EVENT && event_came(handle))) {
+    bool for_others = others_came(handle, kind);
+    if (!for_others && !response_came(handle) && !its_own_came(handle, kind)) {
         os_mutex_unlock_held(&handle->mutex);
         bell_park(bell, sequence, left, &handle->segment.waits);
         os_mutex_lock_held(&handle->mutex);
@@ -86,7 +102,7 @@ static void sleep_until_change(struct handle *handle, enum wait_kind kind, uint6
         bell_disarm(bell);
     handle->parked = false;
     os_cond_broadcast(&handle->changed); /* one of the others parks next */
-    if (for_others)                      /* let them have their event */
+    if (for_others)                      /* let them have it */
         os_cond_wait(&handle->changed, &handle->mutex, (int64_t)(left < MS ? left : MS));
 }
 
@@ -99,6 +115,7 @@ struct turn {
 static void give_up_waiting(void *argument) {
     struct turn *turn = argument;
     turn->handle->event_waiters -= turn->kind == FOR_EVENT;
+    turn->handle->serving.waiters -= turn->kind == FOR_COMMAND;
     handle_leave(turn->handle, IBLB_OK, NULL);
 }
 
@@ -114,18 +131,25 @@ int wait_turn(struct handle *handle, enum wait_kind kind, uint64_t until, uint64
     if (!*looked || now - *looked >= PARK_NS) {
         *looked = now;
         if (!handle_worker_alive(handle, now, true)) {
-            if (response_came(handle) || (kind == FOR_EVENT && event_came(handle)))
+            if (response_came(handle) || its_own_came(handle, kind))
                 return IBLB_OK;
             /* Is it gone for a moment, or is the whole segment? */
             if (handle_abandoned(handle, now, false))
                 return problem_standard(problem, IBLB_E_STALE);
-            return problem_set(problem, IBLB_E_NO_WORKER,
-                               "No worker serves segment %s. Start it: iblbridge serve --segment %s; then wait again.",
-                               handle->segment_name, handle->segment_name);
+            if (kind != FOR_COMMAND || now >= until) /* a program that serves waits for the next worker as well */
+                return problem_set(problem, IBLB_E_NO_WORKER,
+                                   "No worker serves segment %s. Start it: iblbridge serve --segment %s; then wait again.",
+                                   handle->segment_name, handle->segment_name);
         }
     }
     if (now >= until && kind == FOR_EVENT)
         return problem_set(problem, IBLB_E_TIMEOUT, "There was no event.");
+    if (now >= until && kind == FOR_COMMAND && !handle->alive)
+        return problem_set(problem, IBLB_E_NO_WORKER,
+                           "No worker serves segment %s. Start it: iblbridge serve --segment %s; then wait again.", handle->segment_name,
+                           handle->segment_name);
+    if (now >= until && kind == FOR_COMMAND)
+        return problem_set(problem, IBLB_E_TIMEOUT, "Nothing was asked.");
     if (now >= until)
         return problem_standard(problem, IBLB_E_TIMEOUT);
     sleep_until_change(handle, kind, until);

@@ -12,26 +12,11 @@
 #include "include/iblbridge_worker.h"
 #include "json.h"
 #include "remembered.h"
-#include "view.h"
+#include "worker.h"
 
 #define MS UINT64_C(1000000)
 #define SWEEP_NS (250 * MS) /* how often we look whether a client is gone */
 #define SLEEP_TOLERANCE_NS (100 * MS)
-
-struct iblbw_worker {
-    struct segment segment;
-    os_mutex mutex;
-    uint32_t epoch;
-    bool forked;
-    shared_u32 rung;      /* iblbw_ring was called; private memory */
-    shared_u32 truncated; /* the file was cut short, and zeroes of our own stand for what is gone; private memory */
-    bool path_lost;       /* the path no longer leads to our file */
-    uint64_t swept_at;
-    uint32_t reach; /* slots from here on are free, as the take that is going on has found them */
-    char replaced[PROBLEM_BYTES];
-    struct view views[MAX_SLOTS];
-    struct iblbw_worker *next; /* of this process, for fork() */
-};
 
 /* --- fork --- */
 
@@ -107,24 +92,30 @@ static void begin(struct iblbw_worker *worker) {
     bell_disarm(&header->worker_bell); /* a predecessor may have died in its sleep */
     if (load32_relaxed(&header->services_sequence) % 2 == 0)
         add32(&header->services_sequence, 1); /* its services are not ours: nobody is told that one is unknown before iblbw_services */
+    struct listener_table *listeners = segment_listeners(&worker->segment);
+    if (load32_relaxed(&listeners->sequence) % 2 == 0)
+        add32(&listeners->sequence, 1); /* nor its listeners */
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         worker->views[i].index = i;
         segment_slot(&worker->segment, i, &worker->views[i].slot);
         if (worker->epoch > 1 && load32_acquire(&worker->views[i].slot.header->state) != SLOT_FREE) { /* pairs with set_free */
             wipe_unfinished(&worker->views[i].slot.response);
             wipe_unfinished(&worker->views[i].slot.event);
+            wipe_unfinished(&worker->views[i].slot.incoming);
         }
     }
     os_guard(worker->segment.header, (size_t)worker->segment.bytes, &worker->truncated);
     enlist(worker);
 }
 
-IBLB_API int iblbw_open(const char *name, int slots, int command_bytes, int response_bytes, int event_bytes, struct iblbw_worker **worker) {
+IBLB_API int iblbw_open(const char *name, int slots, int command_bytes, int response_bytes, int event_bytes, int incoming_bytes,
+                        struct iblbw_worker **worker) {
     struct problem problem = {0};
-    struct segment_sizes sizes = {(uint32_t)slots, (uint32_t)command_bytes, (uint32_t)response_bytes, (uint32_t)event_bytes};
+    struct segment_sizes sizes = {(uint32_t)slots, (uint32_t)command_bytes, (uint32_t)response_bytes, (uint32_t)event_bytes,
+                                  (uint32_t)incoming_bytes};
     struct iblbw_worker *new = NULL;
     int code = IBLB_OK;
-    if (!name || !worker || slots < 0 || command_bytes < 0 || response_bytes < 0 || event_bytes < 0)
+    if (!name || !worker || slots < 0 || command_bytes < 0 || response_bytes < 0 || event_bytes < 0 || incoming_bytes < 0)
         code = problem_standard(&problem, IBLB_E_ARGUMENT);
     if (worker)
         *worker = NULL;
@@ -569,6 +560,29 @@ IBLB_API void iblbw_ring(struct iblbw_worker *worker) {
         bell_wake(&worker->segment.header->worker_bell, &worker->segment.waits);
 }
 
+/* --- the frame of what incoming.c does --- */
+
+int worker_fail(int code) {
+    return fail(code);
+}
+
+int worker_enter(struct iblbw_worker *worker) {
+    if (worker->forked)
+        return fail(IBLB_E_FORKED);
+    os_mutex_lock(&worker->mutex);
+    int code = standing(worker);
+    if (code == IBLB_OK)
+        return IBLB_OK;
+    os_mutex_unlock(&worker->mutex);
+    return stand_down(worker, code);
+}
+
+int worker_leave(struct iblbw_worker *worker, int code) {
+    int may = standing(worker); /* the file may have been cut short, or another worker have come, under our hands */
+    os_mutex_unlock(&worker->mutex);
+    return may == IBLB_OK ? code : stand_down(worker, may);
+}
+
 /* --- accept, respond --- */
 
 IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_command *command) {
@@ -585,9 +599,10 @@ IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_comman
     int may = standing(worker);
     if (may == IBLB_OK && control) {
         /* A later interrupt does not stop this one: the later one may yet be withdrawn, and then there would be
-         * none. */
-        uint64_t interrupt_stamp = command->message == IBLB_EXPINTERRUPT ? 0 : load64_acquire(&header->interrupt_stamp);
-        code = may_begin(command->stamp, command->ttl, now, interrupt_stamp, load64_acquire(&header->slept_stamp));
+         * none. What answers a master is as true after an interrupt, or a night. */
+        bool said = command->message == IBLBW_ANSWER || command->message == IBLBW_TELL;
+        uint64_t interrupt_stamp = said || command->message == IBLB_EXPINTERRUPT ? 0 : load64_acquire(&header->interrupt_stamp);
+        code = may_begin(command->stamp, command->ttl, now, interrupt_stamp, said ? 0 : load64_acquire(&header->slept_stamp));
         if (code == IBLB_OK && !swap_if64(control, STATE_PUBLISHED, (uint64_t)worker->epoch << 32 | STATE_ACCEPTED))
             code = IBLB_E_CANCELLED; /* the owner's cancel came first */
     }
@@ -645,7 +660,9 @@ static int answer(struct iblbw_worker *worker, struct view *view, const struct i
             return IBLB_OK; /* the owner's cancel came first */
         before = ours;
     }
-    if (command->flags & IBLBW_NOTIFY)
+    if (command->message == IBLBW_ANSWER || command->message == IBLBW_TELL)
+        ; /* no command of the program's own: not counted among them */
+    else if (command->flags & IBLBW_NOTIFY)
         add64(code >= 0 ? &view->slot.header->notified : &view->slot.header->notified_failed, 1);
     else if (!view->reclaimed && !(command->flags & IBLBW_LEFT)) {
         int placed = place_response(worker, view, command, code, body, bytes);
@@ -654,7 +671,7 @@ static int answer(struct iblbw_worker *worker, struct view *view, const struct i
     }
     swap_if64(control, before,
               (uint64_t)worker->epoch << 32 | STATE_ANSWERED); /* fails only against the owner's cancel, which also ends it */
-    if (command->message == IBLB_ALYX)                         /* at once: what stands before it may take long */
+    if (is_secret(command->message))                           /* at once: what stands before it may take long */
         shared_wipe(ring_at(&view->slot.command, command->position) + sizeof(struct command_record), command->payload_bytes);
     view_advance(view, &worker->segment);
     if (view->reclaimed)

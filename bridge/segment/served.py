@@ -136,7 +136,7 @@ class Segment:
     ----------
     name : str
         e.g. ``rig0``.
-    slots, command_bytes, response_bytes, event_bytes : int
+    slots, command_bytes, response_bytes, event_bytes, incoming_bytes : int
         Sizes of a new segment; 0 for the default. An existing one keeps its own.
 
     Raises
@@ -148,10 +148,17 @@ class Segment:
     """
 
     def __init__(
-        self, name: str, *, slots: int = 0, command_bytes: int = 0, response_bytes: int = 0, event_bytes: int = 0
+        self,
+        name: str,
+        *,
+        slots: int = 0,
+        command_bytes: int = 0,
+        response_bytes: int = 0,
+        event_bytes: int = 0,
+        incoming_bytes: int = 0,
     ) -> None:
         place = ffi.new('struct iblbw_worker **')
-        check(lib.iblbw_open(name.encode(), slots, command_bytes, response_bytes, event_bytes, place))
+        check(lib.iblbw_open(name.encode(), slots, command_bytes, response_bytes, event_bytes, incoming_bytes, place))
         self._worker = worker = place[0]
         self.path = Path(text_of(lib.iblbw_path, worker))
         self.replaced: str = text_of(lib.iblbw_replaced, worker)

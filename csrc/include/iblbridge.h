@@ -9,8 +9,8 @@
  *     int status = iblb_call(h, "", IBLB_EXPSTART, "[\"2026-01-01_1_subject\"]", 12000, json, sizeof json, &r);
  *     iblb_close(h);
  *
- * Most programs need only the four functions under "Simple". The others follow in groups: send and wait, events, leaving unfinished,
- * codes, inspection.
+ * Most programs need only the four functions under "Simple". The others follow in groups: send and wait, events, serving (your program as a
+ * service of the rig), leaving unfinished, codes, inspection.
  *
  * BEFORE YOU BEGIN
  *
@@ -164,6 +164,8 @@ extern "C" {
 #define IBLB_E_NOT_SENT -8053 /* call: The time was up before the worker took the command; it was withdrawn and nothing was sent. */
 #define IBLB_E_PENDING -8054 /* call: The time is up; the worker has the command and its answer is still to come. */
 #define IBLB_E_CANCELLED -8055 /* wait, call: The request was cancelled during the wait, by another thread. */
+#define IBLB_E_LATE -8056 /* answer, fail: The master was already told that this command failed: its time was up, or an EXPINTERRUPT came. */
+#define IBLB_E_COMMAND -8057 /* answer, fail: The number is of no command that was taken, or it was answered already. */
 #define IBLB_E_PARTIAL -8070 /* wait, call: Some services did what was asked and some did not. */
 #define IBLB_E_ALL_FAILED -8071 /* wait, call: No service did what was asked. */
 #define IBLB_E_EXPIRED -8072 /* wait, call: The command was older than its time to live; nothing was sent. */
@@ -345,6 +347,112 @@ IBLB_API int iblb_subscribe(int handle, int message_mask);
  * if `json` is NULL and `needed` is not: the event stays. Otherwise IBLB_E_CLOSED, IBLB_E_STALE, IBLB_E_QUARANTINED, IBLB_E_SEGMENT,
  * IBLB_E_MEMORY, IBLB_E_HANDLE, IBLB_E_FORKED, IBLB_E_ARGUMENT. */
 IBLB_API int iblb_next_event(int handle, int timeout_ms, int *message, char *json, int capacity, int *needed);
+
+/* ---- Serving: your program as a service, which masters command ----
+ *
+ * The worker listens in your program's place (`iblbridge serve --listen cameras=udp://:11001`): to a master, such as iblrig, it is a
+ * service like any other. It echoes each message at once, and hands it to the program that serves that name. Your program does what is
+ * asked and says what came of it; the worker tells the master.
+ *
+ *     char json[65536], text[1024];
+ *     int h, command, message, status;
+ *     if (iblb_open("rig0", "cameras", 2000, &h) < 0 ||
+ *         iblb_serve(h, "cameras", IBLB_EXPINIT + IBLB_EXPSTART + IBLB_EXPEND + IBLB_EXPINTERRUPT) < 0) {
+ *         iblb_last_error(0, text, sizeof text);
+ *         ...
+ *     }
+ *     for (;;) {
+ *         status = iblb_next_command(h, 1000, &command, &message, json, sizeof json, NULL);
+ *         if (status == IBLB_E_TIMEOUT || status == IBLB_E_NO_WORKER)
+ *             continue;                        it has waited for a second: time to look after other things
+ *         if (status < 0)
+ *             break;                           iblb_last_error says why
+ *         if (message == IBLB_EXPSTART && !start_cameras(json))
+ *             iblb_fail(h, command, "camera 2 does not answer");
+ *         else if (message == IBLB_EXPEND)
+ *             iblb_answer(h, command, -1, "{\"frames\": 5400}");
+ *         else
+ *             iblb_answer(h, command, -1, NULL);
+ *     }
+ *     iblb_close(h);
+ *
+ * - A program is given one command at a time, and an EXPINTERRUPT beside it: have a second thread in iblb_next_command, or call it with
+ *   timeout_ms 0 now and then while a command takes long. What else masters ask waits in the worker.
+ * - A master waits 10 s for its answer. After 8 s (`timeout` of the listener) the worker tells it that the command failed, and your answer
+ *   comes too late: IBLB_E_LATE. So is the answer to a command that an EXPINTERRUPT overtook. Undo what you did, or go on: no master waits.
+ * - If the worker dies, take, answer and tell as before: the next worker delivers it. A command that you have is not asked twice.
+ * - If your program closes or dies with a command in hand, the master is told so at once.
+ */
+
+/* From now on this handle gets what masters ask of a listener, in place of what it served before.
+ *
+ *     service       the listener's name; none: the only one there is
+ *     message_mask  the sum of the messages that your program wants to be asked, of IBLB_EXPINIT to IBLB_ALYX; 0: it serves no more. What
+ * is not among them the worker answers itself, and IBLB_EXPSTATUS and IBLB_EXPINFO also while the program has a command in hand: with what
+ * it said last.
+ *
+ * Waits for a worker that has just started, at most 5 s. Returns 0, or IBLB_W_NO_WORKER: the next worker asks this program. Otherwise
+ * IBLB_E_SERVICE (there is no such listener, and the sentence names those there are), IBLB_E_NAME_TAKEN (another program serves it),
+ * IBLB_E_MESSAGE (a number that is no such message), IBLB_E_UTF8, IBLB_E_SYSTEM, IBLB_E_CLOSED, IBLB_E_STALE, IBLB_E_QUARANTINED,
+ * IBLB_E_SEGMENT, IBLB_E_HANDLE, IBLB_E_FORKED. */
+IBLB_API int iblb_serve(int handle, const char *service, int message_mask);
+
+/* Takes the next command, an EXPINTERRUPT before all others, and waits for one if there is none.
+ *
+ *     command  out: a positive number, for iblb_answer or iblb_fail; 0 if there is none; must not be NULL
+ *     message  out: IBLB_EXPSTART, ...
+ *     json     out: the command, in your buffer of `capacity` bytes; `json` and `needed` NULL: not wanted
+ *     needed   out: its size
+ *
+ * The command is an object, every key always present:
+ *
+ *     command    int    as above
+ *     service    text   the listener's name
+ *     master     text   who asks: "192.168.0.3:55123"
+ *     message    text   "EXPSTART"
+ *     args       array  the arguments, as in the table of messages above
+ *     time       int    ns: when it reached the worker
+ *     wall       text   ISO 8601
+ *     timeout_ms int    after so many ms from `time` the master is told that it failed
+ *
+ * Returns 0; IBLB_E_TIMEOUT if nothing was asked; IBLB_E_NO_WORKER if no worker lived when the time was up (unlike other waits this one
+ * waits for the next worker, too); IBLB_E_BUFFER if the buffer is too small, or if `json` is NULL and `needed` is not: the command stays;
+ * IBLB_E_TOO_MANY if 8 commands were taken and not answered; IBLB_E_SERVICE if the handle serves nothing, or if the worker does not listen
+ * under that name any more. Otherwise IBLB_E_CLOSED, IBLB_E_STALE, IBLB_E_QUARANTINED, IBLB_E_SEGMENT, IBLB_E_MEMORY, IBLB_E_HANDLE,
+ * IBLB_E_FORKED, IBLB_E_ARGUMENT. */
+IBLB_API int iblb_next_command(int handle, int timeout_ms, int *command, int *message, char *json, int capacity, int *needed);
+
+/* Says that a command was done.
+ *
+ *     command    from iblb_next_command, once; from whatever thread, in whatever order
+ *     status     what the program does now: IBLB_STATUS_RUNNING, ...; -1: what is usual after this message (EXPINIT: INITIALIZED, EXPSTART:
+ *                RUNNING, EXPEND and EXPINTERRUPT: STOPPED, EXPCLEANUP: CONNECTED; otherwise as before)
+ *     data_json  none; or a JSON object that becomes part of the reply; or any other JSON value, which becomes {"value": ...}
+ *
+ * Never waits. Returns 0, or IBLB_W_NO_WORKER: the next worker delivers it. The command is closed by these, and by IBLB_E_LATE: the master
+ * has been told already that it failed. With any other code nothing has changed, and it may be answered again: IBLB_E_COMMAND (no such
+ * command, or it was answered), IBLB_E_JSON, IBLB_E_UTF8, IBLB_E_TOO_LARGE (60,000 bytes are the most), IBLB_E_FULL, IBLB_E_ARGUMENT,
+ * IBLB_E_STALE, IBLB_E_QUARANTINED, IBLB_E_SEGMENT, IBLB_E_MEMORY, IBLB_E_HANDLE, IBLB_E_FORKED. */
+IBLB_API int iblb_answer(int handle, int command, int status, const char *data_json);
+
+/* Says that a command was not done: the master gets an error.
+ *
+ *     sentence  for people: why, and what to do; cut after 2,048 bytes
+ *
+ * Returns as iblb_answer, never IBLB_E_JSON. */
+IBLB_API int iblb_fail(int handle, int command, const char *sentence);
+
+/* Says something without having been asked.
+ *
+ *     message    IBLB_EXPINTERRUPT: what it does has ended, a camera died; every master that has commanded it hears so
+ *                IBLB_EXPSTATUS: the status that the program is in from now on, as number or {"status": 20}; masters hear of it, too
+ *                IBLB_EXPINFO: what the worker answers to EXPINFO from now on
+ *     data_json  none, or JSON as in iblb_answer; EXPSTATUS must have it
+ *
+ * Never waits. Returns 0, or IBLB_W_NO_WORKER: the next worker does. Otherwise IBLB_E_MESSAGE, IBLB_E_SERVICE if the handle serves nothing,
+ * IBLB_E_JSON, IBLB_E_UTF8, IBLB_E_TOO_LARGE, IBLB_E_FULL, IBLB_E_ARGUMENT, IBLB_E_STALE, IBLB_E_QUARANTINED, IBLB_E_SEGMENT,
+ * IBLB_E_MEMORY, IBLB_E_HANDLE, IBLB_E_FORKED. */
+IBLB_API int iblb_tell(int handle, int message, const char *data_json);
 
 /* ---- Leaving unfinished ---- */
 

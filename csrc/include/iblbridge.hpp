@@ -450,6 +450,8 @@ inline const char *error_name(int code) {
     case IBLB_E_NOT_SENT: return "IBLB_E_NOT_SENT";
     case IBLB_E_PENDING: return "IBLB_E_PENDING";
     case IBLB_E_CANCELLED: return "IBLB_E_CANCELLED";
+    case IBLB_E_LATE: return "IBLB_E_LATE";
+    case IBLB_E_COMMAND: return "IBLB_E_COMMAND";
     case IBLB_E_PARTIAL: return "IBLB_E_PARTIAL";
     case IBLB_E_ALL_FAILED: return "IBLB_E_ALL_FAILED";
     case IBLB_E_EXPIRED: return "IBLB_E_EXPIRED";

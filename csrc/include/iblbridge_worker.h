@@ -25,6 +25,19 @@ extern "C" {
  * the public interface: whoever asks for all events does not get it. */
 #define IBLBW_COMMANDS 1048576
 
+/* Messages in `struct iblbw_command` that are no commands: what a program that serves a listener says (iblb_answer and iblb_fail;
+ * iblb_tell). Notifications without a time to live, to be answered with iblbw_respond as those are. `services` is the listener's name; the
+ * arguments are
+ *
+ *     ANSWER  [number, message, master, status, failed, data]  number: of the incoming command; message, master: copied from it; status: -1
+ *             for the usual one; data: the reply as JSON text, or nil; of one that failed the sentence
+ *     TELL    [message, data]                                  data: JSON text, or nil
+ *
+ * An older worker's are as good as our own. Whatever a broken program wrote may stand there: that they are two whole msgpack objects, and
+ * the first a str, is all that was looked at. */
+#define IBLBW_ANSWER 32768
+#define IBLBW_TELL 65536
+
 struct iblbw_worker;
 
 /* One command: where it is (slot, generation, position, request: opaque to the caller) and what it says. */
@@ -44,7 +57,7 @@ struct iblbw_command {
 
 /* Makes or adopts the segment and takes its worker lock. Sizes: 0 for the default. *worker: NULL on error.
  * Returns 0, IBLB_E_WORKER_BUSY (naming the other), _PERMISSION, _MEMORY, _NAME, _SYSTEM, _ARGUMENT. */
-IBLB_API int iblbw_open(const char *segment, int slots, int command_bytes, int response_bytes, int event_bytes,
+IBLB_API int iblbw_open(const char *segment, int slots, int command_bytes, int response_bytes, int event_bytes, int incoming_bytes,
                         struct iblbw_worker **worker);
 
 /* Lets go of the segment; remove != 0: clients are told it is gone, and its file is removed. The object is freed. */
@@ -107,6 +120,53 @@ IBLB_API int iblbw_client_of(struct iblbw_worker *worker, const struct iblbw_com
 
 /* 1 if a client of this name is attached. */
 IBLB_API int iblbw_client_attached(struct iblbw_worker *worker, const char *name);
+
+/* --- programs that serve (incoming.c): what a master asks of a listener of this worker is handed to the program that serves it. All of
+ * these return a negative code beside what is named: IBLB_E_SUPERSEDED, _SEGMENT, _FORKED, _ARGUMENT. --- */
+
+/* One command that was handed to a program, or inherited: where it is (opaque to the caller), and the number that its ANSWER bears. */
+struct iblbw_incoming {
+    unsigned long long number;
+    unsigned long long position;
+    unsigned int slot;
+    unsigned int generation;
+};
+
+/* Publishes the listeners' names (UTF-8, separated by newlines; "" for none). To be called once at least: until then iblb_serve waits.
+ * IBLB_E_ARGUMENT if there are more than 16 or one is longer than 63 bytes. */
+IBLB_API int iblbw_listeners(struct iblbw_worker *worker, const char *names);
+
+/* 1 if a living client serves the listener: which messages it wants, and its name. Else 0. */
+IBLB_API int iblbw_server_of(struct iblbw_worker *worker, const char *service, unsigned int *mask, char *client, int capacity);
+
+/* The largest body that iblbw_hand takes: the capacity that iblbw_inherit is to be given. */
+IBLB_API int iblbw_largest_incoming(struct iblbw_worker *worker);
+
+/* Hands a command to the program that serves the listener. `body`: one msgpack map, whole: "service" and "master" (at most 63 bytes each),
+ * "message", "args", "time", "wall", "timeout_ms", ...; `stamp`: ns, when it arrived. Returns 0 and the token; IBLB_E_NO_SLOT: nobody
+ * serves it; IBLB_E_MESSAGE: the program does not want this message; IBLB_E_FULL, _TOO_LARGE. */
+IBLB_API int iblbw_hand(struct iblbw_worker *worker, const char *service, int message, unsigned long long stamp, const unsigned char *body,
+                        int bytes, struct iblbw_incoming *incoming);
+
+/* What has become of it: IBLBW_WAITING; IBLBW_TAKEN: the program has it; IBLBW_ANSWERED: its ANSWER has come or will come through
+ * iblbw_take; IBLBW_WITHDRAWN; IBLBW_GONE: the program closed or died, or wrote nonsense. If no ANSWER has come by the time that this is
+ * GONE, none ever will. The death of a program shows after an iblbw_take, within 250 ms. */
+#define IBLBW_WAITING 0
+#define IBLBW_TAKEN 1
+#define IBLBW_ANSWERED 2
+#define IBLBW_WITHDRAWN 3
+#define IBLBW_GONE 4
+IBLB_API int iblbw_incoming_state(struct iblbw_worker *worker, const struct iblbw_incoming *incoming);
+
+/* Takes it back, whether the program has it or not: 0, tell the master, the program's answer is refused from now on; 1: the program was
+ * first, its ANSWER comes; IBLBW_GONE: as above. */
+IBLB_API int iblbw_withdraw(struct iblbw_worker *worker, const struct iblbw_incoming *incoming);
+
+/* The next command that an earlier worker had handed out and that nobody has answered: each once. To be called until it returns 0, before
+ * the first iblbw_take: then the programs that are gone are still among them (IBLBW_GONE comes with the take). Returns 1; 0: no more;
+ * IBLB_E_TOO_LARGE: `capacity` is less than iblbw_largest_incoming. */
+IBLB_API int iblbw_inherit(struct iblbw_worker *worker, struct iblbw_incoming *incoming, int *message, unsigned long long *stamp,
+                           unsigned char *body, int capacity, int *bytes);
 
 /* Makes iblbw_take return soon. */
 IBLB_API void iblbw_ring(struct iblbw_worker *worker);

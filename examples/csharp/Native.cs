@@ -120,6 +120,12 @@ namespace IblBridge
         public const int E_PENDING = -8054;
         /// <summary>The request was cancelled during the wait, by another thread.</summary>
         public const int E_CANCELLED = -8055;
+        /// <summary>The master was already told that this command failed: its time was up, or an EXPINTERRUPT came. Do
+        /// not go on with it; the next one comes with next_command.</summary>
+        public const int E_LATE = -8056;
+        /// <summary>The number is of no command that was taken, or it was answered already. Use the number that
+        /// next_command gave, once.</summary>
+        public const int E_COMMAND = -8057;
         /// <summary>Some services did what was asked and some did not. Look at `services` in the response.</summary>
         public const int E_PARTIAL = -8070;
         /// <summary>No service did what was asked. Look at `services` in the response.</summary>
@@ -195,6 +201,8 @@ namespace IblBridge
                 case E_NOT_SENT: return "IBLB_E_NOT_SENT";
                 case E_PENDING: return "IBLB_E_PENDING";
                 case E_CANCELLED: return "IBLB_E_CANCELLED";
+                case E_LATE: return "IBLB_E_LATE";
+                case E_COMMAND: return "IBLB_E_COMMAND";
                 case E_PARTIAL: return "IBLB_E_PARTIAL";
                 case E_ALL_FAILED: return "IBLB_E_ALL_FAILED";
                 case E_EXPIRED: return "IBLB_E_EXPIRED";
@@ -316,6 +324,17 @@ namespace IblBridge
         internal delegate int NextEventFunction(int handle, int timeoutMs, out int message, [Out] byte[] json,
             int capacity, out int needed);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        internal delegate int ServeFunction(int handle, byte[] service, int messageMask);
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        internal delegate int NextCommandFunction(int handle, int timeoutMs, out int command, out int message,
+            [Out] byte[] json, int capacity, out int needed);
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        internal delegate int AnswerFunction(int handle, int command, int status, byte[] dataJson);
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        internal delegate int FailFunction(int handle, int command, byte[] sentence);
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
+        internal delegate int TellFunction(int handle, int message, byte[] dataJson);
+        [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int AbandonFunction(int handle);
         [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
         internal delegate int ErrorTextFunction(int code, [Out] byte[] text, int capacity);
@@ -339,6 +358,11 @@ namespace IblBridge
         internal readonly WaitMsgpackFunction WaitMsgpack;
         internal readonly SubscribeFunction Subscribe;
         internal readonly NextEventFunction NextEvent;
+        internal readonly ServeFunction Serve;
+        internal readonly NextCommandFunction NextCommand;
+        internal readonly AnswerFunction Answer;
+        internal readonly FailFunction Fail;
+        internal readonly TellFunction Tell;
         internal readonly AbandonFunction Abandon;
         internal readonly ErrorTextFunction ErrorText;
         internal readonly WorkerStateFunction WorkerState;
@@ -360,6 +384,11 @@ namespace IblBridge
             WaitMsgpack = (WaitMsgpackFunction)function("iblb_wait_msgpack", typeof(WaitMsgpackFunction));
             Subscribe = (SubscribeFunction)function("iblb_subscribe", typeof(SubscribeFunction));
             NextEvent = (NextEventFunction)function("iblb_next_event", typeof(NextEventFunction));
+            Serve = (ServeFunction)function("iblb_serve", typeof(ServeFunction));
+            NextCommand = (NextCommandFunction)function("iblb_next_command", typeof(NextCommandFunction));
+            Answer = (AnswerFunction)function("iblb_answer", typeof(AnswerFunction));
+            Fail = (FailFunction)function("iblb_fail", typeof(FailFunction));
+            Tell = (TellFunction)function("iblb_tell", typeof(TellFunction));
             Abandon = (AbandonFunction)function("iblb_abandon", typeof(AbandonFunction));
             ErrorText = (ErrorTextFunction)function("iblb_error_text", typeof(ErrorTextFunction));
             WorkerState = (WorkerStateFunction)function("iblb_worker_state", typeof(WorkerStateFunction));

@@ -48,6 +48,12 @@ int iblb_send_msgpack(int handle, const char *services, int message, const unsig
 int iblb_wait_msgpack(int handle, int request, int timeout_ms, unsigned char *bytes, int capacity, int *needed);
 int iblb_subscribe(int handle, int message_mask);
 int iblb_next_event(int handle, int timeout_ms, int *message, char *json, int capacity, int *needed);
+int iblb_serve(int handle, const char *service, int message_mask);
+int iblb_next_command(int handle, int timeout_ms, int *command, int *message, char *json, int capacity, int
+    *needed);
+int iblb_answer(int handle, int command, int status, const char *data_json);
+int iblb_fail(int handle, int command, const char *sentence);
+int iblb_tell(int handle, int message, const char *data_json);
 int iblb_abandon(int handle);
 int iblb_error_text(int code, char *text, int capacity);
 int iblb_worker_state(int handle, int *alive, int *services, int *services_up);
@@ -74,9 +80,10 @@ bridge.codes = {
     E_WORKER_BUSY = -8019, E_SYSTEM = -8020, E_MEMORY = -8021, E_SUPERSEDED = -8022, E_MESSAGE = -8030,
     E_SERVICE = -8031, E_UTF8 = -8032, E_JSON = -8033, E_MSGPACK = -8034, E_ARGS = -8035, E_TOO_LARGE = -8036,
     E_FULL = -8037, E_TOO_MANY = -8038, E_TIMEOUT = -8050, E_REQUEST = -8051, E_BUFFER = -8052, E_NOT_SENT = -8053,
-    E_PENDING = -8054, E_CANCELLED = -8055, E_PARTIAL = -8070, E_ALL_FAILED = -8071, E_EXPIRED = -8072,
-    E_ABORTED = -8073, E_OUTCOME_UNKNOWN = -8074, E_INTERNAL = -8075, W_NO_WORKER = 5001, W_OPTIONAL = 5002,
-    W_ACCEPTED = 5003, W_SHORTENED = 5004, W_STATUS = 5005, W_NO_SERVICES = 5006
+    E_PENDING = -8054, E_CANCELLED = -8055, E_LATE = -8056, E_COMMAND = -8057, E_PARTIAL = -8070,
+    E_ALL_FAILED = -8071, E_EXPIRED = -8072, E_ABORTED = -8073, E_OUTCOME_UNKNOWN = -8074, E_INTERNAL = -8075,
+    W_NO_WORKER = 5001, W_OPTIONAL = 5002, W_ACCEPTED = 5003, W_SHORTENED = 5004, W_STATUS = 5005,
+    W_NO_SERVICES = 5006
 }
 -- numbers: end
 

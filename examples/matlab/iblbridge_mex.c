@@ -59,6 +59,16 @@ struct value {
       (v[0].number, v[1].number)) \
     F(iblb_next_event, "iiITiI", (int, int, int *, char *, int, int *), \
       (v[0].number, v[1].number, &v[2].number, v[3].text, v[4].number, &v[5].number)) \
+    F(iblb_serve, "iti", (int, const char *, int), \
+      (v[0].number, v[1].text, v[2].number)) \
+    F(iblb_next_command, "iiIITiI", (int, int, int *, int *, char *, int, int *), \
+      (v[0].number, v[1].number, &v[2].number, &v[3].number, v[4].text, v[5].number, &v[6].number)) \
+    F(iblb_answer, "iiit", (int, int, int, const char *), \
+      (v[0].number, v[1].number, v[2].number, v[3].text)) \
+    F(iblb_fail, "iit", (int, int, const char *), \
+      (v[0].number, v[1].number, v[2].text)) \
+    F(iblb_tell, "iit", (int, int, const char *), \
+      (v[0].number, v[1].number, v[2].text)) \
     F(iblb_abandon, "i", (int), \
       (v[0].number)) \
     F(iblb_error_text, "iTi", (int, char *, int), \

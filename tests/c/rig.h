@@ -42,7 +42,7 @@ static inline void start_sized(int slots, int command_bytes, int response_bytes)
     static int made;
     struct problem problem;
     snprintf(rig, sizeof rig, "rig-%d-%d", (int)os_pid(), made++);
-    if (!CHECK(iblbw_open(rig, slots, command_bytes, response_bytes, RING_BYTES, &worker) == 0) ||
+    if (!CHECK(iblbw_open(rig, slots, command_bytes, response_bytes, RING_BYTES, RING_BYTES, &worker) == 0) ||
         !CHECK(segment_attach(&eye, rig, &problem) == 0))
         abort();
     iblbw_services(worker, "cameras\nephys");
@@ -62,7 +62,7 @@ static inline void stop(void) {
 static inline void restart_worker(void) {
     iblbw_close(worker, 0);
     worker = NULL;
-    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &worker), 0);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, 0, &worker), 0);
 }
 
 static inline int open_client(const char *name) {

@@ -35,7 +35,7 @@ static void play_without_streams(void) {
     for (int turn = 0; turn < 200; turn++) {
         int handle = 0;
         CHECK(iblb_open(rig, "a", LONG_MS, &handle) == 0 && iblb_notify(handle, NULL, IBLB_PING, NULL, 0) == 0);
-        CHECK_SAME(iblbw_open(name, 2, RING_BYTES, RING_BYTES, RING_BYTES, &own), 0);
+        CHECK_SAME(iblbw_open(name, 2, RING_BYTES, RING_BYTES, RING_BYTES, RING_BYTES, &own), 0);
         CHECK(segment_is_whole(&eye));
         iblbw_close(own, 1);
     }
@@ -116,7 +116,7 @@ static void cancelled_threads_leave_everything_as_it_was(int cancel_type) {
     start_server();
     int handle = doomed.handle = open_client("a");
     snprintf(name, sizeof name, "%s-idle", rig);
-    CHECK_SAME(iblbw_open(name, 2, RING_BYTES, RING_BYTES, RING_BYTES, &idle), 0);
+    CHECK_SAME(iblbw_open(name, 2, RING_BYTES, RING_BYTES, RING_BYTES, RING_BYTES, &idle), 0);
     CHECK_SAME(iblb_open(name, "a", 0, &doomed.unserved), 0);
     CHECK_SAME(iblb_send(doomed.unserved, NULL, IBLB_EXPINIT, NULL, 0, &doomed.request), 0);
     for (int turn = 0; turn < 12; turn++)

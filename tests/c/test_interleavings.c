@@ -323,7 +323,7 @@ static void rig_with_commands_that_were_left(void) {
     opened = IBLB_E_NO_SLOT;
 }
 static void do_start_and_serve(void) {
-    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &worker), 0);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, 0, &worker), 0);
     carried_out += serve_all();
 }
 static void do_open_and_send(void) {

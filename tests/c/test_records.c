@@ -702,7 +702,7 @@ static void requests_sent_without_a_worker_wait_for_one(void) {
     CHECK(request > 0 && strlen(sentence(handle)) > 20);
     CHECK_SAME(iblb_notify(handle, NULL, IBLB_EXPSTART, NULL, 0), IBLB_W_NO_WORKER);
     CHECK_SAME(wait_now(handle, request), IBLB_E_NO_WORKER);
-    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &worker), 0);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, 0, &worker), 0);
     CHECK_SAME(serve_all(), 2);
     CHECK_SAME(wait_now(handle, request), 0);
     iblb_close(handle);

@@ -14,7 +14,7 @@ static int holds_text(const char *text, const char *part) {
 }
 
 static int serve_again(void) {
-    return iblbw_open(rig, 4, RING_BYTES, RING_BYTES, RING_BYTES, &worker);
+    return iblbw_open(rig, 4, RING_BYTES, RING_BYTES, RING_BYTES, RING_BYTES, &worker);
 }
 
 /* The file that was given another name, if the worker says so; returns whether it was there. */
@@ -71,7 +71,7 @@ static void sizes_that_cannot_be_are_refused(void) {
                                   {4, 0, 12345, 0}, {4, 0, 0, 128 << 20}, {4, -1, 0, 0}, {4, 0, 0, -2147483647}};
     for (int row = 0; row < ROWS(rows); row++) {
         struct iblbw_worker *made = (void *)&made;
-        CHECK_ROW(row, iblbw_open("sizes", rows[row][0], rows[row][1], rows[row][2], rows[row][3], &made) == IBLB_E_ARGUMENT && !made);
+        CHECK_ROW(row, iblbw_open("sizes", rows[row][0], rows[row][1], rows[row][2], rows[row][3], 0, &made) == IBLB_E_ARGUMENT && !made);
         CHECK_ROW(row, strlen(sentence(0)) > 20);
     }
 }
@@ -293,7 +293,7 @@ static void it_is_refused(const char *because) {
     struct segment segment;
     CHECK_SAME(segment_attach(&segment, "x", &problem), IBLB_E_PERMISSION);
     CHECK(holds_text(problem.text, because));
-    CHECK_SAME(iblbw_open("x", 0, 0, 0, 0, &worker), IBLB_E_PERMISSION);
+    CHECK_SAME(iblbw_open("x", 0, 0, 0, 0, 0, &worker), IBLB_E_PERMISSION);
     CHECK(holds_text(sentence(0), because));
 }
 
@@ -318,7 +318,7 @@ static void a_directory_that_is_missing_is_made_by_the_worker_only(void) {
     struct segment segment;
     go_into("missing");
     CHECK_SAME(segment_attach(&segment, "x", &problem), IBLB_E_NO_SEGMENT);
-    CHECK_SAME(iblbw_open("x", 2, RING_BYTES, RING_BYTES, RING_BYTES, &worker), 0);
+    CHECK_SAME(iblbw_open("x", 2, RING_BYTES, RING_BYTES, RING_BYTES, RING_BYTES, &worker), 0);
     CHECK_SAME(segment_attach(&segment, "x", &problem), 0);
     segment_close(&segment, 0);
     iblbw_close(worker, 1);
@@ -340,7 +340,7 @@ static void a_directory_in_onedrive_is_refused(void) {
 
 /* A rig lives in it, and another process finds it. */
 static void it_serves(void) {
-    if (!CHECK(iblbw_open("probe", 2, RING_BYTES, RING_BYTES, RING_BYTES, &worker) == 0)) {
+    if (!CHECK(iblbw_open("probe", 2, RING_BYTES, RING_BYTES, RING_BYTES, RING_BYTES, &worker) == 0)) {
         printf("        %s\n", sentence(0));
         return;
     }
@@ -405,7 +405,7 @@ static void a_directory_with_a_path_that_is_too_long_is_refused(void) {
     name[PATH_BYTES - 128] = '\0';
     go_into(name);
     CHECK_SAME(segment_attach(&segment, "x", &problem), IBLB_E_NAME);
-    CHECK_SAME(iblbw_open("x", 0, 0, 0, 0, &worker), IBLB_E_NAME);
+    CHECK_SAME(iblbw_open("x", 0, 0, 0, 0, 0, &worker), IBLB_E_NAME);
     come_back();
 }
 
@@ -416,7 +416,7 @@ static void a_second_worker_is_refused_naming_the_first(void) {
     char pid[32];
     start();
     snprintf(pid, sizeof pid, "process %u", (unsigned)os_pid());
-    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &second), IBLB_E_WORKER_BUSY);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, 0, &second), IBLB_E_WORKER_BUSY);
     CHECK(!second && holds_text(sentence(0), pid));
     CHECK_SAME(load32_relaxed(&eye.header->epoch), 1);
     stop();
@@ -426,7 +426,7 @@ static void play_rival(void) {
     struct iblbw_worker *second;
     char pid[32];
     snprintf(pid, sizeof pid, "process %u ", (unsigned)parent);
-    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &second), IBLB_E_WORKER_BUSY);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, 0, &second), IBLB_E_WORKER_BUSY);
     CHECK(!second && holds_text(sentence(0), pid));
 }
 
@@ -439,7 +439,7 @@ static void a_second_worker_in_another_process_is_refused_naming_the_first(void)
 }
 
 static void play_first(void) {
-    CHECK_SAME(iblbw_open(rig, 2, RING_BYTES, RING_BYTES, RING_BYTES, &worker), 0);
+    CHECK_SAME(iblbw_open(rig, 2, RING_BYTES, RING_BYTES, RING_BYTES, RING_BYTES, &worker), 0);
     say("serves");
     hold_still();
 }
@@ -512,7 +512,7 @@ static void this_boot_is_the_same_in_two_processes(void) {
 
 static void refused_in_a_child(void) {
     struct iblbw_worker *second;
-    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &second), IBLB_E_WORKER_BUSY);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, 0, &second), IBLB_E_WORKER_BUSY);
     CHECK_SAME(take(), IBLB_E_FORKED);
     CHECK_SAME(iblbw_services_up(worker, 1), IBLB_E_FORKED);
     iblbw_close(worker, 1); /* must not remove the parent's segment */
@@ -545,7 +545,7 @@ static void each_new_worker_adopts_the_segment_with_its_sizes_and_a_new_epoch(vo
     unsigned long long id = iblbw_segment_id(worker);
     for (int epoch = 2; epoch < 6; epoch++) {
         iblbw_close(worker, 0);
-        CHECK_SAME(iblbw_open(rig, 16, 65536, 65536, 65536, &worker), 0);
+        CHECK_SAME(iblbw_open(rig, 16, 65536, 65536, 65536, 65536, &worker), 0);
         CHECK_SAME(iblbw_epoch(worker), epoch);
         CHECK(iblbw_segment_id(worker) == id);
         CHECK_SAME(iblbw_largest_response(worker), RING_BYTES / 4 - sizeof(struct response_record));

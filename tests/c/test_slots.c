@@ -91,7 +91,7 @@ static void without_a_worker_no_slot_is_freed_and_a_new_worker_frees_it(void) {
     iblbw_close(worker, 0);
     iblb_close(handle);
     CHECK_SAME(slot_state(0), SLOT_CLAIMED);
-    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &worker), 0);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, 0, &worker), 0);
     CHECK_SAME(serve_all(), 1);
     EVENTUALLY(freed(0));
     stop();
@@ -132,7 +132,7 @@ static void worker_goes(void) {
 }
 
 static void worker_comes(void) {
-    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &worker), 0);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, 0, &worker), 0);
 }
 
 static void what_programs_leave_without_a_worker_shares_the_slots_and_each_is_carried_out_once_and_in_order(void) {

@@ -161,7 +161,7 @@ static void a_wait_on_a_dead_worker_says_so_without_using_its_time(void) {
     CHECK_SAME(iblb_wait(handle, request, LONG_MS, NULL, 0, NULL), IBLB_E_NO_WORKER);
     CHECK(os_clock_ns() - began < PROMPT_NS);
     CHECK_SAME(iblb_wait(handle, answered, LONG_MS, NULL, 0, NULL), 0); /* what it had answered is there */
-    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &worker), 0);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, 0, &worker), 0);
     CHECK_SAME(serve_all(), 1);
     CHECK_SAME(iblb_wait(handle, request, LONG_MS, NULL, 0, NULL), 0);
     iblb_close(handle);
@@ -177,7 +177,7 @@ static void a_worker_that_dies_during_a_wait_ends_it(void) {
     iblbw_close(worker, 0);
     join_waiter(&w);
     CHECK_SAME(w.code, IBLB_E_NO_WORKER);
-    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &worker), 0);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, 0, &worker), 0);
     iblb_close(handle);
     stop();
 }
@@ -453,7 +453,7 @@ static void a_call_without_a_worker_is_withdrawn_at_once(void) {
     CHECK_SAME(iblb_call(handle, NULL, IBLB_EXPSTART, NULL, LONG_MS, NULL, 0, &request), IBLB_E_NO_WORKER);
     CHECK(os_clock_ns() - began < PROMPT_NS);
     CHECK_SAME(wait_now(handle, request), IBLB_E_REQUEST);
-    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, &worker), 0);
+    CHECK_SAME(iblbw_open(rig, 0, 0, 0, 0, 0, &worker), 0);
     CHECK_SAME(take(), 0);
     iblb_close(handle);
     stop();

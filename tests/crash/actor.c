@@ -678,7 +678,7 @@ static int serve(int refuse) {
     static unsigned char payload[65536];
     const char *slots = variable("CRASH_SLOTS");
     fault_section("make or adopt");
-    int code = iblbw_open(segment_name, slots ? atoi(slots) : 0, RING_BYTES, RING_BYTES, RING_BYTES, &worker);
+    int code = iblbw_open(segment_name, slots ? atoi(slots) : 0, RING_BYTES, RING_BYTES, RING_BYTES, RING_BYTES, &worker);
     if (code != IBLB_OK) {
         char text[1024];
         iblb_last_error(0, text, sizeof text);

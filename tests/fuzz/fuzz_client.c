@@ -215,7 +215,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     request_count = 0;
     memory_reset();
     call_begins();
-    EXPECT(iblbw_open("rig", SLOTS, RING_BYTES, RING_BYTES, RING_BYTES, &worker) == IBLB_OK);
+    EXPECT(iblbw_open("rig", SLOTS, RING_BYTES, RING_BYTES, RING_BYTES, RING_BYTES, &worker) == IBLB_OK);
     EXPECT(iblbw_services(worker, "cameras\nephys") == IBLB_OK);
     call_ended();
     look_at(memory_file(RIG_PATH, &bytes));

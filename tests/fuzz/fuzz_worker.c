@@ -85,7 +85,7 @@ void __wrap_ring_wipe(const struct ring *ring, uint64_t from, uint64_t to) {
 
 static void start_worker(void) {
     call_begins();
-    int code = iblbw_open("rig", SLOTS, RING_BYTES, RING_BYTES, RING_BYTES, &worker);
+    int code = iblbw_open("rig", SLOTS, RING_BYTES, RING_BYTES, RING_BYTES, RING_BYTES, &worker);
     EXPECT(code == IBLB_OK);
     EXPECT(iblbw_services(worker, "cameras\nephys") == IBLB_OK);
     call_ended();

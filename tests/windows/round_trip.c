@@ -74,7 +74,7 @@ static int serve(const char *segment) {
     static const unsigned char body[] = {0x80};
     struct iblbw_worker *worker;
     open_events(segment);
-    if (iblbw_open(segment, 4, 0, 0, 0, &worker) != 0 || iblbw_services(worker, "") != 0)
+    if (iblbw_open(segment, 4, 0, 0, 0, 0, &worker) != 0 || iblbw_services(worker, "") != 0)
         return 1;
     CloseHandle(CreateThread(NULL, 0, echo_event, NULL, 0, NULL));
     puts("ready");

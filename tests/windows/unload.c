@@ -38,7 +38,7 @@ int main(int argc, char **argv) {
     } its;
     int handle = 0, other = 0;
     char name[64];
-    CHECK(argc == 3 && iblbw_open(argv[2], 4, 0, 0, 0, &worker) == 0);
+    CHECK(argc == 3 && iblbw_open(argv[2], 4, 0, 0, 0, 0, &worker) == 0);
     for (int turn = 0; turn < 3; turn++) {
         HMODULE library = LoadLibraryA(argv[1]);
         CHECK(library != NULL);

@@ -134,6 +134,10 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_PENDING = -8054;
     /** wait, call: The request was cancelled during the wait, by another thread. */
     public static final int E_CANCELLED = -8055;
+    /** answer, fail: The master was already told that this command failed: its time was up, or an EXPINTERRUPT came. */
+    public static final int E_LATE = -8056;
+    /** answer, fail: The number is of no command that was taken, or it was answered already. */
+    public static final int E_COMMAND = -8057;
     /** wait, call: Some services did what was asked and some did not. */
     public static final int E_PARTIAL = -8070;
     /** wait, call: No service did what was asked. */
@@ -197,6 +201,8 @@ public final class IblBridge implements AutoCloseable {
         case E_NOT_SENT: return "IBLB_E_NOT_SENT";
         case E_PENDING: return "IBLB_E_PENDING";
         case E_CANCELLED: return "IBLB_E_CANCELLED";
+        case E_LATE: return "IBLB_E_LATE";
+        case E_COMMAND: return "IBLB_E_COMMAND";
         case E_PARTIAL: return "IBLB_E_PARTIAL";
         case E_ALL_FAILED: return "IBLB_E_ALL_FAILED";
         case E_EXPIRED: return "IBLB_E_EXPIRED";
@@ -1057,6 +1063,11 @@ public final class IblBridge implements AutoCloseable {
         int iblb_wait_msgpack(int handle, int request, int timeoutMs, Pointer bytes, int capacity, IntByReference needed);
         int iblb_subscribe(int handle, int messageMask);
         int iblb_next_event(int handle, int timeoutMs, IntByReference message, Pointer json, int capacity, IntByReference needed);
+        int iblb_serve(int handle, byte[] service, int messageMask);
+        int iblb_next_command(int handle, int timeoutMs, IntByReference command, IntByReference message, Pointer json, int capacity, IntByReference needed);
+        int iblb_answer(int handle, int command, int status, byte[] dataJson);
+        int iblb_fail(int handle, int command, byte[] sentence);
+        int iblb_tell(int handle, int message, byte[] dataJson);
         int iblb_abandon(int handle);
         int iblb_error_text(int code, Pointer text, int capacity);
         int iblb_worker_state(int handle, IntByReference alive, IntByReference services, IntByReference servicesUp);
