@@ -395,7 +395,9 @@ static bool is_listened(const struct handle *handle) {
 /* With the mutex held. */
 static int wait_command(struct handle *handle, uint64_t until, const struct asked *asked, struct problem *problem) {
     for (uint64_t looked = 0;;) {
-        int code = handle->closed ? problem_standard(problem, IBLB_E_CLOSED) : handle_drain(handle, problem);
+        int code = handle_check(handle, problem); /* of a slot that the worker has given up no command is to be taken */
+        if (code == IBLB_OK)
+            code = handle_drain(handle, problem);
         if (code == IBLB_OK)
             code = look_for_command(handle, asked, problem);
         if (code == IBLB_E_TIMEOUT && !(handle->serving.mask & ALL_MESSAGES))

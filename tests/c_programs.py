@@ -59,6 +59,7 @@ PROGRAMS = {
         counts={'plain': (100_000, 300_000), 'address': (5_000, 50_000), 'thread': (3_000, 50_000)},
         link=['-Wl,--wrap=os_park'],
     ),
+    'test_serving': Program(variants=('plain', 'address', 'thread')),
     'test_misuse': Program(),
     'test_hosts': Program(),
     'test_interleavings': Program(variants=['interleaved'], link=['-Wl,--wrap=os_park']),

@@ -116,7 +116,7 @@ def structures(layout: str) -> dict[str, list[str]]:
     """Return the names of the fields of every structure."""
     text = re.sub(r'/\*.*?\*/', '', layout, flags=re.DOTALL)
     found = re.findall(r'^struct (\w+) \{\n(.*?)^\};', text, flags=re.DOTALL | re.MULTILINE)
-    return {name: re.findall(r'(\w+)(?:\[\w+\])?;', body) for name, body in found}
+    return {name: re.findall(r'(\w+)(?:\[\w+\])*;', body) for name, body in found}
 
 
 def test_the_image_holds_every_field_of_every_structure():

@@ -67,11 +67,23 @@ static void its_file_is_ours_alone_and_nothing_else_is_left_beside_it(void) {
 }
 
 static void sizes_that_cannot_be_are_refused(void) {
-    static const int rows[][4] = {{1, 0, 0, 0},     {65, 0, 0, 0},        {-1, 0, 0, 0}, {4, 16385, 0, 0},      {4, 8192, 0, 0},
-                                  {4, 0, 12345, 0}, {4, 0, 0, 128 << 20}, {4, -1, 0, 0}, {4, 0, 0, -2147483647}};
+    static const int rows[][5] = {{1},
+                                  {65},
+                                  {-1},
+                                  {4, 16385},
+                                  {4, 8192},
+                                  {4, 0, 12345},
+                                  {4, 0, 0, 128 << 20},
+                                  {4, -1},
+                                  {4, 0, 0, -2147483647},
+                                  {4, 0, 0, 0, 8192},
+                                  {4, 0, 0, 0, 24576},
+                                  {4, 0, 0, 0, -1}};
     for (int row = 0; row < ROWS(rows); row++) {
         struct iblbw_worker *made = (void *)&made;
-        CHECK_ROW(row, iblbw_open("sizes", rows[row][0], rows[row][1], rows[row][2], rows[row][3], 0, &made) == IBLB_E_ARGUMENT && !made);
+        CHECK_ROW(row,
+                  iblbw_open("sizes", rows[row][0], rows[row][1], rows[row][2], rows[row][3], rows[row][4], &made) == IBLB_E_ARGUMENT &&
+                      !made);
         CHECK_ROW(row, strlen(sentence(0)) > 20);
     }
 }
@@ -187,7 +199,7 @@ static void a_version_mismatch_names_both(void) {
     start();
     eye.header->layout_version = 4711;
     CHECK_SAME(segment_attach(&segment, rig, &problem), IBLB_E_VERSION);
-    CHECK(holds_text(problem.text, "4711") && holds_text(problem.text, "layout 1"));
+    CHECK(holds_text(problem.text, "4711") && holds_text(problem.text, "layout 2"));
     eye.header->layout_version = LAYOUT_VERSION;
     stop();
 }

@@ -187,11 +187,11 @@ def test_a_worker_whose_header_is_overwritten_stops_and_says_why(segment_directo
             assert stopped.value.name == name
 
 
-@pytest.mark.parametrize('version', [b'\0\0\0\0', b'\2\0\0\0'])
+@pytest.mark.parametrize('version', [b'\0\0\0\0', b'\1\0\0\0'])
 def test_a_living_worker_of_another_version_is_told_to_clients_and_not_pushed_aside(segment_directory, version):
     with Segment('rig'):
         write(segment_directory / 'rig', 8, version)
-        with pytest.raises(NoSegment, match=rf'layout {version[0]} .*layout 1\.') as refused:
+        with pytest.raises(NoSegment, match=rf'layout {version[0]} .*layout 2\.') as refused:
             Client('rig', timeout=0)
         assert refused.value.name == 'IBLB_E_VERSION'
         with pytest.raises(WorkerBusy):

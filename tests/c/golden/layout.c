@@ -1,5 +1,5 @@
-/* layout.c: writes every field of every shared structure with a value of its own, and prints the bytes: the image of layout 1. What differs
- * from layout-1.bin cannot share a segment with what was built before. Deliberately changed: bump LAYOUT_VERSION and store a new image.
+/* layout.c: writes every field of every shared structure with a value of its own, and prints the bytes: the image of layout 2. What differs
+ * from layout-2.bin cannot share a segment with what was built before. Deliberately changed: bump LAYOUT_VERSION and store a new image.
  */
 #include <stdio.h>
 #include <string.h>
@@ -60,6 +60,8 @@ int main(void) {
     FILL(segment_header.wait_mechanism);
     FILL(segment_header.library_version);
     FILL(segment_header.boot_id);
+    FILL(segment_header.incoming_bytes);
+    FILL(segment_header.reserved);
     FILL(segment_header.interrupt_stamp);
     FILL(segment_header.slept_stamp);
     FILL(segment_header.sleep_note);
@@ -71,6 +73,12 @@ int main(void) {
     FILL(segment_header.services_sequence);
     fill_bell(&segment_header.worker_bell);
     DONE(segment_header);
+
+    WRITE(listener_table);
+    FILL(listener_table.count);
+    FILL(listener_table.sequence);
+    FILL(listener_table.names);
+    DONE(listener_table);
 
     WRITE(service_entry);
     FILL(service_entry.name);
@@ -96,6 +104,10 @@ int main(void) {
     fill_ring(&slot_header.command);
     fill_ring(&slot_header.response);
     fill_ring(&slot_header.event);
+    fill_ring(&slot_header.incoming);
+    FILL(slot_header.incoming_sequence);
+    FILL(slot_header.serving);
+    FILL(slot_header.serving_mask);
     DONE(slot_header);
 
     WRITE(command_record);
@@ -129,13 +141,26 @@ int main(void) {
     FILL(event_record.reserved);
     DONE(event_record);
 
+    WRITE(incoming_record);
+    fill_record(&incoming_record.header);
+    FILL(incoming_record.control);
+    FILL(incoming_record.number);
+    FILL(incoming_record.stamp);
+    FILL(incoming_record.generation);
+    FILL(incoming_record.message);
+    FILL(incoming_record.payload_bytes);
+    FILL(incoming_record.reserved);
+    DONE(incoming_record);
+
     /* The numbers that both sides must agree on. */
-    const uint64_t numbers[] = {LAYOUT_VERSION,       LOCK_BASE,       MAX_SLOTS,         RECORD_ALIGN,   INTERRUPT_RESERVE,
-                                MAX_INTERRUPT_BYTES,  MAX_EVENT_BYTES, MAX_SERVICES,      MIN_RING_BYTES, MAX_RING_BYTES,
-                                SEGMENT_HEADER_BYTES, SLOTS_OFFSET,    SLOT_HEADER_BYTES, SEGMENT_READY,  SEGMENT_REPLACED,
-                                WAIT_FUTEX,           WAIT_POLL,       SLOT_FREE,         SLOT_CLAIMED,   SLOT_QUARANTINED,
-                                RECORD_PAD,           RECORD_COMMAND,  RECORD_RESPONSE,   RECORD_EVENT,   STATE_PUBLISHED,
-                                STATE_ACCEPTED,       STATE_ANSWERED,  STATE_CANCELLED,   COMMAND_NOTIFY, COMMAND_JSON};
+    const uint64_t numbers[] = {LAYOUT_VERSION,       LOCK_BASE,         MAX_SLOTS,         RECORD_ALIGN,       INTERRUPT_RESERVE,
+                                MAX_INTERRUPT_BYTES,  MAX_EVENT_BYTES,   MAX_SERVICES,      MIN_RING_BYTES,     MAX_RING_BYTES,
+                                SEGMENT_HEADER_BYTES, SLOTS_OFFSET,      SLOT_HEADER_BYTES, SEGMENT_READY,      SEGMENT_REPLACED,
+                                WAIT_FUTEX,           WAIT_POLL,         SLOT_FREE,         SLOT_CLAIMED,       SLOT_QUARANTINED,
+                                RECORD_PAD,           RECORD_COMMAND,    RECORD_RESPONSE,   RECORD_EVENT,       STATE_PUBLISHED,
+                                STATE_ACCEPTED,       STATE_ANSWERED,    STATE_CANCELLED,   COMMAND_NOTIFY,     COMMAND_JSON,
+                                MAX_LISTENERS,        LISTENERS_OFFSET,  RECORD_INCOMING,   INCOMING_PUBLISHED, INCOMING_TAKEN,
+                                INCOMING_ANSWERED,    INCOMING_WITHDRAWN};
     write_image("numbers", numbers, sizeof numbers);
     write_image("magic", SEGMENT_MAGIC, 8);
     return 0;
