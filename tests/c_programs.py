@@ -63,6 +63,7 @@ PROGRAMS = {
     'test_misuse': Program(),
     'test_hosts': Program(),
     'test_interleavings': Program(variants=['interleaved'], link=['-Wl,--wrap=os_park']),
+    'test_serving_interleavings': Program(variants=['interleaved'], link=['-Wl,--wrap=os_park']),
 }
 
 

@@ -719,7 +719,7 @@ static int serve(int refuse) {
 static int offsets(void) {
     printf(
         "{\"first\": %zu, \"slot\": %u, \"slots\": 16, \"name\": %zu, \"generation\": %zu, \"command_tail\": %zu, \"command_head\": %zu}\n",
-        (size_t)SLOTS_OFFSET, SLOT_HEADER_BYTES + 3 * RING_BYTES, offsetof(struct slot_header, client),
+        (size_t)SLOTS_OFFSET, SLOT_HEADER_BYTES + 4 * RING_BYTES, offsetof(struct slot_header, client),
         offsetof(struct slot_header, generation), offsetof(struct slot_header, command),
         offsetof(struct slot_header, command) + offsetof(struct ring_header, head));
     return 0;

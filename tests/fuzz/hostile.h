@@ -190,7 +190,7 @@ static uint32_t next_place_in_slot(uint32_t index, uint32_t *width) {
         offset = base + SLOT_HEADER_BYTES + RING_BYTES + next8() % 16 * 64 + next8() % 16 * 4;
         break;
     default:
-        offset = base + (next16() | next8() % 2 << 16) % (SLOT_HEADER_BYTES + 3 * RING_BYTES - 8);
+        offset = base + (next16() | next8() % 2 << 16) % (SLOT_HEADER_BYTES + 4 * RING_BYTES - 8);
     }
     return offset;
 }

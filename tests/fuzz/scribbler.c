@@ -64,7 +64,8 @@ int main(int argc, char **argv) {
         return 2;
     const struct segment_header *header = (const void *)memory;
     uint64_t command_bytes = header->command_bytes; /* read once: it may be what is scribbled on */
-    uint64_t rings = command_bytes + header->response_bytes + header->event_bytes, slot_bytes = SLOT_HEADER_BYTES + rings;
+    uint64_t rings = command_bytes + header->response_bytes + header->event_bytes + header->incoming_bytes,
+             slot_bytes = SLOT_HEADER_BYTES + rings;
     if (strcmp(argv[2], "slot") == 0) {
         uint32_t i = 0;
         while (i < header->slots && strcmp(((const struct slot_header *)(memory + SLOTS_OFFSET + i * slot_bytes))->client, argv[3]) != 0)

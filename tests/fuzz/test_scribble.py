@@ -20,7 +20,7 @@ from bridge.segment.client import Client
 from bridge.segment.library import ffi, lib
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZES = {'slots': 6, 'command_bytes': 16384, 'response_bytes': 16384, 'event_bytes': 16384}
+SIZES = {'slots': 6, 'command_bytes': 16384, 'response_bytes': 16384, 'event_bytes': 16384, 'incoming_bytes': 16384}
 SECONDS = float(os.environ.get('IBLBRIDGE_SCRIBBLE_SECONDS', '2.5'))
 
 WORKER = """
