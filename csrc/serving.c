@@ -228,36 +228,41 @@ static int check_service(const char *service, int mask, struct problem *problem)
     return IBLB_OK;
 }
 
-static void give_up_serving(void *handle) {
-    handle_drop(handle);
+static void give_up_serving(void *unused) {
+    (void)unused;
+    os_let_thread();
 }
 
-IBLB_API int iblb_serve(int number, const char *service, int message_mask) {
-    int code;
+static int serve_in_time(int number, const char *service, int mask) {
     struct problem problem;
-    struct handle *handle = handle_hold(number, &code);
-    if (!handle)
-        return code;
     problem_clear(&problem);
-    code = check_service(service, message_mask, &problem);
-    uint64_t begun = os_clock_ns();
-    for (bool last = code != IBLB_OK; !last;) {
+    int wrong = check_service(service, mask, &problem);
+    for (uint64_t begun = os_clock_ns();;) {
+        int code;
         uint64_t waited = os_clock_ns() - begun;
+        bool last = wrong != IBLB_OK || waited >= LISTENERS_PATIENCE_NS;
         handles_hold_forks(); /* a lock is taken and dropped */
-        os_mutex_lock(&handle->mutex);
-        code = serve_once(handle, service, message_mask, waited >= TURN_PATIENCE_NS, &problem);
-        os_mutex_unlock(&handle->mutex);
+        struct handle *handle = handle_enter(number, &code);
+        if (handle) {
+            code = wrong != IBLB_OK ? wrong : serve_once(handle, service, mask, waited >= TURN_PATIENCE_NS, &problem);
+            last = last || code != NOT_YET;
+            handle_leave(handle, last ? problem.code : IBLB_OK, &problem);
+        }
         handles_let_forks();
-        last = code != NOT_YET || waited >= LISTENERS_PATIENCE_NS;
+        if (!handle)
+            return waited >= 2 * MS && code == IBLB_E_HANDLE ? IBLB_E_CLOSED : code;
         if (last)
-            break;
-        os_end_if_asked(give_up_serving, handle);
+            return problem.code;
+        os_end_if_asked(give_up_serving, NULL); /* nothing of ours is held meanwhile */
         os_sleep_ns(2 * MS);
     }
-    if (code == NOT_YET)
-        code = problem.code;
-    os_mutex_lock(&handle->mutex);
-    return handle_leave(handle, code, &problem);
+}
+
+IBLB_API int iblb_serve(int handle, const char *service, int message_mask) {
+    os_hold_thread();
+    int code = serve_in_time(handle, service, message_mask);
+    os_let_thread();
+    return code;
 }
 
 /* --- next command --- */

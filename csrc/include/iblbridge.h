@@ -348,40 +348,38 @@ IBLB_API int iblb_subscribe(int handle, int message_mask);
  * IBLB_E_MEMORY, IBLB_E_HANDLE, IBLB_E_FORKED, IBLB_E_ARGUMENT. */
 IBLB_API int iblb_next_event(int handle, int timeout_ms, int *message, char *json, int capacity, int *needed);
 
-/* ---- Serving: your program as a service, which masters command ----
- *
- * The worker listens in your program's place (`iblbridge serve --listen cameras=udp://:11001`): to a master, such as iblrig, it is a
+/* ---- Serving: your program as a service that masters command ---- */
+
+/* The worker listens in your program's place (`iblbridge serve --listen cameras=udp://:11001`): to a master, such as iblrig, it is a
  * service like any other. It echoes each message at once, and hands it to the program that serves that name. Your program does what is
- * asked and says what came of it; the worker tells the master.
+ * asked and says what came of it. The worker tells the master.
+ *
+ * - A program is given one command at a time, and an EXPINTERRUPT beside it. Have a second thread in iblb_next_command, or call it with
+ *   timeout_ms 0 now and then while a command takes long. What else masters ask waits in the worker.
+ * - A master waits 10 s for its answer. After 8 s (the listener's `timeout`) the worker tells it that the command failed, and your answer
+ *   comes too late: IBLB_E_LATE. So does the answer to a command that an EXPINTERRUPT overtook.
+ * - If the worker dies, take, answer and tell as before: the next one delivers it. A command that you have taken is not asked twice.
+ * - If your program closes or dies with a command in hand, its master is told so at once.
+ *
+ * A whole program:
  *
  *     char json[65536], text[1024];
- *     int h, command, message, status;
- *     if (iblb_open("rig0", "cameras", 2000, &h) < 0 ||
- *         iblb_serve(h, "cameras", IBLB_EXPINIT + IBLB_EXPSTART + IBLB_EXPEND + IBLB_EXPINTERRUPT) < 0) {
- *         iblb_last_error(0, text, sizeof text);
- *         ...
- *     }
- *     for (;;) {
+ *     int h, command, message, status = iblb_open("rig0", "cameras", 2000, &h);
+ *     if (status >= 0)
+ *         status = iblb_serve(h, "cameras", IBLB_EXPINIT + IBLB_EXPSTART + IBLB_EXPEND + IBLB_EXPINTERRUPT);
+ *     while (status >= 0 || status == IBLB_E_TIMEOUT || status == IBLB_E_NO_WORKER) {
  *         status = iblb_next_command(h, 1000, &command, &message, json, sizeof json, NULL);
- *         if (status == IBLB_E_TIMEOUT || status == IBLB_E_NO_WORKER)
- *             continue;                        it has waited for a second: time to look after other things
- *         if (status < 0)
- *             break;                           iblb_last_error says why
+ *         if (status != IBLB_OK)
+ *             continue;
  *         if (message == IBLB_EXPSTART && !start_cameras(json))
- *             iblb_fail(h, command, "camera 2 does not answer");
+ *             iblb_fail(h, command, "Camera 2 does not answer.");
  *         else if (message == IBLB_EXPEND)
  *             iblb_answer(h, command, -1, "{\"frames\": 5400}");
  *         else
  *             iblb_answer(h, command, -1, NULL);
  *     }
+ *     iblb_last_error(h, text, sizeof text);
  *     iblb_close(h);
- *
- * - A program is given one command at a time, and an EXPINTERRUPT beside it: have a second thread in iblb_next_command, or call it with
- *   timeout_ms 0 now and then while a command takes long. What else masters ask waits in the worker.
- * - A master waits 10 s for its answer. After 8 s (`timeout` of the listener) the worker tells it that the command failed, and your answer
- *   comes too late: IBLB_E_LATE. So is the answer to a command that an EXPINTERRUPT overtook. Undo what you did, or go on: no master waits.
- * - If the worker dies, take, answer and tell as before: the next worker delivers it. A command that you have is not asked twice.
- * - If your program closes or dies with a command in hand, the master is told so at once.
  */
 
 /* From now on this handle gets what masters ask of a listener, in place of what it served before.

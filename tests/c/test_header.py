@@ -213,7 +213,7 @@ def groups() -> dict[str, list[str]]:
 def test_the_functions_that_most_programs_need_stand_first_and_the_others_in_groups() -> None:
     found = groups()
     assert next(iter(found.items())) == ('Simple', ['iblb_open', 'iblb_call', 'iblb_close', 'iblb_last_error'])
-    assert list(found) == ['Simple', 'Send and wait', 'Events', 'Leaving unfinished', 'Codes', 'Inspection']
+    assert list(found) == ['Simple', 'Send and wait', 'Events', 'Serving', 'Leaving unfinished', 'Codes', 'Inspection']
     assert all(found.values())
 
 

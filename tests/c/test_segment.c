@@ -35,7 +35,7 @@ static void remove_aside(const char *said) {
 static void a_new_segment_is_empty_and_as_large_as_was_asked(void) {
     start_sized(3, 32768, 16384);
     CHECK(eye.sizes.slots == 3 && eye.sizes.command_bytes == 32768 && eye.sizes.response_bytes == 16384);
-    CHECK_SAME(os_size(eye.file), SLOTS_OFFSET + 3 * (SLOT_HEADER_BYTES + 32768 + 16384 + RING_BYTES));
+    CHECK_SAME(os_size(eye.file), SLOTS_OFFSET + 3 * (SLOT_HEADER_BYTES + 32768 + 16384 + 2 * RING_BYTES));
     CHECK_SAME(iblbw_epoch(worker), 1);
     CHECK(iblbw_segment_id(worker) == eye.id && eye.id != 0);
     CHECK_SAME(iblbw_largest_response(worker), 16384 / 4 - sizeof(struct response_record));
