@@ -23,45 +23,16 @@
  * PUBLISHED (0 no, 1 yes, 2 and withdrawn) SECTION FUNCTION POINT from clients; dispatch SLOT GENERATION REQUEST, refused CODE, cancelled,
  * orphan from workers; wrong anything from all.
  */
-#include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "acting.h"
 
-#include "fault.h"
-#include "include/iblbridge.h"
-#include "include/iblbridge_worker.h"
-#include "segment.h"
-#include "system.h"
-
-#define MS UINT64_C(1000000)
-#define RING_BYTES 16384
-#define NAME 64
 #define BIG 3000
 #define TOKEN 32 /* characters, each a # */
 #define A_WHILE_NS (10 * MS)
 #define STACK 6
 #define BOARD_BYTES 4096
 
-static const char *who = "worker", *segment_name;
-static intptr_t log_file;
 static _Atomic int ends;
 static uint64_t patience_ns = 20000 * MS;
-
-/* --- the log --- */
-
-static void say(const char *format, ...) {
-    char line[512];
-    int length = snprintf(line, sizeof line, "\n%" PRIu64 " %s ", os_clock_ns(), who);
-    va_list arguments;
-    va_start(arguments, format);
-    length += vsnprintf(line + length, sizeof line - (size_t)length - 2, format, arguments);
-    va_end(arguments);
-    memcpy(line + length, " .", 2);
-    if (write_log(log_file, line, (size_t)length + 2) != 0)
-        die(4);
-}
 
 /* --- looking into the segment behind the library's back; none of it counts as an access --- */
 
@@ -713,15 +684,6 @@ static int serve(int refuse) {
         os_sleep_ns(MS / 10);
     fault_section("end");
     iblbw_close(worker, 0);
-    return 0;
-}
-
-static int offsets(void) {
-    printf(
-        "{\"first\": %zu, \"slot\": %u, \"slots\": 16, \"name\": %zu, \"generation\": %zu, \"command_tail\": %zu, \"command_head\": %zu}\n",
-        (size_t)SLOTS_OFFSET, SLOT_HEADER_BYTES + 4 * RING_BYTES, offsetof(struct slot_header, client),
-        offsetof(struct slot_header, generation), offsetof(struct slot_header, command),
-        offsetof(struct slot_header, command) + offsetof(struct ring_header, head));
     return 0;
 }
 

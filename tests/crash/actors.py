@@ -45,8 +45,8 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get('CC', 'cc'))
 
 
-def build(folder: Path, sources: Path = CSRC, *, more: Iterable[str] = ()) -> Path:
-    """Compile actor.c with the library's sources and a stop at every access of shared memory.
+def build(folder: Path, sources: Path = CSRC, *, more: Iterable[str] = (), actor: str = 'actor') -> Path:
+    """Compile the actors with the library's sources and a stop at every access of shared memory.
 
     Parameters
     ----------
@@ -56,12 +56,14 @@ def build(folder: Path, sources: Path = CSRC, *, more: Iterable[str] = ()) -> Pa
         The library's sources, or a copy of them with a bug in it.
     more : iterable of str
         Further arguments of the compiler.
+    actor : str
+        Which file: actor, serving.
     """
-    program = folder / 'actor'
+    program = folder / actor
     command = [
         compiler() or 'cc', '-std=c11', '-O1', '-g', '-pthread',
         '-D_POSIX_C_SOURCE=200809L', '-D_DEFAULT_SOURCE', *INCLUDES, f'-I{sources}',
-        *map(str, [*ACTOR, *library(csrc=sources)]), *WRAP, *more, '-o', str(program),
+        *map(str, [HERE / f'{actor}.c', HERE / 'fault.c', *library(csrc=sources)]), *WRAP, *more, '-o', str(program),
     ]  # fmt: skip
     subprocess.run(command, check=True)
     return program
