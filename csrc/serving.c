@@ -235,24 +235,22 @@ static void give_up_serving(void *unused) {
 
 static int serve_in_time(int number, const char *service, int mask) {
     struct problem problem;
-    problem_clear(&problem);
-    int wrong = check_service(service, mask, &problem);
-    for (uint64_t begun = os_clock_ns();;) {
+    for (uint64_t begun = os_clock_ns(), waited = 0;; waited = os_clock_ns() - begun) {
         int code;
-        uint64_t waited = os_clock_ns() - begun;
-        bool last = wrong != IBLB_OK || waited >= LISTENERS_PATIENCE_NS;
+        problem_clear(&problem);
         handles_hold_forks(); /* a lock is taken and dropped */
         struct handle *handle = handle_enter(number, &code);
+        bool again = false;
         if (handle) {
-            code = wrong != IBLB_OK ? wrong : serve_once(handle, service, mask, waited >= TURN_PATIENCE_NS, &problem);
-            last = last || code != NOT_YET;
-            handle_leave(handle, last ? problem.code : IBLB_OK, &problem);
+            code = check_service(service, mask, &problem);
+            if (code == IBLB_OK)
+                code = serve_once(handle, service, mask, waited >= TURN_PATIENCE_NS, &problem);
+            again = code == NOT_YET && waited < LISTENERS_PATIENCE_NS;
+            code = handle_leave(handle, again ? IBLB_OK : problem.code, &problem);
         }
         handles_let_forks();
-        if (!handle)
-            return waited >= 2 * MS && code == IBLB_E_HANDLE ? IBLB_E_CLOSED : code;
-        if (last)
-            return problem.code;
+        if (!again)
+            return waited && code == IBLB_E_HANDLE ? IBLB_E_CLOSED : code;
         os_end_if_asked(give_up_serving, NULL); /* nothing of ours is held meanwhile */
         os_sleep_ns(2 * MS);
     }
