@@ -11,7 +11,7 @@ struct iblbw_worker {
     bool forked;
     shared_u32 rung;      /* iblbw_ring was called; private memory */
     shared_u32 truncated; /* the file was cut short; what was touched behind its end is zeroes of our own; private memory */
-    int path_lost;        /* the path no longer leads to our file */
+    bool path_lost;       /* the path no longer leads to our file */
     uint64_t swept_at;
     uint32_t reach; /* slots from here on are free, as the take that is going on has found them */
     char replaced[PROBLEM_BYTES];

@@ -15,7 +15,7 @@
 #include "hostile.h"
 
 #define BATCH 16
-#define SLOT_BYTES (SLOT_HEADER_BYTES + 3 * RING_BYTES)
+#define SLOT_BYTES (SLOT_HEADER_BYTES + 4 * RING_BYTES)
 #define HELD 1024u        /* a flag of our own: its response found no room */
 #define MOST_WAITING 1024 /* more than fit the rings of all slots */
 

@@ -92,14 +92,15 @@ static uint32_t commands_begin; /* where the first command of slot 0 will stand 
 
 static inline void look_at(unsigned char *bytes) {
     memory = bytes;
-    eye = (struct segment){.header = (void *)bytes, .sizes = {SLOTS, RING_BYTES, RING_BYTES, RING_BYTES}};
+    eye = (struct segment){.header = (void *)bytes, .sizes = {SLOTS, RING_BYTES, RING_BYTES, RING_BYTES, RING_BYTES}};
     for (uint32_t i = 0; i < SLOTS; i++)
         segment_slot(&eye, i, &slots[i]);
 }
 
 /* What nobody has any business in: the gaps behind the headers. */
 static inline void forbid_gaps(void) {
-    FORBID(memory + sizeof(struct segment_header), SEGMENT_HEADER_BYTES - sizeof(struct segment_header));
+    FORBID(memory + LISTENERS_OFFSET + sizeof(struct listener_table),
+           SEGMENT_HEADER_BYTES - LISTENERS_OFFSET - sizeof(struct listener_table));
     for (uint32_t i = 0; i < SLOTS; i++)
         FORBID((unsigned char *)slots[i].header + sizeof(struct slot_header), SLOT_HEADER_BYTES - sizeof(struct slot_header));
 }
@@ -166,7 +167,8 @@ static uint64_t next_value(uint32_t offset, uint32_t width) {
 static uint32_t next_place_in_slot(uint32_t index, uint32_t *width) {
     static const uint32_t ends[] = {offsetof(struct slot_header, command.tail),  offsetof(struct slot_header, command.head),
                                     offsetof(struct slot_header, response.tail), offsetof(struct slot_header, response.head),
-                                    offsetof(struct slot_header, event.tail),    offsetof(struct slot_header, event.head)};
+                                    offsetof(struct slot_header, event.tail),    offsetof(struct slot_header, event.head),
+                                    offsetof(struct slot_header, incoming.tail), offsetof(struct slot_header, incoming.head)};
     static const uint32_t widths[] = {4, 8, 1, 4};
     uint32_t base = (uint32_t)((unsigned char *)slots[index].header - memory), kind = next8(), offset;
     *width = widths[kind / 8 % 4];
@@ -178,7 +180,7 @@ static uint32_t next_place_in_slot(uint32_t index, uint32_t *width) {
         break;
     case 2:
         *width = 8;
-        offset = base + ends[next8() % 6];
+        offset = base + ends[next8() % 8];
         break;
     case 3:
     case 4:

@@ -5,7 +5,8 @@ and libclang-rt-14-dev):
 
 - ``fuzz_json``: the readers of JSON and msgpack;
 - ``fuzz_worker``: the worker, on a segment that one client scribbles over, or anybody;
-- ``fuzz_client``: a client, on a segment of arbitrary bytes.
+- ``fuzz_client``: a client, on a segment of arbitrary bytes;
+- ``fuzz_serving``: a program that serves and the worker that asks it, while somebody writes into what lies between.
 
 Each starts from ``corpus/<target>``. What it finds is kept there as ``found-<hash>``, is replayed by `test_fuzz` from
 then on, and ends the run with status 1.
@@ -30,7 +31,7 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parents[1] / 'csrc'
 CORPUS = HERE / 'corpus'
-TARGETS = ('json', 'worker', 'client')
+TARGETS = ('json', 'worker', 'client', 'serving')
 FLAGS = [
     '-std=c11',
     '-g',
@@ -45,8 +46,8 @@ FLAGS = [
 # Not instrumented for coverage: loops that would cost the most.
 PLAIN = ('errors', 'handles', 'inbox', 'os_memory', 'remembered')
 # The harness of the worker looks at every wiping of a ring.
-WRAP = {'json': [], 'worker': ['-Wl,--wrap=ring_wipe'], 'client': []}
-LONGEST = {'json': 600, 'worker': 300, 'client': 300}
+WRAP = {'json': [], 'worker': ['-Wl,--wrap=ring_wipe'], 'client': [], 'serving': []}
+LONGEST = {'json': 600, 'worker': 300, 'client': 300, 'serving': 300}
 
 
 class BuildError(Exception):
