@@ -178,6 +178,25 @@ struct place {
     uint32_t state;
 };
 
+/* With the mutex held: against the owner's two swaps, of which either may just happen. */
+static int withdraw(const struct place *place) {
+    for (int tries = 0; place->control && tries < 3; tries++) {
+        uint64_t control = load64_acquire(place->control);
+        uint32_t state = (uint32_t)control;
+        if (state == INCOMING_WITHDRAWN)
+            return IBLB_OK;
+        if (state != INCOMING_PUBLISHED && state != INCOMING_TAKEN)
+            break;
+        if (!swap_if64(place->control, control, (control & ~UINT64_C(0xffffffff)) | INCOMING_WITHDRAWN))
+            continue;
+        if (place->record.message == IBLB_ALYX) /* now, although its owner may not look for long */
+            shared_wipe((unsigned char *)place->control - offsetof(struct incoming_record, control) + sizeof place->record,
+                        place->record.payload_bytes);
+        return IBLB_OK;
+    }
+    return 1;
+}
+
 /* With the mutex held: where it stands. False: it is gone. */
 static bool find(struct iblbw_worker *worker, const struct iblbw_incoming *incoming, struct place *place) {
     if (incoming->slot >= worker->segment.sizes.slots)
@@ -196,8 +215,10 @@ static bool find(struct iblbw_worker *worker, const struct iblbw_incoming *incom
         return false;
     }
     place->control = &((struct incoming_record *)(void *)ring_at(&view->slot.incoming, at))->control;
-    /* What its owner had not answered when it died it never will. */
-    return !view->reclaimed || place->state == INCOMING_ANSWERED || place->state == INCOMING_WITHDRAWN;
+    if (!view->reclaimed || place->state == INCOMING_ANSWERED)
+        return true;
+    withdraw(place); /* what its owner had not answered when it died it never will, and the next worker is not to tell so once more */
+    return false;
 }
 
 IBLB_API int iblbw_incoming_state(struct iblbw_worker *worker, const struct iblbw_incoming *incoming) {
@@ -209,25 +230,6 @@ IBLB_API int iblbw_incoming_state(struct iblbw_worker *worker, const struct iblb
         return code;
     code = find(worker, incoming, &place) ? (int)place.state - INCOMING_PUBLISHED : IBLBW_GONE;
     return worker_leave(worker, code);
-}
-
-/* With the mutex held: against the owner's two swaps, of which either may just happen. */
-static int withdraw(const struct place *place) {
-    for (int tries = 0; place->control && tries < 3; tries++) {
-        uint64_t control = load64_acquire(place->control);
-        uint32_t state = (uint32_t)control;
-        if (state == INCOMING_WITHDRAWN)
-            return IBLB_OK;
-        if (state != INCOMING_PUBLISHED && state != INCOMING_TAKEN)
-            break;
-        if (!swap_if64(place->control, control, (control & ~UINT64_C(0xffffffff)) | INCOMING_WITHDRAWN))
-            continue;
-        if (place->record.message == IBLB_ALYX) /* now, although its owner may not look for long */
-            shared_wipe((unsigned char *)place->control - offsetof(struct incoming_record, control) + sizeof place->record,
-                        place->record.payload_bytes);
-        return IBLB_OK;
-    }
-    return 1;
 }
 
 IBLB_API int iblbw_withdraw(struct iblbw_worker *worker, const struct iblbw_incoming *incoming) {

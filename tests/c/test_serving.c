@@ -546,6 +546,23 @@ static void what_a_program_leaves_open_is_gone_and_what_it_answered_is_not(void)
     }
 }
 
+static void that_a_program_is_gone_is_not_told_once_more_by_the_next_worker(void) {
+    int bytes;
+    start_listening();
+    int handle = open_server("a", "cameras", ALL);
+    send_start(handle);
+    CHECK_SAME(hand_over("cameras", IBLB_EXPSTART), 0);
+    CHECK_SAME(next_now(handle), 0);
+    CHECK_SAME(iblb_close(handle), 0);
+    CHECK_SAME(take(), 1); /* a command that keeps the slot */
+    CHECK_SAME(iblbw_incoming_state(worker, &token), IBLBW_GONE);
+    CHECK_SAME(iblbw_incoming_state(worker, &token), IBLBW_GONE);
+    restart_listening();
+    CHECK_SAME(inherit(&bytes), 0);
+    CHECK_SAME(serve_all(), 1);
+    stop();
+}
+
 static void a_slot_with_what_masters_wait_for_is_not_used_again_before_a_worker_has_seen_it(void) {
     int bytes, first, second;
     start_listening();
@@ -914,6 +931,7 @@ static const struct test tests[] = {
     {"a new worker inherits what is open and hears the answer", a_new_worker_inherits_what_is_open_and_hears_the_answer},
     {"a program answers while no worker lives, and waits for the next", a_program_answers_while_no_worker_lives_and_waits_for_the_next},
     {"what a program leaves open is gone, and what it answered is not", what_a_program_leaves_open_is_gone_and_what_it_answered_is_not},
+    {"that a program is gone is not told once more by the next worker", that_a_program_is_gone_is_not_told_once_more_by_the_next_worker},
     {"a slot with what masters wait for is not used again before a worker has seen it",
      a_slot_with_what_masters_wait_for_is_not_used_again_before_a_worker_has_seen_it},
     {"a program that is killed is found out", a_program_that_is_killed_is_found_out},

@@ -75,6 +75,8 @@ def trail(folder: Path, model: str, *macros: str) -> str:
         ('segment.pml', ['-DSTALL']),
         pytest.param('segment.pml', ['-DLEAVES=3'], marks=LARGE),
         pytest.param('segment.pml', ['-DLEAVES=3', '-DVICTIM=2'], marks=LARGE),
+        ('incoming.pml', []),
+        ('incoming.pml', ['-DVICTIM=PROGRAM']),
         ('doorbell.pml', []),
         ('doorbell.pml', ['-DROOM']),
     ],
@@ -91,6 +93,8 @@ def test_no_interleaving_and_no_crash_breaks_the_protocol(model, macros, tmp_pat
     [
         ('segment.pml', ['-DINTERRUPTS=2']),
         pytest.param('segment.pml', ['-DLEAVES=3', '-DVICTIM=2'], marks=LARGE),
+        ('incoming.pml', []),
+        ('incoming.pml', ['-DVICTIM=PROGRAM']),
         ('doorbell.pml', []),
         ('doorbell.pml', ['-DROOM']),
     ],
@@ -126,6 +130,14 @@ ABLATIONS = [
     ('segment.pml', 'READS_ITS_OWNERS_ALONE', ['-DLEAVES=3'], 'assertion'),
     ('segment.pml', 'ANSWERS_WHO_HAS_LEFT', ['-DLEAVES=3'], 'record[r].generation==generation'),
     ('segment.pml', 'RESPOND_WITHOUT_EPOCH', ['-DSTALL'], 'assertion'),
+    ('incoming.pml', 'ANSWERED_WITHOUT_A_SWAP', [], 'told_answer'),
+    ('incoming.pml', 'WITHDRAWN_WITHOUT_A_SWAP', [], 'told_answer'),
+    ('incoming.pml', 'PUBLISHED_BEFORE_THE_SWAP', [], 'told_answer'),
+    ('incoming.pml', 'RELEASED_WHEN_TAKEN', [], 'told_answer'),
+    ('incoming.pml', 'SUCCESSOR_FORGETS_WHAT_WAS_TAKEN', [], 'told_answer'),
+    ('incoming.pml', 'GONE_BEFORE_ITS_ANSWERS_WERE_TAKEN', ['-DVICTIM=PROGRAM'], 'told_answer'),
+    ('incoming.pml', 'FREED_BEFORE_ITS_ANSWERS_WERE_TAKEN', ['-DVICTIM=PROGRAM'], 'told_answer'),
+    ('incoming.pml', 'GONE_AND_STILL_INHERITED', [], 'told_answer'),
 ]
 
 
