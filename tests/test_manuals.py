@@ -201,10 +201,10 @@ def test_the_lines_of_python_that_are_shown_run(serve, server):
     assert seen['body']['code'] == 0  # type: ignore[index]
 
 
-def test_the_life_of_a_command_has_the_states_of_the_ring():
-    (states,) = re.findall(r'enum record_state \{(.*?)\}', text('csrc/layout.h'))
+def test_the_life_of_a_command_has_the_states_of_the_rings():
+    states = ' '.join(re.findall(r'enum (?:record|incoming)_state \{(.*?)\}', text('csrc/layout.h')))
     told = re.findall(r'`([A-Z]+(?: → [A-Z]+)+)`', text('csrc/README.md'))
-    assert {state for way in told for state in way.split(' → ')} == set(re.findall(r'STATE_(\w+)', states))
+    assert {state for way in told for state in way.split(' → ')} == set(re.findall(r'(?:STATE|INCOMING)_(\w+)', states))
 
 
 def test_the_tests_that_are_named_exist():

@@ -142,23 +142,23 @@ extern "C" {
 #define IBLB_E_STALE -8013 /* all with a handle, open: The segment was replaced by a new one, or removed. */
 #define IBLB_E_PERMISSION -8014 /* open: The segment or its directory is not ours, or can be reached by others. */
 #define IBLB_E_NO_SLOT -8015 /* open: All client slots are taken. */
-#define IBLB_E_NAME_TAKEN -8016 /* open: Another living process is attached under this client name. */
+#define IBLB_E_NAME_TAKEN -8016 /* open, serve: Another living process is attached under this client name, or serves this listener. */
 #define IBLB_E_QUARANTINED -8017 /* send, wait, call: The worker found nonsense in this client's rings and has stopped reading them. */
-#define IBLB_E_NO_WORKER -8018 /* wait, call, next_event: No worker serves the segment. */
+#define IBLB_E_NO_WORKER -8018 /* wait, call, next_event, next_command: No worker serves the segment. */
 #define IBLB_E_WORKER_BUSY -8019 /* worker: Another worker serves this segment, or is stopped but alive. */
 #define IBLB_E_SYSTEM -8020 /* open: The operating system refused a call. */
 #define IBLB_E_MEMORY -8021 /* open, send: There is no memory or no space left for the segment. */
 #define IBLB_E_SUPERSEDED -8022 /* worker: Another worker has taken over the segment. */
-#define IBLB_E_MESSAGE -8030 /* send, notify, call: The message number is unknown. */
-#define IBLB_E_SERVICE -8031 /* send, notify, wait, call: A named service is not in the worker's configuration. */
-#define IBLB_E_UTF8 -8032 /* open, send, notify, call: A text is not valid UTF-8. */
-#define IBLB_E_JSON -8033 /* send, notify, call: The arguments are not valid JSON. */
+#define IBLB_E_MESSAGE -8030 /* send, notify, call, serve, tell: The message number is unknown. */
+#define IBLB_E_SERVICE -8031 /* send, notify, wait, call, serve, next_command, tell: A named service is not in the worker's configuration, or this handle serves none. */
+#define IBLB_E_UTF8 -8032 /* open, send, notify, call, serve, answer, fail, tell: A text is not valid UTF-8. */
+#define IBLB_E_JSON -8033 /* send, notify, call, answer, tell: The arguments are not valid JSON. */
 #define IBLB_E_MSGPACK -8034 /* send_msgpack: The arguments are not msgpack that JSON can say. */
 #define IBLB_E_ARGS -8035 /* wait, call: The arguments do not fit the message. */
-#define IBLB_E_TOO_LARGE -8036 /* send, notify, wait, call: The command is larger than the ring or a datagram can hold. */
-#define IBLB_E_FULL -8037 /* send, notify, call: The command ring is full of commands without an answer. */
-#define IBLB_E_TOO_MANY -8038 /* send, call: 1,024 requests of this handle still have to be waited for. */
-#define IBLB_E_TIMEOUT -8050 /* wait, next_event: The time is up and there is no response yet. */
+#define IBLB_E_TOO_LARGE -8036 /* send, notify, wait, call, answer, tell: The command is larger than the ring or a datagram can hold. */
+#define IBLB_E_FULL -8037 /* send, notify, call, answer, fail, tell: The command ring is full of commands without an answer. */
+#define IBLB_E_TOO_MANY -8038 /* send, call, next_command: 1,024 requests of this handle still have to be waited for, or 8 commands that it took to be answered. */
+#define IBLB_E_TIMEOUT -8050 /* wait, next_event, next_command: The time is up and there is no response yet. */
 #define IBLB_E_REQUEST -8051 /* wait, cancel, withdraw: The request is unknown, its response was already taken, or it was cancelled. */
 #define IBLB_E_BUFFER -8052 /* wait, call, texts: The buffer is too small; the response is kept. */
 #define IBLB_E_NOT_SENT -8053 /* call: The time was up before the worker took the command; it was withdrawn and nothing was sent. */
@@ -172,7 +172,7 @@ extern "C" {
 #define IBLB_E_ABORTED -8073 /* wait, call: An EXPINTERRUPT, or the worker's stop, overtook the command. */
 #define IBLB_E_OUTCOME_UNKNOWN -8074 /* wait, call: The worker died after it had begun to send the command. */
 #define IBLB_E_INTERNAL -8075 /* wait, call: The worker failed at this command. */
-#define IBLB_W_NO_WORKER 5001 /* open, send, notify: No worker serves the segment at the moment; commands wait for one until they expire. */
+#define IBLB_W_NO_WORKER 5001 /* open, send, notify, serve, answer, fail, tell: No worker serves the segment at the moment; commands wait for one until they expire. */
 #define IBLB_W_OPTIONAL 5002 /* wait, call: All services did what was asked, except one that is configured as optional. */
 #define IBLB_W_ACCEPTED 5003 /* cancel, withdraw: The worker had already accepted the command; after a cancel its answer is discarded. */
 #define IBLB_W_SHORTENED 5004 /* wait, call: The response was too large for its ring; data were left out; states are complete. */

@@ -62,8 +62,8 @@ namespace IblBridge
         /// <summary>All client slots are taken. Close clients that are not needed. If their programs are gone: start
         /// the worker if none runs, else restart it.</summary>
         public const int E_NO_SLOT = -8015;
-        /// <summary>Another living process is attached under this client name. Close that program or use another
-        /// name.</summary>
+        /// <summary>Another living process is attached under this client name, or serves this listener. Close that
+        /// program or use another name.</summary>
         public const int E_NAME_TAKEN = -8016;
         /// <summary>The worker found nonsense in this client's rings and has stopped reading them. Look for a memory
         /// error in this program; close and open again.</summary>
@@ -82,8 +82,8 @@ namespace IblBridge
         /// <summary>The message number is unknown. Use one of EXPINIT (1) to ALYX (128), PING (4096) or SERVICES
         /// (8192).</summary>
         public const int E_MESSAGE = -8030;
-        /// <summary>A named service is not in the worker's configuration. Check the name, or add the service and
-        /// restart the worker.</summary>
+        /// <summary>A named service is not in the worker's configuration, or this handle serves none. Check the name,
+        /// or add the service and restart the worker; serve before you take commands or tell.</summary>
         public const int E_SERVICE = -8031;
         /// <summary>A text is not valid UTF-8. Convert it; the sentence names the offset.</summary>
         public const int E_UTF8 = -8032;
@@ -100,8 +100,9 @@ namespace IblBridge
         /// <summary>The command ring is full of commands without an answer. Wait for some; an EXPINTERRUPT still gets
         /// in.</summary>
         public const int E_FULL = -8037;
-        /// <summary>1,024 requests of this handle still have to be waited for. Wait for some, cancel them, or use
-        /// notify instead of send; an EXPINTERRUPT still gets in.</summary>
+        /// <summary>1,024 requests of this handle still have to be waited for, or 8 commands that it took to be
+        /// answered. Wait for some, cancel them, or use notify instead of send; an EXPINTERRUPT still gets in. Answer
+        /// what you took, or let it fail.</summary>
         public const int E_TOO_MANY = -8038;
         /// <summary>The time is up and there is no response yet. Wait again for the same request; do not send it
         /// twice.</summary>

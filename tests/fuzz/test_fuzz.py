@@ -92,12 +92,6 @@ PLANTED = {
         'record->payload_bytes > header.bytes - sizeof *record ||',
         '',
     ),
-    'a head that the program has moved anywhere is believed': (
-        'serving',
-        'incoming.c',
-        'bool sound = used <= view->slot.incoming.capacity && head % RECORD_ALIGN == 0;',
-        'bool sound = true;',
-    ),
     'nesting is not bounded': ('json', 'json.c', 'if (depth == JSON_MAX_DEPTH) {', 'if (depth < 0) {'),
     'a ring is wiped beyond its end': (
         'worker',

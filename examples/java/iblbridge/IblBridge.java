@@ -90,11 +90,11 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_PERMISSION = -8014;
     /** open: All client slots are taken. */
     public static final int E_NO_SLOT = -8015;
-    /** open: Another living process is attached under this client name. */
+    /** open, serve: Another living process is attached under this client name, or serves this listener. */
     public static final int E_NAME_TAKEN = -8016;
     /** send, wait, call: The worker found nonsense in this client's rings and has stopped reading them. */
     public static final int E_QUARANTINED = -8017;
-    /** wait, call, next_event: No worker serves the segment. */
+    /** wait, call, next_event, next_command: No worker serves the segment. */
     public static final int E_NO_WORKER = -8018;
     /** worker: Another worker serves this segment, or is stopped but alive. */
     public static final int E_WORKER_BUSY = -8019;
@@ -104,25 +104,25 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_MEMORY = -8021;
     /** worker: Another worker has taken over the segment. */
     public static final int E_SUPERSEDED = -8022;
-    /** send, notify, call: The message number is unknown. */
+    /** send, notify, call, serve, tell: The message number is unknown. */
     public static final int E_MESSAGE = -8030;
-    /** send, notify, wait, call: A named service is not in the worker's configuration. */
+    /** send, notify, wait, call, serve, next_command, tell: A named service is not in the worker's configuration, or this handle serves none. */
     public static final int E_SERVICE = -8031;
-    /** open, send, notify, call: A text is not valid UTF-8. */
+    /** open, send, notify, call, serve, answer, fail, tell: A text is not valid UTF-8. */
     public static final int E_UTF8 = -8032;
-    /** send, notify, call: The arguments are not valid JSON. */
+    /** send, notify, call, answer, tell: The arguments are not valid JSON. */
     public static final int E_JSON = -8033;
     /** send_msgpack: The arguments are not msgpack that JSON can say. */
     public static final int E_MSGPACK = -8034;
     /** wait, call: The arguments do not fit the message. */
     public static final int E_ARGS = -8035;
-    /** send, notify, wait, call: The command is larger than the ring or a datagram can hold. */
+    /** send, notify, wait, call, answer, tell: The command is larger than the ring or a datagram can hold. */
     public static final int E_TOO_LARGE = -8036;
-    /** send, notify, call: The command ring is full of commands without an answer. */
+    /** send, notify, call, answer, fail, tell: The command ring is full of commands without an answer. */
     public static final int E_FULL = -8037;
-    /** send, call: 1,024 requests of this handle still have to be waited for. */
+    /** send, call, next_command: 1,024 requests of this handle still have to be waited for, or 8 commands that it took to be answered. */
     public static final int E_TOO_MANY = -8038;
-    /** wait, next_event: The time is up and there is no response yet. */
+    /** wait, next_event, next_command: The time is up and there is no response yet. */
     public static final int E_TIMEOUT = -8050;
     /** wait, cancel, withdraw: The request is unknown, its response was already taken, or it was cancelled. */
     public static final int E_REQUEST = -8051;
@@ -150,7 +150,7 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_OUTCOME_UNKNOWN = -8074;
     /** wait, call: The worker failed at this command. */
     public static final int E_INTERNAL = -8075;
-    /** open, send, notify: No worker serves the segment at the moment; commands wait for one until they expire. */
+    /** open, send, notify, serve, answer, fail, tell: No worker serves the segment at the moment; commands wait for one until they expire. */
     public static final int W_NO_WORKER = 5001;
     /** wait, call: All services did what was asked, except one that is configured as optional. */
     public static final int W_OPTIONAL = 5002;
