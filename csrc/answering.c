@@ -1,8 +1,9 @@
 /* answering.c: what a program that serves says: iblb_answer, iblb_fail, iblb_tell.
  *
- * It travels as a record of the program's command ring, so that it is published, in order and safe from crashes as commands are. An answer
- * is written whole behind the tail, where nobody looks; then the command's state is swapped, against the worker that may withdraw it; then
- * the answer is published. So what the worker finds ANSWERED has its answer a few instructions later, or its owner died between them.
+ * It travels as a record of the program's command ring, so that it is published, in order and safe from crashes as
+ * commands are. An answer is written whole behind the tail, where nobody looks; then the command's state is swapped,
+ * against the worker that may withdraw it; then the answer is published. So what the worker finds ANSWERED has its
+ * answer a few instructions later, or its owner died between them.
  */
 #include "answering.h"
 

@@ -4,7 +4,8 @@
 
 #include "client.h"
 
-/* With the handle's mutex held: gives back the room of what is done at the head of the ring. IBLB_E_SEGMENT if it makes no sense. */
+/* With the handle's mutex held: gives back the room of what is done at the head of the ring. IBLB_E_SEGMENT if it
+ * makes no sense. */
 int serving_release(struct handle *handle, struct problem *problem);
 
 #endif

@@ -1,9 +1,11 @@
-/* incoming.c: the worker's half of serving: what masters ask is handed to the programs that serve its listeners. See iblbridge_worker.h.
+/* incoming.c: the worker's half of serving: what masters ask is handed to the programs that serve its listeners. See
+ * iblbridge_worker.h.
  *
- * A record is written behind the tail and published by one store, as all are. Its `control` says who has it, and two compete for it: the
- * owner, who answers (serving.c), and we, who withdraw. Whoever swaps first wins. The owner writes its ANSWER before it swaps and publishes
- * it right behind, so that what is ANSWERED comes through the command ring, or its owner has died in between; and then it is gone once its
- * slot is freed, which happens after everything that it published was taken.
+ * A record is written behind the tail and published by one store, as all are. Its `control` says who has it, and two
+ * compete for it: the owner, who answers (serving.c), and we, who withdraw. Whoever swaps first wins. The owner writes
+ * its ANSWER before it swaps and publishes it right behind, so that what is ANSWERED comes through the command ring,
+ * or its owner has died in between; and then it is gone once its slot is freed, which happens after everything that it
+ * published was taken.
  *
  * Head, records and name are the owner's to scribble on: each is read once, checked, and believed only in the copy.
  */
@@ -245,8 +247,8 @@ IBLB_API int iblbw_withdraw(struct iblbw_worker *worker, const struct iblbw_inco
 
 /* --- what an earlier worker had handed out --- */
 
-/* With the mutex held: the next one in this slot, its body copied. The owner may answer it meanwhile, and wipe it then: what it says is
- * believed if it is still open afterwards. */
+/* With the mutex held: the next one in this slot, its body copied. The owner may answer it meanwhile, and wipe it
+ * then: what it says is believed if it is still open afterwards. */
 static enum found inherit(struct view *view, struct incoming_record *record, unsigned char *body) {
     uint32_t state;
     enum found found;

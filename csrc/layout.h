@@ -10,8 +10,8 @@
  * consumer owns head, the producer owns tail. Records begin at multiples of 64 and never cross the end: a RECORD_PAD
  * fills the gap and is published by the same tail store as the record behind it.
  *
- * The payload of an ALYX command, of its response, of its event and of one that came in may be a token: whoever owns the bytes wipes it as
- * soon as nobody will read it any more, before it gives the room back.
+ * The payload of an ALYX command, of its response, of its event and of one that came in may be a token: whoever owns
+ * the bytes wipes it as soon as nobody will read it any more, before it gives the room back.
  *
  * The same for 32- and 64-bit processes: every 64-bit field is aligned to 8 explicitly. `magic`, `layout_version`,
  * `state` and `lock_base` keep their places in all versions.
@@ -178,8 +178,8 @@ struct event_record {
     uint32_t reserved;
 };
 
-/* What a master asks of the program that serves a listener. PUBLISHED by the worker; TAKEN and then ANSWERED by the owner; or WITHDRAWN by
- * the worker, if that comes first: whoever swaps first wins. */
+/* What a master asks of the program that serves a listener. PUBLISHED by the worker; TAKEN and then ANSWERED by the
+ * owner; or WITHDRAWN by the worker, if that comes first: whoever swaps first wins. */
 struct incoming_record {
     struct record_header header;
     FIELD64 shared_u64 control; /* epoch << 32 | enum incoming_state */

@@ -17,7 +17,8 @@ static inline enum record_state state_of(uint64_t control) {
     return (enum record_state)(uint32_t)control;
 }
 
-/* May its payload hold a token? Then it is wiped once nobody will read it any more. What a program answers may be the answer to an ALYX. */
+/* May its payload hold a token? Then it is wiped once nobody will read it any more. What a program answers may be the
+ * answer to an ALYX. */
 static inline bool is_secret(int32_t message) {
     return message == IBLB_ALYX || message == IBLBW_ANSWER;
 }

@@ -1,8 +1,10 @@
-/* serving.c: a program that serves a listener of the worker: iblb_serve and iblb_next_command. What it answers is in answering.c.
+/* serving.c: a program that serves a listener of the worker: iblb_serve and iblb_next_command. What it answers is in
+ * answering.c.
  *
- * What masters ask stands in the incoming ring until it is done: we give its room back once it is ANSWERED or WITHDRAWN. Of two that
- * compete for a record, we and the worker that withdraws, whoever swaps its state first wins (incoming.c). What we have TAKEN is remembered
- * in the handle, with all that an answer needs: it can be answered to a worker that knows nothing of the command.
+ * What masters ask stands in the incoming ring until it is done: we give its room back once it is ANSWERED or
+ * WITHDRAWN. Of two that compete for a record, we and the worker that withdraws, whoever swaps its state first wins
+ * (incoming.c). What we have TAKEN is remembered in the handle, with all that an answer needs: it can be answered to a
+ * worker that knows nothing of the command.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -165,7 +167,8 @@ static int served_by_another(const struct handle *handle, const char *service, s
     return IBLB_OK;
 }
 
-/* The name is written while the mask says that nothing is served; the count above it tells one reader's two looks apart. */
+/* The name is written while the mask says that nothing is served; the count above it tells one reader's two looks
+ * apart. */
 static void write_serving(struct handle *handle, const char *service, uint32_t mask) {
     struct serving *serving = &handle->serving;
     struct slot_header *header = handle->slot.header;
@@ -294,7 +297,8 @@ static int choose(struct handle *handle, struct waiting *chosen, struct problem 
     return any ? IBLB_OK : IBLB_E_TIMEOUT;
 }
 
-/* A place for one more; of those that were withdrawn and not answered yet the oldest goes if there is no other. NULL: all are open. */
+/* A place for one more; of those that were withdrawn and not answered yet the oldest goes if there is no other. NULL:
+ * all are open. */
 static struct open_command *free_place(struct handle *handle) {
     struct open_command *oldest = NULL;
     for (int i = 0; i < MAX_OPEN; i++) {
@@ -324,7 +328,8 @@ struct asked {
     int *needed;
 };
 
-/* With the mutex held: shows the record and takes it, unless the buffer is too small. NOT_YET: it was withdrawn meanwhile. */
+/* With the mutex held: shows the record and takes it, unless the buffer is too small. NOT_YET: it was withdrawn
+ * meanwhile. */
 static int take_command(struct handle *handle, const struct waiting *waiting, unsigned char *body, const struct asked *asked,
                         struct problem *problem) {
     const struct incoming_record *record = &waiting->record;

@@ -1,4 +1,5 @@
-/* serving.h: what a handle that serves knows of the commands that it has taken. Private memory; guarded by the handle's mutex. */
+/* serving.h: what a handle that serves knows of the commands that it has taken. Private memory; guarded by the
+ * handle's mutex. */
 #ifndef IBLB_SERVING_H
 #define IBLB_SERVING_H
 

@@ -19,7 +19,8 @@ struct iblbw_worker {
     struct iblbw_worker *next; /* of those in this process, for fork */
 };
 
-/* The frame of a call that writes into the segment: the mutex, if the worker may go on. IBLB_OK, or the code to return, nothing held. */
+/* The frame of a call that writes into the segment: the mutex, if the worker may go on. IBLB_OK, or the code to
+ * return, nothing held. */
 int worker_enter(struct iblbw_worker *worker);
 
 /* Its end. Returns `code`, or why the worker may not go on since. */

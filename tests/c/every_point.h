@@ -1,8 +1,9 @@
-/* every_point.h: runs one operation over and over, and lets the other side in after its first access of shared memory, then after its
- * second, ...
+/* every_point.h: runs one operation over and over, and lets the other side in after its first access of shared memory,
+ * then after its second, ...
  *
- * For programs built with IBLB_FAULT: atomics.h then calls iblb_fault_point after each access. There is one thread only, so a failure comes
- * back every time, at the same point. Parks are replaced (ld's --wrap): a park with work at hand is a lost wake-up.
+ * For programs built with IBLB_FAULT: atomics.h then calls iblb_fault_point after each access. There is one thread
+ * only, so a failure comes back every time, at the same point. Parks are replaced (ld's --wrap): a park with work at
+ * hand is a lost wake-up.
  */
 #ifndef EVERY_POINT_H
 #define EVERY_POINT_H
@@ -38,7 +39,8 @@ int __wrap_os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, con
     return changed; /* if not: as if its time were up */
 }
 
-/* Runs `operation` with `let_in` at every point of it; `set_up` before, `afterwards` after each turn. Returns how many points there are. */
+/* Runs `operation` with `let_in` at every point of it; `set_up` before, `afterwards` after each turn. Returns how many
+ * points there are. */
 static long at_every_point(void (*set_up)(void), void (*operation)(void), void (*let_in)(void), void (*afterwards)(void)) {
     for (long point = 1;; point++) {
         int before = wrong_checks;

@@ -1,5 +1,5 @@
-/* serving.h: a worker with two listeners, and what a master asks of the programs that serve them; for test_serving.c and
- * test_serving_interleavings.c. */
+/* serving.h: a worker with two listeners, and what a master asks of the programs that serve them; for test_serving.c
+ * and test_serving_interleavings.c. */
 #ifndef SERVING_H
 #define SERVING_H
 
@@ -56,7 +56,8 @@ static inline int next_now(int handle) {
     return iblb_next_command(handle, 0, &taken, &message, json, sizeof json, NULL);
 }
 
-/* The answer that the worker takes next, as its payload says it: the number, whether it failed, and its data. 1 if there was one. */
+/* The answer that the worker takes next, as its payload says it: the number, whether it failed, and its data. 1 if
+ * there was one. */
 struct said {
     int code, failed;
     unsigned long long number;

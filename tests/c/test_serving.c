@@ -1,4 +1,5 @@
-/* test_serving.c: a program as a service: who serves what, what masters ask of it, what it answers, and who was first when both ends act.
+/* test_serving.c: a program as a service: who serves what, what masters ask of it, what it answers, and who was first
+ * when both ends act.
  */
 #include "serving.h"
 

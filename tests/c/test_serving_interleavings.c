@@ -1,6 +1,6 @@
-/* test_serving_interleavings.c: a program that serves and its worker, each stopped after every single access of shared memory while the
- * other acts: of answer and withdrawal exactly one wins, what is handed over is taken once, and a new worker takes up what is open and no
- * more.
+/* test_serving_interleavings.c: a program that serves and its worker, each stopped after every single access of shared
+ * memory while the other acts: of answer and withdrawal exactly one wins, what is handed over is taken once, and a new
+ * worker takes up what is open and no more.
  */
 #include "every_point.h"
 #include "serving.h"

@@ -1,15 +1,17 @@
-/* serving.c: the programs that the crash tests of serving kill: a program that serves a listener, and the worker that asks it.
+/* serving.c: the programs that the crash tests of serving kill: a program that serves a listener, and the worker that
+ * asks it.
  *
  *     serving program NAME   serves "cameras", does what each command says, and closes after the last
  *     serving worker         asks, one thing after the other, and reports what came of each; then closes
  *     serving offsets        where to find what in the segment, for the tests
  *
- * Environment and log as for actor.c. What a command says ("do" in its body): answer, fail, tell (says something first), token (an ALYX),
- * big (a body of 3 KB), late (is answered only after it was withdrawn), leave (is never answered), last (is answered; then the program
- * closes).
+ * Environment and log as for actor.c. What a command says ("do" in its body): answer, fail, tell (says something
+ * first), token (an ALYX), big (a body of 3 KB), late (is answered only after it was withdrawn), leave (is never
+ * answered), last (is answered; then the program closes).
  *
- * Lines: "took N", "said N CODE", "told - CODE", "opened -", "closed -" from programs; "handed N", "heard N" (the answer; the master would
- * be told), "again N" (it was heard by a worker that died), "withdrawn N", "gone N", "inherited N", "done -" from workers; "died"; "wrong".
+ * Lines: "took N", "said N CODE", "told - CODE", "opened -", "closed -" from programs; "handed N", "heard N" (the
+ * answer; the master would be told), "again N" (it was heard by a worker that died), "withdrawn N", "gone N",
+ * "inherited N", "done -" from workers; "died"; "wrong".
  */
 #include "acting.h"
 

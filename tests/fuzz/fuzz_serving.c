@@ -1,14 +1,17 @@
-/* fuzz_serving.c: programs that serve, the worker that asks them, and a hand that writes anything into what lies between the two.
+/* fuzz_serving.c: programs that serve, the worker that asks them, and a hand that writes anything into what lies
+ * between the two.
  *
- * Two clients are attached. The input is a program: the worker hands over, asks what became of it, withdraws, is restarted and inherits;
- * the guilty client serves, takes, answers, tells, leaves; its slot is written over, between the calls and in the middle of them: head and
- * tail of its incoming ring, its records, the name that it serves. The innocent one serves a listener of its own. Then
+ * Two clients are attached. The input is a program: the worker hands over, asks what became of it, withdraws, is
+ * restarted and inherits; the guilty client serves, takes, answers, tells, leaves; its slot is written over, between
+ * the calls and in the middle of them: head and tail of its incoming ring, its records, the name that it serves. The
+ * innocent one serves a listener of its own. Then
  *
  *  - nothing has crashed, hung or been touched outside; every code is in the table, and every text handed out is JSON;
  *  - of the innocent's commands each is taken, answered and heard once, by its own number;
  *  - the guilty slot, once its owner is gone, can be claimed and used again.
  *
- * An input may also scribble outside the guilty slot, and so on the client's side of a broken worker. Then only the first holds.
+ * An input may also scribble outside the guilty slot, and so on the client's side of a broken worker. Then only the
+ * first holds.
  */
 #include "hostile.h"
 

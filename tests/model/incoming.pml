@@ -1,7 +1,9 @@
-/* incoming.pml: what masters ask of a program that serves: answer against withdrawal against death, with a crash between any two accesses.
+/* incoming.pml: what masters ask of a program that serves: answer against withdrawal against death, with a crash
+ * between any two accesses.
  *
- * Modelled: one slot with its owner, which takes, answers in any order or not at all, and leaves, or is killed at any step; a first worker, which
- * hands over commands, withdraws any at any time, hears answers, tells masters, and may be killed at any step; its successor, which stays.
+ * Modelled: one slot with its owner, which takes, answers in any order or not at all, and leaves, or is killed at any
+ * step; a first worker, which hands over commands, withdraws any at any time, hears answers, tells masters, and may be
+ * killed at any step; its successor, which stays.
  *
  *     proctype program   look_for_command(), take_command(), serving_release() in serving.c; answer(), swap_to_answered(), publish() in
  *                        answering.c; leave() in handles.c
@@ -13,14 +15,16 @@
  *         look           iblbw_incoming_state()
  *     proctype killer    kill -9; the kernel drops the locks of the dead
  *
- * Checked: no master is told twice, be it an answer or a failure; none is told that its command failed once the program was told that its
- * answer counts, unless the program died over it. When nothing can move any more (`judge`): each command that was handed over was told of once,
- * but for what the first worker was about to tell when it was killed; the slot of a program that is gone is free.
+ * Checked: no master is told twice, be it an answer or a failure; none is told that its command failed once the
+ * program was told that its answer counts, unless the program died over it. When nothing can move any more (`judge`):
+ * each command that was handed over was told of once, but for what the first worker was about to tell when it was
+ * killed; the slot of a program that is gone is free.
  *
- * Abstracted away: bytes, full rings, numbers, what else stands in the command ring, time (a withdrawal may come at any moment), sleeping
- * (doorbell.pml). Memory is sequentially consistent here.
+ * Abstracted away: bytes, full rings, numbers, what else stands in the command ring, time (a withdrawal may come at
+ * any moment), sleeping (doorbell.pml). Memory is sequentially consistent here.
  *
- * Each ABLATION_ leaves out one thing that the protocol relies on; tests/test_model.py demands that the search then finds a violation.
+ * Each ABLATION_ leaves out one thing that the protocol relies on; tests/test_model.py demands that the search then
+ * finds a violation.
  */
 #define NOBODY 0
 #define PROGRAM 1
@@ -179,8 +183,8 @@ inline hear() {
     d_step { answer_state[cursor] = DONE; mine[answer_of[cursor]] = false; cursor = cursor + 1 }
 }
 
-/* What its owner had not answered when it went it never will; what it had stands in the command ring, or never came there: that is known once
- * the slot is free, after everything in it was taken. */
+/* What its owner had not answered when it went it never will; what it had stands in the command ring, or never came
+ * there: that is known once the slot is free, after everything in it was taken. */
 inline look(r) {
     if
 #ifdef ABLATION_GONE_BEFORE_ITS_ANSWERS_WERE_TAKEN
