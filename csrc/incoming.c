@@ -95,9 +95,10 @@ IBLB_API int iblbw_largest_incoming(struct iblbw_worker *worker) {
     return (int)(ring_largest(&worker->views[0].slot.incoming, 0) - sizeof(struct incoming_record));
 }
 
+/* What the client's side can show: whatever a master has sent, NaN included, as long as it is well formed. */
 static bool is_map(const unsigned char *body, size_t bytes) {
-    size_t used, where;
-    return !msgpack_check(body, bytes, &used, &where) && used == bytes && ((body[0] & 0xf0) == 0x80 || body[0] == 0xde || body[0] == 0xdf);
+    size_t needed;
+    return !msgpack_to_json(body, bytes, NULL, 0, &needed) && ((body[0] & 0xf0) == 0x80 || body[0] == 0xde || body[0] == 0xdf);
 }
 
 /* A number by whose lowest 31 bits a program can know it. */

@@ -142,15 +142,18 @@ IBLB_API int iblbw_server_of(struct iblbw_worker *worker, const char *service, u
 /* The largest body that iblbw_hand takes: the capacity that iblbw_inherit is to be given. */
 IBLB_API int iblbw_largest_incoming(struct iblbw_worker *worker);
 
-/* Hands a command to the program that serves the listener. `body`: one msgpack map, whole: "service" and "master" (at most 63 bytes each),
- * "message", "args", "time", "wall", "timeout_ms", ...; `stamp`: ns, when it arrived. Returns 0 and the token; IBLB_E_NO_SLOT: nobody
- * serves it; IBLB_E_MESSAGE: the program does not want this message; IBLB_E_FULL, _TOO_LARGE. */
+/* Hands a command to the program that serves the listener. `body`: one msgpack map with str keys, "service" and "master"
+ * first (at most 63 bytes each), then "message", "args", "time", "wall", "timeout_ms"; what JSON cannot say (NaN, bytes)
+ * becomes what it becomes in responses. `stamp`: ns, when it arrived. Returns 0 and the token; IBLB_E_NO_SLOT: nobody serves
+ * it; IBLB_E_MESSAGE: the program does not want this message; IBLB_E_FULL, _TOO_LARGE; IBLB_E_ARGUMENT: not such a map. */
 IBLB_API int iblbw_hand(struct iblbw_worker *worker, const char *service, int message, unsigned long long stamp, const unsigned char *body,
                         int bytes, struct iblbw_incoming *incoming);
 
-/* What has become of it: IBLBW_WAITING; IBLBW_TAKEN: the program has it; IBLBW_ANSWERED: its ANSWER has come or will come through
- * iblbw_take; IBLBW_WITHDRAWN; IBLBW_GONE: the program closed or died, or wrote nonsense. If no ANSWER has come by the time that this is
- * GONE, none ever will. The death of a program shows after an iblbw_take, within 250 ms. */
+/* What has become of it: IBLBW_WAITING; IBLBW_TAKEN: the program has it; IBLBW_ANSWERED: its ANSWER has come or will come
+ * through iblbw_take; IBLBW_WITHDRAWN (ANSWERED once the program has given its room back: ask no more of what you
+ * withdrew); IBLBW_GONE: the program closed or died, or wrote nonsense. If no ANSWER has come by the time that this is
+ * GONE, none ever will, and the next worker does not inherit it. The death of a program shows after an iblbw_take,
+ * within 250 ms. */
 #define IBLBW_WAITING 0
 #define IBLBW_TAKEN 1
 #define IBLBW_ANSWERED 2
@@ -158,8 +161,9 @@ IBLB_API int iblbw_hand(struct iblbw_worker *worker, const char *service, int me
 #define IBLBW_GONE 4
 IBLB_API int iblbw_incoming_state(struct iblbw_worker *worker, const struct iblbw_incoming *incoming);
 
-/* Takes it back, whether the program has it or not: 0, tell the master, the program's answer is refused from now on; 1: the program was
- * first, its ANSWER comes; IBLBW_GONE: as above. */
+/* Takes it back, whether the program has it or not: 0, tell the master, the program's answer is refused from now on; 1:
+ * the program was first, its ANSWER comes (late, if it is stopped between two instructions: bound the wait); IBLBW_GONE:
+ * as above. */
 IBLB_API int iblbw_withdraw(struct iblbw_worker *worker, const struct iblbw_incoming *incoming);
 
 /* The next command that an earlier worker had handed out and that nobody has answered: each once. To be called until it returns 0, before

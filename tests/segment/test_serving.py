@@ -106,6 +106,13 @@ def test_what_a_master_asks_comes_as_json_whatever_it_holds(worker, program):
     }
 
 
+def test_what_json_cannot_say_is_handed_over_all_the_same(worker, program):
+    worker.hand(1, args=[float('nan'), float('inf'), b'bytes'])
+    code, _, _, text = next_command(program)
+    assert code == 0
+    assert json.loads(text)['args'] == [None, None, 'Ynl0ZXM=']
+
+
 @pytest.mark.parametrize(
     ('say', 'expected'),
     [
