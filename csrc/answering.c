@@ -5,11 +5,10 @@
  * against the worker that may withdraw it; then the answer is published. So what the worker finds ANSWERED has its
  * answer a few instructions later, or its owner died between them.
  */
-#include "answering.h"
-
 #include <stdlib.h>
 #include <string.h>
 
+#include "client.h"
 #include "include/iblbridge.h"
 #include "include/iblbridge_worker.h"
 #include "json.h"

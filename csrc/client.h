@@ -1,4 +1,4 @@
-/* client.h: what client.c, commands.c, events.c and serving.c share. */
+/* client.h: what the files of the client's side share. */
 #ifndef IBLB_CLIENT_H
 #define IBLB_CLIENT_H
 

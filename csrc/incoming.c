@@ -2,7 +2,7 @@
  * iblbridge_worker.h.
  *
  * A record is written behind the tail and published by one store, as all are. Its `control` says who has it, and two
- * compete for it: the owner, who answers (serving.c), and we, who withdraw. Whoever swaps first wins. The owner writes
+ * compete for it: the owner, who answers (answering.c), and we, who withdraw. Whoever swaps first wins. The owner writes
  * its ANSWER before it swaps and publishes it right behind, so that what is ANSWERED comes through the command ring,
  * or its owner has died in between; and then it is gone once its slot is freed, which happens after everything that it
  * published was taken.

@@ -308,6 +308,22 @@ static void eight_commands_may_be_open(void) {
     stop();
 }
 
+static void what_was_withdrawn_behind_one_that_is_open_counts_no_more(void) {
+    int first = 0;
+    start_listening();
+    int handle = open_server("a", "cameras", ALL);
+    for (int i = 0; i < 20; i++) {
+        CHECK_ROW(i, hand_over("cameras", IBLB_EXPSTART) == 0 && next_now(handle) == 0);
+        first = i ? first : taken;
+        CHECK_ROW(i, i == 0 || iblbw_withdraw(worker, &token) == 0);
+    }
+    CHECK_SAME(iblb_answer(handle, taken, -1, NULL), IBLB_E_LATE);
+    CHECK_SAME(iblb_answer(handle, first, -1, NULL), 0);
+    CHECK(room_is_back(0));
+    iblb_close(handle);
+    stop();
+}
+
 /* --- who was first --- */
 
 static void what_was_withdrawn_is_too_late_to_be_answered(void) {
@@ -922,6 +938,7 @@ static const struct test tests[] = {
     {"wrong arguments change nothing", wrong_arguments_change_nothing},
     {"a full command ring refuses an answer and takes it later", a_full_command_ring_refuses_an_answer_and_takes_it_later},
     {"eight commands may be open", eight_commands_may_be_open},
+    {"what was withdrawn behind one that is open counts no more", what_was_withdrawn_behind_one_that_is_open_counts_no_more},
     {"what was withdrawn is too late to be answered", what_was_withdrawn_is_too_late_to_be_answered},
     {"a worker hands only to whom it may", a_worker_hands_only_to_whom_it_may},
     {"the ring wraps and the numbers go on", the_ring_wraps_and_the_numbers_go_on},

@@ -82,7 +82,7 @@ PLANTED = {
     ),
     'the payload of what was asked is not held against its record': (
         'serving',
-        'serving.c',
+        'taking.c',
         'record->payload_bytes <= header.bytes - sizeof *record && ',
         '',
     ),

@@ -5,7 +5,7 @@
  * step; a first worker, which hands over commands, withdraws any at any time, hears answers, tells masters, and may be
  * killed at any step; its successor, which stays.
  *
- *     proctype program   look_for_command(), take_command(), serving_release() in serving.c; answer(), swap_to_answered(), publish() in
+ *     proctype program   look_for_command(), take_command(), serving_release() in taking.c; answer(), swap_to_answered(), publish() in
  *                        answering.c; leave() in handles.c
  *     proctype worker    segment_serve() at its start, then inherit() in incoming.c; then in any order
  *         hand           publish() in incoming.c
