@@ -91,7 +91,7 @@ int main(void) {
     memset(json_16k, 'x', sizeof json_16k - 1);
     memcpy(json_16k, "[\"", 2);
     memcpy(json_16k + sizeof json_16k - 3, "\"]", 2);
-    need(iblbw_open("counted", 0, 0, 0, 0, &worker) == 0 && iblbw_services(worker, "ephys\ncameras") == 0, "a worker's start");
+    need(iblbw_open("counted", 0, 0, 0, 0, 0, &worker) == 0 && iblbw_services(worker, "ephys\ncameras") == 0, "a worker's start");
     need(iblb_open("counted", "counts", 1000, &handle) == 0, "an open");
     for (int round = 0; round < ROUNDS; round++) {
         one(send_msgpack);
