@@ -1,0 +1,11 @@
+"""The other direction: the worker is a service, and a program behind it does what masters ask.
+
+==========  ==================================================================================
+`rules`     what a message is, what is said to a master, what a copy is: functions of values
+`memory`    what a service knows of itself, and what of it outlives its worker
+`desk`      the machine of one listener: masters, copies, who is in hand; without sockets or clock
+`server`    the socket and the timer of a desk, in the network thread
+==========  ==================================================================================
+
+What a listener hands on goes to a `desk.Program`; the one that is behind a segment is in `bridge.worker.programs`.
+"""

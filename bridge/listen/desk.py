@@ -1,0 +1,647 @@
+"""The desk of one listener: who asks, what is in hand, and what is said to whom. No sockets, loop, threads or clock.
+
+    received(datagram, address, now)         from the network
+    answered / failed / lost / late          what became of what the program was handed
+    tell / attached / ended                  what the program says by itself, or what became of it
+    next(now) -> Send | Note | None          to be called until it gives None
+    wake_at() -> int | None                  when to call `next` again at the latest, ns
+
+The program is called from in here: it takes at once or refuses, and never waits. Rules, beside those of `rules`:
+
+1. **One at a time.** The program is handed one command at a time, and interrupts beside it. What else is asked waits
+   here, 16 at most. Each has its own time-out from its arrival, in which it is answered or its master told that it
+   failed: what the program still has is taken back then, unless its answer is on the way.
+2. **One reply.** Messages to one master go one after the other, each until it is confirmed, or for 1 s. Errors, which
+   nobody confirms, do not wait.
+3. **Interrupts** overtake: what waits is ended, also what the program was handed and has not taken.
+4. **Questions.** EXPSTATUS and EXPINFO are answered from what the program last said, if it is busy or does not want
+   them. What else it does not want is answered here, too, but nothing that would be untrue: no EXPSTART, and no end of
+   what is running.
+5. **By itself.** What the program tells goes to all masters of this experiment; to one that waits for the answer to
+   what would end it, behind that.
+6. **Strangers**, whom the configuration does not name, get an error, each once a second, some at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bridge.listen import rules
+from bridge.listen.memory import Address, Done, Memory
+from bridge.listen.rules import What
+
+WAITING_MOST = 16  # commands that wait for the program
+INTERRUPTS_MOST = 4  # that the program has at a time
+MASTERS_MOST = 64
+SAID_MOST = 32  # datagrams of one master that are remembered, fewer than it has paddings; and messages to it
+OUT_MOST = 64  # messages that wait to be said to one master
+STRANGERS_MOST = 128
+STRANGERS_EVERY = 1000 * rules.MS
+KNOWN_FOR = 3600_000 * rules.MS  # a master that has not commanded for so long is told nothing
+_ENDS = (rules.INTERRUPT, rules.CLEANUP)  # an EXPINTERRUPT by itself could be taken for the answer to these
+AGAIN = 1000 * rules.MS  # until what could not be taken back is tried once more
+
+
+@dataclass(eq=False)
+class Asked:
+    """What a master asked, as the program gets it.
+
+    Attributes
+    ----------
+    number : int
+        Of this desk.
+    address : tuple of str and int
+        The master.
+    event : int
+        The message's number.
+    data : list
+        The arguments; not in the representation, for ALYX brings a token.
+    arrived, due : int
+        When it came, and when its master is told that it failed, ns.
+    datagram : bytes
+        As it came; not in the representation.
+    """
+
+    number: int
+    address: Address
+    event: int
+    data: list[Any] = field(repr=False)
+    arrived: int
+    due: int
+    datagram: bytes = field(default=b'', repr=False)
+    said: _Said | None = field(default=None, repr=False)
+
+    @property
+    def master(self) -> str:
+        """str: the master as people know it."""
+        return f'{self.address[0]}:{self.address[1]}'
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the program was not handed a command; `unwanted`: it does not want to be asked such things."""
+
+    sentence: str
+    unwanted: bool = False
+
+
+class Program(Protocol):
+    """What does what is asked."""
+
+    def hand(self, asked: Asked) -> Refusal | None:
+        """Take a command, or refuse it; never waits."""
+
+    def is_taken(self, asked: Asked) -> bool:
+        """Tell whether it is at a command already."""
+
+    def withdraw(self, asked: Asked) -> bool:
+        """Take a command back; False: its answer is on the way, or `lost` follows."""
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a datagram."""
+
+    payload: bytes = field(repr=False)
+    address: Address
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to be written down: `kind` is ``asked`` (an error is empty), ``replied``, or ``trouble``."""
+
+    kind: str
+    event: int
+    address: Address
+    number: int = 0
+    data: list[Any] = field(default_factory=list, repr=False)
+    error: str = ''
+
+
+@dataclass(eq=False)
+class _Said:
+    """What a master said lately."""
+
+    arrived: int
+    echoed: int
+    settled: bool = False
+    done: bool = False
+
+
+@dataclass(eq=False)
+class _Out:
+    """A message to a master that is not confirmed yet."""
+
+    payload: bytes
+    said: _Said | None  # whose reply it is
+    event: int
+    is_told: bool = False
+
+
+class _Master:
+    """One master: what it said, and what is to be said to it."""
+
+    def __init__(self) -> None:
+        self.said: dict[bytes, _Said] = {}
+        self.sent: deque[bytes] = deque(maxlen=SAID_MOST)
+        self.out: deque[_Out] = deque()
+        self.flying: _Out | None = None
+        self.until = 0
+        self.held: tuple[bytes, int] | None = None  # what may be a copy, and until when its master would have gone on
+        self.open = 0  # commands of it that have no answer
+        self.ends = 0  # of these, such as an EXPINTERRUPT by itself could be taken for an answer to
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.open or self.out or self.flying or self.held)
+
+
+class Desk:
+    """One listener.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    program : Program
+        Who does what is asked.
+    memory : Memory, optional
+        What it knew before.
+    timeout : float
+        How long the program has for one command, s.
+    masters : collection of str
+        Addresses of the PCs that may command; empty: all.
+    cut : int
+        Echoes are cut to so many bytes, by masters' computers too; 0: they are not.
+
+    Attributes
+    ----------
+    counts : collections.Counter
+        How many copies, strangers, malformed datagrams, and so on there were.
+    changed : callable
+        Called when the memory has changed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        program: Program,
+        memory: Memory | None = None,
+        *,
+        timeout: float = 8.0,
+        masters: Collection[str] = (),
+        cut: int = 0,
+    ) -> None:
+        self.name, self.program, self.memory = name, program, memory or Memory()
+        self.timeout, self.masters, self.cut = int(timeout * 1e9), frozenset(masters), cut
+        self.counts: Counter[str] = Counter()
+        self.changed: Callable[[], None] = lambda: None
+        self.waiting: deque[Asked] = deque()
+        self.in_hand: dict[int, Asked] = {}
+        self.closing = ''  # why nothing new is begun any more
+        self._masters: dict[Address, _Master] = {}
+        self._strangers: dict[str, int] = {}
+        self._numbers = itertools.count(1)
+        self._stamp = random.randrange(rules.NUMBERS)  # noqa: S311 (not where the worker before us began)
+        self._arrived: deque[Asked] = deque()  # echoed, as soon as the echo has left
+        self._out: deque[Send | Note] = deque()
+        self._last: tuple[_Said | None, list[Any]] = (None, [])
+        if done := self.memory.done:
+            said = _Said(done.arrived, done.arrived, settled=True, done=True)
+            self._masters.setdefault(done.address, _Master()).said[done.datagram] = said
+            self._last = said, done.message
+
+    # --- from the network ---
+
+    def received(self, datagram: bytes, address: Address, now: int) -> None:
+        """Take a datagram, whatever it is."""
+        if self.masters and address[0] not in self.masters:
+            self._stranger(datagram, address, now)
+            return
+        master = self._masters.get(address)
+        if master is not None and self._confirms(master, datagram, address):
+            return
+        message = None if rules.is_ours(datagram) else rules.read(datagram)
+        if message is None or message[0] == rules.ERROR:
+            self.counts[
+                'late confirmations' if rules.is_ours(datagram) else 'malformed' if not message else 'errors'
+            ] += 1
+            return
+        event, data = message
+        if master is None and (master := self._admit(address)) is None:
+            self.counts['masters too many'] += 1
+            return
+        said, copy = master.said.get(datagram), What.NEW
+        if said is not None:
+            copy = rules.what_is_it(
+                datagram,
+                event,
+                settled=said.settled,
+                done=said.done,
+                last=said is self._last[0] and now - said.arrived < rules.REMEMBERED_FOR,
+                arrived=now - said.arrived,
+                echoed=now - said.echoed,
+            )
+        if master.held is not None and master.held[0] != datagram:
+            master.held = None  # one who waits for an echo says nothing else: it was a copy
+        if copy is not What.NEW:
+            self.counts['copies'] += 1
+        if copy is What.HELD:
+            master.held = master.held or (datagram, now + rules.HOLD)
+        elif copy is not What.COPY:
+            self._hear(master, address, datagram, copy, now)
+
+    def _hear(self, master: _Master, address: Address, datagram: bytes, copy: What, now: int) -> None:
+        """Echo a command, and do with it what is to be done when that has left."""
+        said = master.said.get(datagram)
+        self._out.append(Send(datagram[: self.cut] if self.cut else datagram, address))
+        if said is not None:
+            said.echoed = now
+        if copy is What.ASKED_AGAIN:
+            self._say(address, self._last[1], said)
+        elif copy is What.NEW and (message := rules.read(datagram)) is not None:
+            event, data = message
+            said = _Said(now, now)
+            self._remember(master, datagram, said)
+            asked = Asked(next(self._numbers), address, event, data, now, now + self.timeout, datagram, said)
+            master.open += 1
+            self._arrived.append(asked)
+
+    def _confirms(self, master: _Master, datagram: bytes, address: Address) -> bool:
+        """Take a datagram for the confirmation of something that we said, if it is one."""
+        whole = datagram
+        if self.cut and len(datagram) == self.cut:
+            whole = next((sent for sent in master.sent if sent[: self.cut] == datagram), datagram)
+        if whole not in master.sent:
+            return False
+        if master.flying is not None and master.flying.payload == whole:
+            self._settle(master.flying)
+            master.flying = None
+        return True
+
+    def _stranger(self, datagram: bytes, address: Address, now: int) -> None:
+        self.counts['strangers'] += 1
+        told = self._strangers.get(address[0])
+        if told is not None and now - told < STRANGERS_EVERY:
+            return
+        if told is None and len(self._strangers) >= STRANGERS_MOST:
+            first = next(iter(self._strangers))
+            if now - self._strangers[first] < STRANGERS_EVERY:
+                return
+            del self._strangers[first]
+        message = rules.read(datagram)
+        if message is None or message[0] == rules.ERROR or rules.is_ours(datagram):
+            return
+        self._strangers.pop(address[0], None)
+        self._strangers[address[0]] = now
+        what = f'PermissionError: {address[0]} may not command {self.name}; name it under masters'
+        self._out.append(Send(datagram[: self.cut] if self.cut else datagram, address))
+        self._out.append(Send(rules.stamped(rules.error(message[0], what), 0), address))
+
+    def _admit(self, address: Address) -> _Master | None:
+        """Make room for one more master; None if all are busy."""
+        if len(self._masters) >= MASTERS_MOST:
+            idle = next((one for one, master in self._masters.items() if not master.is_busy), None)
+            if idle is None:
+                return None
+            del self._masters[idle]
+        master = self._masters[address] = _Master()
+        return master
+
+    def _remember(self, master: _Master, datagram: bytes, said: _Said) -> None:
+        master.said.pop(datagram, None)
+        master.said[datagram] = said
+        while len(master.said) > SAID_MOST:
+            del master.said[next(iter(master.said))]
+
+    # --- what is asked ---
+
+    def _take(self, asked: Asked, now: int) -> None:
+        """Do with a new command what the rules say; it has been echoed."""
+        event = asked.event
+        self._masters[asked.address].ends += event in _ENDS
+        self._out.append(Note('asked', event, asked.address, asked.number, asked.data))
+        if event != rules.ALYX:
+            self.memory.masters.pop(asked.address, None)
+            self.memory.masters[asked.address] = now
+            while len(self.memory.masters) > MASTERS_MOST:
+                del self.memory.masters[next(iter(self.memory.masters))]
+        self.memory.asked_ref = rules.named_reference(event, asked.data) or self.memory.asked_ref
+        if event not in rules.QUESTIONS:
+            self.changed()
+        if self.closing:
+            self._fail(asked, self.closing)
+        elif event == rules.INTERRUPT:
+            self._overtake(asked, now)
+        elif event in rules.QUESTIONS and self.is_busy:
+            self._reply(asked, -1, {}, now, changes=False)
+        elif event == rules.START and (other := self._in_hand_or_line(rules.START)):
+            self._fail(asked, f'RuntimeError: the EXPSTART of {other.master} is in hand; wait for its answer')
+        elif len(self.waiting) >= WAITING_MOST:
+            self._fail(asked, f'RuntimeError: {WAITING_MOST} commands wait for {self.name} already; ask again later')
+        else:
+            self.waiting.append(asked)
+            self._hand_next(now)
+
+    @property
+    def is_busy(self) -> bool:
+        """bool: the program has something to do, or will."""
+        return bool(self.in_hand or self.waiting)
+
+    def _in_hand_or_line(self, event: int) -> Asked | None:
+        return next((one for one in (*self.in_hand.values(), *self.waiting) if one.event == event), None)
+
+    def _overtake(self, asked: Asked, now: int) -> None:
+        """Hand an interrupt, before which everything ends that the program is not at (rule 3)."""
+        older, self.waiting = tuple(self.waiting), deque()
+        aborted = f'RuntimeError: aborted by the EXPINTERRUPT of {asked.master}'
+        for one in older:
+            self._fail(one, aborted)
+        for one in tuple(self.in_hand.values()):
+            if one.event != rules.INTERRUPT and not self.program.is_taken(one) and self.program.withdraw(one):
+                del self.in_hand[one.number]
+                self._fail(one, aborted)
+        if sum(one.event == rules.INTERRUPT for one in self.in_hand.values()) >= INTERRUPTS_MOST:
+            self._fail(asked, f'RuntimeError: {self.name} has {INTERRUPTS_MOST} interrupts in hand already')
+        else:
+            self._hand(asked, now)
+
+    def _hand_next(self, now: int) -> None:
+        while self.waiting and not self.in_hand and not self.closing:
+            self._hand(self.waiting.popleft(), now)
+
+    def _hand(self, asked: Asked, now: int) -> None:
+        refusal = self.program.hand(asked)
+        if refusal is None:
+            self.in_hand[asked.number] = asked
+        elif refusal.unwanted:
+            self._answer_for_it(asked, now)
+        else:
+            self._fail(asked, refusal.sentence)
+
+    def _answer_for_it(self, asked: Asked, now: int) -> None:
+        """Answer what the program does not want to be asked, if that can be true (rule 4)."""
+        runs = self.memory.status == rules.RUNNING
+        what = rules.event_name(asked.event)
+        if asked.event == rules.START:
+            self._fail(asked, f'RuntimeError: the program that serves {self.name} takes no {what}')
+        elif runs and asked.event in (rules.END, rules.INTERRUPT):
+            self._fail(asked, f'RuntimeError: the program that serves {self.name} runs, and takes no {what}')
+        else:
+            self._reply(asked, self.memory.status if runs else -1, {}, now)
+
+    # --- what becomes of it ---
+
+    def answered(self, number: int, status: int, data: Any, now: int) -> bool:
+        """Take the program's answer; `status` -1: the usual one. False: it is not in hand (any more)."""
+        asked = self.in_hand.pop(number, None)
+        if asked is None:
+            return False
+        self._reply(asked, status, rules.as_data(data), now)
+        self._hand_next(now)
+        return True
+
+    def failed(self, number: int, sentence: str, now: int) -> bool:
+        """Take it that the program did not do it, or was lost with it; False: it is not in hand (any more)."""
+        asked = self.in_hand.pop(number, None)
+        if asked is None:
+            return False
+        self._fail(asked, sentence)
+        self._hand_next(now)
+        return True
+
+    def inherit(self, asked: Asked, now: int) -> None:
+        """Take up what the worker before us had handed to the program."""
+        master = self._masters.get(asked.address) or self._admit(asked.address)
+        if master is not None:
+            master.open += 1
+            master.ends += asked.event in _ENDS
+            self.memory.masters.setdefault(asked.address, now)
+            asked.said = _Said(asked.arrived, asked.arrived)
+            self._remember(master, asked.datagram, asked.said)
+        self.in_hand[asked.number] = asked
+
+    def late(self, address: Address, event: int, *, status: int, data: Any, error: str) -> None:
+        """Take an answer to what a worker before us was asked, and tell the master."""
+        if self.masters and address[0] not in self.masters:  # whatever a broken program says
+            return
+        if not error:
+            ref = self.memory.asked_ref
+            self.memory.move(event, [ref if event == rules.START else {'exp_ref': ref}], status, rules.as_data(data))
+        if self._masters.get(address) is None and self._admit(address) is None:
+            return
+        self._out.append(Note('replied', event, address, error=error))
+        if error:
+            self._send_error(address, event, error)
+        elif event != rules.ALYX:
+            self._say(address, self._message(event, rules.as_data(data)), None)
+        self.changed()
+
+    def number(self) -> int:
+        """Return the next number of a command, for one that is inherited."""
+        return next(self._numbers)
+
+    def _fail(self, asked: Asked, what: str) -> None:
+        self._close(asked, what)
+        if asked.said is not None:
+            asked.said.settled = True
+        self._send_error(asked.address, asked.event, what)
+
+    def _send_error(self, address: Address, event: int, what: str) -> None:
+        self._out.append(Send(rules.stamped(rules.error(event, what), self._next_stamp()), address))
+
+    def _close(self, asked: Asked, error: str = '', data: list[Any] | None = None) -> None:
+        """Note that a command has its answer."""
+        if (master := self._masters.get(asked.address)) is not None:
+            master.open -= 1
+            master.ends -= asked.event in _ENDS
+        self._out.append(Note('replied', asked.event, asked.address, asked.number, data or [], error))
+
+    def _reply(self, asked: Asked, status: int, said: dict[str, Any], now: int, *, changes: bool = True) -> None:
+        if changes:
+            self.memory.move(asked.event, asked.data, status, said)
+        message = self._message(asked.event, said)
+        try:
+            rules.stamped(message, 0)
+        except ValueError as error:
+            self._fail(asked, f'{type(error).__name__}: it was done, but {error}')
+            self.changed()
+            return
+        self._close(asked, data=message[1:])
+        carried_out = asked.event not in rules.QUESTIONS
+        if asked.said is not None:
+            asked.said.done = True
+        if rules.wants_reply(asked.event, asked.data):
+            self._say(asked.address, message, asked.said)
+        elif asked.said is not None:
+            asked.said.settled = True
+        if carried_out:
+            secret = asked.event == rules.ALYX
+            self._last = asked.said, message
+            self.memory.done = None if secret else Done(asked.address, asked.datagram, asked.arrived, message)
+        if asked.event == rules.CLEANUP and self.memory.status == rules.CONNECTED:
+            self.memory.masters.clear()
+        self.changed()
+
+    def _message(self, event: int, said: dict[str, Any]) -> list[Any]:
+        memory = self.memory
+        known: dict[str, Any] = {'status': memory.status, 'exp_ref': memory.exp_ref, 'info': memory.info}
+        return [event, *rules.reply(event, said, name=self.name, **known)]
+
+    # --- what the program says by itself, and what becomes of it ---
+
+    def tell(self, event: int, data: Any, now: int) -> str:
+        """Take what the program says by itself; return why it cannot be told, "" if it is."""
+        said = rules.as_data(data)
+        if event == rules.INFO:
+            self.memory.info = said
+        elif event == rules.STATUS:
+            status = said.get('status', said.get('value'))
+            if status not in (rules.CONNECTED, rules.INITIALIZED, rules.RUNNING, rules.STOPPED):
+                return f'{status!r} is no status'
+            self.memory.status = int(status)
+            self._tell([event, self.memory.status], now)
+        elif event == rules.INTERRUPT:
+            if self.memory.status in (rules.INITIALIZED, rules.RUNNING):
+                self.memory.status = rules.STOPPED
+            self._tell([event, {**said, 'status': self.memory.status}], now)
+        else:
+            return f'{rules.event_name(event)} is nothing that a service says by itself'
+        self._last = None, []
+        self.memory.done = None
+        self.changed()
+        return ''
+
+    def ended(self, what: str, now: int) -> None:
+        """Take it that the program is gone, with nothing in hand that is not told otherwise."""
+        if self.memory.end():
+            self._tell([rules.INTERRUPT, {'error': what, 'status': self.memory.status}], now)
+        self._last = None, []
+        self.changed()
+
+    def _tell(self, message: list[Any], now: int) -> None:
+        for address, at in self.memory.masters.items():
+            if now - at < KNOWN_FOR and (address in self._masters or self._admit(address)):
+                self._say(address, message, None, is_told=True)
+
+    # --- what is said ---
+
+    def _say(self, address: Address, message: list[Any], said: _Said | None, *, is_told: bool = False) -> None:
+        master = self._masters.get(address)
+        try:
+            payload = rules.stamped(message, self._next_stamp())
+        except ValueError:
+            master = None
+        if master is None or len(master.out) >= OUT_MOST:  # nobody reads it
+            self.counts['not said'] += 1
+            if said is not None:
+                said.settled = True
+            return
+        if said is not None:
+            said.settled = False
+        master.out.append(_Out(payload, said, message[0], is_told))
+
+    @property
+    def has_news(self) -> bool:
+        """bool: `next` is to be called, although its time has not come."""
+        return bool(self._out or self._arrived)
+
+    def _next_stamp(self) -> int:
+        self._stamp = (self._stamp + 1) % rules.NUMBERS
+        return self._stamp
+
+    def _settle(self, out: _Out) -> None:
+        if out.said is not None:
+            out.said.settled = True
+
+    # --- what is to be done ---
+
+    def next(self, now: int) -> Send | Note | None:
+        """Return what is to be done next, None for nothing."""
+        if not self._out:
+            self._proceed(now)
+        return self._out.popleft() if self._out else None
+
+    def wake_at(self) -> int | None:
+        """Return when `next` may have something to do although nothing happens, ns; None for never."""
+        return min(self._times(), default=None)
+
+    def _times(self) -> Iterator[int]:
+        yield from (asked.due for asked in self.waiting)
+        yield from (asked.due for asked in self.in_hand.values())
+        yield from (master.until for master in self._masters.values() if master.flying is not None)
+        yield from (master.held[1] for master in self._masters.values() if master.held is not None)
+
+    def _proceed(self, now: int) -> None:
+        while self._arrived and not self._out:
+            self._take(self._arrived.popleft(), now)
+        if self._out:
+            return
+        for asked in tuple(self.in_hand.values()):
+            if now >= asked.due:
+                self._give_up(asked, now)
+        late = [asked for asked in self.waiting if now >= asked.due]
+        for asked in late:
+            self.waiting.remove(asked)
+            self._fail(asked, f'TimeoutError: {self.name} was busy with earlier commands for {self.timeout / 1e9:g} s')
+        for address, master in self._masters.items():
+            self._speak(address, master, now)
+            if master.held is not None and now >= master.held[1]:
+                datagram, master.held = master.held[0], None
+                said = master.said.get(datagram)
+                again = said is not None and said is self._last[0]
+                self._hear(master, address, datagram, What.ASKED_AGAIN if again else What.NEW, now)
+
+    def _give_up(self, asked: Asked, now: int) -> None:
+        if not self.program.withdraw(asked):
+            asked.due = now + AGAIN  # its answer is on the way, or `failed` follows
+            return
+        del self.in_hand[asked.number]
+        after = f'{self.timeout / 1e9:g} s'
+        self._fail(asked, f'TimeoutError: the program that serves {self.name} did not answer within {after}')
+        self._hand_next(now)
+
+    def _speak(self, address: Address, master: _Master, now: int) -> None:
+        """Say the next thing to a master, if the one before it is confirmed or given up."""
+        if master.flying is not None and now >= master.until:
+            self.counts['not confirmed'] += 1
+            self._settle(master.flying)
+            self._out.append(Note('trouble', master.flying.event, address, error='did not confirm what it was told'))
+            master.flying = None
+        if master.flying is not None or not master.out:
+            return
+        index = next((i for i, out in enumerate(master.out) if not out.is_told), 0)  # replies first
+        if master.out[index].is_told and master.ends:  # rule 5
+            return
+        master.flying = out = master.out[index]
+        del master.out[index]
+        master.sent.append(out.payload)
+        master.until = now + rules.CONFIRM_WITHIN
+        self._out.append(Send(out.payload, address))
+
+    # --- the end ---
+
+    def close(self, why: str, now: int) -> None:
+        """Begin nothing new; what waits is ended, what is in hand has its time."""
+        self.closing = why
+        while self.waiting:
+            self._fail(self.waiting.popleft(), why)
+
+    def abandon(self, why: str) -> None:
+        """End what is in hand, now."""
+        for asked in tuple(self.in_hand.values()):
+            if self.program.withdraw(asked):
+                del self.in_hand[asked.number]
+                self._fail(asked, why)
+
+    @property
+    def is_quiet(self) -> bool:
+        """bool: nothing is in hand, and nobody has to confirm anything."""
+        return not (self.is_busy or self._arrived) and not any(
+            m.flying or m.out or m.held for m in tuple(self._masters.values())
+        )

@@ -1,0 +1,190 @@
+"""The socket and the timer of a desk, in the network thread's loop.
+
+Datagrams are read a few at a time, so that a flood leaves the loop to the others. What cannot be sent at once is
+dropped: a master that misses it says so, or is told that there was no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bridge.listen.desk import Desk, Note, Send
+from bridge.listen.memory import Address
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 16  # datagrams that are read in one turn of the loop
+IGNORED_AT_ONCE = 200  # with those of which nothing follows
+_BUFFER = 1 << 20  # bytes of what is not read yet; the system may allow less
+_MOST = 65536  # bytes of one
+_SAY_EVERY = 60.0  # s: how often what a listener ignores is worth a line in the log
+
+
+class NotBound(OSError):
+    """A listener's address is not to be had."""
+
+
+def bound(host: str, port: int, kept: int = 0) -> socket.socket:
+    """Return a socket that nobody else can share.
+
+    Parameters
+    ----------
+    host : str
+        Where to listen.
+    port : int
+        0: the one that was kept, or, if somebody has that, any.
+    kept : int
+        What the worker before us had.
+
+    Raises
+    ------
+    NotBound
+        The address is not this computer's, or another program has the port.
+    """
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        if sys.platform == 'win32':
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        for candidate in [port] if port else [kept, 0]:
+            try:
+                made.bind((host, candidate))
+            except OSError as error:
+                if candidate and not port:
+                    log.warning(
+                        'the port %d, by which masters know this listener, is not available: %s', candidate, error
+                    )
+                    continue
+                raise
+            return made
+        raise AssertionError('port 0 is never taken')
+    except OSError as error:
+        made.close()
+        taken = error.errno in (errno.EADDRINUSE, errno.EACCES, getattr(errno, 'WSAEADDRINUSE', None), 10013)
+        what = 'another program listens there' if taken else error.strerror or str(error)
+        raise NotBound(error.errno, f'udp://{host}:{port}: {what}') from error
+
+
+class Server:
+    """One listener in a loop.
+
+    Parameters
+    ----------
+    desk : Desk
+        Its machine.
+    sock : socket.socket
+        Made by `bound`.
+    loop : asyncio.AbstractEventLoop
+        All methods but the constructor are called in its thread.
+    note : callable
+        Called with each `Note`.
+    """
+
+    def __init__(
+        self, desk: Desk, sock: socket.socket, loop: asyncio.AbstractEventLoop, note: Callable[[Note], object]
+    ) -> None:
+        self.desk, self._socket, self._loop, self._note = desk, sock, loop, note
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self._said_until = 0.0
+        self._said_counts = 0
+        self.is_open = False
+
+    @property
+    def port(self) -> int:
+        """int: where it listens."""
+        return int(self._socket.getsockname()[1])
+
+    def open(self) -> None:
+        """Begin to listen."""
+        self.is_open = True
+        self._loop.add_reader(self._socket, self._read)
+        self.run()
+
+    def close(self) -> None:
+        """Listen no more. Harmless twice."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.is_open:
+            self.is_open = False
+            self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+    def run(self) -> None:
+        """Do what the desk says; to be called whenever it was told something."""
+        if not self.is_open:
+            return
+        while (action := self.desk.next(time.perf_counter_ns())) is not None:
+            if isinstance(action, Send):
+                self._send(action.payload, action.address)
+            else:
+                self._write(action)
+        self._set_timer(self.desk.wake_at())
+
+    def _read(self) -> None:
+        taken = 0
+        for _ in range(IGNORED_AT_ONCE):
+            try:
+                datagram, address = self._socket.recvfrom(_MOST)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:  # Windows: an earlier datagram of ours reached nobody (10054), or one was too long
+                continue
+            try:
+                self.desk.received(datagram, address, time.perf_counter_ns())
+            except Exception:  # whatever the network says, the listener goes on
+                log.exception('%s: a message of %s:%d failed', self.desk.name, *address[:2])
+            if self.desk.has_news:
+                self.run()
+                taken += 1
+                if taken == AT_ONCE:
+                    break
+        self.run()
+        self._say_what_is_ignored()
+
+    def _send(self, payload: bytes, address: Address) -> None:
+        for _ in range(2):
+            try:
+                self._socket.sendto(payload, address)
+            except (ConnectionRefusedError, ConnectionResetError):  # of an earlier datagram: told once, not sent
+                continue
+            except OSError:
+                break
+            return
+        self.desk.counts['not sent'] += 1
+
+    def _set_timer(self, at: int | None) -> None:
+        if self._timer is not None and at == self._timer_at and not self._timer.cancelled():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            self._timer_at = at
+            self._timer = self._loop.call_later(max(0.0, (at - time.perf_counter_ns()) / 1e9) + 0.001, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.run()
+
+    def _write(self, note: Note) -> None:
+        try:
+            self._note(note)
+        except Exception:
+            log.exception('%s: a note could not be written', self.desk.name)
+
+    def _say_what_is_ignored(self) -> None:
+        counts: Any = self.desk.counts
+        total = counts['strangers'] + counts['malformed'] + counts['masters too many']
+        if total != self._said_counts and time.monotonic() >= self._said_until:
+            self._said_counts, self._said_until = total, time.monotonic() + _SAY_EVERY
+            ignored = ', '.join(f'{count} {what}' for what, count in sorted(counts.items()))
+            log.warning('%s: not everything that came was a command: %s', self.desk.name, ignored)
