@@ -36,7 +36,8 @@ Settings of ``_rig``: ``heartbeat``, for services that say nothing else; ``on_cl
 them: if the client of that name ends without closing, ``send`` (nothing, EXPEND or EXPINTERRUPT) goes to all services
 ``after_s`` later, unless a client of that name is attached again by then; it is kept until it leaves, over a restart of
 the worker: `bridge.worker.losses`. ``any_reference``, true for a lab whose references of experiments are not
-``date_sequence_subject``, as iblrig's services parse them.
+``date_sequence_subject``, as iblrig's services parse them. ``listen``, where the worker is a service itself, whose
+commands a program carries out: a mapping of names to addresses or settings. What they are: `bridge.listening`.
 
 Everything is checked here, before anything runs, and every refusal is a `ConfigError` that says where, what is wrong
 and what to write instead. How files are read: `bridge.reading`. What names and addresses may look like:
@@ -62,6 +63,7 @@ from bridge.addresses import (
     parse_uri,
     same_service,
 )
+from bridge.listening import ListenerConfig, merge_listeners, parse_listeners
 from bridge.nearest import did_you_mean
 from bridge.numbers import MESSAGE_NAMES, MESSAGES
 from bridge.reading import Word, read_mapping
@@ -71,6 +73,7 @@ from bridge.services.rules import MESSAGE_NUMBERS, REPEATABLE, Timing
 __all__ = [
     'ClientLost',
     'ConfigError',
+    'ListenerConfig',
     'RigConfig',
     'ServiceConfig',
     'load_rig',
@@ -187,6 +190,8 @@ class RigConfig:
         The reference of an experiment may have any form.
     ask : bool
         Of services that do not say: ask them EXPINFO at the start, and when they are up again.
+    listeners : dict of str to ListenerConfig
+        Where the worker is a service itself.
     """
 
     services: dict[str, ServiceConfig] = field(default_factory=dict)
@@ -194,6 +199,7 @@ class RigConfig:
     on_client_lost: tuple[ClientLost, ...] = ()
     any_reference: bool = False
     ask: bool = True
+    listeners: dict[str, ListenerConfig] = field(default_factory=dict)
 
 
 def parse_services(services: Mapping[Any, Any], where: str = 'services') -> dict[str, ServiceConfig]:
@@ -259,7 +265,7 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     services = parse_services({name: value for name, value in data.items() if name != RESERVED}, where)
     where = f'{where}: {RESERVED}'
     settings = _mapping(
-        _or_none(data.get(RESERVED), {}), ('heartbeat', 'on_client_lost', 'any_reference', 'ask'), where
+        _or_none(data.get(RESERVED), {}), ('heartbeat', 'on_client_lost', 'any_reference', 'ask', 'listen'), where
     )
     for key in _YES_OR_NO:
         _check_bool(settings, key, where)
@@ -271,7 +277,8 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     if len({loss.client for loss in parsed}) < len(parsed):
         raise ConfigError(f'{where}: on_client_lost: a client is named twice; keep one of the two.')
     any_reference, ask = settings.get('any_reference', False), settings.get('ask', True)
-    return RigConfig(services, heartbeat, tuple(parsed), any_reference, ask)
+    listeners = parse_listeners(_or_none(settings.get('listen'), {}), f'{where}: listen')
+    return RigConfig(services, heartbeat, tuple(parsed), any_reference, ask, listeners)
 
 
 def load_rig(path: str | Path) -> RigConfig:
@@ -330,7 +337,8 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
     if 'on_client_lost' in given:
         losses = own.on_client_lost
     any_reference = own.any_reference if 'any_reference' in given else rig.any_reference
-    return RigConfig(services, heartbeat, losses, any_reference, own.ask if 'ask' in given else rig.ask)
+    listeners = merge_listeners(rig.listeners.values(), own.listeners.values(), where=where)
+    return RigConfig(services, heartbeat, losses, any_reference, own.ask if 'ask' in given else rig.ask, listeners)
 
 
 def check_addresses(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:

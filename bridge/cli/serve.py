@@ -68,6 +68,22 @@ def add_options(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()
         help='one more service, such as cameras=192.168.0.8; may be given several times',
     )
     add(
+        '--listen',
+        action='append',
+        default=[],
+        metavar='NAME=URI',
+        help='be a service at this address, such as cameras=udp://0.0.0.0:11001, whose commands a program carries out '
+        '(iblb_serve); may be given several times; without a host for this computer alone',
+    )
+    add(
+        '--as',
+        dest='names',
+        action='append',
+        default=[],
+        metavar='NAME',
+        help='the name of a --listen that is an address alone',
+    )
+    add(
         '--timeout',
         type=duration,
         default=10.0,
@@ -128,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
             list(rig.services.values()),
             timeout=args.timeout,
             heartbeat=rig.heartbeat,
+            listeners=list(rig.listeners.values()),
             on_client_lost=rig.on_client_lost,
             any_reference=args.any_reference or rig.any_reference,
             ask=rig.ask and not args.no_ask,
@@ -141,7 +158,9 @@ def run(args: argparse.Namespace) -> int:
             for service in rig.services.values():
                 if not service.unsupported:  # of those it is told, by whoever opens them
                     log.info('service %s: %s%s', service.name, service.uri, ' (optional)' if service.optional else '')
-            if not rig.services:
+            for name, port in worker.ports.items():
+                log.info('listening as %s at udp://%s:%d', name, rig.listeners[name].host, port)
+            if not rig.services and not rig.listeners:
                 log.warning(
                     'no services are configured: commands reach nobody; add --services FILE or --service name=uri'
                 )
@@ -179,7 +198,7 @@ def _opened(path: str | None, make: Callable[[str], File], option: str) -> File 
 
 def configured(args: argparse.Namespace) -> RigConfig:
     """Return what files and options say; ConfigError if that cannot be used."""
-    from bridge import config
+    from bridge import config, listening
 
     for option in ('services', 'settings', 'journal', 'log'):
         if getattr(args, option, None) == '':  # as of a variable that is not set
@@ -189,6 +208,9 @@ def configured(args: argparse.Namespace) -> RigConfig:
     rig = replace(rig, services=config.merge_services(rig.services.values(), added))
     if args.settings:
         rig = config.load_settings(args.settings, rig)
+    added_listeners = listening.parse_options(args.listen, args.names)
+    listeners = listening.merge_listeners(rig.listeners.values(), added_listeners, where='--listen')
+    rig = replace(rig, listeners=listeners)
     config.check_order(rig.services, args.settings or args.services or '--service')
     if not 0 < args.timeout < 3600:
         raise config.ConfigError(f'--timeout: {args.timeout:g} is not a number of seconds between 0 and 3600.')

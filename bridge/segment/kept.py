@@ -1,4 +1,4 @@
-"""What a worker keeps beside its segment for the one after it: small JSON files, the ports and the lost clients.
+"""What a worker keeps beside its segment for the one after it: small JSON files: ports, lost clients, listeners.
 
 They are hints: one that is missing, old or damaged costs what it holds and nothing else. The loops of the worker do not
 write them, for a disk may hang: a `Keeper` does, in a thread of its own.
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-KINDS = ('ports', 'losses')
+KINDS = ('ports', 'losses', 'listeners')
 _TRIES, _PAUSE = 10, 0.01  # s: as long as a short look at a file takes
 _AGAIN = 1.0  # s until what was refused is tried again
 

@@ -171,6 +171,11 @@ class Segment:
         self._ring = lib.iblbw_ring  # looked up now: that takes a lock, which a signal handler must not wait for
         self._closing = threading.RLock()  # a signal handler may ring while its own thread closes
 
+    @property
+    def worker(self) -> Any:
+        """Cffi pointer: the C object, for `bridge.segment.serving`; not to be used once this is closed."""
+        return self._worker
+
     def publish_services(self, names: Iterable[str]) -> None:
         """Tell the clients which services there are, in configured order."""
         check(lib.iblbw_services(self._worker, '\n'.join(names).encode()))

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 import bridge
 from bridge import discretion
 from bridge.carrier import Command
-from bridge.config import ClientLost, ConfigError, ServiceConfig, check_addresses, check_order
+from bridge.config import ClientLost, ConfigError, ListenerConfig, ServiceConfig, check_addresses, check_order
 from bridge.errors import BridgeError, error_for
 from bridge.journal import SCHEMA, Journal
 from bridge.numbers import CODES, LOCAL, MESSAGE_NAMES
 from bridge.outcome import NOT_SENT, Outcome, status_of, to_entry
-from bridge.segment import kept, ports
+from bridge.segment import kept, ports, serving
 from bridge.segment.library import error_text
 from bridge.segment.payload import Refused, choose_services, decode_arguments
 from bridge.segment.response import command_id, response_body, shown_request
@@ -39,6 +39,8 @@ from bridge.wall import wall
 from bridge.worker import losses, signals
 from bridge.worker.housekeeping import Housekeeping
 from bridge.worker.outbox import Outbox
+from bridge.worker.programs import KIND as LISTENERS
+from bridge.worker.programs import Programs
 from bridge.worker.watch import Watch
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ class Worker:
         How long a service may take to reply to one command if its configuration does not say, s.
     heartbeat : float
         Ask EXPSTATUS of a service that said nothing for this long and has no heartbeat of its own, s; 0: never.
+    listeners : sequence of ListenerConfig
+        Where the worker is a service itself, with a program behind it.
     on_client_lost : iterable of ClientLost
         What to send when a client ends without closing.
     any_reference : bool
@@ -110,6 +114,7 @@ class Worker:
         *,
         timeout: float = 10.0,
         heartbeat: float = 0.0,
+        listeners: Sequence[ListenerConfig] = (),
         on_client_lost: Iterable[ClientLost] = (),
         any_reference: bool = False,
         ask: bool = False,
@@ -145,6 +150,19 @@ class Worker:
         try:
             self._house.take_up(kept.load(self._segment.path, losses.KIND))
             self._carrier = self._open_services()
+            try:
+                self._programs = Programs(
+                    self._segment,
+                    listeners,
+                    self._carrier.thread,
+                    kept=kept.load(self._segment.path, LISTENERS),
+                    keep=self._keeper.keep,
+                    journal=journal,
+                    fail=self._fail,
+                )
+            except BaseException:
+                self._carrier.close()
+                raise
             self._segment.publish_services(self._services)
         except BaseException:
             self._segment.close()
@@ -153,7 +171,11 @@ class Worker:
         if self._segment.replaced:
             log.warning('the segment was made anew: %s', self._segment.replaced)
         self._write_start(
-            segment, heartbeat=heartbeat, on_client_lost=[asdict(rule) for rule in on_client_lost], ask=ask
+            segment,
+            heartbeat=heartbeat,
+            on_client_lost=[asdict(rule) for rule in on_client_lost],
+            ask=ask,
+            listeners=[asdict(listener) for listener in listeners],
         )
 
     def __repr__(self) -> str:
@@ -184,6 +206,11 @@ class Worker:
 
     # --- the loop ---
 
+    @property
+    def ports(self) -> dict[str, int]:
+        """Dict of str to int: the port of each listener."""
+        return self._programs.ports
+
     def run(self) -> None:
         """Serve until `stop`. What is queued then is answered.
 
@@ -199,6 +226,7 @@ class Worker:
 
     def _serve(self) -> None:
         self._pass(0.0)
+        self._programs.start()
         if self._segment.epoch > 1:
             self._house.tell('WORKER_RESTARTED')  # after the first pass, which finds the clients
         self._house.tell_all()
@@ -252,11 +280,14 @@ class Worker:
     def _finish(self) -> None:
         """Answer everything: what is under way is answered by its services in their time, the rest is aborted."""
         self._carrier.begin_nothing()
+        self._programs.stop()
         self._wait_for(lambda: self._under_way or self._house.under_way or self._carrier.awaits_more(), self._longest())
+        self._wait_for(lambda: not self._programs.is_quiet, _GRACE + max(self._programs.timeouts, default=0.0))
         self._wait_for(lambda: self._house.asking, _ANSWERED)  # an answer that is not confirmed closes the service
         if self._notify and not self._failure and not self._hurry:
             self._house.send('EXPCLEANUP', self._carrier)
             self._wait_for(lambda: self._house.under_way, self._longest())
+        self._programs.close()
         self._carrier.close()  # ends what is still under way, as aborted
         until = time.monotonic() + _GRACE
         while not self._failure and time.monotonic() < until and (self._pass(0.02) or len(self._outbox)):
@@ -283,6 +314,7 @@ class Worker:
         remove : bool
             Delete the segment's file, and tell the clients that it is gone.
         """
+        self._programs.close()
         self._carrier.close()
         self._keeper.close()
         self._write_stop()
@@ -306,6 +338,9 @@ class Worker:
     # --- a command's way ---
 
     def _begin(self, taken: Taken) -> None:
+        if taken.message in (serving.ANSWER, serving.TELL):
+            self._programs.take(taken)
+            return
         taken.name = MESSAGE_NAMES.get(taken.message) or str(taken.message)
         try:
             try:

@@ -1,0 +1,383 @@
+"""Joins listeners and the segment: what masters ask goes to the program that serves, and its answer back to them.
+
+Everything but `Programs.take` is done in the network thread, where the listeners are. An answer is accepted, given to
+its master and only then marked as done: a worker that dies in between leaves it to the next one, which knows by the
+answer alone whom to tell. What a program was handed outlives the worker, too, and is taken up by the next one.
+
+A program that ends is found by looking, some times a second: first what it had in hand is told, then, if it was running
+an experiment, that it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from bridge import discretion
+from bridge.addresses import ConfigError
+from bridge.carrier import LoopThread
+from bridge.config import ListenerConfig
+from bridge.errors import BridgeError
+from bridge.journal import Journal
+from bridge.listen import memory, rules
+from bridge.listen.desk import Asked, Desk, Note, Refusal
+from bridge.listen.memory import Address
+from bridge.listen.server import NotBound, Server, bound
+from bridge.segment import serving
+from bridge.segment.served import Segment, Taken
+from bridge.segment.serving import Answer, Incoming, Tell
+
+log = logging.getLogger(__name__)
+
+KIND = 'listeners'
+LOOK = 0.1  # s between two looks at the programs
+LATE = 10_000 * rules.MS  # a stock master waits no longer for an answer
+_GONE = 3  # looks in a row that find nobody: a program may just change what it serves
+
+
+class _Behind:
+    """The program behind one listener, as its desk sees it."""
+
+    def __init__(self, name: str, incoming: Incoming, owners: dict[tuple[int, int], tuple[str, int]]) -> None:
+        self.name, self._incoming, self._owners = name, incoming, owners
+        self.tokens: dict[int, Any] = {}
+        self.client = ''
+        self.expected = False  # somebody serves it, or did when the worker before us ended
+        self.missed = 0
+
+    def hand(self, asked: Asked) -> Refusal | None:
+        body = {
+            'service': self.name,
+            'master': asked.master,
+            'message': rules.event_name(asked.event),
+            'args': asked.data,
+            'time': asked.arrived,
+            'wall': datetime.now().astimezone().isoformat(timespec='milliseconds'),
+            'timeout_ms': (asked.due - asked.arrived) // rules.MS,
+        }
+        code, token = self._incoming.hand(self.name, asked.event, asked.arrived, body)
+        if code == serving.UNWANTED:
+            return Refusal('', unwanted=True)
+        if code == serving.NOBODY:
+            return Refusal(f'ConnectionError: no program serves {self.name}; start it, then ask again')
+        if code:
+            why = (
+                'what it was asked fills its ring' if code == serving.FULL else 'the command is too large for its ring'
+            )
+            return Refusal(f'RuntimeError: the program that serves {self.name} cannot be asked: {why}')
+        self.keep(asked.number, token)
+        if not self.client:
+            self.meet(self._incoming.server_of(self.name)[1])
+        return None
+
+    def meet(self, client: str) -> None:
+        if client:
+            log.info('%s is served by the client %s', self.name, client)
+            self.client, self.missed, self.expected = client, 0, True
+
+    def keep(self, number: int, token: Any) -> None:
+        self.tokens[number] = token
+        self._owners[int(token.slot), int(token.number)] = self.name, number
+
+    def forget(self, number: int) -> None:
+        token = self.tokens.pop(number, None)
+        if token is not None:
+            self._owners.pop((int(token.slot), int(token.number)), None)
+
+    def state(self, number: int) -> int:
+        token = self.tokens.get(number)
+        return serving.GONE if token is None else self._incoming.state(token)
+
+    def is_taken(self, asked: Asked) -> bool:
+        return self.state(asked.number) != serving.WAITING
+
+    def withdraw(self, asked: Asked) -> bool:
+        token = self.tokens.get(asked.number)
+        if token is None or not self._incoming.withdraw(token):
+            return False
+        self.forget(asked.number)
+        return True
+
+
+class Programs:
+    """All listeners of a worker, and the programs behind them.
+
+    Parameters
+    ----------
+    segment : Segment
+        Where the programs are.
+    listeners : sequence of ListenerConfig
+        As configured.
+    thread : LoopThread
+        Where they run.
+    kept : mapping
+        What the worker before us left; see `bridge.segment.kept`.
+    keep : callable
+        Has something kept.
+    journal : Journal or None
+        Where it is written what was asked and what was replied.
+    fail : callable
+        Called with the exception that says that this worker has to stop.
+
+    Raises
+    ------
+    ConfigError
+        An address cannot be listened at.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        listeners: Sequence[ListenerConfig],
+        thread: LoopThread,
+        *,
+        kept: Mapping[str, Any],
+        keep: Callable[[str, Mapping[str, Any]], None],
+        journal: Journal | None,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._segment, self._thread, self._keep, self._journal, self._fail = segment, thread, keep, journal, fail
+        self._incoming = Incoming(segment)
+        self._owners: dict[tuple[int, int], tuple[str, int]] = {}
+        self._behind: dict[str, _Behind] = {}
+        self._servers: dict[str, Server] = {}
+        self._closed = False
+        try:
+            for listener in listeners:
+                self._make(listener, kept)
+            self._incoming.publish(self._servers)
+            self._inherit()
+        except BaseException:
+            for server in self._servers.values():
+                server.close()
+            raise
+
+    def _make(self, listener: ListenerConfig, kept: Mapping[str, Any]) -> None:
+        mine = kept.get('segment') == self._key and isinstance(kept.get('listeners'), dict)
+        before = kept['listeners'].get(listener.name) if mine else None
+        behind = self._behind[listener.name] = _Behind(listener.name, self._incoming, self._owners)
+        desk = Desk(
+            listener.name,
+            behind,
+            memory.found(before),
+            timeout=listener.timeout,
+            masters=listener.masters,
+            cut=listener.max_message_size,
+        )
+        desk.changed = self._keep_all
+        behind.expected = desk.memory.status != rules.CONNECTED
+        try:
+            sock = bound(listener.host, listener.port, memory.port_of(before))
+        except NotBound as error:
+            raise ConfigError(f'listen: {listener.name}: {error.strerror}; choose another port or address.') from error
+        self._servers[listener.name] = Server(desk, sock, self._thread.loop, partial(self._note, listener.name))
+
+    @property
+    def _key(self) -> str:
+        return f'{self._segment.id:016x}'
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Dict of str to int: where each listener is."""
+        return {name: server.port for name, server in self._servers.items()}
+
+    @property
+    def timeouts(self) -> list[float]:
+        """List of float: how long each program has for one command, s."""
+        return [server.desk.timeout / 1e9 for server in self._servers.values()]
+
+    @property
+    def is_quiet(self) -> bool:
+        """bool: no command is in hand, and no master has to confirm anything."""
+        return all(server.desk.is_quiet for server in tuple(self._servers.values()))
+
+    def _inherit(self) -> None:
+        """Take up what the worker before us had handed to programs."""
+        now = time.perf_counter_ns()
+        for one in self._incoming.inherit():
+            body = one.body
+            address = _address(body.get('master'))
+            server, patience = self._servers.get(str(body.get('service'))), body.get('timeout_ms')
+            args = body.get('args')
+            if server is None or address is None or type(patience) is not int or not isinstance(args, list):
+                self._incoming.withdraw(one.token)
+                continue
+            due = min(one.stamp + patience * rules.MS, now + server.desk.timeout)
+            asked = Asked(server.desk.number(), address, one.message, args, one.stamp, max(due, now))
+            self._behind[server.desk.name].keep(asked.number, one.token)
+            server.desk.inherit(asked, now)
+
+    # --- life, from the worker's thread ---
+
+    def start(self) -> None:
+        """Begin to listen, in the network thread."""
+        if self._servers:
+            self._keep_all()
+            self._thread.ring(self._guarded, self._open)
+
+    def take(self, taken: Taken) -> None:
+        """Take what a program says: an answer, or something by itself."""
+        if not self._thread.ring(self._guarded, self._said, taken):
+            log.warning('%s says something, but the network thread has ended', taken.services)
+
+    def stop(self) -> None:
+        """Begin nothing new: what waits is ended, what is in hand has its time."""
+        self._thread.ring(self._guarded, self._stop)
+
+    def close(self) -> None:
+        """End everything; what a program has in hand is taken from it. Harmless twice."""
+        if self._closed:
+            return
+        self._closed = True
+        done: Future[None] = Future()
+
+        def close() -> None:
+            for server in self._servers.values():
+                with suppress(BridgeError):
+                    server.desk.abandon('RuntimeError: the worker was stopped')
+                    server.run()
+                server.close()
+            done.set_result(None)
+
+        if self._thread.ring(close):
+            with suppress(TimeoutError):
+                done.result(1.0)
+        else:
+            for server in self._servers.values():
+                server.close()
+
+    # --- in the network thread ---
+
+    def _guarded(self, what: Callable[..., None], *args: Any) -> None:
+        try:
+            what(*args)
+        except BridgeError as error:
+            self._fail(error)
+        except Exception as error:
+            log.exception('the listeners failed')
+            self._fail(error)
+
+    def _open(self) -> None:
+        for server in self._servers.values():
+            if not self._closed:
+                server.open()
+        self._look()
+
+    def _stop(self) -> None:
+        for server in self._servers.values():
+            server.desk.close('RuntimeError: the worker was stopped', time.perf_counter_ns())
+            server.run()
+
+    def _look(self) -> None:
+        """See what has become of the programs, again and again."""
+        if self._closed:
+            return
+        now = time.perf_counter_ns()
+        for name, server in self._servers.items():
+            self._look_at(name, server.desk, now)
+            server.run()
+        self._thread.loop.call_later(LOOK, self._guarded, self._look)
+
+    def _look_at(self, name: str, desk: Desk, now: int) -> None:
+        behind = self._behind[name]
+        for number in tuple(desk.in_hand):
+            if behind.state(number) == serving.GONE:
+                behind.forget(number)
+                desk.failed(number, f'ConnectionError: the program that serves {name} ended before it answered', now)
+        _, client = self._incoming.server_of(name)
+        if client and client == behind.client:
+            behind.missed = 0
+            return
+        behind.missed += 1
+        another = client and behind.client
+        if behind.expected and not desk.in_hand and (another or (not client and behind.missed >= _GONE)):
+            what = f'the program that serves {name} ended'
+            log.warning('%s: %s', what, rules.status_name(desk.memory.status))
+            desk.ended(what, now)
+            behind.client, behind.expected = '', False
+        if client and not behind.client:
+            behind.meet(client)
+
+    def _said(self, taken: Taken) -> None:
+        if self._closed or self._segment.accept(taken):
+            return
+        said = serving.said(taken)
+        if isinstance(said, Answer):
+            self._answered(said, taken.stamp)
+        elif isinstance(said, Tell) and said.listener in self._servers:
+            server = self._servers[said.listener]
+            wrong = server.desk.tell(said.message, _data(said.data), time.perf_counter_ns())
+            if wrong:
+                log.warning('%s: what its program says by itself is not passed on: %s', said.listener, wrong)
+            server.run()
+        else:
+            log.warning('what a program said makes no sense, or no listener is called %s', taken.services[:64])
+        self._segment.respond(taken, 0, b'\x80')
+
+    def _answered(self, answer: Answer, stamp: int) -> None:
+        now = time.perf_counter_ns()
+        name, number = self._owners.get((answer.slot, answer.number), (answer.listener, 0))
+        if name not in self._servers:
+            return
+        server = self._servers[name]
+        self._behind[name].forget(number)
+        data = None if answer.failed else _data(answer.data)
+        error = f'{answer.data or "the program gave no reason"}' if answer.failed else ''
+        if number and error:
+            server.desk.failed(number, error, now)
+        elif number:
+            server.desk.answered(number, answer.status, data, now)
+        elif now - stamp < LATE and (address := _address(answer.master)) is not None:
+            server.desk.late(address, answer.message, status=answer.status, data=data, error=error)
+        server.run()
+
+    # --- what is kept, and written down ---
+
+    def _keep_all(self) -> None:
+        desks = {name: memory.to_keep(server.desk.memory, server.port) for name, server in self._servers.items()}
+        self._keep(KIND, {'segment': self._key, 'listeners': desks})
+
+    def _note(self, name: str, note: Note) -> None:
+        message = rules.event_name(note.event)
+        master = f'{note.address[0]}:{note.address[1]}'
+        if note.error:
+            log.warning('%s: %s of %s: %s', name, message, master, discretion.error(message, note.error))
+        elif note.kind == 'asked':
+            log.debug('%s: %s of %s', name, message, master)
+        if self._journal is None or note.kind == 'trouble':
+            return
+        entry: dict[str, Any] = {
+            'command_id': f'{self._key}-{name}-{self._segment.epoch}-{note.number}',
+            'message': message,
+            'service': name,
+            'client': self._behind[name].client,
+            'master': master,
+        }
+        if note.kind == 'asked':
+            self._journal.write('asked', **entry, args=note.data)
+        else:
+            self._journal.write('replied', **entry, ok=not note.error, error=note.error, data=note.data)
+
+
+def _address(text: Any) -> Address | None:
+    """Return the address that a text such as 192.168.0.3:55123 is."""
+    if not isinstance(text, str):
+        return None
+    host, _, port = text.rpartition(':')
+    parts = host.split('.')
+    fits = len(parts) == 4 and all(part.isascii() and part.isdigit() and int(part) < 256 for part in parts)
+    return (host, int(port)) if fits and port.isascii() and port.isdigit() and 0 < int(port) < 65536 else None
+
+
+def _data(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):  # a broken program
+        return None

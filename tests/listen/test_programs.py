@@ -1,0 +1,376 @@
+"""A program as a service: real masters on one side, the C functions on the other, a worker in between."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from peers import eventually, free_port
+from processes import kill, serving
+from programs import Program, Serving
+from stock import Stock
+
+from bridge.auxiliaries import Auxiliaries
+from bridge.config import ListenerConfig
+from bridge.errors import BridgeError
+from bridge.journal import Journal, Reading
+from bridge.listen.server import NotBound, bound
+from bridge.numbers import CODES
+from bridge.worker import Worker
+
+REF = '2026-01-01_1_subject'
+INTERRUPT, STATUS, INFO = 16, 32, 64
+MESSAGES = ['EXPINFO', 'EXPINIT', 'EXPSTART', 'EXPSTATUS', 'EXPEND', 'EXPCLEANUP']
+
+
+class Running:
+    """A worker in a thread."""
+
+    def __init__(self, *listeners, services=None, **options):
+        listeners = listeners or (ListenerConfig('cameras', port=0),)
+        self.worker = Worker('rig', services or {}, listeners=listeners, **options)
+        self.port = self.worker.ports[listeners[0].name]
+        self._thread = threading.Thread(target=self.worker.run, daemon=True)
+        self._thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.worker.stop()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        self.worker.close()
+
+
+@pytest.fixture
+def running():
+    with Running() as running:
+        yield running
+
+
+def test_a_stock_master_takes_a_program_through_an_experiment(running):
+    with Program('rig', lambda asked: {'frames': 3} if asked['message'] == 'EXPEND' else None) as program:
+        with Stock(running.port) as master:
+            ask, services = master.run, master.services
+            assert ask(services.info('CONNECTED', None))['cameras'][0] == 0
+            assert ask(services.init({'exp_ref': REF}))['cameras'] == [10, {'exp_ref': REF}]
+            assert ask(services.start(REF, {'note': 1}))['cameras'] == [REF, {'status': 20}]
+            assert ask(services.status('RUNNING'))['cameras'] == [20]
+            assert ask(services.stop())['cameras'] == [{'frames': 3, 'status': 30}]
+            assert ask(services.cleanup())['cameras'] == [{'status': 0}]
+            assert master.is_open
+        asked = program.asked
+        assert [one['message'] for one in asked] == MESSAGES
+        assert list(asked[2]) == ['command', 'service', 'master', 'message', 'args', 'time', 'wall', 'timeout_ms']
+        assert asked[2]['args'] == [REF, {'note': 1}] and asked[2]['timeout_ms'] == 8000
+        assert set(program.codes) == {0}
+
+
+def test_our_own_auxiliaries_are_a_master_too(running):
+    with Program('rig') as program, Auxiliaries_of(running.port) as master:
+        said = [master.push(*command, wait=True)['cameras'] for command in (
+            ('EXPINIT', {'exp_ref': REF}), ('EXPSTART', REF), ('EXPINFO', 'RUNNING'), ('EXPEND',), ('EXPCLEANUP',)
+        )]  # fmt: skip
+        assert said[0] == [10, {'exp_ref': REF}] and said[1] == [REF, {'status': 20}]
+        assert said[2][0] == 20 and said[2][1]['exp_ref'] == REF and said[2][1]['main_sync'] is False
+        assert said[3] == [{'status': 30}] and said[4] == [{'status': 0}]
+        outcome = master.submit('EXPSTATUS', 0).result(10)['cameras']
+        assert outcome.ok and outcome.status == 0 and len(program.asked) == 6
+
+
+def Auxiliaries_of(port):
+    class Open(Auxiliaries):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.close()
+
+    return Open({'cameras': f'udp://127.0.0.1:{port}'})
+
+
+def test_without_a_program_the_master_is_told_at_once(running):
+    with Stock(running.port) as master:
+        begun = time.monotonic()
+        master.begin(master.services.start(REF))
+        event, (sentence, about) = eventually(lambda: master.told and master.told[0])
+        assert event == 0 and about == 2 and 'no program serves cameras' in sentence
+        assert time.monotonic() - begun < 5 and master.is_open
+
+
+def test_what_a_program_does_not_want_or_cannot_do_is_said(running):
+    def refuse(asked):
+        raise RuntimeError('Camera 2 does not answer.')
+
+    with Program('rig', refuse, mask=2 + 4), Auxiliaries_of(running.port) as master:
+        assert master.submit('EXPINIT', {'exp_ref': REF}).result(10)['cameras'].status == 10
+        failed = master.submit('EXPSTART', REF).result(10)['cameras']
+        assert not failed.ok and 'Camera 2 does not answer.' in failed.error
+
+
+def test_two_programs_cannot_serve_one_listener_and_a_listener_must_exist(running):
+    first = Serving('rig', 'one')
+    with pytest.raises(BridgeError) as refused:
+        Serving('rig', 'two')
+    assert refused.value.name == 'IBLB_E_NAME_TAKEN'
+    with pytest.raises(BridgeError) as refused:
+        Serving('rig', 'three', service='ephys')
+    assert 'cameras' in refused.value.text
+    first.close()
+
+
+def test_what_a_program_says_by_itself_reaches_the_master(running):
+    with Program('rig') as program, Stock(running.port) as master:
+        master.run(master.services.start(REF))
+        assert program.serving.tell(INTERRUPT, {'why': 'camera 2 died'}) == 0
+        eventually(lambda: (16, [{'why': 'camera 2 died', 'status': 30}]) in master.told)
+        assert program.serving.tell(STATUS, 20) == 0
+        eventually(lambda: (32, [20]) in master.told)
+        assert program.serving.tell(INFO, {'cameras': 3}) == 0
+        eventually(lambda: master.run(master.services.info('RUNNING'))['cameras'][1].get('cameras') == 3)
+        assert master.is_open
+
+
+def test_a_program_that_does_not_answer_in_time_hears_that_it_is_too_late():
+    with Running(ListenerConfig('cameras', port=0, timeout=0.3)) as running:
+        program = Serving('rig')
+        with Stock(running.port) as master:
+            master.begin(master.services.start(REF))
+            command, _ = eventually(lambda: program.next(100))
+            eventually(lambda: master.told)
+            assert 'did not answer within 0.3 s' in master.told[0][1][0]
+            assert program.answer(command) == CODES['IBLB_E_LATE']
+            assert program.answer(command) == CODES['IBLB_E_COMMAND']
+            master.begin(master.services.stop())
+            command, asked = eventually(lambda: program.next(100))
+            assert asked['message'] == 'EXPEND' and program.answer(command) == 0
+        program.close()
+
+
+def test_an_interrupt_is_handed_beside_a_command_that_was_taken(running):
+    program = Serving('rig')
+    with Stock(running.port) as first, Auxiliaries_of(running.port) as second:
+        start = first.begin(first.services.start(REF))
+        command, _ = eventually(lambda: program.next(100))
+        stop = second.submit('EXPINTERRUPT')
+        interrupt, asked = eventually(lambda: program.next(100))
+        assert asked['message'] == 'EXPINTERRUPT' and program.answer(interrupt) == 0
+        assert stop.result(10)['cameras'].ok
+        assert program.answer(command, status=30) == 0
+        assert start.result(10)['cameras'] == [None, {'status': 30}] or start.result(10)['cameras'][1]['status'] == 30
+    program.close()
+
+
+def test_the_journal_holds_what_was_asked_and_no_token(tmp_path):
+    journal = Journal(tmp_path / 'rig.jsonl')
+    with Running(journal=journal) as running, Program('rig') as program, Auxiliaries_of(running.port) as master:
+        master.push('EXPSTART', REF, wait=True)
+        assert master.submit('ALYX', 'https://alyx', {'user': 'secret-token'}).result(10)['cameras'].ok
+        eventually(lambda: len(program.asked) == 2)
+        assert program.asked[1]['args'] == ['https://alyx', {'user': 'secret-token'}]
+        eventually(lambda: len(program.codes) == 2)
+    journal.close()
+    text = (tmp_path / 'rig.jsonl').read_text()
+    entries = [entry for entry in Reading(tmp_path / 'rig.jsonl') if entry['kind'] in ('asked', 'replied')]
+    assert [(one['kind'], one['message']) for one in entries] == [
+        ('asked', 'EXPSTART'), ('replied', 'EXPSTART'), ('asked', 'ALYX'), ('replied', 'ALYX')
+    ]  # fmt: skip
+    assert entries[0]['command_id'] == entries[1]['command_id'] and entries[0]['args'] == [REF, None]
+    assert entries[1]['ok'] is True and entries[1]['client'] == 'program'
+    assert 'secret-token' not in text
+    assert not any(b'secret-token' in path.read_bytes() for path in tmp_path.glob('.rig.*'))
+
+
+def test_a_worker_commands_its_services_and_is_one_itself(running):
+    """Both directions on one segment: a master commands the program, which commands a service of the same worker."""
+    port = free_port()
+    both = Worker('rig2', {'lamp': f'127.0.0.1:{running.port}'}, listeners=[ListenerConfig('ephys', port=port)])
+    thread = threading.Thread(target=both.run, daemon=True)
+    thread.start()
+    from bridge.segment.client import Client
+
+    with Program('rig') as lamp, Client('rig2') as client:
+
+        def pass_on(asked):
+            return client.call(asked['message'], *asked['args'])['services'][0]['data']
+
+        with Program('rig2', pass_on), Stock(port) as master:
+            reply = master.run(master.services.start(REF))['cameras']
+            assert reply == [REF, {'value': [REF, {'status': 20}], 'status': 20}]
+        assert 'EXPSTART' in [one['message'] for one in lamp.asked]
+    both.stop()
+    thread.join(10)
+    both.close()
+
+
+def test_a_flood_of_strangers_and_of_nonsense_holds_up_nobody():
+    with Running(ListenerConfig('cameras', port=0, masters=('127.0.0.1',))) as running, Program('rig') as program:
+        flood = started('flood', running.port, '127.0.0.2', '127.0.0.3')
+        try:
+            with Stock(running.port) as master:
+                for _ in range(20):
+                    master.run(master.services.start(REF))
+                    master.run(master.services.stop())
+        finally:
+            kill(flood)
+            flood.stdout.close()
+        assert {one['message'] for one in program.asked} == {'EXPSTART', 'EXPEND'}
+        assert {one['master'].split(':')[0] for one in program.asked} == {'127.0.0.1'}
+
+
+def test_a_stranger_is_told_that_it_may_not():
+    with Running(ListenerConfig('cameras', port=0, masters=('10.0.0.1',))) as running, Stock(running.port) as master:
+        master.begin(master.services.start(REF))
+        eventually(lambda: master.told)
+        assert 'PermissionError: 127.0.0.1 may not command cameras' in master.told[0][1][0]
+
+
+def test_one_port_is_never_shared(running):
+    with pytest.raises(NotBound, match='another program listens there'):
+        bound('127.0.0.1', running.port)
+
+
+# --- restarts and deaths ---
+
+HERE = Path(__file__).parent
+PROGRAM = """
+import sys
+sys.path[:0] = {path!r}
+import programs
+programs.{what}(*sys.argv[1:])
+"""
+
+
+def started(what, *arguments):
+    """Start a function of `programs` in a process of its own."""
+    code = PROGRAM.format(path=[str(HERE), str(HERE.parent)], what=what)
+    process = subprocess.Popen([sys.executable, '-c', code, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'ready\n'
+    return process
+
+
+def camera(log):
+    return started('main', 'rig', log)
+
+
+def test_a_program_that_is_killed_with_a_command_in_hand_is_told_at_once(running):
+    process = started('take_and_sleep', 'rig')
+    with Stock(running.port) as master:
+        master.begin(master.services.start(REF))
+        assert process.stdout.readline() == 'taken\n'
+        kill(process)
+        eventually(lambda: master.told)
+        assert 'ended before it answered' in master.told[0][1][0] and master.told[0][1][1] == 2
+    process.stdout.close()
+
+
+def test_a_program_that_ends_while_it_runs_is_told_by_an_interrupt(running, tmp_path):
+    process = camera(tmp_path / 'log')
+    with Stock(running.port) as master:
+        master.run(master.services.start(REF))
+        kill(process)
+        event, data = eventually(lambda: master.told and master.told[0])
+        assert event == 16 and data[0]['status'] == 30 and 'ended' in data[0]['error']
+        with Program('rig'):
+            assert master.run(master.services.info('RUNNING'))['cameras'][0] == 30
+    process.stdout.close()
+
+
+def test_the_worker_is_killed_and_the_next_one_delivers_the_answer(segment_directory):
+    port = free_port()
+    options = ['--listen', f'udp://127.0.0.1:{port}', '--as', 'cameras']
+    with serving(*options) as first:
+        program = Serving('rig')
+        with Stock(port, timeout=20) as master:
+            start = master.begin(master.services.start(REF))
+            command, _ = eventually(lambda: program.next(100))
+            kill(first)
+            assert program.answer(command, {'late': True}) == CODES['IBLB_W_NO_WORKER']
+            with serving(*options):
+                assert start.result(20)['cameras'] == [REF, {'late': True, 'status': 20}]
+        program.close()
+
+
+def test_what_was_taken_before_the_worker_died_is_answered_after(tmp_path):
+    port = free_port()
+    options = ['--listen', f'cameras=udp://127.0.0.1:{port}']
+    with serving(*options) as first:
+        program = Serving('rig')
+        with Stock(port, timeout=20) as master:
+            start = master.begin(master.services.start(REF))
+            command, _ = eventually(lambda: program.next(100))
+            kill(first)
+            with serving(*options) as second:
+                assert program.answer(command) == 0
+                assert start.result(20)['cameras'] == [REF, {'status': 20}]
+                stop = master.begin(master.services.stop())
+                command, asked = eventually(lambda: program.next(100))
+                assert asked['message'] == 'EXPEND' and program.answer(command) == 0
+                assert stop.result(20)['cameras'] == [{'status': 30}]
+                second.terminate()
+                second.wait(20)
+        program.close()
+
+
+def test_a_free_port_is_kept_over_a_restart():
+    with Running() as running:
+        port = running.port
+    with Running() as running:
+        assert running.port == port
+
+
+def experiment(port, log, commands, kills):
+    """Command with kills of worker and program in between; returns how often each was taken and how it was told."""
+    rng = random.Random(3)
+    options = ['--listen', f'cameras=udp://127.0.0.1:{port}']
+    told: dict[str, str] = {}
+    with_worker = serving(*options)
+    worker = with_worker.__enter__()
+    program = camera(log)
+    try:
+        with Auxiliaries_of(port) as master:
+            for number in range(commands):
+                message = ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP')[number % 4]
+                args = (f'2026-01-01_{number}_s',) if message == 'EXPSTART' else ({'n': number},)
+                future = master.submit(message, *args)
+                if rng.random() < kills:
+                    time.sleep(rng.random() * 0.02)
+                    if rng.random() < 0.5:
+                        kill(program)
+                        program.stdout.close()
+                        program = camera(log)
+                    else:
+                        kill(worker)
+                        worker.communicate()
+                        with_worker.__exit__(None, None, None)
+                        with_worker = serving(*options)
+                        worker = with_worker.__enter__()
+                outcome = future.result(30)['cameras']
+                told[f'{message} {number}'] = 'ok' if outcome.ok else outcome.error
+    finally:
+        kill(program)
+        program.stdout.close()
+        with_worker.__exit__(None, None, None)
+    taken = Counter()
+    for line in Path(log).read_text().splitlines():
+        asked = json.loads(line)
+        first = asked['args'][0]
+        taken[f'{asked["message"]} {first.split("_")[1] if isinstance(first, str) else first["n"]}'] += 1
+    return told, taken
+
+
+@pytest.mark.parametrize('commands', [40, pytest.param(1000, marks=pytest.mark.long)])
+def test_whoever_is_killed_each_command_is_done_at_most_once_and_told_truly(commands, tmp_path):
+    told, taken = experiment(free_port(), tmp_path / 'log', commands, 0.2)
+    assert len(told) == commands and max(taken.values()) == 1
+    done = [one for one, said in told.items() if said == 'ok']
+    assert all(taken[one] == 1 for one in done), 'told as done and never taken'
+    assert len(done) > commands // 2
