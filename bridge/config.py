@@ -190,7 +190,7 @@ class RigConfig:
         The reference of an experiment may have any form.
     ask : bool
         Of services that do not say: ask them EXPINFO at the start, and when they are up again.
-    listeners : dict of str to ListenerConfig
+    listen : dict of str to ListenerConfig
         Where the worker is a service itself.
     """
 
@@ -199,7 +199,7 @@ class RigConfig:
     on_client_lost: tuple[ClientLost, ...] = ()
     any_reference: bool = False
     ask: bool = True
-    listeners: dict[str, ListenerConfig] = field(default_factory=dict)
+    listen: dict[str, ListenerConfig] = field(default_factory=dict)
 
 
 def parse_services(services: Mapping[Any, Any], where: str = 'services') -> dict[str, ServiceConfig]:
@@ -337,7 +337,7 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
     if 'on_client_lost' in given:
         losses = own.on_client_lost
     any_reference = own.any_reference if 'any_reference' in given else rig.any_reference
-    listeners = merge_listeners(rig.listeners.values(), own.listeners.values(), where=where)
+    listeners = merge_listeners(rig.listen.values(), own.listen.values(), where=where)
     return RigConfig(services, heartbeat, losses, any_reference, own.ask if 'ask' in given else rig.ask, listeners)
 
 

@@ -10,6 +10,9 @@ command       ``command_id``, ``message``, ``client`` (who sent it; of the worke
               ``services`` (as addressed, "" for all), ``args``, ``sent``
 outcome       the response body as in iblbridge.h, with the same ``command_id`` and ``client``
 notification  the same, of a command that nobody waits for
+asked         what a master asked of a listener: ``command_id``, ``message``, ``service`` (the listener), ``client``
+              (the program that serves it, "" if none is known yet), ``master``, ``args``
+replied       what it was told, with the same ``command_id``: ``ok``, ``error``, ``data`` (the reply)
 event         the event's body as in iblbridge.h: ``event``, ``service``, ``client``, ``data``
 gap           ``lost``: so many entries are missing here, because the disk was full or too slow
 ============  =========================================================================================================
@@ -50,7 +53,7 @@ from bridge.wall import wall
 log = logging.getLogger(__name__)
 
 SCHEMA = 2  # of the entries; what a reader of an older one knows keeps its meaning
-KINDS = ('start', 'stop', 'command', 'outcome', 'notification', 'event', 'gap')
+KINDS = ('start', 'stop', 'command', 'outcome', 'notification', 'asked', 'replied', 'event', 'gap')
 DEPTH = 100_000  # entries in the queue
 MOST = 16 << 20  # bytes in the queue, and so of a line
 BLOCK = 1 << 18  # bytes that are handed to the system at a time, or one entry

@@ -179,7 +179,10 @@ def test_a_rig_without_settings_does_nothing_by_itself():
         ('_rig: {on_client_lost: false}', 'on_client_lost: is true or false (false) instead of a mapping'),
         ('_rig: {on_client_lost: {client: a, send: }}', 'nothing stands behind send; write one of nothing, EXPEND'),
         ('_rig: {on_client_lost: {client: a, send: [EXPEND]}}', 'send is a list; write one of nothing, EXPEND'),
-        ('_rig: {heart: 5}', "'heart' is not known; there are heartbeat, on_client_lost, any_reference and ask"),
+        (
+            '_rig: {heart: 5}',
+            "'heart' is not known; there are heartbeat, on_client_lost, any_reference, ask and listen",
+        ),
         ('_rig: {ask: 1}', '_rig: ask is a number; write true or false'),
         ('cameras: {uri: 127.0.0.1, ask: sometimes}', 'cameras: ask is text; write true or false'),
         ('_rig: {on_client_lost: {send: EXPEND}}', 'on_client_lost: names no client'),

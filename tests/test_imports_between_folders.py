@@ -19,6 +19,7 @@ ADAPTERS = {'bridge/services/iblutil.py'}
 HEAVY = ('_cffi_backend', 'cffi', 'iblutil', 'numpy')
 LIGHT = (
     'numbers', 'outcome', 'config', 'addresses', 'carrier', 'discretion', 'journal', 'native', 'reading', 'results',
+    'listen', 'listen.desk', 'listen.memory', 'listen.rules', 'listening',
     'sayable', 'segment', 'services', 'services.rules', 'services.errand', 'services.line', 'services.link',
 )  # fmt: skip
 
@@ -82,6 +83,12 @@ def test_shared_memory_and_network_do_not_know_each_other(folder, other):
     assert paths
     for path in paths:
         found = {name for name in imported_by(path) if is_in(name, f'bridge.{other}') or is_in(name, 'bridge.worker')}
+        assert not found, f'{path.relative_to(ROOT)} imports {sorted(found)}'
+
+
+def test_what_listens_does_not_know_who_is_behind():
+    for path in sorted((BRIDGE / 'listen').rglob('*.py')):
+        found = {name for name in imported_by(path) if is_in(name, 'bridge.segment') or is_in(name, 'bridge.worker')}
         assert not found, f'{path.relative_to(ROOT)} imports {sorted(found)}'
 
 

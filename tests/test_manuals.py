@@ -14,8 +14,10 @@ from manuals import MANUALS, ROOT, anchors, blocks, prose, table, text, words
 
 from bridge import numbers
 from bridge.cli import _parser
-from bridge.config import RigConfig, ServiceConfig, load_rig, load_settings
+from bridge.config import ListenerConfig, RigConfig, ServiceConfig, load_rig, load_settings
 from bridge.kit import KITS
+from bridge.listen.desk import WAITING_MOST
+from bridge.listen.rules import REMEMBERED_FOR, reply
 from bridge.segment.client import Client
 
 IDS = [str(manual.relative_to(ROOT)) for manual in MANUALS]
@@ -134,6 +136,30 @@ def test_the_settings_of_the_manual_are_those_there_are_with_their_defaults():
     rest = text('bridge/README.md').split('Of the rig, under `_rig`:')[1]
     of_rig = {field.name for field in fields(RigConfig)} - {'services', 'on_client_lost'}
     assert set(words(table(rest, 'setting'))) - {'on_client_lost'} == of_rig
+
+
+def test_the_settings_of_a_listener_in_the_manual_are_those_there_are_with_their_defaults():
+    rows = table(text('bridge/README.md'), 'of a listener')
+    one = ListenerConfig('cameras')
+    assert set(words(rows)) == ({field.name for field in fields(ListenerConfig)} - {'name', 'host', 'port'}) | {'uri'}
+    said = {row[0].strip('`'): row[1] for row in rows}
+    assert (float(said['timeout']), int(said['max_message_size'])) == (one.timeout, one.max_message_size)
+    assert f'at most {WAITING_MOST} commands' in text('bridge/README.md')
+    assert f'within {REMEMBERED_FOR // 10**9} s' in text('bridge/README.md')
+
+
+def test_the_replies_of_the_manual_are_those_of_a_listener():
+    rows = {row[0]: row[1] for row in table(text('bridge/README.md'), 'reply to')}
+    for names, form in rows.items():
+        for name in names.split(', '):
+            if name == 'ALYX':
+                continue
+            said = reply(numbers.MESSAGES[name], {}, name='cameras', status=20, exp_ref='ref', info={})
+            kinds = {'status': 20, '`exp_ref`': 'ref'}
+            assert [kinds.get(part.split(' ')[0], dict) for part in form.split(', ', 1)] == [
+                dict if isinstance(part, dict) else part for part in said
+            ]
+            assert all(f'`{key}`' in form for part in said if isinstance(part, dict) for key in part)
 
 
 def test_the_files_of_settings_that_are_shown_are_taken(tmp_path):

@@ -27,7 +27,11 @@ def mark(entry: dict[str, Any]) -> str:
     code = entry.get('code')
     if isinstance(code, int) and code:
         return '!' if code < 0 else '~'
-    if entry.get('kind') == 'gap' or entry.get('event') in ('SERVICE_DOWN', 'CLIENT_LOST', 'EXPERIMENT_LOST'):
+    if (
+        entry.get('kind') == 'gap'
+        or entry.get('ok') is False
+        or entry.get('event') in ('SERVICE_DOWN', 'CLIENT_LOST', 'EXPERIMENT_LOST')
+    ):
         return '!'
     return '~' if entry.get('event') == 'EXPINTERRUPT' else ' '
 
@@ -88,6 +92,15 @@ def details(entry: dict[str, Any]) -> str:
         case 'command':
             args = entry.get('args')
             said = [f'to {as_text(services)}' if services else '', as_json(args) if args else '']
+        case 'asked':
+            args = entry.get('args')
+            said = [
+                f'by {as_text(entry.get("master"))} of {as_text(entry.get("service"))}',
+                as_json(args) if args else '',
+            ]
+        case 'replied':
+            told = as_text(entry.get('error')) or (as_json(data) if data else '')
+            said = [f'to {as_text(entry.get("master"))}', told]
         case 'event':
             alone = data.get('value') if isinstance(data, dict) and len(data) == 1 else None
             said = [as_text(alone) if isinstance(alone, str) else as_json(data) if data else '']

@@ -144,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
             list(rig.services.values()),
             timeout=args.timeout,
             heartbeat=rig.heartbeat,
-            listeners=list(rig.listeners.values()),
+            listeners=list(rig.listen.values()),
             on_client_lost=rig.on_client_lost,
             any_reference=args.any_reference or rig.any_reference,
             ask=rig.ask and not args.no_ask,
@@ -159,8 +159,8 @@ def run(args: argparse.Namespace) -> int:
                 if not service.unsupported:  # of those it is told, by whoever opens them
                     log.info('service %s: %s%s', service.name, service.uri, ' (optional)' if service.optional else '')
             for name, port in worker.ports.items():
-                log.info('listening as %s at udp://%s:%d', name, rig.listeners[name].host, port)
-            if not rig.services and not rig.listeners:
+                log.info('listening as %s at udp://%s:%d', name, rig.listen[name].host, port)
+            if not rig.services and not rig.listen:
                 log.warning(
                     'no services are configured: commands reach nobody; add --services FILE or --service name=uri'
                 )
@@ -209,8 +209,8 @@ def configured(args: argparse.Namespace) -> RigConfig:
     if args.settings:
         rig = config.load_settings(args.settings, rig)
     added_listeners = listening.parse_options(args.listen, args.names)
-    listeners = listening.merge_listeners(rig.listeners.values(), added_listeners, where='--listen')
-    rig = replace(rig, listeners=listeners)
+    listeners = listening.merge_listeners(rig.listen.values(), added_listeners, where='--listen')
+    rig = replace(rig, listen=listeners)
     config.check_order(rig.services, args.settings or args.services or '--service')
     if not 0 < args.timeout < 3600:
         raise config.ConfigError(f'--timeout: {args.timeout:g} is not a number of seconds between 0 and 3600.')

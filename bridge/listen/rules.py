@@ -96,8 +96,8 @@ def stamped(message: Sequence[Any], number: int) -> bytes:
 
     Examples
     --------
-    >>> stamped([32, 20], 1)
-    b'[32, 20\t           \t]'
+    >>> stamped([32, 20], 4095)
+    b'[32, 20\t\t\t\t\t\t\t\t\t\t\t\t\t]'
     """
     text = plain.dumps(list(message)).encode()[:-1]
     mark = bytes(9 if number >> bit & 1 else 32 for bit in range(_BITS))

@@ -18,6 +18,7 @@ from programs import Program, Serving
 from stock import Stock
 
 from bridge.auxiliaries import Auxiliaries
+from bridge.cli import lines
 from bridge.config import ListenerConfig
 from bridge.errors import BridgeError
 from bridge.journal import Journal, Reading
@@ -186,6 +187,9 @@ def test_the_journal_holds_what_was_asked_and_no_token(tmp_path):
     assert entries[0]['command_id'] == entries[1]['command_id'] and entries[0]['args'] == [REF, None]
     assert entries[1]['ok'] is True and entries[1]['client'] == 'program'
     assert 'secret-token' not in text
+    shown = [lines.line(entry, 200, fold=False) for entry in entries]
+    assert 'by 127.0.0.1:' in shown[0] and REF in shown[0] and shown[1].endswith('"status": 20}]')
+    assert lines.mark({**entries[1], 'ok': False, 'error': 'no'}) == '!'
     assert not any(b'secret-token' in path.read_bytes() for path in tmp_path.glob('.rig.*'))
 
 
@@ -292,6 +296,9 @@ def test_the_worker_is_killed_and_the_next_one_delivers_the_answer(segment_direc
         with Stock(port, timeout=20) as master:
             start = master.begin(master.services.start(REF))
             command, _ = eventually(lambda: program.next(100))
+            eventually(
+                lambda: REF in (segment_directory / '.rig.listeners').read_text()
+            )  # as a killed one may not have
             kill(first)
             assert program.answer(command, {'late': True}) == CODES['IBLB_W_NO_WORKER']
             with serving(*options):

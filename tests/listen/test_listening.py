@@ -1,0 +1,87 @@
+"""Where a worker listens: what can be configured, and how what cannot is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge import listening
+from bridge.addresses import ConfigError
+from bridge.cli import main
+from bridge.config import load_rig, load_settings
+from bridge.listening import ListenerConfig
+
+
+@pytest.mark.parametrize(
+    ('listens', 'names', 'found'),
+    [
+        (['udp://0.0.0.0:11001'], ['cameras'], [ListenerConfig('cameras', '0.0.0.0', 11001)]),
+        (['cameras=udp://:11001'], [], [ListenerConfig('cameras', '127.0.0.1', 11001)]),
+        (['a=:5', 'udp://:6', 'c=127.0.0.1'], ['b'], [
+            ListenerConfig('a', port=5), ListenerConfig('b', port=6), ListenerConfig('c', port=11001)
+        ]),
+        (['a=udp://localhost:0/'], [], [ListenerConfig('a', port=0)]),
+        (['a=b=192.168.0.8:7'], [], [ListenerConfig('a=b', '192.168.0.8', 7)]),
+    ],
+)  # fmt: skip
+def test_listeners_on_the_command_line_have_a_name_in_front_or_by_as(listens, names, found):
+    assert listening.parse_options(listens, names) == found
+
+
+@pytest.mark.parametrize(
+    ('listens', 'names', 'says'),
+    [
+        (['udp://:11001'], [], '--listen: .* has no name; write --listen cameras='),
+        ([], ['cameras'], "--as: 'cameras' has no --listen"),
+        (['a='], [], 'no address to listen at'),
+        (['a=ws://:5'], [], 'no address to listen at; write udp://:11001'),
+        (['a=rig-pc:5'], [], 'no address to listen at'),
+        (['a=224.0.0.1:5'], [], 'no address to listen at'),
+        (['a=:65536'], [], 'no address to listen at'),
+        (['=:5'], [], 'empty name'),
+        (['x' * 64 + '=:5'], [], 'takes 64 bytes'),
+    ],
+)
+def test_what_is_no_listener_is_refused(listens, names, says):
+    with pytest.raises(ConfigError, match=says):
+        listening.parse_options(listens, names)
+
+
+@pytest.mark.parametrize(
+    ('listen', 'says'),
+    [
+        ('5', 'is a number instead of a mapping'),
+        ('{a: }', 'its address is nothing'),
+        ('{a: on}', 'its address is true or false'),
+        ('{a: {masters: []}}', 'its address is nothing'),
+        ('{a: {uri: ":5", port: 5}}', "'port' is not known; there are uri, masters, timeout and max_message_size"),
+        ('{a: {uri: ":5", masters: [rig-pc]}}', "'rig-pc' is no IPv4 address"),
+        ('{a: {uri: ":5", timeout: 0}}', 'timeout: is 0; write 0.01 to 3600 seconds'),
+        ('{a: {uri: ":5", timeout: soon}}', 'timeout: is text'),
+        ('{a: {uri: ":5", max_message_size: 10}}', 'write 64 to 65507 bytes, or 0'),
+        ('{a: {uri: ":5", max_message_size: 64.5}}', 'write 64 to 65507 bytes, or 0'),
+        ('{a: ":5", b: "0.0.0.0:5"}', 'a and b are both at'),
+        ('{' + ', '.join(f'a{n}: ":{n + 1}"' for n in range(17)) + '}', 'a segment takes 16'),
+    ],
+)
+def test_settings_of_listeners_that_make_no_sense_are_refused(tmp_path, listen, says):
+    file = tmp_path / 'rig.yaml'
+    file.write_text(f'_rig: {{listen: {listen}}}')
+    with pytest.raises(ConfigError) as refused:
+        load_rig(file)
+    assert says in str(refused.value)
+
+
+def test_listeners_stand_in_either_file(tmp_path):
+    services, settings = tmp_path / 'a.yaml', tmp_path / 'b.yaml'
+    services.write_text('_rig: {listen: {cameras: "udp://:5"}}')
+    settings.write_text('_rig: {listen: {ephys: {uri: ":6", masters: 10.0.0.1, timeout: 20}}}')
+    rig = load_settings(settings, load_rig(services))
+    assert list(rig.listen.values()) == [
+        ListenerConfig('cameras', port=5),
+        ListenerConfig('ephys', port=6, masters=('10.0.0.1',), timeout=20.0),
+    ]
+
+
+def test_serve_says_what_is_wrong_with_a_listener(capsys):
+    assert main(['serve', '--segment', 'rig', '--listen', 'udp://:1']) == 2
+    assert 'has no name' in capsys.readouterr().err
