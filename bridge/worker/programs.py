@@ -24,12 +24,13 @@ from bridge import discretion
 from bridge.addresses import ConfigError
 from bridge.carrier import LoopThread
 from bridge.config import ListenerConfig
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, error_for
 from bridge.journal import Journal
 from bridge.listen import memory, rules
 from bridge.listen.desk import Asked, Desk, Note, Refusal
 from bridge.listen.memory import Address
 from bridge.listen.server import NotBound, Server, bound
+from bridge.numbers import CODES
 from bridge.segment import serving
 from bridge.segment.served import Segment, Taken
 from bridge.segment.serving import Answer, Incoming, Tell
@@ -306,7 +307,12 @@ class Programs:
             behind.meet(client)
 
     def _said(self, taken: Taken) -> None:
-        if self._closed or self._segment.accept(taken):
+        if self._closed:
+            return  # the next worker delivers it
+        # What the worker before us had accepted, its master may have been told or not: better twice than never.
+        if not taken.is_orphan and (code := self._segment.accept(taken)):
+            if code in (CODES['IBLB_E_SUPERSEDED'], CODES['IBLB_E_SEGMENT']):
+                self._fail(error_for(code))
             return
         said = serving.said(taken)
         if isinstance(said, Answer):
