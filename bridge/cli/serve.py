@@ -18,6 +18,7 @@ from bridge.cli.words import duration, example
 
 if TYPE_CHECKING:
     from bridge.config import RigConfig
+    from bridge.worker import Worker
 
 log = logging.getLogger(__name__)
 File = TypeVar('File')
@@ -155,15 +156,7 @@ def run(args: argparse.Namespace) -> int:
             worker.stop(stopped_by[0])
         try:
             log.info('segment %s: %s', args.segment, worker.path)
-            for service in rig.services.values():
-                if not service.unsupported:  # of those it is told, by whoever opens them
-                    log.info('service %s: %s%s', service.name, service.uri, ' (optional)' if service.optional else '')
-            for name, port in worker.ports.items():
-                log.info('listening as %s at udp://%s:%d', name, rig.listen[name].host, port)
-            if not rig.services and not rig.listen:
-                log.warning(
-                    'no services are configured: commands reach nobody; add --services FILE or --service name=uri'
-                )
+            _say_who_is_there(rig, worker)
             # What is loaded by now stays. To look through it takes the collector some 5 ms, in the middle of a command.
             gc.freeze()
             if args.until_eof:
@@ -183,6 +176,17 @@ def run(args: argparse.Namespace) -> int:
             journal.close()
     log.info('stopped by %s', stopped_by[0] if stopped_by else 'itself')
     return 0
+
+
+def _say_who_is_there(rig: RigConfig, worker: Worker) -> None:
+    """Log the services and the listeners."""
+    for service in rig.services.values():
+        if not service.unsupported:  # of those it is told, by whoever opens them
+            log.info('service %s: %s%s', service.name, service.uri, ' (optional)' if service.optional else '')
+    for name, port in worker.ports.items():
+        log.info('listening as %s at udp://%s:%d', name, rig.listen[name].host, port)
+    if not rig.services and not rig.listen:
+        log.warning('no services are configured: commands reach nobody; add --services FILE or --service name=uri')
 
 
 def _opened(path: str | None, make: Callable[[str], File], option: str) -> File | None:
