@@ -89,6 +89,17 @@ IBLB_API int iblbw_server_of(struct iblbw_worker *worker, const char *service, u
     return worker_leave(worker, view != NULL);
 }
 
+IBLB_API unsigned long long iblbw_server_claim(struct iblbw_worker *worker, const char *service) {
+    uint32_t mask = 0;
+    unsigned long long claim = 0;
+    if (!service || worker_enter(worker) != IBLB_OK)
+        return 0;
+    const struct view *view = server_of(worker, service, &mask);
+    if (view)
+        claim = (unsigned long long)view->generation << 8 | (view->index + 1);
+    return worker_leave(worker, IBLB_OK) == IBLB_OK ? claim : 0;
+}
+
 /* --- handing out --- */
 
 IBLB_API int iblbw_largest_incoming(struct iblbw_worker *worker) {

@@ -14,6 +14,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime
@@ -34,6 +35,7 @@ from bridge.numbers import CODES
 from bridge.segment import serving
 from bridge.segment.served import Segment, Taken
 from bridge.segment.serving import Answer, Incoming, Tell
+from bridge.services.repeats import Repeats
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class _Behind:
     def __init__(self, name: str, incoming: Incoming, owners: dict[tuple[int, int], tuple[str, int]]) -> None:
         self.name, self._incoming, self._owners = name, incoming, owners
         self.tokens: dict[int, Any] = {}
-        self.client = ''
+        self.client, self.claim = '', 0
         self.expected = False  # somebody serves it, or did when the worker before us ended
         self.missed = 0
 
@@ -75,13 +77,15 @@ class _Behind:
             return Refusal(f'RuntimeError: the program that serves {self.name} cannot be asked: {why}')
         self.keep(asked.number, token)
         if not self.client:
-            self.meet(self._incoming.server_of(self.name)[1])
+            self.meet(self._incoming.claim_of(self.name))
         return None
 
-    def meet(self, client: str) -> None:
-        if client:
-            log.info('%s is served by the client %s', self.name, client)
-            self.client, self.missed, self.expected = client, 0, True
+    def meet(self, claim: int) -> None:
+        """Take it that a program serves."""
+        self.client = self._incoming.server_of(self.name)[1] if claim else ''
+        if self.client:
+            log.info('%s is served by the client %s', self.name, self.client)
+            self.claim, self.missed, self.expected = claim, 0, True
 
     def keep(self, number: int, token: Any) -> None:
         self.tokens[number] = token
@@ -149,6 +153,7 @@ class Programs:
         self._owners: dict[tuple[int, int], tuple[str, int]] = {}
         self._behind: dict[str, _Behind] = {}
         self._servers: dict[str, Server] = {}
+        self._repeats: dict[str, Repeats] = {}
         self._closed = False
         try:
             for listener in listeners:
@@ -172,6 +177,7 @@ class Programs:
             masters=listener.masters,
             cut=listener.max_message_size,
         )
+        self._repeats[listener.name] = Repeats(listener.name, log)
         desk.changed = self._keep_all
         behind.expected = desk.memory.status != rules.CONNECTED
         try:
@@ -248,7 +254,7 @@ class Programs:
             done.set_result(None)
 
         if self._thread.ring(close):
-            with suppress(TimeoutError):
+            with suppress(futures.TimeoutError):  # on Python 3.10 not the built-in one
                 done.result(1.0)
         else:
             for server in self._servers.values():
@@ -292,19 +298,19 @@ class Programs:
             if behind.state(number) == serving.GONE:
                 behind.forget(number)
                 desk.failed(number, f'ConnectionError: the program that serves {name} ended before it answered', now)
-        _, client = self._incoming.server_of(name)
-        if client and client == behind.client:
+        claim = self._incoming.claim_of(name)
+        if claim and claim == behind.claim:
             behind.missed = 0
             return
         behind.missed += 1
-        another = client and behind.client
-        if behind.expected and not desk.in_hand and (another or (not client and behind.missed >= _GONE)):
+        another = claim and behind.claim
+        if behind.expected and not desk.in_hand and (another or (not claim and behind.missed >= _GONE)):
             what = f'the program that serves {name} ended'
             log.warning('%s: %s', what, rules.status_name(desk.memory.status))
             desk.ended(what, now)
-            behind.client, behind.expected = '', False
-        if client and not behind.client:
-            behind.meet(client)
+            behind.client, behind.claim, behind.expected = '', 0, False
+        if claim and not behind.claim:
+            behind.meet(claim)
 
     def _said(self, taken: Taken) -> None:
         if self._closed:
@@ -354,7 +360,8 @@ class Programs:
         message = rules.event_name(note.event)
         master = f'{note.address[0]}:{note.address[1]}'
         if note.error:
-            log.warning('%s: %s of %s: %s', name, message, master, discretion.error(message, note.error))
+            text = f'{name}: {message} of {master}: {discretion.error(message, note.error)}'
+            self._repeats[name].tell(logging.WARNING, f'failed {message}', text)
         elif note.kind == 'asked':
             log.debug('%s: %s of %s', name, message, master)
         if self._journal is None or note.kind == 'trouble':

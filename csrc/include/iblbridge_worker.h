@@ -139,6 +139,9 @@ IBLB_API int iblbw_listeners(struct iblbw_worker *worker, const char *names);
 /* 1 if a living client serves the listener: which messages it wants, and its name. Else 0. */
 IBLB_API int iblbw_server_of(struct iblbw_worker *worker, const char *service, unsigned int *mask, char *client, int capacity);
 
+/* Which program that is: a number that no other has, not even the next one of the same name; 0 if nobody serves the listener. */
+IBLB_API unsigned long long iblbw_server_claim(struct iblbw_worker *worker, const char *service);
+
 /* The largest body that iblbw_hand takes: the capacity that iblbw_inherit is to be given. */
 IBLB_API int iblbw_largest_incoming(struct iblbw_worker *worker);
 

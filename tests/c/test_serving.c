@@ -36,6 +36,21 @@ static void a_program_serves_the_listener_that_it_names_or_the_only_one(void) {
     stop();
 }
 
+static void a_program_that_is_back_under_its_name_is_another_one(void) {
+    start_listening();
+    CHECK(iblbw_server_claim(worker, "cameras") == 0 && iblbw_server_claim(worker, NULL) == 0);
+    int handle = open_client("a");
+    CHECK_SAME(iblb_serve(handle, "cameras", ALL), 0);
+    unsigned long long first = iblbw_server_claim(worker, "cameras");
+    CHECK(first != 0 && iblbw_server_claim(worker, "cameras") == first);
+    iblb_close(handle);
+    handle = open_client("a");
+    CHECK_SAME(iblb_serve(handle, "cameras", ALL), 0);
+    CHECK(iblbw_server_claim(worker, "cameras") != 0 && iblbw_server_claim(worker, "cameras") != first);
+    iblb_close(handle);
+    stop();
+}
+
 static void what_cannot_be_served_is_refused(void) {
     char name[80];
     start_listening();
@@ -926,6 +941,7 @@ static const struct role roles[] = {{"serve and die", serve_and_die}, {NULL, NUL
 
 static const struct test tests[] = {
     {"a program serves the listener that it names, or the only one", a_program_serves_the_listener_that_it_names_or_the_only_one},
+    {"a program that is back under its name is another one", a_program_that_is_back_under_its_name_is_another_one},
     {"what cannot be served is refused", what_cannot_be_served_is_refused},
     {"names of listeners are checked", names_of_listeners_are_checked},
     {"two programs cannot serve the same", two_programs_cannot_serve_the_same},

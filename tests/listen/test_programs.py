@@ -288,6 +288,30 @@ def test_a_program_that_ends_while_it_runs_is_told_by_an_interrupt(running, tmp_
     process.stdout.close()
 
 
+def test_a_program_that_ended_and_is_back_at_once_under_its_name_has_ended_all_the_same(running):
+    first = Program('rig')
+    with Stock(running.port) as master:
+        master.run(master.services.start(REF))
+        first.close()
+        with Program('rig'):
+            event, data = eventually(lambda: master.told and master.told[0])
+            assert event == 16 and data[0]['status'] == 30
+
+
+def test_a_program_that_runs_goes_on_with_the_next_worker():
+    port = free_port()
+    with Running(ListenerConfig('cameras', port=port)), Stock(port) as master:
+        program = Program('rig')
+        master.run(master.services.start(REF))
+    with Running(ListenerConfig('cameras', port=port)) as running, Stock(port) as master:
+        assert master.run(master.services.info('RUNNING'))['cameras'][0] == 20
+        looks = running.worker._programs._behind['cameras']
+        eventually(lambda: looks.client == 'program')
+        assert master.run(master.services.status('RUNNING'))['cameras'] == [20]
+        assert 16 not in [event for event, _ in master.told]
+        program.close()
+
+
 def test_the_worker_is_killed_and_the_next_one_delivers_the_answer(segment_directory):
     port = free_port()
     options = ['--listen', f'udp://127.0.0.1:{port}', '--as', 'cameras']
