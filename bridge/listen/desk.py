@@ -153,6 +153,7 @@ class _Master:
         self.flying: _Out | None = None
         self.until = 0
         self.held: tuple[bytes, int] | None = None  # what may be a copy, and until when its master would have gone on
+        self.confirmed = False  # it ever has
         self.open = 0  # commands of it that have no answer
         self.ends = 0  # of these, such as an EXPINTERRUPT by itself could be taken for an answer to
 
@@ -279,6 +280,7 @@ class Desk:
             whole = next((sent for sent in master.sent if sent[: self.cut] == datagram), datagram)
         if whole not in master.sent:
             return False
+        master.confirmed = True
         if master.flying is not None and master.flying.payload == whole:
             self._settle(master.flying)
             master.flying = None
@@ -307,6 +309,8 @@ class Desk:
         """Make room for one more master; None if all are busy."""
         if len(self._masters) >= MASTERS_MOST:
             idle = next((one for one, master in self._masters.items() if not master.is_busy), None)
+            if idle is None:  # one that confirms nothing is waited for in vain
+                idle = next((one for one, m in self._masters.items() if not (m.open or m.confirmed)), None)
             if idle is None:
                 return None
             del self._masters[idle]

@@ -303,6 +303,8 @@ def test_a_flood_of_masters_has_a_bound():
         world.desk.received(b'[32, 0]', ('127.0.0.1', n + 1), world.now)
         world.run(0)
         assert len(world.desk._masters) <= MASTERS_MOST
+    late = StockMaster(world, ('127.0.0.1', 9001))
+    assert ask(world, late, STATUS, 0) == [32, 0]
     world.run(20_000 * MS)
     assert world.desk.is_quiet and len(world.desk.memory.masters) <= MASTERS_MOST
 
