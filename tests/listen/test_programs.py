@@ -15,6 +15,7 @@ import pytest
 from peers import eventually, free_port
 from processes import kill, serving
 from programs import Program, Serving
+from relay import Relay, chance
 from stock import Stock
 
 from bridge.auxiliaries import Auxiliaries
@@ -240,6 +241,33 @@ def test_a_stranger_is_told_that_it_may_not():
 def test_one_port_is_never_shared(running):
     with pytest.raises(NotBound, match='another program listens there'):
         bound('127.0.0.1', running.port)
+
+
+# --- a faulty network ---
+
+
+def test_over_a_faulty_network_our_own_master_is_answered_and_nothing_is_done_twice(running):
+    faults = {'duplicate': 0.3, 'delay': 0.3}
+    rule = chance(7, command=faults, confirmation=faults, reply=faults, echo={**faults, 'drop': 0.3})
+    with Program('rig') as program, Relay(running.port, rule) as relay:
+        with Auxiliaries_of(relay.uri.rpartition(':')[2]) as master:
+            for number in range(60):
+                message = ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP')[number % 4]
+                args = (f'2026-01-01_{number}_s',) if message == 'EXPSTART' else ({'n': number},)
+                assert master.submit(message, *args).result(20)['cameras'].ok, number
+        assert len(program.asked) == 60
+        assert max(Counter(json.dumps(one['args']) for one in program.asked).values()) == 1
+
+
+def test_a_network_that_doubles_what_a_stock_master_sends_closes_it_not_and_starts_no_storm(running):
+    rule = chance(7, command={'duplicate': 0.5}, confirmation={'duplicate': 0.5})
+    with Program('rig') as program, Relay(running.port, rule) as relay:
+        with Stock(int(relay.uri.rpartition(':')[2])) as master:
+            for number in range(40):
+                master.run(master.services.start(f'2026-01-01_{number}_s'))
+                master.run(master.services.stop({'n': number}))
+            assert master.is_open
+        assert len(program.asked) == 80 and sum(relay.counts.values()) < 1000
 
 
 # --- restarts and deaths ---
