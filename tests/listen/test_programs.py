@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +26,8 @@ from bridge.errors import BridgeError
 from bridge.journal import Journal, Reading
 from bridge.listen.server import NotBound, bound
 from bridge.numbers import CODES
+from bridge.segment.served import Segment
+from bridge.segment.serving import Incoming
 from bridge.worker import Worker
 
 REF = '2026-01-01_1_subject'
@@ -376,6 +379,46 @@ def test_what_was_taken_before_the_worker_died_is_answered_after(tmp_path):
                 assert stop.result(20)['cameras'] == [{'status': 30}]
                 second.terminate()
                 second.wait(20)
+        program.close()
+
+
+@pytest.mark.parametrize('accepts', [False, True])
+def test_an_answer_that_the_worker_before_had_in_hand_is_delivered(accepts):
+    before = Segment('rig')
+    incoming = Incoming(before)
+    incoming.publish(['cameras'])
+    program = Serving('rig')
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as master:
+        master.bind(('127.0.0.1', 0))
+        master.settimeout(10)
+        address = f'127.0.0.1:{master.getsockname()[1]}'
+        body = {'service': 'cameras', 'master': address, 'message': 'EXPEND', 'args': [None], 'timeout_ms': 8000}
+        code, _ = incoming.hand('cameras', 4, time.perf_counter_ns(), body)
+        assert code == 0
+        command, _ = program.next()
+        assert program.answer(command, {'frames': 7}) == 0
+        if accepts:
+            _, (taken,) = before.take(1.0)
+            assert before.accept(taken) == 0
+        before.close()
+        with Running():
+            message = json.loads(master.recv(1000))
+            assert message == [4, {'frames': 7, 'status': 30}]
+    program.close()
+    with Running():  # the slot is free again: nothing is left in it
+        again = Serving('rig')
+        again.close()
+
+
+def test_a_worker_that_is_hurried_tells_the_master_of_what_is_in_hand():
+    with Running() as running, Stock(running.port) as master:
+        program = Serving('rig')
+        master.begin(master.services.start(REF))
+        command, _ = eventually(lambda: program.next(100))
+        running.worker.stop()
+        running.worker.stop()
+        assert 'the worker was stopped' in eventually(lambda: master.told and master.told[0])[1][0]
+        assert program.answer(command) == CODES['IBLB_E_LATE']
         program.close()
 
 
