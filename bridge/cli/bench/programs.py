@@ -33,6 +33,11 @@ class Program:
     ------
     BenchError
         If it does not get ready.
+
+    Attributes
+    ----------
+    more : str
+        What it said behind "ready".
     """
 
     def __init__(self, *words: str, cwd: str | None = None) -> None:
@@ -40,8 +45,9 @@ class Program:
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=cwd
         )
         try:
-            if (said := self._line()) != 'ready':
-                raise BenchError(f'{Path(words[0]).name} says: {said or "nothing"}')
+            said, _, self.more = self._line().partition(' ')
+            if said != 'ready':
+                raise BenchError(f'{Path(words[0]).name} says: {f"{said} {self.more}".strip() or "nothing"}')
         except BaseException:
             self.end()
             raise
@@ -105,8 +111,8 @@ def compiler() -> str | None:
     return next(filter(None, map(shutil.which, (os.environ.get('CC') or 'cc', 'gcc', 'clang'))), None)
 
 
-def build(folder: Path) -> str:
-    """Return the C program of the rig, built in `folder` and linked with the installed library.
+def build(folder: Path, name: str = 'caller') -> str:
+    """Return one of the C programs, built in `folder` and linked with the installed library; ``caller`` is the rig's.
 
     Raises
     ------
@@ -119,8 +125,8 @@ def build(folder: Path) -> str:
         raise BenchError('the C program is for Linux and macOS')
     if not (found := compiler()):
         raise BenchError('there is no C compiler; on Debian or Ubuntu: apt install gcc')
-    program, lib = folder / 'caller', PREFIX / 'lib'
-    words = [found, '-O2', f'-I{PREFIX / "include"}', str(Path(__file__).with_name('caller.c')), '-o', str(program)]
+    program, lib = folder / name, PREFIX / 'lib'
+    words = [found, '-O2', f'-I{PREFIX / "include"}', str(Path(__file__).with_name(f'{name}.c')), '-o', str(program)]
     # -Xlinker, not -Wl: a folder may have a comma in its name.
     links = [f'-L{lib}', '-liblbridge', '-ldl', '-Xlinker', '-rpath', '-Xlinker', str(lib)]
     built = subprocess.run([*words, *links], check=False, capture_output=True, text=True)
