@@ -68,22 +68,17 @@ def run(args: argparse.Namespace) -> int:
         Path(args.json).write_text(json.dumps(report, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
     if args.plot:
         plot.draw(rows, args.plot)
-    return int(any(row.key == 'not_measured' for row in rows))
+    return int(any(row.failed for row in rows))
 
 
 def _measure(rounds: int, count: int) -> list[Any]:
     """Return the rows; what cannot be measured is a row that says why."""
-    from bridge.cli.bench import programs
-    from bridge.cli.bench import rows as all_rows
+    from bridge.cli.bench.parts import Bench
 
     done: list[Any] = []
     with tempfile.TemporaryDirectory(prefix='iblb') as name:
-        try:
-            caller = programs.build(Path(name))
-            for row in all_rows.Bench(Path(name), caller, rounds, count).rows():
-                done.append(row)
-                if sys.stderr.isatty():
-                    print(f'\r{row.key:20s}\r', end='', file=sys.stderr, flush=True)
-        except programs.BenchError as e:
-            done.append(all_rows.unmeasured(e))
+        for row in Bench(Path(name), rounds, count).rows():
+            done.append(row)
+            if sys.stderr.isatty():
+                print(f'\r{row.key:20s}\r', end='', file=sys.stderr, flush=True)
     return done

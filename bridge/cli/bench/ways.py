@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import shutil
 import statistics
@@ -34,6 +35,7 @@ from typing import Any
 from bridge.cli.children import Child
 
 BLOCK = 25  # commands in a row before the next way has its turn
+PATIENCE = 12.0  # s, for a bare exchange, as the other ways have it
 
 PYTHON_RESPONDER = """
 import os, selectors, socket, sys, threading
@@ -112,6 +114,7 @@ class _Exchange(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self.turn = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -119,7 +122,7 @@ class _Exchange(asyncio.DatagramProtocol):
     def begin(self) -> asyncio.Future[None]:
         self.turn = self.turn % 100 + 1
         self.command = b'[1, null]' + b' ' * self.turn
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done = asyncio.get_running_loop().create_future()
         self.transport.sendto(self.command)
         return self.done
 
@@ -127,6 +130,10 @@ class _Exchange(asyncio.DatagramProtocol):
         if data != self.command and not self.done.done():
             self.transport.sendto(data)
             self.done.set_result(None)
+
+    def error_received(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 @contextmanager
@@ -139,6 +146,8 @@ def bare(uris: list[str]) -> Iterator[Callable[[], float]]:
         for port in ports
     ]
 
+    watched = math.inf  # until when an exchange may take
+
     async def once() -> float:
         started = time.perf_counter()
         waiting = [protocol.begin() for _, protocol in made]
@@ -146,8 +155,21 @@ def bare(uris: list[str]) -> Iterator[Callable[[], float]]:
             await future
         return time.perf_counter() - started
 
+    def bounded() -> float:
+        # A timer that is set once and looks again costs the exchange nothing, unlike `asyncio.wait_for`.
+        nonlocal watched
+        watched = time.monotonic() + PATIENCE
+        return loop.run_until_complete(once())
+
+    def watch() -> None:
+        if time.monotonic() > watched:
+            for _, protocol in made:
+                protocol.error_received(TimeoutError(f'no answer within {PATIENCE:g} s'))
+        loop.call_later(1.0, watch)
+
+    loop.call_soon(watch)
     try:
-        yield lambda: loop.run_until_complete(once())
+        yield bounded
     finally:
         for transport, _ in made:
             transport.close()
@@ -263,6 +285,9 @@ def running(responder: list[str], count: int) -> Iterator[list[int]]:
         [*responder, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout and process.stdin
-        yield [int(port) for port in process.stdout.readline().split()]
+        ports = [int(port) for port in process.stdout.readline().split()]
+        if len(ports) != count:
+            raise RuntimeError(f'the program of {count} services gave {len(ports)} ports')
+        yield ports
         process.stdin.close()
         process.wait(5)
