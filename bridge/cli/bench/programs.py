@@ -33,6 +33,11 @@ class Program:
     ------
     BenchError
         If it does not get ready.
+
+    Attributes
+    ----------
+    more : str
+        What it said behind "ready".
     """
 
     def __init__(self, *words: str, cwd: str | None = None) -> None:
@@ -40,8 +45,9 @@ class Program:
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=cwd
         )
         try:
-            if (said := self._line()) != 'ready':
-                raise BenchError(f'{Path(words[0]).name} says: {said or "nothing"}')
+            said, _, self.more = self._line().partition(' ')
+            if said != 'ready':
+                raise BenchError(f'{Path(words[0]).name} says: {f"{said} {self.more}".strip() or "nothing"}')
         except BaseException:
             self.end()
             raise
@@ -49,6 +55,7 @@ class Program:
     def _line(self) -> str:
         assert self.process.stdout
         watchdog = threading.Timer(PATIENCE, self.process.kill)
+        watchdog.daemon = True  # a signal may come before the next line, and nobody would cancel it
         watchdog.start()
         try:
             return self.process.stdout.readline().strip()
@@ -105,8 +112,8 @@ def compiler() -> str | None:
     return next(filter(None, map(shutil.which, (os.environ.get('CC') or 'cc', 'gcc', 'clang'))), None)
 
 
-def build(folder: Path) -> str:
-    """Return the C program of the rig, built in `folder` and linked with the installed library.
+def build(folder: Path, name: str = 'caller') -> str:
+    """Return one of the C programs, built in `folder` and linked with the installed library; ``caller`` is the rig's.
 
     Raises
     ------
@@ -119,11 +126,13 @@ def build(folder: Path) -> str:
         raise BenchError('the C program is for Linux and macOS')
     if not (found := compiler()):
         raise BenchError('there is no C compiler; on Debian or Ubuntu: apt install gcc')
-    program, lib = folder / 'caller', PREFIX / 'lib'
-    words = [found, '-O2', f'-I{PREFIX / "include"}', str(Path(__file__).with_name('caller.c')), '-o', str(program)]
+    program, lib = folder / name, PREFIX / 'lib'
+    words = [found, '-O2', f'-I{PREFIX / "include"}', str(Path(__file__).with_name(f'{name}.c')), '-o', str(program)]
     # -Xlinker, not -Wl: a folder may have a comma in its name.
     links = [f'-L{lib}', '-liblbridge', '-ldl', '-Xlinker', '-rpath', '-Xlinker', str(lib)]
-    built = subprocess.run([*words, *links], check=False, capture_output=True, text=True)
+    # If it is killed, it leaves its temporary files: in our folder they go with it.
+    own = os.environ | {'TMPDIR': str(folder)}
+    built = subprocess.run([*words, *links], check=False, capture_output=True, text=True, env=own)
     if built.returncode:
         raise BenchError(f'{found} cannot build the C program: {built.stderr.strip()[:500]}')
     return str(program)

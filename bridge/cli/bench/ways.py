@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -34,6 +34,7 @@ from typing import Any
 from bridge.cli.children import Child
 
 BLOCK = 25  # commands in a row before the next way has its turn
+PATIENCE = 12.0  # s, for a bare exchange, as the other ways have it
 
 PYTHON_RESPONDER = """
 import os, selectors, socket, sys, threading
@@ -59,19 +60,18 @@ while True:
 """
 
 
-def run(args: argparse.Namespace) -> int:
-    """Measure and print; 2 for numbers that make no sense."""
+def run(args: argparse.Namespace, folder: str) -> int:
+    """Measure and print; 2 for numbers that make no sense. What is built and written is in `folder`."""
     numbers = [int(n) for n in args.services.split(',') if n.strip().isdecimal()]
     if not numbers or not all(1 <= n <= 64 for n in numbers) or args.commands < 1:
         print('iblbridge bench: --services takes numbers from 1 to 64, --commands one above 0', file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder:
-        command = responder(folder)
-        print(f'responder: {"C" if len(command) == 1 else "Python"}; {args.commands} commands each; median (p99), µs')
-        print('services           bare                await                       submit                      worker')
-        print(row('iblutil, 1', measure(stock(), args.commands, folder)), flush=True)
-        for count in numbers:
-            print(row(f'fast, {count}', measure(running(command, count), args.commands, folder)), flush=True)
+    command = responder(folder)
+    print(f'responder: {"C" if len(command) == 1 else "Python"}; {args.commands} commands each; median (p99), µs')
+    print('services           bare                await                       submit                      worker')
+    print(row('iblutil, 1', measure(stock(), args.commands, folder)), flush=True)
+    for count in numbers:
+        print(row(f'fast, {count}', measure(running(command, count), args.commands, folder)), flush=True)
     return 0
 
 
@@ -112,6 +112,7 @@ class _Exchange(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self.turn = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -119,7 +120,7 @@ class _Exchange(asyncio.DatagramProtocol):
     def begin(self) -> asyncio.Future[None]:
         self.turn = self.turn % 100 + 1
         self.command = b'[1, null]' + b' ' * self.turn
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done = asyncio.get_running_loop().create_future()
         self.transport.sendto(self.command)
         return self.done
 
@@ -127,6 +128,10 @@ class _Exchange(asyncio.DatagramProtocol):
         if data != self.command and not self.done.done():
             self.transport.sendto(data)
             self.done.set_result(None)
+
+    def error_received(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 @contextmanager
@@ -139,6 +144,8 @@ def bare(uris: list[str]) -> Iterator[Callable[[], float]]:
         for port in ports
     ]
 
+    watched = math.inf  # until when an exchange may take
+
     async def once() -> float:
         started = time.perf_counter()
         waiting = [protocol.begin() for _, protocol in made]
@@ -146,8 +153,21 @@ def bare(uris: list[str]) -> Iterator[Callable[[], float]]:
             await future
         return time.perf_counter() - started
 
+    def bounded() -> float:
+        # A timer that is set once and looks again costs the exchange nothing, unlike `asyncio.wait_for`.
+        nonlocal watched
+        watched = time.monotonic() + PATIENCE
+        return loop.run_until_complete(once())
+
+    def watch() -> None:
+        if time.monotonic() > watched:
+            for _, protocol in made:
+                protocol.error_received(TimeoutError(f'no answer within {PATIENCE:g} s'))
+        loop.call_later(1.0, watch)
+
+    loop.call_soon(watch)
     try:
-        yield lambda: loop.run_until_complete(once())
+        yield bounded
     finally:
         for transport, _ in made:
             transport.close()
@@ -251,7 +271,8 @@ def responder(folder: str) -> list[str]:
     """Return the command that starts the services; a C program if there is a compiler."""
     compiler, program = shutil.which('cc') or shutil.which('gcc'), str(Path(folder) / 'responder')
     source = str(Path(__file__).with_name('responder.c'))
-    if compiler and not subprocess.run([compiler, '-O2', source, '-o', program], check=False).returncode:
+    own = os.environ | {'TMPDIR': folder}
+    if compiler and not subprocess.run([compiler, '-O2', source, '-o', program], check=False, env=own).returncode:
         return [program]
     return [sys.executable, '-c', PYTHON_RESPONDER]
 
@@ -263,6 +284,9 @@ def running(responder: list[str], count: int) -> Iterator[list[int]]:
         [*responder, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout and process.stdin
-        yield [int(port) for port in process.stdout.readline().split()]
+        ports = [int(port) for port in process.stdout.readline().split()]
+        if len(ports) != count:
+            raise RuntimeError(f'the program of {count} services gave {len(ports)} ports')
+        yield ports
         process.stdin.close()
         process.wait(5)

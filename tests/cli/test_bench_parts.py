@@ -1,0 +1,71 @@
+"""What fails in `iblbridge bench` ends its own part of the table, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from bridge.cli import main
+from bridge.cli.bench import peers, programs, ways
+from bridge.cli.bench.parts import Bench
+from bridge.cli.bench.rows import Part, Row
+
+needs_compiler = pytest.mark.skipif(not programs.compiler(), reason='there is no C compiler')
+
+
+def test_a_part_that_fails_keeps_the_rows_it_has_and_says_why_the_others_are_missing():
+    ended = []
+
+    def measure(stack: ExitStack):
+        stack.callback(ended.append, True)
+        yield Row('a', 'A', 'µs', '', 1.0)
+        raise programs.BenchError('a line\n  and another')
+
+    first, second = Part({'a': 'A', 'b': 'B'}, measure).rows()
+    assert (first.key, first.value, first.failed) == ('a', 1.0, False)
+    assert (second.key, second.title, second.failed) == ('b', 'B', True)
+    assert second.note == 'not measured: a line and another'
+    assert ended == [True]
+
+
+@needs_compiler
+@pytest.mark.posix('the C program is for Linux and macOS')
+def test_a_contestant_that_does_not_start_ends_its_own_rows_only(monkeypatch, tmp_path):
+    wanted = {'ping', 'send', 'fast_1'}
+    all_parts = Bench.parts
+    chosen = lambda bench: (part for part in all_parts(bench) if wanted & set(part.titles))  # noqa: E731
+    monkeypatch.setattr(Bench, 'parts', chosen)
+    monkeypatch.setattr(peers, 'libzmq', lambda: tmp_path / 'no library')
+    rows = {row.key: row for row in Bench(tmp_path, 1, 3).rows()}
+    assert list(rows) == ['fast_1', 'fast_1_paused', 'ping', 'ping_paused', 'send']
+    assert {key for key, row in rows.items() if row.failed} == set(rows) - {'send'}
+    assert rows['send'].value
+    assert 'no library' in rows['ping'].note
+
+
+def test_a_row_that_failed_is_told_by_the_exit_status(monkeypatch, capsys):
+    for failed in (False, True):
+        row = Row('a', 'what is measured', '', '', note='why', failed=failed)
+        monkeypatch.setattr(Bench, 'rows', lambda bench, row=row: iter([row]))
+        assert main(['bench']) == failed
+        assert 'why' in capsys.readouterr().out
+
+
+def test_services_that_do_not_start_are_told():
+    with pytest.raises(RuntimeError, match='gave 0 ports'), ways.running([sys.executable, '-c', ''], 2):
+        pass
+
+
+def test_a_bare_exchange_with_nobody_ends(monkeypatch):
+    """Once it waited for ever."""
+    monkeypatch.setattr(ways, 'PATIENCE', 0.5)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(('127.0.0.1', 0))
+        uri = f'udp://127.0.0.1:{silent.getsockname()[1]}'
+        with ways.bare([uri]) as exchange, pytest.raises(TimeoutError):
+            exchange()
+    with ways.bare([uri]) as exchange, pytest.raises(OSError):  # nobody listens there
+        exchange()
