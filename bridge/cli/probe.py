@@ -74,7 +74,9 @@ def answer(outcome: Outcome) -> Answer:
 def line(service: ServiceConfig, answer: Answer) -> str:
     """Return a line about a service that was asked."""
     said = answer.said if answer.said.startswith(service.uri) else f'{service.uri}: {answer.said}'
-    return ' '.join(filter(None, (f'{service.name}: {said}{"" if answer.ok else "."}', answer.advice)))
+    return ' '.join(
+        filter(None, (f'{service.name}: {said}{"" if answer.ok or said[-1:] in ".?" else "."}', answer.advice))
+    )
 
 
 def _outcomes(uris: dict[str, str], patience: float) -> dict[str, Outcome]:

@@ -74,7 +74,7 @@ def test_a_served_segment_is_healthy_and_everybody_who_holds_it_is_named(capsys)
         assert (report['worker']['pid'], report['worker']['epoch'], report['locks']) == (os.getpid(), 1, 3)
         assert 0 <= report['worker']['age'] < 100
         assert (report['services'], report['services_up'], report['size']) == (['cameras', 'éphys'], 1, 16)
-        assert (report['bytes'], report['layout']) == (os.path.getsize(segment.path), 1)
+        assert (report['bytes'], report['layout']) == (os.path.getsize(segment.path), 2)
         assert (first['client'], first['pid'], first['alive'], first['pending']) == ('stimulus', os.getpid(), True, 2)
         assert (second['client'], second['pid'], second['state'], second['pending']) == (
             'bonsai',

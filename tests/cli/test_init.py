@@ -18,6 +18,7 @@ from bridge.numbers import MESSAGES
 from bridge.outcome import Outcome, Reason
 
 TODAY = date(2026, 1, 31)
+UNTOLD = 'it does not tell a socket that is not connected that nobody listens'
 
 
 def dead_uri() -> str:
@@ -39,6 +40,7 @@ def test_a_rig_is_begun_and_what_is_written_can_be_served(server, tmp_path, caps
     assert '# CONNECTED' in file.read_text('utf-8')
 
 
+@pytest.mark.not_wine(UNTOLD)
 def test_a_service_that_does_not_answer_is_written_all_the_same_and_said(server, tmp_path, capsys):
     file, dead = tmp_path / 'rig.yaml', dead_uri()
     words = ['--service', f'cameras={server.uri}', '--service', f'ephys={dead}', '--service', 't=ws://127.0.0.1:1']
@@ -114,10 +116,13 @@ def test_any_name_and_any_sentence_can_be_written_and_read(tmp_path_factory, sai
 
 @pytest.mark.parametrize('reason', [reason for reason in Reason if reason is not Reason.NONE])
 def test_an_advice_is_one_sentence(reason):
-    found = answer(Outcome('x', reason=reason, error='It did not.'))
-    line = probe.line(ServiceConfig('x', 'udp://1.2.3.4:5'), found)
-    assert not found.ok and '..' not in line and line[-1] in '.?'
-    assert bool(found.advice) == (reason in ADVICE)
+    for error in ('It did not.', 'it did not', 'did it?'):
+        found = answer(Outcome('x', reason=reason, error=error))
+        line = probe.line(ServiceConfig('x', 'udp://1.2.3.4:5'), found)
+        assert (
+            not found.ok and not {'..', '?.', '.?'} & {line[i : i + 2] for i in range(len(line))} and line[-1] in '.?'
+        )
+        assert bool(found.advice) == (reason in ADVICE)
 
 
 def test_a_service_that_hears_and_does_not_answer_is_told_from_one_that_is_not_there(impatient):
@@ -133,6 +138,7 @@ def test_nobody_is_asked_anything_that_starts_or_ends_something(server):
     assert [event for event, *_ in server.saw] == [MESSAGES['EXPINFO']]
 
 
+@pytest.mark.not_wine(UNTOLD)
 def test_doctor_asks_the_services_that_it_is_given(server, tmp_path_factory, capsys):
     folder = tmp_path_factory.mktemp('apart')  # not among the segments
     file, dead = folder / 'rig.yaml', dead_uri()

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from peers import eventually, free_port
 from processes import kill, serving
-from programs import Program, Serving
 from relay import Relay, chance
-from stock import Stock
+from serving_programs import Program, Serving
+from stock_masters import Stock
 
 from bridge.auxiliaries import Auxiliaries
 from bridge.cli import lines
@@ -275,18 +275,18 @@ def test_a_network_that_doubles_what_a_stock_master_sends_closes_it_not_and_star
 
 # --- restarts and deaths ---
 
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parent.parent
 PROGRAM = """
 import sys
 sys.path[:0] = {path!r}
-import programs
-programs.{what}(*sys.argv[1:])
+import serving_programs
+serving_programs.{what}(*sys.argv[1:])
 """
 
 
 def started(what, *arguments):
-    """Start a function of `programs` in a process of its own."""
-    code = PROGRAM.format(path=[str(HERE), str(HERE.parent)], what=what)
+    """Start a function of `serving_programs` in a process of its own."""
+    code = PROGRAM.format(path=[str(HELPERS)], what=what)
     process = subprocess.Popen([sys.executable, '-c', code, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == 'ready\n'
     return process

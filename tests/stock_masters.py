@@ -52,6 +52,7 @@ class Stock:
         self.run(close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
 
     def __enter__(self) -> Stock:
         return self
