@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ def add_parser(subparsers: Any) -> None:
         'bench',
         help='measure how long a command takes on this computer',
         description='Measure how long commands, notifications and the worker itself take on this computer, beside what '
-        'a lab would write instead. Takes about a minute.',
+        'a lab would write instead. Takes less than a minute.',
         epilog=example('iblbridge bench --markdown', 'More exact: iblbridge bench --full'),
     )
-    parser.add_argument('--full', action='store_true', help='take about ten minutes, for figures to keep')
+    parser.add_argument('--full', action='store_true', help='take up to ten minutes, for figures to keep')
     parser.add_argument('--markdown', action='store_true', help='print the table as Markdown')
     parser.add_argument('--json', metavar='FILE', help='write the table to this file, too')
     parser.add_argument('--plot', metavar='FILE.png', help='draw our times beside those of the others (matplotlib)')
@@ -44,12 +44,31 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print; 1 if something could not be measured, 2 for numbers that make no sense."""
+    """Measure and print; 1 if something could not be measured, 2 for numbers that make no sense.
+
+    128 and the signal's number if one came; then no process and no file is left.
+    """
+    from bridge.cli.bench.ending import await_children, tidy
+
+    with tidy() as (folder, ending):
+        try:
+            ending.arm()
+            return _run(args, folder)
+        except KeyboardInterrupt:
+            pass  # with it go its frames, and the pipes in them
+        finally:
+            ending.armed = False
+        await_children()
+    print(f'iblbridge bench: stopped by {signal.Signals(ending.signal).name}', file=sys.stderr)
+    return 128 + ending.signal
+
+
+def _run(args: argparse.Namespace, folder: Path) -> int:
     from bridge.cli.bench import plot, table, ways
 
     if args.ways:
         args.commands = 500 if args.commands is None else args.commands
-        return ways.run(args)
+        return ways.run(args, str(folder))
     rounds, count = FULL if args.full else QUICK
     rounds = rounds if args.rounds is None else args.rounds
     count = count if args.commands is None else args.commands
@@ -60,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'iblbridge bench: --plot: {why}', file=sys.stderr)
         return 2
     machine = table.machine()
-    rows = _measure(rounds, count)
+    rows = _measure(folder, rounds, count)
     machine['load_after'] = table.load()
     print(table.markdown(machine, rows) if args.markdown else table.plain(machine, rows))
     if args.json:
@@ -71,14 +90,13 @@ def run(args: argparse.Namespace) -> int:
     return int(any(row.failed for row in rows))
 
 
-def _measure(rounds: int, count: int) -> list[Any]:
+def _measure(folder: Path, rounds: int, count: int) -> list[Any]:
     """Return the rows; what cannot be measured is a row that says why."""
     from bridge.cli.bench.parts import Bench
 
     done: list[Any] = []
-    with tempfile.TemporaryDirectory(prefix='iblb') as name:
-        for row in Bench(Path(name), rounds, count).rows():
-            done.append(row)
-            if sys.stderr.isatty():
-                print(f'\r{row.key:20s}\r', end='', file=sys.stderr, flush=True)
+    for row in Bench(folder, rounds, count).rows():
+        done.append(row)
+        if sys.stderr.isatty():
+            print(f'\r{row.key:20s}\r', end='', file=sys.stderr, flush=True)
     return done

@@ -55,6 +55,7 @@ class Program:
     def _line(self) -> str:
         assert self.process.stdout
         watchdog = threading.Timer(PATIENCE, self.process.kill)
+        watchdog.daemon = True  # a signal may come before the next line, and nobody would cancel it
         watchdog.start()
         try:
             return self.process.stdout.readline().strip()
@@ -129,7 +130,9 @@ def build(folder: Path, name: str = 'caller') -> str:
     words = [found, '-O2', f'-I{PREFIX / "include"}', str(Path(__file__).with_name(f'{name}.c')), '-o', str(program)]
     # -Xlinker, not -Wl: a folder may have a comma in its name.
     links = [f'-L{lib}', '-liblbridge', '-ldl', '-Xlinker', '-rpath', '-Xlinker', str(lib)]
-    built = subprocess.run([*words, *links], check=False, capture_output=True, text=True)
+    # If it is killed, it leaves its temporary files: in our folder they go with it.
+    own = os.environ | {'TMPDIR': str(folder)}
+    built = subprocess.run([*words, *links], check=False, capture_output=True, text=True, env=own)
     if built.returncode:
         raise BenchError(f'{found} cannot build the C program: {built.stderr.strip()[:500]}')
     return str(program)

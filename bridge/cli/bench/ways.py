@@ -25,7 +25,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -61,19 +60,18 @@ while True:
 """
 
 
-def run(args: argparse.Namespace) -> int:
-    """Measure and print; 2 for numbers that make no sense."""
+def run(args: argparse.Namespace, folder: str) -> int:
+    """Measure and print; 2 for numbers that make no sense. What is built and written is in `folder`."""
     numbers = [int(n) for n in args.services.split(',') if n.strip().isdecimal()]
     if not numbers or not all(1 <= n <= 64 for n in numbers) or args.commands < 1:
         print('iblbridge bench: --services takes numbers from 1 to 64, --commands one above 0', file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder:
-        command = responder(folder)
-        print(f'responder: {"C" if len(command) == 1 else "Python"}; {args.commands} commands each; median (p99), µs')
-        print('services           bare                await                       submit                      worker')
-        print(row('iblutil, 1', measure(stock(), args.commands, folder)), flush=True)
-        for count in numbers:
-            print(row(f'fast, {count}', measure(running(command, count), args.commands, folder)), flush=True)
+    command = responder(folder)
+    print(f'responder: {"C" if len(command) == 1 else "Python"}; {args.commands} commands each; median (p99), µs')
+    print('services           bare                await                       submit                      worker')
+    print(row('iblutil, 1', measure(stock(), args.commands, folder)), flush=True)
+    for count in numbers:
+        print(row(f'fast, {count}', measure(running(command, count), args.commands, folder)), flush=True)
     return 0
 
 
@@ -273,7 +271,8 @@ def responder(folder: str) -> list[str]:
     """Return the command that starts the services; a C program if there is a compiler."""
     compiler, program = shutil.which('cc') or shutil.which('gcc'), str(Path(folder) / 'responder')
     source = str(Path(__file__).with_name('responder.c'))
-    if compiler and not subprocess.run([compiler, '-O2', source, '-o', program], check=False).returncode:
+    own = os.environ | {'TMPDIR': folder}
+    if compiler and not subprocess.run([compiler, '-O2', source, '-o', program], check=False, env=own).returncode:
         return [program]
     return [sys.executable, '-c', PYTHON_RESPONDER]
 
