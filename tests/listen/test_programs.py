@@ -351,9 +351,8 @@ def test_the_worker_is_killed_and_the_next_one_delivers_the_answer(segment_direc
         with Stock(port, timeout=20) as master:
             start = master.begin(master.services.start(REF))
             command, _ = eventually(lambda: program.next(100))
-            eventually(
-                lambda: REF in (segment_directory / '.rig.listeners').read_text()
-            )  # as a killed one may not have
+            kept = segment_directory / '.rig.listeners'
+            eventually(lambda: kept.exists() and REF in kept.read_text())  # as a killed one may not have
             kill(first)
             assert program.answer(command, {'late': True}) == CODES['IBLB_W_NO_WORKER']
             with serving(*options):
