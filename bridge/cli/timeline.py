@@ -129,6 +129,9 @@ def picture(entries: Iterable[dict[str, Any]]) -> Picture:
     drawn, clock, bars = Picture(), _Clock(), dict[str, Bar]()
     for number, entry in enumerate(entries):
         now, kind = clock.see(entry), entry.get('kind')
+        if kind in ('asked', 'replied'):
+            _served(drawn, bars, entry, now)
+            continue
         if kind not in ('command', *_ANSWERS):
             drawn.signs.append(_sign(drawn, entry, now))
             continue
@@ -143,6 +146,20 @@ def picture(entries: Iterable[dict[str, Any]]) -> Picture:
             _finish(drawn, bars[key], entry, clock, now)
     drawn.zero, drawn.offset, drawn.bars = clock.zero, clock.utc_offset, list(bars.values())
     return drawn
+
+
+def _served(drawn: Picture, bars: dict[str, Bar], entry: dict[str, Any], now: float) -> None:
+    """Draw what a master asked of a program, and what it was told, in the lane of the listener."""
+    key, message, master = (lines.as_text(entry.get(name)) for name in ('command_id', 'message', 'master'))
+    bar = bars.setdefault(key, Bar(key, message, master, now))
+    lane = _lane(drawn, lines.as_text(entry.get('service')))
+    if entry.get('kind') == 'asked':
+        bar.args = lines.as_json(entry['args']) if entry.get('args') else ''
+        return
+    ok, error = entry.get('ok') is True, lines.as_text(entry.get('error'))
+    said = error or (lines.as_json(entry['data']) if entry.get('data') else '')
+    bar.finished, bar.mark, bar.said = now, ' ' if ok else '!', error or 'done'
+    bar.parts = [Part(lane, ok, 'answered' if ok else 'failed', said, -1, bar.sent, bar.sent, now)]
 
 
 def _sign(drawn: Picture, entry: dict[str, Any], now: float) -> Sign:

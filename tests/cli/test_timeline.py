@@ -113,6 +113,21 @@ def test_events_stand_in_the_lane_of_their_service_and_the_others_in_the_program
     ]
 
 
+def test_what_a_master_asks_of_a_program_is_a_bar_in_the_lane_of_its_listener():
+    journal = Writer()
+    about = {'command_id': 'x-scope-1-1', 'message': 'EXPSTART', 'service': 'scope', 'master': '1.2.3.4:5'}
+    journal.add('asked', **about, args=['a reference'])
+    journal.now = 0.5
+    journal.add('replied', **about, ok=False, error='Camera 2 does not answer.', data=[])
+    drawn = picture(journal.entries)
+    (bar,) = drawn.bars
+    assert (bar.client, bar.sent, bar.finished, bar.mark) == ('1.2.3.4:5', 0.0, 0.5, '!')
+    (part,) = bar.parts
+    assert (drawn.lanes[part.lane], part.ok, part.said) == ('scope', False, 'Camera 2 does not answer.')
+    (bar,) = picture(journal.entries[:-1]).bars
+    assert (bar.finished, bar.parts, bar.mark) == (None, [], '~')
+
+
 def test_a_restart_of_the_computer_begins_its_clock_anew_and_not_the_picture():
     first, second = Writer(), Writer(boot=10**9)
     first.command('EXPSTART')
@@ -146,7 +161,9 @@ SERVICE = st.dictionaries(
 )
 ENTRY = st.builds(
     lambda kind, entry, services: {**entry, **({'services': services} if services else {}), 'kind': kind},
-    st.sampled_from(['start', 'stop', 'command', 'outcome', 'notification', 'event', 'gap', 'other']),
+    st.sampled_from(
+        ['start', 'stop', 'command', 'outcome', 'notification', 'event', 'gap', 'asked', 'replied', 'other']
+    ),
     st.dictionaries(KEYS, ANYTHING),
     st.lists(SERVICE, max_size=2),
 )
