@@ -62,7 +62,7 @@ class Bench:
         aims = {'ZeroMQ echo': 0.5, 'SEQPACKET': 1.2}
         yield self._compared('ping', 'PING, C program, worker and back', self._pingers, aims)
         yield self._single('ping_processor', 'processor time of the worker for one PING', self._processor)
-        yield self._single('send', 'iblb_send_msgpack of 128 bytes', self._sends)
+        yield self._single('send', 'iblb_send_msgpack of 128 bytes, worker awake', self._sends)
         title = 'notifications (PING) taken, carried out and done with'
         yield self._single('notify', title, self._notifications)
         yield self._single('notify_journal', f'{title}, with a journal', self._journal)
