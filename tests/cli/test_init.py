@@ -18,7 +18,6 @@ from bridge.numbers import MESSAGES
 from bridge.outcome import Outcome, Reason
 
 TODAY = date(2026, 1, 31)
-UNTOLD = 'it does not tell a socket that is not connected that nobody listens'
 
 
 def dead_uri() -> str:
@@ -40,7 +39,7 @@ def test_a_rig_is_begun_and_what_is_written_can_be_served(server, tmp_path, caps
     assert '# CONNECTED' in file.read_text('utf-8')
 
 
-@pytest.mark.not_wine(UNTOLD)
+@pytest.mark.not_wine('a socket that is not connected is not told that nobody listens')
 def test_a_service_that_does_not_answer_is_written_all_the_same_and_said(server, tmp_path, capsys):
     file, dead = tmp_path / 'rig.yaml', dead_uri()
     words = ['--service', f'cameras={server.uri}', '--service', f'ephys={dead}', '--service', 't=ws://127.0.0.1:1']
@@ -138,7 +137,7 @@ def test_nobody_is_asked_anything_that_starts_or_ends_something(server):
     assert [event for event, *_ in server.saw] == [MESSAGES['EXPINFO']]
 
 
-@pytest.mark.not_wine(UNTOLD)
+@pytest.mark.not_wine('a socket that is not connected is not told that nobody listens')
 def test_doctor_asks_the_services_that_it_is_given(server, tmp_path_factory, capsys):
     folder = tmp_path_factory.mktemp('apart')  # not among the segments
     file, dead = folder / 'rig.yaml', dead_uri()
