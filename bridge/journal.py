@@ -231,6 +231,22 @@ def entry_of(line: bytes) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) and isinstance(entry.get('kind'), str) else None
 
 
+def is_foreign(path: str | Path) -> bool:
+    """Tell whether a file holds something that is no journal, so that nothing may be appended to it.
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    if not os.path.isfile(path) or not os.path.getsize(path):
+        return False
+    with open(path, 'rb') as file:
+        if file.read(8) == b'{"kind":':  # also a first line that is torn
+            return False
+    return next(iter(Reading(path)), None) is None
+
+
 class Reading:
     """The entries of a journal, and the numbers of the lines that are none.
 

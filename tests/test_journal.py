@@ -75,6 +75,28 @@ def test_of_any_line_that_is_no_entry_the_number_is_told(tmp_path, junk):
     assert list(reading) == [{'kind': 'event'}] and reading.torn == [2]
 
 
+@pytest.mark.parametrize(
+    ('text', 'foreign'),
+    [
+        ('', False),
+        ('{"kind": "start", "torn', False),
+        ('{"kind": "event"}\n', False),
+        ('{"n": 1, "kind": "event"}\n', False),
+        ('cameras: 192.168.0.8\n', True),
+        ('{"a": 1}\n', True),
+        ('\n', True),
+    ],
+)
+def test_a_file_that_holds_something_else_is_not_appended_to(tmp_path, capsys, text, foreign):
+    path = tmp_path / 'services.yaml'
+    path.write_text(text)
+    assert journal.is_foreign(path) is foreign
+    if foreign:
+        assert main(['serve', '--segment', 'rig', '--journal', str(path)]) == 2
+        assert 'holds something else than a journal' in capsys.readouterr().err
+        assert path.read_text() == text
+
+
 @pytest.mark.parametrize('name', ['rig 0.jsonl', 'Übung é.jsonl', '実験-ж.jsonl'])
 def test_a_journal_may_have_any_name(tmp_path, name, capsys):
     book = Journal(tmp_path / name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -200,6 +201,22 @@ def _opened(path: str | None, make: Callable[[str], File], option: str) -> File 
         raise ConfigError(f'--{option}: {path}: {e.strerror}; {advice}.') from e
 
 
+def _check_journal(path: str | None) -> None:
+    """Raise ConfigError if a journal would be appended to what is none, such as the services' file."""
+    from bridge.config import ConfigError
+    from bridge.journal import is_foreign
+
+    if not path:
+        return
+    try:
+        if os.path.isdir(path):
+            raise ConfigError(f'--journal: {path}: is a folder; name a file in it.')
+        if is_foreign(path):
+            raise ConfigError(f'--journal: {path}: holds something else than a journal; name another file.')
+    except OSError as e:
+        raise ConfigError(f'--journal: {path}: {e.strerror}; name a file that can be read and written.') from e
+
+
 def configured(args: argparse.Namespace) -> RigConfig:
     """Return what files and options say; ConfigError if that cannot be used."""
     from bridge import config, listening
@@ -207,6 +224,7 @@ def configured(args: argparse.Namespace) -> RigConfig:
     for option in ('services', 'settings', 'journal', 'log'):
         if getattr(args, option, None) == '':  # as of a variable that is not set
             raise config.ConfigError(f'--{option}: its file has no name; name one, or leave the option out.')
+    _check_journal(args.journal)
     rig = config.load_rig(args.services) if args.services else config.RigConfig()
     added = map(config.parse_service_option, args.service)
     rig = replace(rig, services=config.merge_services(rig.services.values(), added))
