@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli.words import example
+from bridge.cli.words import example, segment_name
 
 if TYPE_CHECKING:
     from bridge.cli.probe import Answer
@@ -50,7 +50,9 @@ def add_parser(subparsers: Any) -> None:
         metavar='NAME=URI',
         help='a service, such as cameras=192.168.0.8; may be given several times',
     )
-    parser.add_argument('--segment', default='rig0', metavar='NAME', help="the rig's name (default: rig0)")
+    parser.add_argument(
+        '--segment', type=segment_name, default='rig0', metavar='NAME', help="the rig's name (default: rig0)"
+    )
     parser.add_argument('--force', action='store_true', help='overwrite the file')
     parser.set_defaults(run=run)
 
@@ -63,6 +65,10 @@ def run(args: argparse.Namespace) -> int:
 
     place = Path(args.file)
     try:
+        if not args.file:
+            raise config.ConfigError('the file has no name; name one, such as services.yaml.')
+        if not place.parent.is_dir():
+            raise config.ConfigError(f'{place}: there is no folder {place.parent}; make it, or name another file.')
         if place.exists() and not (args.force and place.is_file()):
             advice = 'add --force to overwrite it, or name another file' if place.is_file() else 'name a file'
             raise config.ConfigError(f'{place}: already there; {advice}.')
@@ -76,6 +82,9 @@ def run(args: argparse.Namespace) -> int:
     except config.ConfigError as e:
         print(f'iblbridge init: {e}', file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print('\niblbridge init: interrupted; nothing was written.', file=sys.stderr)
+        raise
     answers = probe.ask(services)
     for name, answer in answers.items():
         print(f'{" " if answer.ok else "!"} {probe.line(services[name], answer)}')

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.cli import serve, systemd, task_scheduler
-from bridge.cli.words import example
+from bridge.cli.words import example, segment_name
 
 FILES = ('services', 'settings', 'journal')
 LEFT_OUT = ('until_eof', 'log')
@@ -54,10 +54,13 @@ def install(args: argparse.Namespace) -> int:
     try:
         if sys.platform == 'darwin':
             raise config.ConfigError('is for Linux and Windows; on macOS, write a launchd agent that runs serve.')
-        serve.configured(args)
+        segment_name(args.segment)
+        rig = serve.configured(args)
+        if not (rig.services or rig.listen):
+            raise config.ConfigError('nobody is to be served; add --services FILE, --service NAME=URI or --listen.')
         log_place(args.segment).parent.mkdir(parents=True, exist_ok=True)
         left = Manager.install(args.segment, words(args), environment())
-    except config.ConfigError as e:
+    except (config.ConfigError, argparse.ArgumentTypeError) as e:
         print(f'iblbridge install: {e}', file=sys.stderr)
         return 2
     if left:
@@ -75,7 +78,7 @@ def uninstall(args: argparse.Namespace) -> int:
     """Stop and remove; 3 if there is no such rig, or the system does not do it."""
     if args.segment not in Manager.segments():
         there = ', '.join(Manager.segments()) or 'none'
-        print(f'iblbridge uninstall: {args.segment} is not installed; there are: {there}', file=sys.stderr)
+        print(f'iblbridge uninstall: {args.segment!r} is not installed; there are: {there}', file=sys.stderr)
         return 3
     left = Manager.uninstall(args.segment)
     if left:

@@ -33,8 +33,8 @@ def add_parser(subparsers: Any) -> None:
         description='Send one command to the services of a rig that a worker serves, and show what each of them did.',
         epilog=example(
             'iblbridge send rig0 EXPSTART 2026-01-01_1_subject',
-            'Exit status: 0 done, 1 a service failed, 2 misuse, 3 no rig of that name or no worker, 4 the outcome is '
-            'not known.',
+            'Exit status: 0 done, perhaps with a warning, 1 a service failed, 2 misuse, 3 no rig of that name or no '
+            'worker, 4 the outcome is not known.',
         ),
     )
     parser.add_argument('segment', metavar='SEGMENT', help='the name of the rig, such as rig0')

@@ -83,7 +83,11 @@ def install(segment: str, words: Sequence[str], environment: Mapping[str, str]) 
     place.write_text(unit(segment, words, environment), 'utf-8')
     for command in (['daemon-reload'], ['enable', unit_name(segment)], ['restart', unit_name(segment)]):
         if failed := _systemctl(command):
-            return f'{place} is written, but systemd does not take it: {failed}.'
+            place.unlink(missing_ok=True)
+            return (
+                f'systemd does not run for this user here ({failed}), so nothing is installed. '
+                f'Start the worker by hand: iblbridge serve --segment {segment} ...'
+            )
     return ''
 
 

@@ -50,6 +50,20 @@ def example(line: str, more: str = '') -> str:
     return '\n\n'.join(filter(None, ('Example:', f'  {line}', more)))
 
 
+def segment_name(text: str) -> str:
+    """Return a segment's name as it is, as argparse's type.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        It is none: the rule is iblb_open's.
+    """
+    if not re.fullmatch(r'(?!\.)[A-Za-z0-9._-]{1,63}(?<!\.)', text):
+        rule = '1 to 63 of A-Z a-z 0-9 . _ -, with no dot at its beginning or end'
+        raise argparse.ArgumentTypeError(f'{text!r} names no segment; a name is {rule}, such as rig0')
+    return text
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that says what is wrong in one sentence, and offers the nearest word that there is."""
 

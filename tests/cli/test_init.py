@@ -55,6 +55,7 @@ def test_a_service_that_does_not_answer_is_written_all_the_same_and_said(server,
     [
         ([], 'no service was named'),
         (['--service', 'cameras'], 'cameras=192.168.0.8'),
+        (['--segment', 'my rig;x', '--service', 'a=127.0.0.1'], 'names no segment'),
         (['--service', 'a=127.0.0.1', '--service', 'b=127.0.0.1'], 'the same address'),
         (['--service', 'a=127.0.0.1', '--service', 'a=127.0.0.2'], 'a'),
     ],
@@ -77,6 +78,14 @@ def test_a_file_is_overwritten_only_if_that_was_said_and_a_folder_never(server, 
     assert main(['init', str(tmp_path / 'folder'), *words]) == 2
     assert main(['init', str(tmp_path / 'file'), *words]) == (0 if force else 2)
     assert ((tmp_path / 'file').read_text() == 'mine') is not force
+
+
+@pytest.mark.parametrize('name', ['', 'absent/rig.yaml'])
+def test_a_file_that_cannot_be_written_is_refused_before_anybody_is_asked(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('builtins.input', lambda _: pytest.fail('nobody is to be asked'))
+    assert main(['init', name]) == 2
+    assert capsys.readouterr().err.startswith('iblbridge init: ')
 
 
 def test_questions_are_asked_until_a_name_is_empty_and_a_wrong_answer_costs_only_itself():

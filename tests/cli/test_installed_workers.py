@@ -103,7 +103,15 @@ def test_several_rigs_are_installed_side_by_side(home, capsys):
 
 
 @pytest.mark.parametrize(
-    'words', [['--services', 'absent.yaml'], ['--service', 'cameras'], ['--journal', ''], ['--timeout', '5000']]
+    'words',
+    [
+        ['--services', 'absent.yaml'],
+        ['--service', 'cameras'],
+        ['--journal', ''],
+        ['--timeout', '5000'],
+        ['--journal', '.'],
+        [],
+    ],
 )
 def test_what_serve_would_refuse_is_refused_before_anything_is_installed(home, capsys, words):
     assert main(['install', '--segment', 'rig0', *words]) == 2
@@ -111,13 +119,19 @@ def test_what_serve_would_refuse_is_refused_before_anything_is_installed(home, c
     assert not calls(home) and not home.exists()
 
 
+@pytest.mark.parametrize('name', ['', 'a/b', '../../x', 'a b', '.x', 'x.', 'x' * 64])
+def test_a_name_that_no_segment_has_is_refused_before_anything_is_written(home, capsys, name):
+    assert main(['install', '--segment', name, '--service', 'cameras=127.0.0.1']) == 2
+    assert 'names no segment' in capsys.readouterr().err
+    assert not home.exists() and not calls(home)
+
+
 def test_where_systemd_does_not_run_that_is_said_in_one_sentence(home, capsys):
     (home.parent / 'tools/systemctl.fails').touch()
     assert main(['install', '--segment', 'rig0', '--service', 'cameras=127.0.0.1']) == 3
     said = capsys.readouterr().err
-    assert 'systemd does not take it: Failed to connect to bus: no medium found.' in said and said.count('\n') == 1
-    assert main(['status']) == 0
-    assert 'systemd cannot be asked: Failed to connect' in capsys.readouterr().out
+    assert 'systemd does not run for this user here (Failed to connect to bus: no medium found)' in said
+    assert said.count('\n') == 1 and not systemd.segments()
 
 
 def test_where_there_is_no_systemd_that_is_said_as_well(home, capsys):

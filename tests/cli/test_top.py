@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import free_port
 from rich.cells import cell_len
@@ -103,6 +103,7 @@ def test_only_the_last_are_kept_and_our_own_questions_are_not_among_them():
     assert [entry['message'] for entry in rig.last] == [f'EXP{number}' for number in range(20 - top.LAST, 20)]
 
 
+@settings(deadline=None)
 @given(st.integers(20, 200), st.text(max_size=80), st.text(max_size=80))
 @pytest.mark.filterwarnings('ignore')
 def test_whatever_services_and_programs_are_called_nothing_commands_the_terminal_or_is_wider(width, name, said):
