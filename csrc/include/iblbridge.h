@@ -361,7 +361,7 @@ IBLB_API int iblb_next_event(int handle, int timeout_ms, int *message, char *jso
  * - If the worker dies, take, answer and tell as before: the next one delivers it. A command that you have taken is not asked twice.
  * - If your program closes or dies with a command in hand, its master is told so at once.
  *
- * A whole program:
+ * A whole program, to be put into main(); start_cameras is yours:
  *
  *     char json[65536], text[1024];
  *     int h, command, message, status = iblb_open("rig0", "cameras", 2000, &h);
@@ -379,6 +379,7 @@ IBLB_API int iblb_next_event(int handle, int timeout_ms, int *message, char *jso
  *             iblb_answer(h, command, -1, NULL);
  *     }
  *     iblb_last_error(h, text, sizeof text);
+ *     fprintf(stderr, "%d %s\n", status, text);
  *     iblb_close(h);
  */
 

@@ -147,7 +147,7 @@ def test_every_code_that_serving_gives_has_a_sentence_that_helps(worker, program
 def whole_program() -> str:
     """The program in the header's section on serving, with what it leaves to its reader."""
     section = HEADER.read_text().split('---- Serving:')[1]
-    (block,) = re.findall(r'^ \* A whole program:\n \*\n(.*?)^ \*/$', section, re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r'^ \* A whole program, .*:\n \*\n(.*?)^ \*/$', section, re.MULTILINE | re.DOTALL)
     body = textwrap.dedent(re.sub(r'^ \* ?', '', block, flags=re.MULTILINE)).replace('rig0', 'rig')
     return (
         '#include <stdio.h>\n#include "iblbridge.h"\n'
