@@ -11,12 +11,12 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+
+from virtual_time import VirtualTime
 
 from bridge.listen import rules
 from bridge.listen.desk import Asked, Desk, Note, Refusal, Send
@@ -84,11 +84,11 @@ class FakeProgram:
         return True
 
 
-class World:
+class World(VirtualTime):
     """Time, the desk, its path and its masters."""
 
     def __init__(self, fate: Fate = lambda: [HOP], **options: Any) -> None:
-        self.now = 10**12
+        super().__init__(10**12)
         self.fate = fate
         self.program = FakeProgram(self)
         self.options = options
@@ -96,11 +96,9 @@ class World:
         self.masters: dict[tuple[str, int], Any] = {}
         self.notes: list[Note] = []
         self.datagrams = 0
-        self._events: list[tuple[int, int, Callable[[], None]]] = []
-        self._order = itertools.count()
 
-    def at(self, when: int, what: Callable[[], None]) -> None:
-        heapq.heappush(self._events, (when, next(self._order), what))
+    def wake_at(self) -> int | None:
+        return self.desk.wake_at()
 
     def to_desk(self, datagram: bytes, address: tuple[str, int]) -> None:
         for delay in self.fate():
@@ -120,23 +118,8 @@ class World:
                     self.at(self.now + delay, lambda master=master, payload=payload: master.hear(payload))
 
     def run(self, span: int) -> None:
-        until = self.now + span
         self.turn()
-        while True:
-            wake = self.desk.wake_at()
-            when = min([until] + [e[0] for e in self._events[:1]] + ([wake] if wake is not None else []))
-            self.now = max(self.now, when)
-            if self._events and self._events[0][0] <= self.now:
-                heapq.heappop(self._events)[2]()
-            elif self.now >= until and not (wake is not None and wake <= self.now):
-                return
-            self.turn()
-
-    def run_until(self, condition: Callable[[], Any], limit: int = 60_000 * MS) -> None:
-        end = self.now + limit
-        while not condition():
-            assert self.now < end, 'it never happens: something hangs'
-            self.run(MS)
+        super().run(span)
 
 
 class StockMaster:

@@ -13,7 +13,6 @@ reads with that, and closes for good if it differs, or if nothing comes for a se
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import json
 from collections import Counter
@@ -21,11 +20,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from virtual_time import MS, VirtualTime
+
 from bridge.services.errand import Errand
 from bridge.services.line import Ended, Heard, Line, Noted, Open, Send
 from bridge.services.rules import CLEANUP, INTERRUPT, Timing
 
-MS = 10**6
 HOP = MS // 10  # ns that a datagram takes
 ECHO_WAIT = 1000 * MS  # EchoProtocol.default_echo_timeout
 
@@ -38,7 +38,7 @@ def straight(way: str, datagram: bytes) -> list[int]:
     return [HOP]
 
 
-class World:
+class World(VirtualTime):
     """Time, the line, the path and the service.
 
     Attributes
@@ -54,43 +54,19 @@ class World:
     def __init__(
         self, service: Callable[[World], Service], timing: Timing | None = None, fate: Fate = straight
     ) -> None:
-        self.now = 10**9
+        super().__init__(10**9)
         self.fate = fate
         self.line = Line('a', 'udp://a', timing or Timing())
         self.sent: list[Errand] = []
         self.ended: list[Errand] = []
         self.told: list[Heard] = []
         self.out: Counter[bytes] = Counter()
-        self._events: list[tuple[int, int, Callable[[], None]]] = []
-        self._order = itertools.count(1)
         self._serial = itertools.count(1)
         self.service = service(self)
 
-    # --- time ---
-
-    def at(self, when: int, what: Callable[[], None]) -> None:
-        """Have something happen."""
-        heapq.heappush(self._events, (max(when, self.now), next(self._order), what))
-
-    def run(self, span: int) -> None:
-        """Let time pass, ns."""
-        until = self.now + span
-        while True:
-            wake = self.line.wake_at()
-            when = min([until] + ([self._events[0][0]] if self._events else []) + ([wake] if wake is not None else []))
-            self.now = max(self.now, when)
-            if self._events and self._events[0][0] <= self.now:
-                heapq.heappop(self._events)[2]()
-            elif self.now >= until and not (wake is not None and wake <= self.now):
-                return
-            self.turn()
-
-    def run_until(self, condition: Callable[[], Any], limit: int = 60_000 * MS) -> None:
-        """Let time pass until something is so; an error if it never is."""
-        end = self.now + limit
-        while not condition():
-            assert self.now < end, 'it never happens: something hangs'
-            self.run(MS)
+    def wake_at(self) -> int | None:
+        """Return when the line wants to be asked again."""
+        return self.line.wake_at()
 
     # --- the line, as `Link` does it ---
 
