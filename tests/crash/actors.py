@@ -16,11 +16,12 @@ import struct
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sources import library
 
 HERE = Path(__file__).parent
@@ -43,6 +44,24 @@ FREE_WITHIN = 20.0
 def compiler() -> str | None:
     """Return the C compiler's path, or None."""
     return shutil.which(os.environ.get('CC', 'cc'))
+
+
+@contextlib.contextmanager
+def folder_in_memory(what: str, otherwise: Path = Path('/tmp')) -> Iterator[Path]:
+    """A directory of our own in memory if there is one, else elsewhere; removed at the end."""
+    base = Path('/dev/shm') if os.access('/dev/shm', os.W_OK) else otherwise
+    path = base / f'iblbridge-{what}-{os.getpid()}'
+    path.mkdir(mode=0o700)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def need_compiler() -> None:
+    """Skip the test if there is no C compiler; in CI that is a failure."""
+    if compiler() is None:
+        if 'CI' in os.environ:
+            pytest.fail('there is no C compiler')
+        pytest.skip('there is no C compiler')
 
 
 def build(folder: Path, sources: Path = CSRC, *, more: Iterable[str] = (), actor: str = 'actor') -> Path:

@@ -6,7 +6,6 @@ The usual run kills at every point and stops (SIGSTOP) at every third. All of th
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from signal import SIGCONT, SIGTERM
 
 import pytest
-from actors import CSRC, KILLED, Process, Rig, build, compiler, until, violations
+from actors import CSRC, KILLED, Process, Rig, build, folder_in_memory, need_compiler, until, violations
 from points import Points, Rigs, count_points, run_client_side, run_worker_side
 
 FIRST = ('respond stack:5', 'accept leave:20')  # a first worker that leaves several commands accepted, and several not
@@ -24,15 +23,9 @@ SECOND = 250  # points of a successor that adopts what a dead worker left, and b
 @pytest.fixture(scope='module')
 def folder() -> Iterator[Path]:
     """A directory in memory."""
-    if compiler() is None:
-        if 'CI' in os.environ:
-            pytest.fail('there is no C compiler')
-        pytest.skip('there is no C compiler')
-    base = Path('/dev/shm') if os.access('/dev/shm', os.W_OK) else Path('/tmp')
-    path = base / f'iblbridge-crash-{os.getpid()}'
-    path.mkdir(mode=0o700)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    need_compiler()
+    with folder_in_memory('crash') as path:
+        yield path
 
 
 @pytest.fixture(scope='module')

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from actors import build, compiler, read_log
+from actors import build, compiler, folder_in_memory, read_log
 from soak import Report, soak, soak_with_services
 
 
 @pytest.fixture
 def folder(segment_directory: Path) -> Iterator[Path]:
     """A directory in memory, if there is one."""
-    base = Path('/dev/shm') if os.access('/dev/shm', os.W_OK) else segment_directory
-    path = base / f'iblbridge-kill-{os.getpid()}'
-    path.mkdir(mode=0o700)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    with folder_in_memory('kill', segment_directory) as path:
+        yield path
 
 
 def show(report: Report) -> None:

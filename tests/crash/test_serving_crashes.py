@@ -5,7 +5,6 @@ Each command is answered once, or reported as withdrawn or gone once, never both
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import threading
@@ -16,7 +15,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 import pytest
-from actors import CSRC, KILLED, Line, Rig, build, compiler
+from actors import CSRC, KILLED, Line, Rig, build, folder_in_memory, need_compiler
 from points import Rigs
 
 LATE = -8056
@@ -25,15 +24,9 @@ LATE = -8056
 @pytest.fixture(scope='module')
 def folder() -> Iterator[Path]:
     """A directory in memory."""
-    if compiler() is None:
-        if 'CI' in os.environ:
-            pytest.fail('there is no C compiler')
-        pytest.skip('there is no C compiler')
-    base = Path('/dev/shm') if os.access('/dev/shm', os.W_OK) else Path('/tmp')
-    path = base / f'iblbridge-serving-{os.getpid()}'
-    path.mkdir(mode=0o700)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    need_compiler()
+    with folder_in_memory('serving') as path:
+        yield path
 
 
 @pytest.fixture(scope='module')
