@@ -11,16 +11,26 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from bridge.cli import serve, systemd, task_scheduler
+from bridge.cli import serve
 from bridge.cli.words import example, segment_name
 
 FILES = ('services', 'settings', 'journal')
 LEFT_OUT = ('until_eof', 'log')
 VARIABLES = ('IBLBRIDGE_DIR', 'IBLBRIDGE_WAIT')
 
-Manager = systemd if sys.platform != 'win32' else task_scheduler
+
+def _manager() -> ModuleType:
+    """Return what starts programs by themselves on this system; loaded only for who asks."""
+    if sys.platform == 'win32':
+        from bridge.cli import task_scheduler
+
+        return task_scheduler
+    from bridge.cli import systemd
+
+    return systemd
 
 
 def add_parser(subparsers: Any) -> None:
@@ -59,7 +69,7 @@ def install(args: argparse.Namespace) -> int:
         if not (rig.services or rig.listen):
             raise config.ConfigError('nobody is to be served; add --services FILE, --service NAME=URI or --listen.')
         log_place(args.segment).parent.mkdir(parents=True, exist_ok=True)
-        left = Manager.install(args.segment, words(args), environment())
+        left = _manager().install(args.segment, words(args), environment())
     except (config.ConfigError, argparse.ArgumentTypeError) as e:
         print(f'iblbridge install: {e}', file=sys.stderr)
         return 2
@@ -67,7 +77,7 @@ def install(args: argparse.Namespace) -> int:
         print(f'iblbridge install: {left}', file=sys.stderr)
         return 3
     print(f'{args.segment} is served from now on, and after each login. Its log: {log_place(args.segment)}')
-    if Manager is systemd and systemd.lingers() is False:
+    if sys.platform != 'win32' and _manager().lingers() is False:
         print('It ends when you log out. To let it run without a login, from the start of the computer on, type:')
         print('    loginctl enable-linger')
     print(f'iblbridge status {args.segment} says how it is; iblbridge uninstall {args.segment} ends it.')
@@ -76,16 +86,16 @@ def install(args: argparse.Namespace) -> int:
 
 def uninstall(args: argparse.Namespace) -> int:
     """Stop and remove; 3 if there is no such rig, or the system does not do it."""
-    if args.segment not in Manager.segments():
-        there = ', '.join(Manager.segments()) or 'none'
+    if args.segment not in _manager().segments():
+        there = ', '.join(_manager().segments()) or 'none'
         print(f'iblbridge uninstall: {args.segment!r} is not installed; there are: {there}', file=sys.stderr)
         return 3
-    left = Manager.uninstall(args.segment)
+    left = _manager().uninstall(args.segment)
     if left:
         print(f'iblbridge uninstall: {left}', file=sys.stderr)
         return 3
     print(f'{args.segment} is no longer started by itself. Its log stays: {log_place(args.segment)}')
-    if Manager is task_scheduler:
+    if sys.platform == 'win32':
         print('The worker that runs goes on until you log off, or end it.')
     return 0
 
@@ -96,7 +106,7 @@ def status(args: argparse.Namespace) -> int:
     from bridge.errors import BridgeError
     from bridge.segment import inspection
 
-    installed = [name for name in Manager.segments() if args.segment in (None, name)]
+    installed = [name for name in _manager().segments() if args.segment in (None, name)]
     if not installed:
         print(f'iblbridge status: {args.segment or "no rig"} is not installed', file=sys.stderr)
         return 3
@@ -105,7 +115,7 @@ def status(args: argparse.Namespace) -> int:
     except BridgeError:  # there is no directory yet
         reports = {}
     for name in installed:
-        print(f'{name}: {Manager.state(name)}')
+        print(f'{name}: {_manager().state(name)}')
         print(f'  {summary(reports[name])}' if name in reports else '  it has no segment: its worker does not run')
         print(f'  log: {log_place(name)}')
     return 0
