@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """Ask, try, write; 1 if a service did not answer, 2 if nothing was written."""
     from bridge import config
     from bridge.cli import probe
-    from bridge.cli.parquet import write_whole
+    from bridge.cli.whole import write_whole
 
     place = Path(args.file)
     try:

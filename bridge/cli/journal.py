@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines, selection
-from bridge.cli.parquet import write_whole
+from bridge.cli.whole import write_whole
 from bridge.cli.words import example
 from bridge.journal import Reading
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bridge.cli.lines import elapsed_ms
+from bridge.cli.whole import write_whole
 
 WALL = 'timestamp'
 COMMANDS = {
@@ -56,32 +56,6 @@ def export(entries: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Iterator
         fitted = [{name: fit(row.get(name), kind) for name, kind in columns.items()} for row in rows]
         write_whole(path, partial(pq.write_table, pa.Table.from_pylist(fitted, schema)))
         yield path, len(rows), of
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have a file written so that a disk that fills leaves no half of it.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Where it is to stand.
-    write : callable
-        Called with the place to write to.
-
-    Raises
-    ------
-    OSError
-        It cannot be written; its ``filename`` is `path`.
-    """
-    part = path.with_name(f'.{path.name}.part')
-    try:
-        write(part)
-        os.replace(part, path)
-    except OSError as e:
-        e.filename = str(path)
-        raise
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def command_rows(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
