@@ -104,6 +104,8 @@ STATUSES: dict[str, int] = {
 }
 """What a service says it does; an entry of a response that has none says -1."""
 
+STATUS_NAMES: dict[int, str] = {number: name for name, number in STATUSES.items()}
+
 REASONS: tuple[str, ...] = (
     'arguments',
     'too_large',

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 from bridge.cli.lines import as_text, milliseconds
 from bridge.config import ServiceConfig
-from bridge.numbers import STATUSES
+from bridge.numbers import STATUS_NAMES
 from bridge.outcome import Outcome, Reason
 
 PATIENCE = 3.0  # s, for echo and reply together
-STATUS_NAMES = {number: name for name, number in STATUSES.items()}
 ADVICE = {
     Reason.ADDRESS: 'Correct its host name, or write its number, such as 192.168.0.8',
     Reason.NETWORK: "Is this computer on the rig's network",
@@ -74,9 +73,8 @@ def answer(outcome: Outcome) -> Answer:
 def line(service: ServiceConfig, answer: Answer) -> str:
     """Return a line about a service that was asked."""
     said = answer.said if answer.said.startswith(service.uri) else f'{service.uri}: {answer.said}'
-    return ' '.join(
-        filter(None, (f'{service.name}: {said}{"" if answer.ok or said[-1:] in ".?" else "."}', answer.advice))
-    )
+    end = '' if answer.ok or said[-1:] in '.?' else '.'
+    return ' '.join(filter(None, (f'{service.name}: {said}{end}', answer.advice)))
 
 
 def _outcomes(uris: dict[str, str], patience: float) -> dict[str, Outcome]:

@@ -149,13 +149,13 @@ def rows(response: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
 
 def services_rows(response: dict[str, Any]) -> tuple[Sequence[str], list[Sequence[str]]]:
     """Return the response to SERVICES likewise: one row per configured service."""
-    from bridge.numbers import STATUSES
+    from bridge.numbers import STATUS_NAMES
 
     found: list[Sequence[str]] = []
     for service in response['services']:
         data = service['data']
         heard = f'{data["age_ms"] / 1000:.1f} s ago' if data.get('age_ms', -1) >= 0 else 'never'
-        status = next((name for name, number in STATUSES.items() if number == data.get('status')), '')
+        status = STATUS_NAMES.get(data.get('status', -1), '')
         address = data.get('uri', '').removeprefix('udp://')
         cells = (data.get('name', ''), address, data.get('health', ''), heard, status)
         found.append([str(cell) for cell in (*cells, data.get('exp_ref', ''), data.get('last_error', ''))])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.cli import lines
+from bridge.cli.bench.statistics import percentile
 
 HEAD = ('message', 'service', 'count', 'failed', 'median ms', 'p99 ms')
 ALL = 'all'
@@ -59,15 +60,3 @@ def _count(row: Row, failed: bool, begin: Any, end: Any) -> None:
     took = lines.elapsed_ms(begin, end)
     if took is not None:
         row.took.append(took)
-
-
-def percentile(values: Sequence[float], percent: int) -> float:
-    """Return the smallest of the values that so many percent of them do not exceed.
-
-    Examples
-    --------
-    >>> percentile([3.0, 1.0, 2.0], 99)
-    3.0
-    """
-    ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]

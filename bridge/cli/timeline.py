@@ -19,11 +19,10 @@ from typing import Any
 
 from bridge.cli import lines
 from bridge.cli.summary import HEAD, Row
-from bridge.numbers import CODE_NAMES
+from bridge.numbers import CODE_NAMES, STATUSES
 
 PROGRAMS = 'programs'  # the lane of what programs asked, and of what is about no service
 _JUMP = 0.05  # s by which clock and wall may drift apart before a new start of the clock is assumed
-STATUSES = (0, 10, 20, 30)  # of iblutil's ExpStatus
 _ANSWERS = ('outcome', 'notification')
 
 
@@ -195,7 +194,7 @@ def _finish(drawn: Picture, bar: Bar, entry: dict[str, Any], clock: _Clock, now:
                 one.get('ok') is True,
                 lines.as_text(one.get('state')).replace('_', ' '),
                 lines.as_text(one.get('error')) or data,
-                one['status'] if one.get('status') in STATUSES else -1,
+                one['status'] if one.get('status') in STATUSES.values() else -1,
                 *(clock.place(one.get(stamp)) for stamp in ('sent', 'echoed', 'answered')),
             )
         )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines
 from bridge.cli.words import example
+from bridge.numbers import STATUS_NAMES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -116,7 +117,7 @@ class Rig:
             known = self.services.get(lines.as_text(data.get('name')))
             if known is not None:
                 trip = data.get('rtt_us', -1)
-                known.status = status_name(data.get('status'))
+                known.status = STATUS_NAMES.get(data.get('status', -1), '')
                 known.experiment = lines.as_text(data.get('exp_ref'))
                 known.trip = f'{trip / 1000:.1f} ms' if isinstance(trip, int) and trip > 0 else ''
                 known.error = lines.as_text(data.get('last_error'))
@@ -129,13 +130,6 @@ class Rig:
             return False
         self.last.append(entry)
         return True
-
-
-def status_name(status: Any) -> str:
-    """Return a status as people know it, "" for none."""
-    from bridge.numbers import STATUSES
-
-    return next((name for name, number in STATUSES.items() if number == status), '')
 
 
 def run(args: argparse.Namespace) -> int:

@@ -50,7 +50,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from bridge.numbers import LOCAL, MESSAGE_NAMES, MESSAGES, STATUSES
+from bridge.numbers import LOCAL, MESSAGE_NAMES, MESSAGES, STATUS_NAMES, STATUSES
 from bridge.outcome import NO_STATUS
 from bridge.sayable import sayable, sentence
 
@@ -289,7 +289,7 @@ def event_name(event: int) -> str:
 
 def status_name(status: int) -> str:
     """Return a status as people know it, e.g. ``RUNNING (20)``."""
-    return next((f'{name} ({number})' for name, number in STATUSES.items() if number == status), str(status))
+    return f'{STATUS_NAMES[status]} ({status})' if status in STATUS_NAMES else str(status)
 
 
 def contradicts(event: int, status: int) -> bool:

@@ -36,6 +36,8 @@ MESSAGE_NAMES: dict[int, str] = {number: name for name, number in MESSAGES.items
 %(statuses)s
 \"\"\"What a service says it does; an entry of a response that has none says -1.\"\"\"
 
+STATUS_NAMES: dict[int, str] = {number: name for name, number in STATUSES.items()}
+
 %(reasons)s
 \"\"\"Why a service did not do what was asked, as its entry of a response says it to programs:
 
