@@ -16,8 +16,6 @@
 #include "json.h"
 #include "worker.h"
 
-#define ALL_MESSAGES 0xffu /* IBLB_EXPINIT to IBLB_ALYX: what a program can be asked */
-
 /* --- the listeners' names --- */
 
 IBLB_API int iblbw_listeners(struct iblbw_worker *worker, const char *names) {
@@ -87,6 +85,16 @@ IBLB_API int iblbw_server_of(struct iblbw_worker *worker, const char *service, u
     if (view)
         copy_text(view->client, client, capacity);
     return worker_leave(worker, view != NULL);
+}
+
+IBLB_API unsigned int iblbw_server_pid(struct iblbw_worker *worker, const char *service) {
+    uint32_t mask = 0, pid = 0;
+    if (!service || worker_enter(worker) != IBLB_OK)
+        return 0;
+    const struct view *view = server_of(worker, service, &mask);
+    if (view)
+        pid = load32_relaxed(&view->slot.header->pid);
+    return worker_leave(worker, IBLB_OK) == IBLB_OK ? pid : 0;
 }
 
 IBLB_API unsigned long long iblbw_server_claim(struct iblbw_worker *worker, const char *service) {

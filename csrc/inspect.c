@@ -11,6 +11,8 @@
 #include "segment.h"
 
 static_assert(sizeof(((struct iblbw_slot_report *)0)->client) == NAME_BYTES, "client");
+static_assert(sizeof(((struct iblbw_slot_report *)0)->serving) == NAME_BYTES, "serving");
+static_assert(sizeof(((struct iblbw_report *)0)->listener) == MAX_LISTENERS * NAME_BYTES, "listener");
 
 /* A text that somebody else wrote: control characters become '?', and it gets an end. */
 static void take_text(char *to, const char *from, size_t bytes) {
@@ -51,6 +53,8 @@ static void inspect_slot(os_file file, const struct segment_sizes *sizes, uint32
     report->since = load64_relaxed(&slot.since);
     report->pending = count_pending(file, offset + SLOT_HEADER_BYTES, sizes->command_bytes, &slot);
     take_text(report->client, slot.client, sizeof report->client);
+    if (load32_relaxed(&slot.serving_mask) & ALL_MESSAGES)
+        take_text(report->serving, slot.serving, sizeof report->serving);
     if (os_process_name(report->pid, report->process, sizeof report->process) != 0)
         report->process[0] = '\0';
 }
@@ -77,6 +81,17 @@ static uint32_t inspect_services(os_file file, uint32_t count, struct iblbw_repo
     }
     text[used] = '\0';
     return i;
+}
+
+/* The names under which the worker listens. One that is just being written is told as it is found. */
+static void inspect_listeners(os_file file, struct iblbw_report *report) {
+    struct listener_table table;
+    if (os_read(file, LISTENERS_OFFSET, &table, sizeof table) != 0)
+        return;
+    uint32_t count = load32_relaxed(&table.count);
+    report->listeners = count < MAX_LISTENERS ? count : MAX_LISTENERS;
+    for (uint32_t i = 0; i < report->listeners; i++)
+        take_text(report->listener[i], table.names[i], sizeof report->listener[i]);
 }
 
 static void inspect(os_file file, const char *path, struct iblbw_report *report, struct iblbw_slot_report *slots, char *services,
@@ -107,6 +122,7 @@ static void inspect(os_file file, const char *path, struct iblbw_report *report,
     report->epoch = load32_relaxed(&header.epoch);
     report->services_up = load32_relaxed(&header.services_up);
     report->services = inspect_services(file, load32_relaxed(&header.services), report, services, capacity);
+    inspect_listeners(file, report);
     if (os_process_name(report->worker_pid, report->worker_name, sizeof report->worker_name) != 0)
         report->worker_name[0] = '\0';
     struct segment_sizes sizes = {header.slots, header.command_bytes, header.response_bytes, header.event_bytes, header.incoming_bytes};

@@ -45,6 +45,7 @@
 #define MAX_LISTENERS 16u
 #define NAME_BYTES 64u /* segment, client, listener: with the NUL */
 #define SERVICE_NAME_BYTES 112u
+#define ALL_MESSAGES 255 /* IBLB_EXPINIT to IBLB_ALYX: what a program that serves can be asked */
 
 #define FIELD64 alignas(8)
 #define LINE alignas(64) /* a line of its own: written by another side than its neighbours */

@@ -12,7 +12,6 @@
 #include "json.h"
 
 #define MS UINT64_C(1000000)
-#define ALL_MESSAGES 255                  /* IBLB_EXPINIT to IBLB_ALYX */
 #define LISTENERS_PATIENCE_NS (5000 * MS) /* for a worker that has just started to say whom it listens for */
 #define TURN_PATIENCE_NS (500 * MS)       /* for another process that holds the claim lock; who takes longer is stopped */
 #define NOT_YET 1                         /* beside the codes of iblbridge.h */

@@ -18,6 +18,7 @@ from bridge.config import ListenerConfig, RigConfig, ServiceConfig, load_rig, lo
 from bridge.kit import KITS
 from bridge.listen.desk import WAITING_MOST
 from bridge.listen.rules import REMEMBERED_FOR, reply
+from bridge.segment import listeners
 from bridge.segment.client import Client
 
 IDS = [str(manual.relative_to(ROOT)) for manual in MANUALS]
@@ -198,7 +199,10 @@ def test_the_response_and_what_is_known_of_a_service_have_the_keys_that_are_told
     manual = text('csrc/README.md')
     assert set(words(table(manual, 'key'))) == set(body)
     assert set(words(table(manual, 'key of a service'))) == set(body['services'][0])
-    assert set(words(table(text('bridge/README.md'), 'key'))) == set(known['services'][0]['data'])
+    keys = set(words(table(text('bridge/README.md'), 'key')))
+    assert keys == set(known['services'][0]['data'])
+    of_a_listener = set(words(table(text('bridge/README.md'), 'key of a listener')))
+    assert keys | of_a_listener == set(listeners.describe(listeners.Listener('cameras')))
 
 
 def test_the_map_of_the_header_names_every_function_once():

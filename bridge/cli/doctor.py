@@ -140,6 +140,8 @@ def as_json(report: Report) -> dict[str, Any]:
         **report._asdict(),
         'slots': [slot._asdict() for slot in report.slots],
         'services': list(report.services),
+        'health': [service._asdict() for service in report.health],
+        'listeners': [listener._asdict() for listener in report.listeners],
         'findings': report.findings,
     }
 
@@ -151,6 +153,8 @@ def show(
     from rich.console import Console
 
     from bridge.cli.console import PIPE_WIDTH
+    from bridge.cli.lines import as_text
+    from bridge.segment.listeners import sentence
 
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     for name in result['removed']:
@@ -161,6 +165,8 @@ def show(
         console.print(summary(report), soft_wrap=True)
         if report.slots:
             console.print(slot_table(report))
+        for listener in report.listeners if report.worker_alive else ():
+            console.print(f'  {as_text(sentence(listener))}', soft_wrap=True)
         for finding in report.findings:
             console.print(f'  ! {finding}', soft_wrap=True)
     if ignored:

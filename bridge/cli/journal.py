@@ -79,7 +79,7 @@ def _show(args: argparse.Namespace) -> int:
     commands = failed = warned = 0
     for entry in selection.select(reading, args):
         printer.show(entry)
-        if entry['kind'] in ('outcome', 'notification'):
+        if entry['kind'] in selection.ANSWERING:
             commands += 1
             failed += lines.mark(entry) == '!'
             warned += lines.mark(entry) == '~'

@@ -33,7 +33,8 @@ def mark(entry: dict[str, Any]) -> str:
         or entry.get('event') in ('SERVICE_DOWN', 'CLIENT_LOST', 'EXPERIMENT_LOST')
     ):
         return '!'
-    return '~' if entry.get('event') == 'EXPINTERRUPT' else ' '
+    unserved = entry.get('kind') == 'served' and not entry.get('client')
+    return '~' if entry.get('event') == 'EXPINTERRUPT' or unserved else ' '
 
 
 def moment(entry: dict[str, Any]) -> datetime | None:
@@ -54,7 +55,7 @@ def line(entry: dict[str, Any], width: int, *, fold: bool) -> str:
     when = moment(entry)
     time = when.strftime('%H:%M:%S') + f'.{when.microsecond // 1000:03d}' if when else '?'
     kind = as_text(entry.get('kind'))
-    what = as_text(entry.get('message') or entry.get('event'))
+    what = '' if kind == 'served' else as_text(entry.get('message') or entry.get('event'))
     cells = (time, _KINDS.get(kind, kind), what, who(entry), short(entry.get('command_id')))
     columns = _columns(cells, width)
     begin, said = f'{mark(entry)} {columns}', details(entry)
@@ -101,19 +102,37 @@ def details(entry: dict[str, Any]) -> str:
         case 'replied':
             told = as_text(entry.get('error')) or (as_json(data) if data else '')
             said = [f'to {as_text(entry.get("master"))}', told]
+        case 'served':
+            by = as_text(entry.get('client')) + (f' (process {as_text(entry["pid"])})' if entry.get('pid') else '')
+            why = as_text(entry.get('error')) or 'nobody serves it'
+            said = [
+                f'{as_text(entry.get("service"))} by {by}' if entry.get('client') else f'{why}: masters get an error'
+            ]
         case 'event':
             alone = data.get('value') if isinstance(data, dict) and len(data) == 1 else None
             said = [as_text(alone) if isinstance(alone, str) else as_json(data) if data else '']
         case 'gap':
             said = [f'{as_text(entry.get("lost", "?"))} entries are missing']
         case 'start':
-            have = ', '.join(f'{as_text(s.get("name"))} {as_text(s.get("uri"))}' for s in names) or 'no services'
+            have = ', '.join([f'{as_text(s.get("name"))} {as_text(s.get("uri"))}' for s in names] + _listening(entry))
+            have = have or 'no services'
             said = [f'iblbridge {as_text(entry.get("version"))}, process {as_text(entry.get("pid"))}: {have}']
         case 'stop':
             said = [f'by {as_text(entry["reason"])}' if entry.get('reason') else '']
         case _:
             said = [_outcome(entry, names)]
     return ' '.join(filter(None, said))
+
+
+def _listening(entry: dict[str, Any]) -> list[str]:
+    """Return where a worker that starts is a service itself."""
+    settings = entry.get('settings')
+    found = settings.get('listeners') if isinstance(settings, dict) else ()
+    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    return [
+        f'listening as {as_text(row.get("name"))} at udp://{as_text(row.get("host"))}:{as_text(row.get("port"))}'
+        for row in rows
+    ]
 
 
 def _outcome(entry: dict[str, Any], services: Sequence[dict[str, Any]]) -> str:

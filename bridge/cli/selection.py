@@ -12,6 +12,8 @@ from bridge.cli import lines
 from bridge.cli.words import length
 
 BEGINNINGS = ('EXPINIT', 'EXPSTART')
+ASKING = ('command', 'asked')  # by programs of services; by masters of a listener
+ANSWERING = ('outcome', 'notification', 'replied')
 WHEN = '10:30, 2026-01-31, 2026-01-31T10:30, or 15min for a quarter of an hour ago'
 
 
@@ -53,17 +55,19 @@ def experiment(entries: Iterable[dict[str, Any]], reference: str) -> Iterator[di
 
     It begins with an EXPINIT or EXPSTART that bears the reference, or with the EXPINIT without one before that. It ends
     with the answer to an EXPCLEANUP, or before an EXPINIT or EXPSTART that bears another reference. It may do so
-    several times.
+    several times. What masters asked of a listener counts as what programs commanded; a program that passes an
+    EXPCLEANUP on has it answered before it answers itself, so the last of the answers ends it.
     """
-    inside, held, last = False, list[dict[str, Any]](), None
+    inside, held, open_ends = False, list[dict[str, Any]](), set[str]()
     for entry in entries:
-        kind, message = entry.get('kind'), entry.get('message')
-        if kind == 'command' and message in BEGINNINGS:
+        kind, message, key = entry.get('kind'), entry.get('message'), str(entry.get('command_id'))
+        if kind in ASKING and message in BEGINNINGS:
             found = reference_of(entry.get('args'))
             if found == reference and not inside:
                 yield from held
             if found:
-                inside, last = found == reference, None
+                inside = found == reference
+                open_ends.clear()
             if found or message == 'EXPINIT':
                 held = []
             if message == 'EXPINIT' and not found and not inside:
@@ -73,10 +77,11 @@ def experiment(entries: Iterable[dict[str, Any]], reference: str) -> Iterator[di
             yield entry
         elif held:
             held.append(entry)
-        if inside and kind == 'command' and message == 'EXPCLEANUP':
-            last = entry.get('command_id')
-        elif last is not None and kind in ('outcome', 'notification') and entry.get('command_id') == last:
-            inside, last = False, None
+        if inside and kind in ASKING and message == 'EXPCLEANUP':
+            open_ends.add(key)
+        elif kind in ANSWERING and key in open_ends:
+            open_ends.discard(key)
+            inside = bool(open_ends)
 
 
 def reference_of(args: Any) -> str:

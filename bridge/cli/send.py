@@ -116,14 +116,21 @@ def show(response: dict[str, Any], *, as_json: bool) -> None:
 
     console = plain_console()
     if response['services']:
-        if response['message'] != 'SERVICES':
-            console.print(response['message'])
-        show_table(console, *(services_rows if response['message'] == 'SERVICES' else rows)(response))
         if response['message'] == 'SERVICES':
-            console.print(service_sentence(response), soft_wrap=True)
+            _show_services(console, response)
+        else:
+            console.print(response['message'])
+            show_table(console, *rows(response))
     elif response['message'] in LOCAL and response['code'] >= 0:
         took = milliseconds(response['sent'], response['finished'])
         console.print(f'{response["message"]}: answered by the worker{took and f" in {took} ms"}')
+
+
+def _show_services(console: Console, response: dict[str, Any]) -> None:
+    if _configured(response):
+        show_table(console, *services_rows(response))
+    for line in (service_sentence(response), *listener_sentences(response)):
+        console.print(line, soft_wrap=True)
 
 
 def _listed(names: str) -> list[str]:
@@ -152,7 +159,7 @@ def services_rows(response: dict[str, Any]) -> tuple[Sequence[str], list[Sequenc
     from bridge.numbers import STATUS_NAMES
 
     found: list[Sequence[str]] = []
-    for service in response['services']:
+    for service in _configured(response):
         data = service['data']
         heard = f'{data["age_ms"] / 1000:.1f} s ago' if data.get('age_ms', -1) >= 0 else 'never'
         status = STATUS_NAMES.get(data.get('status', -1), '')
@@ -162,11 +169,27 @@ def services_rows(response: dict[str, Any]) -> tuple[Sequence[str], list[Sequenc
     return ('service', 'address', 'health', 'heard', 'status', 'experiment', 'last error'), found
 
 
+def _configured(response: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the entries of services in a response to SERVICES; the others are listeners."""
+    from bridge.segment.listeners import is_described
+
+    return [service for service in response['services'] if not is_described(service['data'])]
+
+
+def listener_sentences(response: dict[str, Any]) -> list[str]:
+    """Return a line for each listener in a response to SERVICES."""
+    from bridge.cli.lines import as_text
+    from bridge.segment import listeners
+
+    known = [entry['data'] for entry in response['services'] if listeners.is_described(entry['data'])]
+    return [as_text(listeners.sentence(listeners.described(data))) for data in known]
+
+
 def service_sentence(response: dict[str, Any]) -> str:
     """Return how many services there are and how they do."""
     from bridge.segment.words import services_sentence
 
-    known = [service['data'] for service in response['services']]
+    known = [service['data'] for service in _configured(response)]
     ages = [data['age_ms'] / 1000 if data.get('age_ms', -1) >= 0 else None for data in known]
     return services_sentence([(data.get('health') == 'down', age) for data, age in zip(known, ages, strict=True)])
 

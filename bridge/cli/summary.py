@@ -31,7 +31,7 @@ class Row:
 
 
 def summarize(entries: Iterable[dict[str, Any]]) -> list[Row]:
-    """Return a row for each message, followed by one for each of its services.
+    """Return a row for each message, followed by one for each of its services, and for each listener asked it.
 
     Parameters
     ----------
@@ -39,11 +39,19 @@ def summarize(entries: Iterable[dict[str, Any]]) -> list[Row]:
         As `bridge.journal.Reading` yields them; only what was answered counts.
     """
     rows: dict[str, dict[str, Row]] = {}
+    asked: dict[Any, Any] = {}  # when, of what masters asked and nobody has answered
     for entry in entries:
-        if entry.get('kind') not in ('outcome', 'notification'):
+        kind, message, key = entry.get('kind'), lines.as_text(entry.get('message')), str(entry.get('command_id'))
+        if kind == 'asked':
+            asked[key] = entry.get('time')
+        if kind == 'replied':
+            listener = f'as {lines.as_text(entry.get("service"))}'
+            row = rows.setdefault(message, {}).setdefault(listener, Row(message, listener))  # no service begins so
+            _count(row, lines.mark(entry) == '!', asked.pop(key, 0), entry.get('time'))
+        if kind not in ('outcome', 'notification'):
             continue
-        message = lines.as_text(entry.get('message'))
-        of = rows.setdefault(message, {ALL: Row(message, ALL)})
+        of = rows.setdefault(message, {})
+        of.setdefault(ALL, Row(message, ALL))
         _count(of[ALL], lines.mark(entry) == '!', entry.get('sent'), entry.get('finished'))
         services = entry.get('services')
         for service in services if isinstance(services, list) else ():

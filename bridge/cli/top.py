@@ -31,7 +31,14 @@ ASK = 10.0  # s between two questions to the worker
 LOOK = 0.5  # s between two looks at the segment's file
 LAST = 8  # commands and events that are shown
 PATIENCE = 0.5  # s for the worker's answer
-STYLES = {'down': 'bold red', 'gone': 'bold red', 'up': 'green', 'RUNNING': 'bold green', 'silent': 'yellow'}
+STYLES = {
+    'down': 'bold red',
+    'gone': 'bold red',
+    'up': 'green',
+    'RUNNING': 'bold green',
+    'silent': 'yellow',
+    'nobody': 'bold red',
+}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -71,6 +78,8 @@ class Rig:
         By name, in configured order.
     programs : list of tuple of str
         Name, process, since when, commands without an answer.
+    listeners : list of str
+        A line about each: where it is, who serves it, what it does.
     last : deque of dict
         Outcomes and events, as entries of a journal, the oldest first.
     wrong : list of str
@@ -81,12 +90,14 @@ class Rig:
     head: str = ''
     services: dict[str, Known] = field(default_factory=dict)
     programs: list[tuple[str, str, str, str]] = field(default_factory=list)
+    listeners: list[str] = field(default_factory=list)
     last: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=LAST))
     wrong: list[str] = field(default_factory=list)
 
     def look(self, report: Report) -> None:
         """Take in what the segment's file says."""
         from bridge.cli.doctor import process_name
+        from bridge.segment.listeners import sentence
         from bridge.segment.words import HEARD_WITHIN, age
 
         alive = f'served by process {report.worker["pid"]} for {age(report.worker["age"])}' if report.worker else ''
@@ -99,6 +110,7 @@ class Rig:
             heard = service.age is not None and service.age < HEARD_WITHIN
             known.health = 'down' if service.down else 'up' if heard else 'silent'
             known.heard = 'never' if service.age is None else f'{age(service.age)} ago'
+        self.listeners = [lines.as_text(sentence(one)) for one in (report.listeners if report.worker_alive else ())]
         self.programs = [
             (
                 lines.as_text(slot.client),
@@ -124,7 +136,7 @@ class Rig:
 
     def take(self, entry: dict[str, Any]) -> bool:
         """Take in what happened; True if the worker may know more by now."""
-        if entry.get('event') == 'COMMAND' and entry.get('kind') == 'command':
+        if entry.get('event') == 'COMMAND' and entry.get('kind') in ('command', 'asked'):
             return False
         if entry.get('message') == 'SERVICES':  # our own question, most of the time
             return False
@@ -219,6 +231,7 @@ def view(rig: Rig, width: int, now: datetime | None = None) -> RenderableType:
     ]
     parts.append(_table(('service', 'health', 'heard', 'status', 'echo', 'experiment'), services, 'no services'))
     parts += [Text(f'  ! {name}: {one.error}', 'red') for name, one in rig.services.items() if one.error]
+    parts += [Text(f' {line}') for line in rig.listeners]
     parts.append(_table(('program', 'process', 'since', 'waiting'), rig.programs, 'no programs'))
     parts += [Text(f'  ! {sentence}', 'red') for sentence in rig.wrong]
     parts += [Text(lines.line(entry, width, fold=True), lines.style(entry)) for entry in rig.last]

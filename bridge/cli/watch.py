@@ -96,6 +96,8 @@ def entries(
                     if (alive := client.worker_state().alive) is not said:
                         said = alive
                         say(f'{segment}: {"watching" if alive else "no worker serves it; waiting for one"}')
+                        for line in listening(segment) if alive else ():
+                            say(f'{segment}: {line}')
                     try:
                         event = client.next_event(LOOK)
                     except NoWorker:
@@ -116,6 +118,18 @@ def entries(
             if e.name == 'IBLB_E_STALE':
                 say(f'{segment}: the segment was replaced or removed; waiting for one')
         time.sleep(LOOK)
+
+
+def listening(segment: str) -> list[str]:
+    """Return a line for each listener of a worker that has said whom it listens for."""
+    from bridge.cli.lines import as_text
+    from bridge.errors import BridgeError
+    from bridge.segment import inspection, listeners
+
+    try:
+        return [as_text(listeners.sentence(one)) for one in inspection.inspect(segment).listeners]
+    except BridgeError:  # just replaced
+        return []
 
 
 def _say(line: str) -> None:

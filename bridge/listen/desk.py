@@ -329,6 +329,7 @@ class Desk:
         """Do with a new command what the rules say; it has been echoed."""
         event = asked.event
         self._masters[asked.address].ends += event in _ENDS
+        self.memory.heard = now
         self._out.append(Note('asked', event, asked.address, asked.number, asked.data))
         if event != rules.ALYX:
             self.memory.masters.pop(asked.address, None)

@@ -56,6 +56,8 @@ class Memory:
         That of the last command that begins one, be it answered or not.
     info : dict
         What the program said for EXPINFO.
+    heard : int
+        When a master asked anything, ns; 0: never.
     masters : dict of tuple to int
         Who has commanded in this experiment, and when last, ns: they are told what the program says by itself.
     done : Done or None
@@ -66,6 +68,7 @@ class Memory:
     exp_ref: str | None = None
     asked_ref: str | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    heard: int = 0
     masters: dict[Address, int] = field(default_factory=dict)
     done: Done | None = None
 
@@ -99,6 +102,7 @@ def to_keep(memory: Memory, port: int) -> dict[str, Any]:
         'status': memory.status,
         'exp_ref': memory.exp_ref,
         'asked_ref': memory.asked_ref,
+        'heard': memory.heard,
         'info': memory.info if len(str(memory.info)) <= _LONGEST else {},
         'masters': [[host, port, at] for (host, port), at in memory.masters.items()],
         'done': done and [*done.address, done.datagram.decode('latin-1'), done.arrived, done.message],
@@ -118,6 +122,8 @@ def found(kept: Any) -> Memory:
         memory.asked_ref = kept['asked_ref']
     if isinstance(kept.get('info'), dict):
         memory.info = kept['info']
+    if type(kept.get('heard')) is int:
+        memory.heard = kept['heard']
     masters = kept.get('masters')
     for one in masters if isinstance(masters, list) else ():
         match one:

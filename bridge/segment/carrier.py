@@ -20,6 +20,7 @@ from bridge.errors import BridgeError, NoWorker, OutcomeUnknown
 from bridge.numbers import EVENTS, LOCAL, MESSAGES
 from bridge.outcome import Outcome, Reason, data_reply, from_entry
 from bridge.segment.client import Client
+from bridge.segment.listeners import is_described
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ class SegmentCarrier(ThreadedCarrier):
         except BaseException:
             self._client.close()
             raise
-        self.names = tuple(entry['name'] for entry in entries)
+        self.names = tuple(entry['name'] for entry in entries if not is_described(entry['data']))
         self.services = RemoteServices(self.names, lambda: self.is_connected) if self.names else None
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
         self._plans: dict[Command, _UnderWay] = {}

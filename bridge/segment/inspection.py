@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from bridge.errors import BridgeError, check, error_for
 from bridge.numbers import CODES
-from bridge.segment import kept
+from bridge.segment import kept, listeners
 from bridge.segment.library import ffi, last_error, lib, text_of
+from bridge.segment.listeners import Listener
 from bridge.segment.words import age
 
 TOOL_SLOTS = 1  # segment.c keeps the last one for the tools
@@ -45,6 +46,8 @@ class Slot(NamedTuple):
         s since it was claimed; None: not in this boot.
     pending : int
         Commands without an answer; -1: the ring makes no sense.
+    serving : str
+        The listener that it serves; "" for none.
     """
 
     number: int
@@ -55,6 +58,7 @@ class Slot(NamedTuple):
     pid: int
     age: float | None
     pending: int
+    serving: str = ''
 
 
 class Service(NamedTuple):
@@ -111,6 +115,8 @@ class Report(NamedTuple):
         How many slots there are.
     slots : list of Slot
         Those that are not free.
+    listeners : list of Listener
+        Where the worker is a service itself, and who serves.
     """
 
     name: str
@@ -129,6 +135,7 @@ class Report(NamedTuple):
     health: Sequence[Service] = ()
     size: int = 0
     slots: Sequence[Slot] = ()
+    listeners: Sequence[Listener] = ()
 
     @property
     def has_owner(self) -> bool:
@@ -188,6 +195,7 @@ def inspect(name: str) -> Report:
     now = float(_clock_ns())
     same_boot = bool(raw.same_boot)
     names = _text(services, keep='\n').splitlines()
+    found = [_slot(i, slots[i], now, same_boot) for i in range(raw.slots) if slots[i].state or slots[i].alive]
     return Report(
         name=name,
         kind='half-made' if half_made else 'segment' if raw.is_segment else 'foreign',
@@ -213,7 +221,14 @@ def inspect(name: str) -> Report:
             for i, name in enumerate(names)
         ],
         size=raw.slots,
-        slots=[_slot(i, slots[i], now, same_boot) for i in range(raw.slots) if slots[i].state or slots[i].alive],
+        slots=found,
+        listeners=listeners.found(
+            [_text(raw.listener[i]) for i in range(raw.listeners)],
+            [(slot.serving, slot.client, slot.pid) for slot in found if slot.alive and slot.state == 'claimed'],
+            kept.load(directory() / name, 'listeners') if raw.listeners else {},
+            raw.segment_id,
+            now,
+        ),
     )
 
 
@@ -305,6 +320,7 @@ def findings(report: Report) -> list[str]:
             heard = f'last heard {age(service.age)} ago' if service.age is not None else 'never heard'
             look = f'iblbridge send {report.name} SERVICES'
             found.append(f'Service {service.name} is down ({heard}). Why: {look}. Start it, and send it EXPSTATUS.')
+    found += filter(None, map(listeners.finding, report.listeners if report.worker_alive else ()))
     for slot in report.slots if report.boot == 'this' else ():
         found.extend(f'Slot {slot.number} ({slot.client}): {said}' for said in _slot_findings(slot, unserved=unserved))
     return found
@@ -369,6 +385,7 @@ def _slot(number: int, raw: Any, now: float, same_boot: bool) -> Slot:
         pid=raw.pid,
         age=_age(raw.since, now, same_boot),
         pending=raw.pending,
+        serving=_text(raw.serving),
     )
 
 

@@ -137,13 +137,20 @@ def without_data(body: dict[str, Any], why: str) -> tuple[int, bytes]:
     return shortened['code'], pack(shortened)
 
 
+_TOLD = (
+    'command_id', 'message', 'client', 'services', 'args', 'code', 'error', 'sent', 'accepted', 'finished',
+    'service', 'master', 'ok', 'pid',
+)  # fmt: skip
+
+
 def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: str) -> dict[str, Any]:
     """Return what those who watch are told of a command; what services replied is left to the journal.
 
     Parameters
     ----------
     kind : str
-        ``command``, ``outcome`` or ``notification``, as in the journal.
+        ``command``, ``outcome`` or ``notification``, or of a listener ``asked``, ``replied`` or ``served``, as in the
+        journal.
     entry : mapping
         What the journal would write, without anything secret.
     time : int
@@ -152,7 +159,7 @@ def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: str) 
         The same moment, see `bridge.wall`.
     """
     body: dict[str, Any] = {'event': 'COMMAND', 'kind': kind}
-    for key in ('command_id', 'message', 'client', 'services', 'args', 'code', 'error', 'sent', 'accepted', 'finished'):
+    for key in _TOLD:
         if key in entry:
             # Programs may send what msgpack cannot say.
             body[key] = sayable(entry[key]) if key == 'args' else entry[key]

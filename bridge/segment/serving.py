@@ -95,6 +95,10 @@ class Incoming:
         found = check(lib.iblbw_server_of(self._worker, listener.encode(), mask, client, NAME_BYTES + 1))
         return (int(mask[0]), bytes(ffi.string(client)).decode('utf-8', 'replace')) if found else (0, '')
 
+    def pid_of(self, listener: str) -> int:
+        """Return the process of the program that serves a listener, for people; 0: nobody."""
+        return int(lib.iblbw_server_pid(self._worker, listener.encode()))
+
     def claim_of(self, listener: str) -> int:
         """Return a number of the program that serves a listener, which the next one of its name has not; 0: nobody."""
         return int(lib.iblbw_server_claim(self._worker, listener.encode()))

@@ -26,21 +26,23 @@ from bridge.addresses import ConfigError
 from bridge.carrier import LoopThread
 from bridge.config import ListenerConfig
 from bridge.errors import BridgeError, error_for
-from bridge.journal import Journal
 from bridge.listen import memory, rules
 from bridge.listen.desk import Asked, Desk, Note, Refusal
 from bridge.listen.memory import Address
 from bridge.listen.server import NotBound, Server, bound
 from bridge.numbers import CODES
 from bridge.segment import serving
+from bridge.segment.listeners import Listener
 from bridge.segment.served import Segment, Taken
 from bridge.segment.serving import Answer, Incoming, Tell
 from bridge.services.repeats import Repeats
+from bridge.worker.housekeeping import Housekeeping
 
 log = logging.getLogger(__name__)
 
 KIND = 'listeners'
 LOOK = 0.1  # s between two looks at the programs
+KEEP_EVERY = 1000 * rules.MS  # of messages of strangers, who may send many
 LATE = 10_000 * rules.MS  # a stock master waits no longer for an answer
 _GONE = 3  # looks in a row that find nobody: a program may just change what it serves
 
@@ -48,10 +50,16 @@ _GONE = 3  # looks in a row that find nobody: a program may just change what it 
 class _Behind:
     """The program behind one listener, as its desk sees it."""
 
-    def __init__(self, name: str, incoming: Incoming, owners: dict[tuple[int, int], tuple[str, int]]) -> None:
-        self.name, self._incoming, self._owners = name, incoming, owners
+    def __init__(
+        self,
+        name: str,
+        incoming: Incoming,
+        owners: dict[tuple[int, int], tuple[str, int]],
+        note: Callable[[str, dict[str, Any]], None],
+    ) -> None:
+        self.name, self._incoming, self._owners, self._note = name, incoming, owners, note
         self.tokens: dict[int, Any] = {}
-        self.client, self.claim = '', 0
+        self.client, self.claim, self.pid = '', 0, 0
         self.expected = False  # somebody serves it, or did when the worker before us ended
         self.missed = 0
 
@@ -84,7 +92,9 @@ class _Behind:
         """Take it that a program serves."""
         self.client = self._incoming.server_of(self.name)[1] if claim else ''
         if self.client:
-            log.info('%s is served by the client %s', self.name, self.client)
+            self.pid = self._incoming.pid_of(self.name)
+            log.info('%s is served by the client %s (process %d)', self.name, self.client, self.pid)
+            self._note('served', {'service': self.name, 'client': self.client, 'pid': self.pid})
             self.claim, self.missed, self.expected = claim, 0, True
 
     def keep(self, number: int, token: Any) -> None:
@@ -126,8 +136,8 @@ class Programs:
         What the worker before us left; see `bridge.segment.kept`.
     keep : callable
         Has something kept.
-    journal : Journal or None
-        Where it is written what was asked and what was replied.
+    house : Housekeeping
+        Notes who serves, what was asked and what was replied.
     fail : callable
         Called with the exception that says that this worker has to stop.
 
@@ -145,15 +155,17 @@ class Programs:
         *,
         kept: Mapping[str, Any],
         keep: Callable[[str, Mapping[str, Any]], None],
-        journal: Journal | None,
+        house: Housekeeping,
         fail: Callable[[BaseException], None],
     ) -> None:
-        self._segment, self._thread, self._keep, self._journal, self._fail = segment, thread, keep, journal, fail
+        self._segment, self._thread, self._keep, self._house, self._fail = segment, thread, keep, house, fail
         self._incoming = Incoming(segment)
         self._owners: dict[tuple[int, int], tuple[str, int]] = {}
         self._behind: dict[str, _Behind] = {}
         self._servers: dict[str, Server] = {}
         self._repeats: dict[str, Repeats] = {}
+        self._hosts: dict[str, str] = {}
+        self._kept_at, self._kept_refused = 0, 0
         self._closed = False
         try:
             for listener in listeners:
@@ -168,7 +180,7 @@ class Programs:
     def _make(self, listener: ListenerConfig, kept: Mapping[str, Any]) -> None:
         mine = kept.get('segment') == self._key and isinstance(kept.get('listeners'), dict)
         before = kept['listeners'].get(listener.name) if mine else None
-        behind = self._behind[listener.name] = _Behind(listener.name, self._incoming, self._owners)
+        behind = self._behind[listener.name] = _Behind(listener.name, self._incoming, self._owners, self._house.note)
         desk = Desk(
             listener.name,
             behind,
@@ -178,6 +190,7 @@ class Programs:
             cut=listener.max_message_size,
         )
         self._repeats[listener.name] = Repeats(listener.name, log)
+        self._hosts[listener.name] = listener.host
         desk.changed = self._keep_all
         behind.expected = desk.memory.status != rules.CONNECTED
         try:
@@ -194,6 +207,25 @@ class Programs:
     def ports(self) -> dict[str, int]:
         """Dict of str to int: where each listener is."""
         return {name: server.port for name, server in self._servers.items()}
+
+    def listeners(self, now: int) -> list[Listener]:
+        """Return what is known of each listener, from any thread; `now` in ns."""
+        return [self._describe(name, now) for name in self._servers]
+
+    def _describe(self, name: str, now: int) -> Listener:
+        desk, behind = self._servers[name].desk, self._behind[name]
+        memory = desk.memory
+        return Listener(
+            name,
+            f'udp://{self._hosts[name]}:{self.ports[name]}',
+            behind.client,
+            behind.pid if behind.client else 0,
+            memory.status,
+            memory.exp_ref or '',
+            tuple(f'{host}:{port}' for host, port in tuple(memory.masters)),
+            (now - memory.heard) / 1e9 if 0 < memory.heard <= now else None,
+            desk.counts['strangers'],
+        )
 
     @property
     def timeouts(self) -> list[float]:
@@ -290,6 +322,9 @@ class Programs:
         for name, server in self._servers.items():
             self._look_at(name, server.desk, now)
             server.run()
+        refused = sum(server.desk.counts['strangers'] for server in self._servers.values())
+        if refused != self._kept_refused and now - self._kept_at >= KEEP_EVERY:
+            self._keep_all()
         self._thread.loop.call_later(LOOK, self._guarded, self._look)
 
     def _look_at(self, name: str, desk: Desk, now: int) -> None:
@@ -309,6 +344,7 @@ class Programs:
             log.warning('%s: %s', what, rules.status_name(desk.memory.status))
             desk.ended(what, now)
             behind.client, behind.claim, behind.expected = '', 0, False
+            self._house.note('served', {'service': name, 'client': '', 'pid': 0, 'error': what})
         if claim and not behind.claim:
             behind.meet(claim)
 
@@ -353,7 +389,13 @@ class Programs:
     # --- what is kept, and written down ---
 
     def _keep_all(self) -> None:
-        desks = {name: memory.to_keep(server.desk.memory, server.port) for name, server in self._servers.items()}
+        self._kept_at = time.perf_counter_ns()
+        self._kept_refused = sum(server.desk.counts['strangers'] for server in self._servers.values())
+        desks = {
+            name: memory.to_keep(server.desk.memory, server.port)
+            | {'host': self._hosts[name], 'refused': server.desk.counts['strangers']}
+            for name, server in self._servers.items()
+        }
         self._keep(KIND, {'segment': self._key, 'listeners': desks})
 
     def _note(self, name: str, note: Note) -> None:
@@ -364,7 +406,7 @@ class Programs:
             self._repeats[name].tell(logging.WARNING, f'failed {message}', text)
         elif note.kind == 'asked':
             log.debug('%s: %s of %s', name, message, master)
-        if self._journal is None or note.kind == 'trouble':
+        if note.kind == 'trouble' or not self._house.is_noted():
             return
         entry: dict[str, Any] = {
             'command_id': f'{self._key}-{name}-{self._segment.epoch}-{note.number}',
@@ -374,9 +416,9 @@ class Programs:
             'master': master,
         }
         if note.kind == 'asked':
-            self._journal.write('asked', **entry, args=note.data)
+            self._house.note('asked', entry | {'args': note.data})
         else:
-            self._journal.write('replied', **entry, ok=not note.error, error=note.error, data=note.data)
+            self._house.note('replied', entry | {'ok': not note.error, 'error': note.error, 'data': note.data})
 
 
 def _address(text: Any) -> Address | None:

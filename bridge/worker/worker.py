@@ -32,6 +32,7 @@ from bridge.numbers import CODES, LOCAL, MESSAGE_NAMES
 from bridge.outcome import NOT_SENT, Outcome, status_of, to_entry
 from bridge.segment import kept, ports, serving
 from bridge.segment.library import error_text
+from bridge.segment.listeners import ROLE, SERVICE, describe
 from bridge.segment.payload import Refused, choose_services, decode_arguments
 from bridge.segment.response import command_id, response_body, shown_request
 from bridge.segment.served import Segment, Taken
@@ -157,7 +158,7 @@ class Worker:
                     self._carrier.thread,
                     kept=kept.load(self._segment.path, LISTENERS),
                     keep=self._keeper.keep,
-                    journal=journal,
+                    house=self._house,
                     fail=self._fail,
                 )
             except BaseException:
@@ -175,7 +176,7 @@ class Worker:
             heartbeat=heartbeat,
             on_client_lost=[asdict(rule) for rule in on_client_lost],
             ask=ask,
-            listeners=[asdict(listener) for listener in listeners],
+            listeners=[asdict(listener) | {'port': self.ports[listener.name]} for listener in listeners],
         )
 
     def __repr__(self) -> str:
@@ -356,7 +357,7 @@ class Worker:
             if name in LOCAL or not chosen:
                 self._gate(taken)
                 code, error = (0, '') if name in LOCAL else status_of(())
-                self._answer(taken, code, error, self._local_entries(name, chosen))
+                self._answer(taken, code, error, self._local_entries(name, taken.services, chosen))
                 return
             if self._stopping and name != 'EXPINTERRUPT':
                 raise Refused(CODES['IBLB_E_ABORTED'], 'The worker was stopped before the command was sent.')
@@ -414,7 +415,8 @@ class Worker:
         else:
             self._answer(taken, code, error_text(code))
 
-    def _local_entries(self, name: str, chosen: Sequence[str]) -> list[dict[str, Any]]:
+    def _local_entries(self, name: str, asked: str, chosen: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what is known of services, and, if all are asked for, of the listeners."""
         if name != 'SERVICES':
             return []
         now = time.perf_counter_ns()
@@ -422,12 +424,19 @@ class Worker:
             {
                 **to_entry(Outcome(service, ok=True, state=NOT_SENT, status=self._watch.health[service].status), name),
                 'data': {
+                    ROLE: SERVICE,
                     'name': service,
                     'uri': self._services[service].uri,
                     **self._watch.health[service].describe(now),
                 },
             }
             for service in chosen
+        ] + [
+            {
+                **to_entry(Outcome(listener.name, ok=True, state=NOT_SENT, status=listener.status), name),
+                'data': describe(listener),
+            }
+            for listener in (self._programs.listeners(now) if not asked.strip() else ())
         ]
 
     # --- the answer ---

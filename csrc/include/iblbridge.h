@@ -48,8 +48,9 @@
  *     IBLB_EXPCLEANUP    [data]             IBLB_EXPSTATUS     [status]             status: 0 CONNECTED, 10 INITIALIZED, 20 RUNNING,
  *     IBLB_EXPINFO       [status, [data]]   IBLB_ALYX          [url, [token]]           30 STOPPED, as number or text; 0 if left out
  *     IBLB_PING, IBLB_SERVICES  none: the worker answers itself, and no service hears of them. IBLB_SERVICES gives one entry per
- *     configured service ("not_sent", for nobody is asked); its data is {name, uri, health, age_ms, rtt_us, status, exp_ref,
- *     last_error}.
+ *     configured service ("not_sent", for nobody is asked); its data is {role: "service", name, uri, health, age_ms, rtt_us, status,
+ *     exp_ref, last_error}; then, if all are asked for, one per listener of the worker (see iblb_serve), whose data has the same keys, with
+ *     role "listener", and {client, pid, masters, refused}.
  *
  * ALYX with url and token pushes the token, and no service replies. With the url alone, or with neither, it asks for a token (a service
  * may answer only if the url is its own). An experiment's reference has an ISO date, a number from 1, and a subject that can be the name

@@ -139,6 +139,9 @@ IBLB_API int iblbw_listeners(struct iblbw_worker *worker, const char *names);
 /* 1 if a living client serves the listener: which messages it wants, and its name. Else 0. */
 IBLB_API int iblbw_server_of(struct iblbw_worker *worker, const char *service, unsigned int *mask, char *client, int capacity);
 
+/* The process of the client that serves the listener, for people; 0 if nobody does. */
+IBLB_API unsigned int iblbw_server_pid(struct iblbw_worker *worker, const char *service);
+
 /* Which program that is: a number that no other has, not even the next one of the same name; 0 if nobody serves the listener. */
 IBLB_API unsigned long long iblbw_server_claim(struct iblbw_worker *worker, const char *service);
 
@@ -201,6 +204,8 @@ struct iblbw_report {
     unsigned int service_down[128];        /* by service: 1 if it is down */
     unsigned long long service_heard[128]; /* ns of iblb_clock_ns, to the second; 0: never */
     char worker_name[32];                  /* of the process that has this pid now */
+    unsigned int listeners;
+    char listener[16][64]; /* names under which the worker is a service itself */
     char sentence[1024];
 };
 
@@ -213,6 +218,7 @@ struct iblbw_slot_report {
     unsigned int generation;
     char client[64];
     char process[32]; /* name of the process that has this pid now */
+    char serving[64]; /* the listener that the client serves; "" if none */
 };
 
 /* The directory of all segments. IBLB_E_NO_SEGMENT if there is none, _PERMISSION if it is not ours alone; the text is there all the same.

@@ -20,7 +20,7 @@ enum exit_status {
 static const char usage[] = "iblb call SEGMENT MESSAGE [ARG...]    send a command, wait, print the response\n"
                             "iblb notify SEGMENT MESSAGE [ARG...]  send a command that nobody waits for\n"
                             "iblb ping SEGMENT                     time one turn through the worker\n"
-                            "iblb state SEGMENT                    worker and services\n"
+                            "iblb state SEGMENT                    worker, services, listeners\n"
                             "iblb codes                            all statuses, and what to do at each\n"
                             "iblb --version\n"
                             "\n"
@@ -153,15 +153,24 @@ static void print_age(double seconds) {
     printf("%.0f s", seconds);
 }
 
+/* What stands in the JSON text behind the next `key`, such as "\"health\":"; NULL: there is none. A quotation mark in a text
+ * has a backslash before it, so no text can be taken for a key. */
+static const char *behind(const char *json, const char *key) {
+    const char *at = json ? strstr(json, key) : NULL;
+    return at ? at + strlen(key) : NULL;
+}
+
+static const char listens[] = "\"role\":\"listener\"";
+
 /* How the services in a response to IBLB_SERVICES are: which are down, and which have not been heard lately; silence is
- * not a fault. */
+ * not a fault. Its listeners come last. */
 static void print_services(const char *json) {
     int count = 0, down = 0, up = 0, silent = 0, never = 0;
     double least = 0;
-    while ((json = strstr(json, "\"health\":\"")) != NULL) { /* a quotation mark in a text has a backslash before it */
-        const char *age = strstr(json, "\"age_ms\":");
-        double seconds = age ? strtod(age + strlen("\"age_ms\":"), NULL) / 1000 : -1;
-        json += strlen("\"health\":\"");
+    const char *end = strstr(json, listens);
+    while ((json = behind(json, "\"health\":\"")) != NULL && (!end || json < end)) {
+        const char *age = behind(json, "\"age_ms\":");
+        double seconds = age ? strtod(age, NULL) / 1000 : -1;
         count++;
         if (strncmp(json, "down", 4) == 0)
             down++;
@@ -187,6 +196,29 @@ static void print_services(const char *json) {
         printf(", %d never heard", never);
 }
 
+/* One text as JSON has it, without its quotation marks. */
+static void print_text(const char *text) {
+    for (; text && *text && *text != '"'; text++) {
+        putchar(*text);
+        if (*text == '\\' && text[1])
+            putchar(*++text);
+    }
+}
+
+/* A line for each listener: where masters find it, and who does what they ask. */
+static void print_listeners(const char *json) {
+    while ((json = behind(json, listens)) != NULL) {
+        const char *client = behind(json, "\"client\":\"");
+        printf("listening as ");
+        print_text(behind(json, "\"name\":\""));
+        printf(" at ");
+        print_text(behind(json, "\"uri\":\""));
+        printf(client && *client != '"' ? ": served by " : ": no program serves it: masters get an error");
+        print_text(client);
+        puts("");
+    }
+}
+
 static int state(int handle, const struct options *options) {
     int alive = 0, services = 0, request, needed, capacity = 1 << 18; /* of 128 services with long errors */
     int code = iblb_worker_state(handle, &alive, &services, NULL);
@@ -206,9 +238,11 @@ static int state(int handle, const struct options *options) {
             print_services(json);
         else
             printf(", %d services: it does not answer", services);
-        free(json);
     }
     puts("");
+    if (json && code >= 0)
+        print_listeners(json);
+    free(json);
     return EXIT_FINE; /* if it does not answer, that is the answer */
 }
 

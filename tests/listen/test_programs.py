@@ -16,6 +16,7 @@ import pytest
 from peers import eventually, free_port
 from processes import kill, serving
 from relay import Relay, chance
+from running_listeners import Running
 from serving_programs import Program, Serving
 from stock_masters import Stock
 
@@ -33,26 +34,6 @@ from bridge.worker import Worker
 REF = '2026-01-01_1_subject'
 INTERRUPT, STATUS, INFO = 16, 32, 64
 MESSAGES = ['EXPINFO', 'EXPINIT', 'EXPSTART', 'EXPSTATUS', 'EXPEND', 'EXPCLEANUP']
-
-
-class Running:
-    """A worker in a thread."""
-
-    def __init__(self, *listeners, services=None, **options):
-        listeners = listeners or (ListenerConfig('cameras', port=0),)
-        self.worker = Worker('rig', services or {}, listeners=listeners, **options)
-        self.port = self.worker.ports[listeners[0].name]
-        self._thread = threading.Thread(target=self.worker.run, daemon=True)
-        self._thread.start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.worker.stop()
-        self._thread.join(20)
-        assert not self._thread.is_alive()
-        self.worker.close()
 
 
 @pytest.fixture

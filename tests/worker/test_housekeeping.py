@@ -122,7 +122,7 @@ def test_a_service_that_goes_and_comes_back_is_told_down_and_up(serve):
 
 
 def test_the_services_message_has_the_same_keys_and_types_whatever_is_known(serve):
-    texts, numbers = ('name', 'uri', 'health', 'exp_ref', 'last_error'), ('age_ms', 'rtt_us', 'status')
+    texts, numbers = ('role', 'name', 'uri', 'health', 'exp_ref', 'last_error'), ('age_ms', 'rtt_us', 'status')
     types = dict.fromkeys(texts, str) | dict.fromkeys(numbers, int)
     with StockServer(answers={32: ['RUNNING']}) as server:
         serve('rig', {'cameras': server.uri, 'ephys': f'udp://127.0.0.1:{free_port()}'})
