@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.cli import lines, selection
 from bridge.cli.whole import write_whole
 from bridge.cli.words import example
-from bridge.journal import Reading
+from bridge.journal import NewerSchema, Reading
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
         if args.timeline is not None:
             return _draw(args)
         return _summarize(args) if args.summary else _show(args)
+    except NewerSchema as e:
+        return _refuse(str(e))
     except OSError as e:
         if not e.filename:
             raise  # not a file's, but the output's
