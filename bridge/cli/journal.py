@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,10 @@ def add_parser(subparsers: Any) -> None:
         description='Show a journal, as "iblbridge serve --journal FILE" writes it, as a table, or export it as '
         'Parquet. Failures are marked with !, warnings with ~. Several files, or all of a folder, are read as one, in '
         'the order in which they were written, compressed or not.',
-        epilog=example('iblbridge journal rig0.jsonl --since 15min --failures'),
+        epilog=example(
+            'iblbridge journal rig0.jsonl --since 15min --failures',
+            'Exit status: 0 all is well, 1 nothing was found, 2 misuse, or a file that cannot be read or written.',
+        ),
     )
     parser.add_argument('files', metavar='FILE', nargs='+', help='the journal, files of it, or a folder with all')
     selection.add_options(parser)
@@ -54,7 +58,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show or export; 2 if a file cannot be read or written, or is no journal."""
+    """Show or export; 1 if nothing was found, 2 if a file cannot be read or written, or is no journal."""
     try:
         try:
             journals = Journals(args.files, follow=args.follow, on_new=_say_new)
@@ -84,13 +88,16 @@ def _show(args: argparse.Namespace, journals: Journals) -> int:
 
     console = plain_console()
     printer = Printer(console, as_json=args.json)
-    commands = failed = warned = 0
+    shown = commands = failed = warned = 0
     for entry in selection.select(journals, args):
         printer.show(entry)
+        shown += 1
         if entry['kind'] in ('outcome', 'notification'):
             commands += 1
             failed += lines.mark(entry) == '!'
             warned += lines.mark(entry) == '~'
+    if not shown and selection.is_narrow(args) and journals.found:
+        return _nothing(args, journals)
     if (status := _complaints(journals)) == 0 and not args.json and not args.failures:
         warnings = f', {warned} with a warning' if warned else ''
         console.print(
@@ -117,8 +124,13 @@ def _complaints(journals: Journals) -> int:
     return status
 
 
-def _is_nothing(journals: Journals) -> bool:
-    return not journals.found and any(reading.is_none for reading in journals.readings)
+def _nothing(args: argparse.Namespace, journals: Journals) -> int:
+    """Say that there is nothing to show; 1, or 2 if the reason is that it could not be read."""
+    if status := _complaints(journals):
+        return status
+    why = 'no entry is one of those that were asked for' if selection.is_narrow(args) else 'there is nothing in it'
+    print(f'iblbridge journal: {why}', file=sys.stderr)
+    return 1
 
 
 class Printer:
@@ -169,8 +181,8 @@ def _export(args: argparse.Namespace, journals: Journals) -> int:
     if wrong := _not_to_be_written(args, journals, places):
         return _refuse(wrong)
     entries = list(selection.select(journals, args))
-    if _is_nothing(journals):
-        return _complaints(journals)
+    if not (entries and journals.found):
+        return _nothing(args, journals)
     for place, count, of in parquet.export(entries, places):
         print(f'{place}: {count} {of}')
     return _complaints(journals)
@@ -187,8 +199,8 @@ def _draw(args: argparse.Namespace, journals: Journals) -> int:
     if wrong := _not_to_be_written(args, journals, [place]):
         return _refuse(wrong)
     entries = list(selection.select(journals, args))
-    if _is_nothing(journals):
-        return _complaints(journals)
+    if not (entries and journals.found):
+        return _nothing(args, journals)
     drawn, title = timeline.picture(entries), _title(args)
     if place.suffix.lower() == '.png':
         try:
@@ -214,7 +226,11 @@ def _summarize(args: argparse.Namespace, journals: Journals) -> int:
     from bridge.cli.console import plain_console
     from bridge.cli.summary import HEAD, summarize
 
-    rows = summarize(selection.select(journals, args))
+    entries = selection.select(journals, args)
+    first = next(entries, None)
+    if first is None and selection.is_narrow(args):
+        return _nothing(args, journals)
+    rows = summarize(chain([first] if first else [], entries))
     if args.json:
         for row in rows:
             print(json.dumps(dict(zip(HEAD, row.cells(), strict=True))))
