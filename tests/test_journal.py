@@ -677,15 +677,15 @@ DEVICE = pytest.mark.posix('has no files that are devices')
 
 
 @pytest.mark.parametrize('force', [[], ['--force']])
-@pytest.mark.parametrize('place', ['journal', 'folder', '', '.', '..', pytest.param('/dev/null', marks=DEVICE)])
+@pytest.mark.parametrize('place', ['journal', 'folder.parquet', '', pytest.param('/dev/null', marks=DEVICE)])
 def test_an_export_replaces_neither_the_journal_nor_what_is_no_file(tmp_path, capsys, monkeypatch, place, force):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / 'journal'
     write(path, ENTRY)
-    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'folder.parquet').mkdir()
     before = path.read_bytes()
     assert main(['journal', 'journal', '--parquet', place, *force]) == 2
-    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['folder', 'journal']
+    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['folder.parquet', 'journal']
     assert capsys.readouterr().err.count('\n') == 1
 
 

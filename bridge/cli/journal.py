@@ -42,8 +42,8 @@ def add_parser(subparsers: Any) -> None:
     how.add_argument(
         '--parquet',
         metavar='OUT',
-        help='write a row for each command to this file; beside it, files with a row for each service and command, '
-        'and for each event',
+        help='write a row for each command to OUT.parquet; beside it, files with a row for each service and command, '
+        'and for each event. To a folder, if OUT does not end in .parquet: with a folder for each day',
     )
     how.add_argument(
         '--timeline',
@@ -174,6 +174,8 @@ def _export(args: argparse.Namespace, journals: Journals) -> int:
     """Write the Parquet files and say which."""
     from bridge.cli import parquet
 
+    if args.parquet and Path(args.parquet).suffix.lower() != '.parquet':
+        return _export_days(args, journals)
     try:
         places = parquet.places(args.parquet)
     except ValueError:
@@ -184,6 +186,25 @@ def _export(args: argparse.Namespace, journals: Journals) -> int:
     if not (entries and journals.found):
         return _nothing(args, journals)
     for place, count, of in parquet.export(entries, places):
+        print(f'{place}: {count} {of}')
+    return _complaints(journals)
+
+
+def _export_days(args: argparse.Namespace, journals: Journals) -> int:
+    """Write folders of Parquet files, by day, and say which."""
+    from bridge.cli import parquet
+
+    folder = Path(args.parquet)
+    if folder.exists() and not folder.is_dir():
+        return _refuse(f'--parquet: {folder}: is no folder; name a folder, or a file that ends in .parquet')
+    there = [str(place) for name in parquet.TABLES if (place := folder / name).exists()]
+    if there and not args.force:
+        return _refuse(f'{", ".join(there)}: already there; add --force to write these days anew, and keep others')
+    entries = selection.select(journals, args)
+    first = next(entries, None)
+    if first is None or not journals.found:
+        return _nothing(args, journals)
+    for place, count, of in parquet.export_days(chain([first], entries), folder):
         print(f'{place}: {count} {of}')
     return _complaints(journals)
 
