@@ -38,6 +38,7 @@ them: if the client of that name ends without closing, ``send`` (nothing, EXPEND
 the worker: `bridge.worker.losses`. ``any_reference``, true for a lab whose references of experiments are not
 ``date_sequence_subject``, as iblrig's services parse them. ``listen``, where the worker is a service itself, whose
 commands a program carries out: a mapping of names to addresses or settings. What they are: `bridge.listening`.
+``journal_rotate``, ``day`` or a size such as ``50MB``: when a file of the journal is complete.
 
 Everything is checked here, before anything runs, and every refusal is a `ConfigError` that says where, what is wrong
 and what to write instead. How files are read: `bridge.reading`. What names and addresses may look like:
@@ -51,7 +52,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bridge import carrier
+from bridge import carrier, rotation
 from bridge.addresses import (
     EXAMPLE,
     RESERVED,
@@ -192,6 +193,8 @@ class RigConfig:
         Of services that do not say: ask them EXPINFO at the start, and when they are up again.
     listen : dict of str to ListenerConfig
         Where the worker is a service itself.
+    journal_rotate : Rotation or None
+        When a file of the journal is complete; None: never.
     """
 
     services: dict[str, ServiceConfig] = field(default_factory=dict)
@@ -200,6 +203,7 @@ class RigConfig:
     any_reference: bool = False
     ask: bool = True
     listen: dict[str, ListenerConfig] = field(default_factory=dict)
+    journal_rotate: rotation.Rotation | None = None
 
 
 def parse_services(services: Mapping[Any, Any], where: str = 'services') -> dict[str, ServiceConfig]:
@@ -264,9 +268,8 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     """Return the checked configuration of services and of the rig; raises as `parse_services`."""
     services = parse_services({name: value for name, value in data.items() if name != RESERVED}, where)
     where = f'{where}: {RESERVED}'
-    settings = _mapping(
-        _or_none(data.get(RESERVED), {}), ('heartbeat', 'on_client_lost', 'any_reference', 'ask', 'listen'), where
-    )
+    known = ('heartbeat', 'on_client_lost', 'any_reference', 'ask', 'listen', 'journal_rotate')
+    settings = _mapping(_or_none(data.get(RESERVED), {}), known, where)
     for key in _YES_OR_NO:
         _check_bool(settings, key, where)
     heartbeat = _seconds(settings.get('heartbeat', 0), f'{where}: heartbeat')
@@ -278,7 +281,18 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
         raise ConfigError(f'{where}: on_client_lost: a client is named twice; keep one of the two.')
     any_reference, ask = settings.get('any_reference', False), settings.get('ask', True)
     listeners = parse_listeners(_or_none(settings.get('listen'), {}), f'{where}: listen')
-    return RigConfig(services, heartbeat, tuple(parsed), any_reference, ask, listeners)
+    rotate = parse_rotation(settings.get('journal_rotate'), f'{where}: journal_rotate')
+    return RigConfig(services, heartbeat, tuple(parsed), any_reference, ask, listeners, rotate)
+
+
+def parse_rotation(text: Any, where: str) -> rotation.Rotation | None:
+    """Return when a file of the journal is complete, None for never; ConfigError if the text does not say that."""
+    if text is None:
+        return None
+    try:
+        return rotation.parse(text if isinstance(text, str) else _shown(text))
+    except ValueError as e:
+        raise ConfigError(f'{where}: {e}.') from None
 
 
 def load_rig(path: str | Path) -> RigConfig:
@@ -338,7 +352,9 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
         losses = own.on_client_lost
     any_reference = own.any_reference if 'any_reference' in given else rig.any_reference
     listeners = merge_listeners(rig.listen.values(), own.listen.values(), where=where)
-    return RigConfig(services, heartbeat, losses, any_reference, own.ask if 'ask' in given else rig.ask, listeners)
+    ask = own.ask if 'ask' in given else rig.ask
+    rotate = own.journal_rotate if 'journal_rotate' in given else rig.journal_rotate
+    return RigConfig(services, heartbeat, losses, any_reference, ask, listeners, rotate)
 
 
 def check_addresses(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:

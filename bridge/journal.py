@@ -3,6 +3,8 @@
 Every entry has ``kind``, ``time`` (ns of the segment's clock) and ``wall`` (ISO 8601 with offset); what else, by kind:
 
 ============  =========================================================================================================
+journal       the first of each file: ``schema`` (`SCHEMA`) of what follows, ``version`` (of iblbridge); a file without
+              it has schema 1, or that of its ``start``. `Reading` reads it, and does not yield it
 start         a worker begins: ``schema`` (`SCHEMA`), ``version`` (of iblbridge), ``segment``, ``pid``, ``settings``,
               ``services`` (each with its settings)
 stop          it ends in order: ``reason``, such as SIGINT; a start that follows neither a stop nor a gap follows a kill
@@ -19,6 +21,10 @@ gap           ``lost``: so many entries are missing here, because the disk was f
 
 Text is UTF-8 as it was said; half a surrogate pair, which UTF-8 cannot say, is JSON's escape for it.
 
+What a reader may rely on: whatever a kind has by this table keeps its name, its type and its meaning. New kinds and
+keys may come at any time, and are to be skipped by who does not know them. `SCHEMA` is raised only if that does not
+hold, and then an older reader refuses the file (`NewerSchema`).
+
 Rules:
 
 - Writing never holds up the dispatch: `Journal.write` puts a line into a queue, a thread of its own does the rest. What
@@ -29,39 +35,45 @@ Rules:
   that was torn by a crash ends at the next start; readers skip it.
 - While the disk takes something, a queue that is more than half full is `Journal.is_pressed`: who can wait should.
 - When the disk or the queue is full, that is said (once a minute), counted, and the rig goes on.
+- A file that was moved or removed is begun anew, so that nothing is written to where nobody finds it. When a file is
+  complete, and what becomes of it then, is in `bridge.rotation`.
 - Tokens are never written, whatever is passed: `bridge.discretion` says what of a message may be.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
+import math
 import os
 import queue
 import stat
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from bridge import discretion
+from bridge.compression import Compressing
 from bridge.entry import to_line
+from bridge.journal_reading import KINDS, MOST, SCHEMA, NewerSchema, Reading, entry_of, is_foreign
+from bridge.rotation import AGAIN, Rotation, Turns, put_aside
 from bridge.wall import wall
+
+__all__ = ['KINDS', 'MOST', 'SCHEMA', 'Journal', 'NewerSchema', 'Reading', 'entry_of', 'is_foreign']
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 2  # of the entries; what a reader of an older one knows keeps its meaning
-KINDS = ('start', 'stop', 'command', 'outcome', 'notification', 'asked', 'replied', 'event', 'gap')
 DEPTH = 100_000  # entries in the queue
-MOST = 16 << 20  # bytes in the queue, and so of a line
 BLOCK = 1 << 18  # bytes that are handed to the system at a time, or one entry
 STUCK = 0.5  # s: a disk that takes nothing for so long is not waited for
 SYNC_EVERY = 1.0  # s
-LOOK = 0.2  # s between two looks at a file that grows
 PAUSE = 0.0002  # s between two writes: many entries are cheaper in one
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
+REST = 0.005  # s between two pieces of a file that is compressed
 
 _Said = tuple[int, int, bytes]  # when, by both clocks, and the line
 
@@ -75,6 +87,8 @@ class Journal:
         Made if there is none.
     depth, most : int
         How many entries, of how many bytes, may wait for the disk.
+    rotation : Rotation, optional
+        When a file is complete; without it never.
 
     Attributes
     ----------
@@ -87,15 +101,18 @@ class Journal:
         The file cannot be opened.
     """
 
-    def __init__(self, path: str | Path, depth: int = DEPTH, most: int = MOST) -> None:
+    def __init__(
+        self, path: str | Path, depth: int = DEPTH, most: int = MOST, rotation: Rotation | None = None
+    ) -> None:
         self.path, self._most = Path(path), most
         self.lost = 0
         self._gap = 0  # lost since the last entry that was written
         self._quiet_until = -SAY_EVERY
         self._counting = threading.Lock()
-        own = getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_BINARY', 0)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | own, 0o600)
-        self._torn = not _ends_with_newline(self._file)
+        self._turns, self._turn_at = Turns(rotation), 0.0
+        self._file, self._is_file, self._is_new, self._torn = -1, False, False, False
+        self._open()
+        self._compressing = Compressing(self.path) if rotation is not None and self._is_file else None
         self._queue: queue.SimpleQueue[_Said | None] = queue.SimpleQueue()
         self._depth = depth
         self._entries = self._waiting = 0  # in the queue or at the disk, and their bytes
@@ -156,10 +173,13 @@ class Journal:
         synced = time.monotonic()
         dirty, going = False, True
         while going:
-            block, going = self._next(SYNC_EVERY if dirty else None)
+            rest = math.inf if self._compressing is None else max(self._compressing.rest(), REST)
+            rest = min(rest, SYNC_EVERY) if dirty else rest
+            block, going = self._next(None if rest == math.inf else rest)
             if block:
                 self._at_disk = time.monotonic()
-                self._append(block)
+                for part in _by_day(block, self._turns):
+                    self._append(part)
                 self._at_disk = 0.0
                 time.sleep(PAUSE)
                 with self._counting:
@@ -169,10 +189,15 @@ class Journal:
             if dirty and time.monotonic() - synced >= SYNC_EVERY:
                 self._sync()
                 synced, dirty = time.monotonic(), False
+            if self._compressing is not None and going:
+                self._compressing.step()
         with contextlib.suppress(OSError):  # the last ones may be lost, the stop among them: it is no kill
             self._put_gap(time.perf_counter_ns(), time.time_ns())
         self._sync()
-        os.close(self._file)
+        if self._compressing is not None:
+            self._compressing.close()
+        if self._file >= 0:
+            os.close(self._file)
 
     def _next(self, timeout: float | None) -> tuple[list[_Said], bool]:
         """Wait for what is said, and return all that has been by then, a block's worth; False with the last."""
@@ -192,12 +217,23 @@ class Journal:
     def _append(self, block: list[_Said]) -> None:
         now, at, _ = block[0]
         written = 0  # lines
+        data = b''.join([text for _, _, text in block])
         try:
+            self._find_place(at, len(data))
+            self._put_head(now, at)
             self._put_gap(now, at)
-            for done in self._put(b''.join([text for _, _, text in block])):
+            for done in self._put(data):
                 written = done
         except Exception as error:  # a full disk
             self._lose(str(error), len(block) - written)
+
+    def _put_head(self, now: int, at: int) -> None:
+        if self._is_new:
+            from bridge import __version__
+
+            for _ in self._put(to_line('journal', {'schema': SCHEMA, 'version': __version__}, now, wall(at))):
+                pass
+            self._is_new = False
 
     def _put_gap(self, now: int, at: int) -> None:
         if gap := self._gap:
@@ -215,6 +251,58 @@ class Journal:
             self._torn = not data[at - 1 : at].endswith(b'\n')
             yield data.count(b'\n', torn, at)
 
+    def _open(self) -> None:
+        own = getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_BINARY', 0)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | own, 0o600)
+        self._here = os.fstat(self._file)
+        self._is_file, self._is_new = stat.S_ISREG(self._here.st_mode), not self._here.st_size
+        self._torn = not _ends_with_newline(self._file)
+        self._turns.begin(None if self._is_new or not self._is_file else _first_moment(self._file))
+
+    def _find_place(self, at: int, more: int) -> None:
+        """Have the file open that stands at the path; a new one if what is there is complete."""
+        if self._file < 0 or self._was_moved():
+            self._reopen()
+        if self._is_file and self._turns.is_due(os.fstat(self._file).st_size, more, at):
+            if time.monotonic() >= self._turn_at:
+                self._turn()
+            self._turns.is_due(0, more, at)
+
+    def _was_moved(self) -> bool:
+        """Tell whether another file stands at the path, or none."""
+        if not self._is_file or sys.platform == 'win32':  # there nobody can move what is open
+            return False
+        try:
+            return not os.path.samestat(os.stat(self.path), self._here)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
+    def _reopen(self) -> None:
+        if os.path.exists(self.path) and is_foreign(self.path):
+            raise OSError('another file has taken its place, which is no journal')
+        old = self._file
+        self._open()
+        if old >= 0:
+            os.close(old)
+            log.warning('the journal %s was moved or removed: it goes on in a new file', self.path)
+
+    def _turn(self) -> None:
+        """Put the complete file aside and begin the next one; if that fails, go on with it and try again later."""
+        self._sync()
+        os.close(self._file)  # Windows renames nothing that is open
+        self._file = -1
+        try:
+            if self._turns.day is not None:
+                put_aside(self.path, self._turns.day)
+        except OSError as e:
+            self._turn_at = time.monotonic() + AGAIN
+            log.error('the journal %s cannot be rotated: %s; it goes on in the same file', self.path, e)
+        self._open()
+        if self._compressing is not None:
+            self._compressing.look()
+
     def _sync(self) -> None:
         self._at_disk = time.monotonic()
         with contextlib.suppress(OSError):  # a pipe, or a disk whose fault the next write reports
@@ -222,122 +310,23 @@ class Journal:
         self._at_disk = 0.0
 
 
-def entry_of(line: bytes) -> dict[str, Any] | None:
-    """Return the entry that a line of a journal is, None if it is none."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return entry if isinstance(entry, dict) and isinstance(entry.get('kind'), str) else None
+def _by_day(block: list[_Said], turns: Turns) -> Iterator[list[_Said]]:
+    """Yield what is said, in pieces that belong to one file each; the end of a file's day is looked at in between."""
+    while block:
+        turns.see(block[0][1])
+        late = block[-1][1] >= turns.end and block[0][1] < turns.end
+        count = next(i for i, (_, at, _) in enumerate(block) if at >= turns.end) if late else len(block)
+        yield block[:count]
+        block = block[count:]
 
 
-def is_foreign(path: str | Path) -> bool:
-    """Tell whether a file holds something that is no journal, so that nothing may be appended to it.
-
-    Raises
-    ------
-    OSError
-        It cannot be read.
-    """
-    if not os.path.isfile(path) or not os.path.getsize(path):
-        return False
-    with open(path, 'rb') as file:
-        if file.read(8) == b'{"kind":':  # also a first line that is torn
-            return False
-    return next(iter(Reading(path)), None) is None
-
-
-class Reading:
-    """The entries of a journal, and the numbers of the lines that are none.
-
-    Parameters
-    ----------
-    path : str or Path
-        Its file.
-    follow : bool
-        Go on waiting for more at its end, and begin anew if the file does.
-    on_new : callable
-        Called when it has begun anew.
-
-    Attributes
-    ----------
-    torn : list of int
-        Lines that are no entries.
-    found : int
-        How many entries there were.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read; as it is gone through.
-    """
-
-    def __init__(self, path: str | Path, *, follow: bool = False, on_new: Callable[[], object] = lambda: None) -> None:
-        self.path, self._follow, self._on_new = path, follow, on_new
-        self.torn: list[int] = []
-        self.found = 0
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for number, line in self._lines():
-            if not line.strip():
-                continue
-            entry = entry_of(line)
-            if entry is None:
-                self.torn.append(number)
-            else:
-                self.found += entry['kind'] in KINDS
-                yield entry
-            if not self.found and number >= 1000:
-                return
-
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield number and text of each line; of one that is half written the rest is waited for, if more can come."""
-        number, rest, file = 0, b'', open(self.path, 'rb')  # noqa: SIM115 (another one may take its place)
-        try:
-            while True:
-                piece = self._read(file)
-                rest += piece
-                if len(rest) > MOST:  # no entry is so long; it is read to its end, but not kept
-                    rest = b'\0' + rest[-1:]
-                    if not self.found:  # nor is this a journal: it may have no end, as /dev/zero
-                        yield number + 1, rest
-                        return
-                if rest.endswith(b'\n') or (rest and not piece and not self._follow):
-                    number += 1
-                    yield number, rest
-                    rest = b''
-                elif not piece and (not self._follow or self.is_none):
-                    return
-                elif not piece and _was_begun_anew(self.path, file):
-                    file.close()
-                    number, rest, file = 0, b'', open(self.path, 'rb')  # noqa: SIM115
-                    self._on_new()
-                elif not piece:
-                    time.sleep(LOOK)
-        finally:
-            file.close()
-
-    def _read(self, file: BinaryIO) -> bytes:
-        try:
-            return file.readline(MOST + 1)
-        except OSError as e:
-            e.filename = self.path
-            raise
-
-    @property
-    def is_none(self) -> bool:
-        """bool: what was read has lines, and not one of them is a journal's."""
-        return bool(self.torn) and not self.found
-
-
-def _was_begun_anew(path: str | Path, file: BinaryIO) -> bool:
-    """Tell whether another file stands at a path by now, or the same one was cut."""
-    here = os.fstat(file.fileno())
-    try:
-        there = os.stat(path)
-    except OSError:  # moved away: what has it open still may write to it
-        return False
-    return not os.path.samestat(here, there) or (stat.S_ISREG(here.st_mode) and here.st_size < file.tell())
+def _first_moment(file: int) -> int:
+    """Return when the first entry of a file was written, ns since 1970; if it does not say, when the last was."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, OverflowError):
+        os.lseek(file, 0, os.SEEK_SET)
+        entry = entry_of(os.read(file, BLOCK).partition(b'\n')[0])
+        return int(datetime.fromisoformat((entry or {})['wall']).timestamp()) * 10**9
+    return os.fstat(file).st_mtime_ns
 
 
 def _ends_with_newline(file: int) -> bool:

@@ -20,7 +20,7 @@ from peers import StockServer, eventually
 from rich.cells import cell_len
 from systems import WINDOWS
 
-from bridge import discretion, journal
+from bridge import discretion, journal, journal_reading
 from bridge.cli import lines, main
 from bridge.cli import parquet as parquet_files
 from bridge.cli.selection import since
@@ -48,7 +48,8 @@ def test_every_entry_is_one_line_with_both_clocks(tmp_path):
     for i in range(100):
         book.write('event', event='EXPINFO', data={'text': f'line\n{i} ü'})
     book.close()
-    *lines, end = path.read_bytes().split(b'\n')
+    head, *lines, end = path.read_bytes().split(b'\n')
+    assert json.loads(head)['schema'] == journal.SCHEMA
     assert end == b'' and b'\r' not in path.read_bytes(), 'Windows would have other ends of lines'
     assert [json.loads(line)['data']['text'] for line in lines] == [f'line\n{i} ü' for i in range(100)]
     first = json.loads(lines[0])
@@ -155,7 +156,7 @@ def test_a_full_disk_is_told_once_and_counted_and_what_comes_after_is_written(tm
         ('event', 2, None),
     ]
     reading = Reading(path)
-    assert list(reading) and reading.torn == [2]
+    assert list(reading) and reading.torn == [3]
     assert len(caplog.records) == 1
     assert 'No space left' in caplog.text
 
@@ -423,7 +424,7 @@ def test_the_command_shows_a_journal(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr()
     for word in ('abc-01-7', 'EXPSTART', REF, '-8071', 'cameras: echoed', 'SERVICE_DOWN', 'no echo'):
         assert word in shown.out
-    assert 'line 4 is incomplete' in shown.err
+    assert 'line 5 is incomplete' in shown.err
     assert '1 commands were answered: 1 failed' in shown.out
 
 
@@ -461,7 +462,7 @@ def test_text_is_written_as_it_is_and_half_a_surrogate_pair_spoils_nothing(tmp_p
     book.close()
     raw = book.path.read_bytes()
     assert 'größer 実験' in raw.decode('utf-8')
-    assert json.loads(raw)['data'] == {'text': 'größer 実験', 'file': 'a\udcffb'}
+    assert json.loads(raw.splitlines()[1])['data'] == {'text': 'größer 実験', 'file': 'a\udcffb'}
 
 
 @pytest.mark.parametrize(
@@ -607,7 +608,7 @@ def test_since_says_why_a_moment_cannot_be_used(text, why):
 @pytest.mark.parametrize('follow', [False, True])
 def test_a_line_longer_than_any_entry_is_skipped_and_not_kept(follow, tmp_path, monkeypatch):
     """As a disk leaves it that lost its power: zeros without an end of a line."""
-    monkeypatch.setattr(journal, 'MOST', 2000)
+    monkeypatch.setattr(journal_reading, 'MOST', 2000)
     entry = json.dumps(ENTRY).encode()
     (tmp_path / 'journal').write_bytes(entry + b'\n' + b'\0' * 15_000 + b'\n' + entry + b'\n')
     reading = Reading(tmp_path / 'journal', follow=follow)
@@ -676,15 +677,15 @@ DEVICE = pytest.mark.posix('has no files that are devices')
 
 
 @pytest.mark.parametrize('force', [[], ['--force']])
-@pytest.mark.parametrize('place', ['journal', 'folder', '', '.', '..', pytest.param('/dev/null', marks=DEVICE)])
+@pytest.mark.parametrize('place', ['journal', 'folder.parquet', '', pytest.param('/dev/null', marks=DEVICE)])
 def test_an_export_replaces_neither_the_journal_nor_what_is_no_file(tmp_path, capsys, monkeypatch, place, force):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / 'journal'
     write(path, ENTRY)
-    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'folder.parquet').mkdir()
     before = path.read_bytes()
     assert main(['journal', 'journal', '--parquet', place, *force]) == 2
-    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['folder', 'journal']
+    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['folder.parquet', 'journal']
     assert capsys.readouterr().err.count('\n') == 1
 
 

@@ -8,13 +8,15 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines, selection
 from bridge.cli.whole import write_whole
 from bridge.cli.words import example
-from bridge.journal import Reading
+from bridge.journal import NewerSchema
+from bridge.journal_files import Journals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,18 +28,22 @@ def add_parser(subparsers: Any) -> None:
         'journal',
         help='show what was commanded, and what became of it',
         description='Show a journal, as "iblbridge serve --journal FILE" writes it, as a table, or export it as '
-        'Parquet. Failures are marked with !, warnings with ~.',
-        epilog=example('iblbridge journal rig0.jsonl --since 15min --failures'),
+        'Parquet. Failures are marked with !, warnings with ~. Several files, or all of a folder, are read as one, in '
+        'the order in which they were written, compressed or not.',
+        epilog=example(
+            'iblbridge journal rig0.jsonl --since 15min --failures',
+            'Exit status: 0 all is well, 1 nothing was found, 2 misuse, or a file that cannot be read or written.',
+        ),
     )
-    parser.add_argument('file', metavar='FILE', help='the journal')
+    parser.add_argument('files', metavar='FILE', nargs='+', help='the journal, files of it, or a folder with all')
     selection.add_options(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument('--follow', action='store_true', help='go on with what is added, until Ctrl-C')
     how.add_argument(
         '--parquet',
         metavar='OUT',
-        help='write a row for each command to this file; beside it, files with a row for each service and command, '
-        'and for each event',
+        help='write a row for each command to OUT.parquet; beside it, files with a row for each service and command, '
+        'and for each event. To a folder, if OUT does not end in .parquet: with a folder for each day',
     )
     how.add_argument(
         '--timeline',
@@ -52,13 +58,19 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show or export; 2 if a file cannot be read or written, or is no journal."""
+    """Show or export; 1 if nothing was found, 2 if a file cannot be read or written, or is no journal."""
     try:
+        try:
+            journals = Journals(args.files, follow=args.follow, on_new=_say_new)
+        except ValueError as e:
+            return _refuse(str(e))
         if args.parquet is not None:
-            return _export(args)
+            return _export(args, journals)
         if args.timeline is not None:
-            return _draw(args)
-        return _summarize(args) if args.summary else _show(args)
+            return _draw(args, journals)
+        return _summarize(args, journals) if args.summary else _show(args, journals)
+    except NewerSchema as e:
+        return _refuse(str(e))
     except OSError as e:
         if not e.filename:
             raise  # not a file's, but the output's
@@ -66,43 +78,59 @@ def run(args: argparse.Namespace) -> int:
         return 2
 
 
-def _say_new(path: str) -> None:
-    print(f'iblbridge journal: {path} was begun anew', file=sys.stderr)
+def _say_new() -> None:
+    print('iblbridge journal: the file was begun anew', file=sys.stderr)
 
 
-def _show(args: argparse.Namespace) -> int:
+def _show(args: argparse.Namespace, journals: Journals) -> int:
     """Print the entries, and, if nothing more can come, how many commands failed."""
     from bridge.cli.console import plain_console
 
-    reading, console = Reading(args.file, follow=args.follow, on_new=partial(_say_new, args.file)), plain_console()
+    console = plain_console()
     printer = Printer(console, as_json=args.json)
-    commands = failed = warned = 0
-    for entry in selection.select(reading, args):
+    shown = commands = failed = warned = 0
+    for entry in selection.select(journals, args):
         printer.show(entry)
+        shown += 1
         if entry['kind'] in selection.ANSWERING:
             commands += 1
             failed += lines.mark(entry) == '!'
             warned += lines.mark(entry) == '~'
-    if (status := _complaints(reading)) == 0 and not args.json and not args.failures:
+    if not shown and selection.is_narrow(args) and journals.found:
+        return _nothing(args, journals)
+    if (status := _complaints(journals)) == 0 and not args.json and not args.failures:
         warnings = f', {warned} with a warning' if warned else ''
         console.print(
-            f'{commands} commands were answered: {failed} failed{warnings}.' if reading.found else 'It is empty.'
+            f'{commands} commands were answered: {failed} failed{warnings}.' if journals.found else 'It is empty.'
         )
     return status
 
 
-def _complaints(reading: Reading) -> int:
-    """Say what could not be read; 2 if it is no journal."""
-    if reading.is_none:
-        print(
-            f'iblbridge journal: {reading.path}: this is not a journal: none of its lines is an entry that serve '
-            '--journal writes',
-            file=sys.stderr,
-        )
-        return 2
-    for number in reading.torn:
-        print(f'iblbridge journal: line {number} is incomplete and was skipped', file=sys.stderr)
-    return 0
+def _complaints(journals: Journals) -> int:
+    """Say what could not be read; 2 if nothing of it is a journal, or something is damaged."""
+    status, several = 0, len(journals.readings) > 1
+    for reading in journals.readings:
+        where = f'{reading.path}: ' if several or reading.is_none or reading.is_damaged else ''
+        if reading.is_none:
+            said = ['this is not a journal: none of its lines is an entry that serve --journal writes']
+            status = status if journals.found else 2
+        else:
+            said = [f'line {number} is incomplete and was skipped' for number in reading.torn]
+        if reading.is_damaged:
+            said = [f'the compressed file is damaged; {reading.found} entries of it could be read']
+            status = 2
+        for sentence in said:
+            print(f'iblbridge journal: {where}{sentence}', file=sys.stderr)
+    return status
+
+
+def _nothing(args: argparse.Namespace, journals: Journals) -> int:
+    """Say that there is nothing to show; 1, or 2 if the reason is that it could not be read."""
+    if status := _complaints(journals):
+        return status
+    why = 'no entry is one of those that were asked for' if selection.is_narrow(args) else 'there is nothing in it'
+    print(f'iblbridge journal: {why}', file=sys.stderr)
+    return 1
 
 
 class Printer:
@@ -142,26 +170,46 @@ class Printer:
         self._console.file.flush()
 
 
-def _export(args: argparse.Namespace) -> int:
+def _export(args: argparse.Namespace, journals: Journals) -> int:
     """Write the Parquet files and say which."""
     from bridge.cli import parquet
 
+    if args.parquet and Path(args.parquet).suffix.lower() != '.parquet':
+        return _export_days(args, journals)
     try:
         places = parquet.places(args.parquet)
     except ValueError:
         return _refuse(f'--parquet: {args.parquet!r} names no file; write rig0.parquet')
-    if wrong := _not_to_be_written(args, places):
+    if wrong := _not_to_be_written(args, journals, places):
         return _refuse(wrong)
-    reading = Reading(args.file)
-    entries = list(selection.select(reading, args))
-    if reading.is_none:
-        return _complaints(reading)
+    entries = list(selection.select(journals, args))
+    if not (entries and journals.found):
+        return _nothing(args, journals)
     for place, count, of in parquet.export(entries, places):
         print(f'{place}: {count} {of}')
-    return _complaints(reading)
+    return _complaints(journals)
 
 
-def _draw(args: argparse.Namespace) -> int:
+def _export_days(args: argparse.Namespace, journals: Journals) -> int:
+    """Write folders of Parquet files, by day, and say which."""
+    from bridge.cli import parquet
+
+    folder = Path(args.parquet)
+    if folder.exists() and not folder.is_dir():
+        return _refuse(f'--parquet: {folder}: is no folder; name a folder, or a file that ends in .parquet')
+    there = [str(place) for name in parquet.TABLES if (place := folder / name).exists()]
+    if there and not args.force:
+        return _refuse(f'{", ".join(there)}: already there; add --force to write these days anew, and keep others')
+    entries = selection.select(journals, args)
+    first = next(entries, None)
+    if first is None or not journals.found:
+        return _nothing(args, journals)
+    for place, count, of in parquet.export_days(chain([first], entries), folder):
+        print(f'{place}: {count} {of}')
+    return _complaints(journals)
+
+
+def _draw(args: argparse.Namespace, journals: Journals) -> int:
     """Draw the timeline and say where."""
     from bridge.cli import timeline
     from bridge.cli.summary import summarize
@@ -169,13 +217,12 @@ def _draw(args: argparse.Namespace) -> int:
     place = Path(args.timeline)
     if place.suffix.lower() not in ('.html', '.htm', '.png'):
         return _refuse(f'--timeline: {args.timeline!r} ends neither in .html nor in .png')
-    if wrong := _not_to_be_written(args, [place]):
+    if wrong := _not_to_be_written(args, journals, [place]):
         return _refuse(wrong)
-    reading = Reading(args.file)
-    entries = list(selection.select(reading, args))
-    if reading.is_none:
-        return _complaints(reading)
-    drawn, title = timeline.picture(entries), Path(args.file).name + (f', {args.reference}' if args.reference else '')
+    entries = list(selection.select(journals, args))
+    if not (entries and journals.found):
+        return _nothing(args, journals)
+    drawn, title = timeline.picture(entries), _title(args)
     if place.suffix.lower() == '.png':
         try:
             from bridge.cli import timeline_png
@@ -186,16 +233,25 @@ def _draw(args: argparse.Namespace) -> int:
         text = timeline.page(drawn, title, summarize(entries))
         write_whole(place, lambda part: part.write_text(text, 'ascii'))
     print(f'{place}: {len(drawn.bars)} commands, {len(drawn.signs)} events')
-    return _complaints(reading)
+    return _complaints(journals)
 
 
-def _summarize(args: argparse.Namespace) -> int:
+def _title(args: argparse.Namespace) -> str:
+    """Return what a picture is of."""
+    names = [Path(name).resolve().name for name in args.files]
+    return ', '.join([names[0] if len(names) == 1 else f'{names[0]} to {names[-1]}', *filter(None, [args.reference])])
+
+
+def _summarize(args: argparse.Namespace, journals: Journals) -> int:
     """Print counts and times by message and service."""
     from bridge.cli.console import plain_console
     from bridge.cli.summary import HEAD, summarize
 
-    reading = Reading(args.file)
-    rows = summarize(selection.select(reading, args))
+    entries = selection.select(journals, args)
+    first = next(entries, None)
+    if first is None and selection.is_narrow(args):
+        return _nothing(args, journals)
+    rows = summarize(chain([first] if first else [], entries))
     if args.json:
         for row in rows:
             print(json.dumps(dict(zip(HEAD, row.cells(), strict=True))))
@@ -208,7 +264,7 @@ def _summarize(args: argparse.Namespace) -> int:
         for row in rows:
             table.add_row(*row.cells())
         plain_console().print(table)
-    return _complaints(reading)
+    return _complaints(journals)
 
 
 def _refuse(why: str) -> int:
@@ -216,10 +272,10 @@ def _refuse(why: str) -> int:
     return 2
 
 
-def _not_to_be_written(args: argparse.Namespace, places: Sequence[Path]) -> str:
+def _not_to_be_written(args: argparse.Namespace, journals: Journals, places: Sequence[Path]) -> str:
     """Return why one of the places must not be written to; "" if all may."""
     for place in places:
-        if place.exists() and os.path.exists(args.file) and os.path.samefile(place, args.file):
+        if place.exists() and any(os.path.samefile(place, path) for path in journals.paths()):
             return f'{place}: is the journal itself; name another file'
         if place.exists() and not place.is_file():
             return f'{place}: is no file; name another file'

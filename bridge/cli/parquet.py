@@ -1,4 +1,8 @@
-"""A journal as Parquet: one row per command, one per service and command, one per everything else."""
+"""A journal as Parquet: one row per command, one per service and command, one per everything else.
+
+In three files, or in a folder with a folder for each of the three and in that one for each day, as pandas, polars and
+DuckDB read it: ``commands/day=2026-11-27/part-0.parquet``. A command is of the day on which it was sent.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,9 @@ EVENTS = {
     'kind': str, 'time': int, 'wall': WALL, 'event': str, 'service': str, 'client': str, 'details': str,
 }  # fmt: skip
 
+TABLES = ('commands', 'services', 'events')
+NO_DAY = '__HIVE_DEFAULT_PARTITION__'  # as null is called in such folders
+
 
 def places(path: str) -> tuple[Path, ...]:
     """Return where the three tables go: `path` itself, and beside it ``-services`` and ``-events``."""
@@ -41,21 +48,90 @@ def export(entries: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Iterator
     OSError
         A file cannot be written.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    for path, (columns, rows, of) in zip(paths, _tables(entries), strict=True):
+        _write(path, columns, rows)
+        yield path, len(rows), of
 
-    types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), WALL: pa.timestamp('us', 'UTC')}
+
+def export_days(entries: Iterable[dict[str, Any]], folder: Path) -> Iterator[tuple[Path, int, str]]:
+    """Write the tables as folders with a folder for each day; of days that are there already, in their place.
+
+    No more than two days are held at a time. Yields at the end of each table its folder, how many rows it got, and what
+    they are.
+
+    Raises
+    ------
+    OSError
+        A file cannot be written.
+    """
+    written: dict[Path, int] = {}
+    totals = dict.fromkeys(TABLES, 0)
+    of = dict.fromkeys(TABLES, '')
+    for day, group in by_day(entries):
+        for name, (columns, rows, what) in zip(TABLES, _tables(group), strict=True):
+            place = folder / name / f'day={day}'
+            place.mkdir(parents=True, exist_ok=True)
+            number = written.setdefault(place, 0)
+            _write(place / f'part-{number}.parquet', columns, rows)
+            if not number:
+                for other in place.glob('part-*.parquet'):  # of an export before
+                    if other.name != 'part-0.parquet':
+                        other.unlink()
+            written[place] += 1
+            totals[name] += len(rows)
+            of[name] = what
+    yield from ((folder / name, totals[name], of[name]) for name in TABLES)
+
+
+def by_day(entries: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield days and what is of them; usually each day once, but again if the clock was set back by more than a day.
+
+    An outcome is of the day of its command. What does not say when it was is of the day of what stands before it.
+    """
+    held: dict[str, list[dict[str, Any]]] = {}
+    asked: dict[str, str] = {}  # the day of each command that is not answered
+    now = NO_DAY
+    for entry in entries:
+        key, own = entry.get('command_id'), _day(entry) or now
+        if own != now:
+            for day in [day for day in held if day not in (own, now)]:
+                yield day, held.pop(day)
+            asked = {one: day for one, day in asked.items() if day in held}
+            now = own
+        day = own
+        if isinstance(key, str):
+            if entry['kind'] == 'command':
+                asked[key] = own
+            elif entry['kind'] in ('outcome', 'notification'):
+                day = asked.pop(key, own)
+        held.setdefault(day, []).append(entry)
+    yield from held.items()
+
+
+def _day(entry: dict[str, Any]) -> str:
+    """Return the day of an entry, where it was written; "" if it does not say."""
+    wall = fit(entry.get('wall'), WALL)
+    return wall.date().isoformat() if wall else ''
+
+
+def _tables(entries: Sequence[dict[str, Any]]) -> tuple[tuple[dict[str, Any], list[dict[str, Any]], str], ...]:
+    """Return columns, rows and what they are, of each table."""
     others = ('command', 'outcome', 'notification')
-    tables = (
+    return (
         (COMMANDS, list(command_rows(entries)), 'commands'),
         (SERVICES, list(service_rows(entries)), 'services of commands'),
         (EVENTS, [_event_row(entry) for entry in entries if entry['kind'] not in others], 'events'),
     )
-    for path, (columns, rows, of) in zip(paths, tables, strict=True):
-        schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
-        fitted = [{name: fit(row.get(name), kind) for name, kind in columns.items()} for row in rows]
-        write_whole(path, partial(pq.write_table, pa.Table.from_pylist(fitted, schema)))
-        yield path, len(rows), of
+
+
+def _write(path: Path, columns: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), WALL: pa.timestamp('us', 'UTC')}
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+    fitted = [{name: fit(row.get(name), kind) for name, kind in columns.items()} for row in rows]
+    write_whole(path, partial(pq.write_table, pa.Table.from_pylist(fitted, schema)))
 
 
 def command_rows(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -30,6 +30,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--failures', action='store_true', help='only failures and warnings')
 
 
+def is_narrow(args: argparse.Namespace) -> bool:
+    """Tell whether `select` leaves anything out."""
+    return bool(args.since or args.until or args.reference is not None or args.failures)
+
+
 def select(entries: Iterable[dict[str, Any]], args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the entries that are wanted.
 

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bridge.cli.words import duration, example
@@ -94,6 +95,12 @@ def add_options(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()
     )
     add('--journal', metavar='FILE', help='write every command, its outcome, and every event to this file')
     add(
+        '--journal-rotate',
+        metavar='WHEN',
+        help='begin a new file each day (day), or before it has more than a size such as 50MB; complete ones stand '
+        'beside it, by their day, and are compressed',
+    )
+    add(
         '--any-reference',
         action='store_true',
         help='let the reference of an experiment have any form, not only date_sequence_subject as iblrig has it',
@@ -119,7 +126,8 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         rig = configured(args)
-        journal, log_file = _opened(args.journal, Journal, 'journal'), _opened(args.log, open_log, 'log')
+        journal = _opened(args.journal, partial(Journal, rotation=rig.journal_rotate), 'journal')
+        log_file = _opened(args.log, open_log, 'log')
     except ConfigError as e:
         print(f'iblbridge serve: {e}', file=sys.stderr)
         return 2
@@ -201,18 +209,25 @@ def _opened(path: str | None, make: Callable[[str], File], option: str) -> File 
         raise ConfigError(f'--{option}: {path}: {e.strerror}; {advice}.') from e
 
 
-def _check_journal(path: str | None) -> None:
+def _check_journal(path: str | None, *, rotates: bool) -> None:
     """Raise ConfigError if a journal would be appended to what is none, such as the services' file."""
     from bridge.config import ConfigError
-    from bridge.journal import is_foreign
+    from bridge.journal import NewerSchema, is_foreign
+    from bridge.rotation import GZ
 
     if not path:
         return
     try:
         if os.path.isdir(path):
             raise ConfigError(f'--journal: {path}: is a folder; name a file in it.')
+        if path.endswith(GZ):
+            raise ConfigError(f'--journal: {path}: only complete files are compressed; leave {GZ} out.')
+        if rotates and os.path.exists(path) and not os.path.isfile(path):
+            raise ConfigError(f'--journal-rotate: {path}: is no file of the usual kind, so it has no end.')
         if is_foreign(path):
             raise ConfigError(f'--journal: {path}: holds something else than a journal; name another file.')
+    except NewerSchema as e:
+        raise ConfigError(f'--journal: {str(e).rstrip(".")}, or name another file.') from e
     except OSError as e:
         raise ConfigError(f'--journal: {path}: {e.strerror}; name a file that can be read and written.') from e
 
@@ -224,12 +239,16 @@ def configured(args: argparse.Namespace) -> RigConfig:
     for option in ('services', 'settings', 'journal', 'log'):
         if getattr(args, option, None) == '':  # as of a variable that is not set
             raise config.ConfigError(f'--{option}: its file has no name; name one, or leave the option out.')
-    _check_journal(args.journal)
     rig = config.load_rig(args.services) if args.services else config.RigConfig()
     added = map(config.parse_service_option, args.service)
     rig = replace(rig, services=config.merge_services(rig.services.values(), added))
     if args.settings:
         rig = config.load_settings(args.settings, rig)
+    if args.journal_rotate is not None:
+        if not args.journal:
+            raise config.ConfigError('--journal-rotate: there is no journal; add --journal FILE.')
+        rig = replace(rig, journal_rotate=config.parse_rotation(args.journal_rotate, '--journal-rotate'))
+    _check_journal(args.journal, rotates=rig.journal_rotate is not None)
     added_listeners = listening.parse_options(args.listen, args.names)
     listeners = listening.merge_listeners(rig.listen.values(), added_listeners, where='--listen')
     rig = replace(rig, listen=listeners)

@@ -103,7 +103,7 @@ class Parser(argparse.ArgumentParser):
         end = rest.index('--') if '--' in rest else len(rest)  # behind it nothing is an option
         wrong = [word for word in rest[:end] if word.startswith('-') and not _NEGATIVE.fullmatch(word)]
         rest = rest[:end] + rest[end + 1 :]
-        repeated = next((a for a in self._actions if not a.option_strings and a.nargs == '*'), None)
+        repeated = next((a for a in self._actions if not a.option_strings and a.nargs in ('*', '+')), None)
         if wrong or (rest and repeated is None):
             self.error(f'{(wrong or rest)[0]!r} is not expected here')
         if rest and repeated is not None:

@@ -1,0 +1,134 @@
+"""Several files of a journal, or folders with journals, read as one: in the order in which they were written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bridge.journal_reading import Reading
+from bridge.rotation import GZ, complete_files, parse_name
+
+SUFFIX = '.jsonl'
+
+
+class Journals:
+    """The entries of all that is named.
+
+    Parameters
+    ----------
+    names : sequence of str or Path
+        Files, which are read in the order in which they were written, and folders: of those every journal, its
+        complete files and the present one. Several journals of one folder are read one after the other.
+    follow : bool
+        Go on waiting for more at the end of the last one.
+    on_new : callable
+        As `bridge.journal.Reading` has it.
+
+    Attributes
+    ----------
+    readings : list of Reading
+        Of the files that were read so far, or are being read.
+
+    Raises
+    ------
+    ValueError
+        There is no journal in a folder, or it is not clear which one is to be followed.
+    OSError, NewerSchema
+        A file cannot be read; as it is gone through.
+    """
+
+    def __init__(
+        self, names: Sequence[str | Path], *, follow: bool = False, on_new: Callable[[], object] = lambda: None
+    ) -> None:
+        self._names, self._follow, self._on_new = [Path(name) for name in names], follow, on_new
+        self.readings: list[Reading] = []
+        folders = [name for name in self._names if name.is_dir()]
+        self._journals = [found for folder in folders for found in journals_in(folder)]
+        self._files = in_order([name for name in self._names if name not in folders])
+        for folder in folders:
+            if not journals_in(folder):
+                raise ValueError(f'{folder}: there is no journal in this folder; their names end in {SUFFIX}.')
+        if follow and len(self._journals) > 1 - bool(self._files):
+            raise ValueError(f'only one journal can be followed; name one of {", ".join(map(str, self._all()))}.')
+
+    def _all(self) -> list[Path]:
+        return [*self._journals, *self._files]
+
+    def paths(self) -> list[Path]:
+        """Return all files that there are to be read now."""
+        complete = [path for journal in self._journals for path in complete_files(journal)]
+        return [path for path in (*complete, *self._all()) if path.exists()]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for reading in self._each():
+            self.readings.append(reading)
+            yield from reading
+
+    @property
+    def found(self) -> int:
+        """int: how many entries there were."""
+        return sum(reading.found for reading in self.readings)
+
+    def _each(self) -> Iterator[Reading]:
+        for journal in self._journals:
+            yield from self._whole(journal)
+        for path in self._files:
+            yield self._reading(path, is_last=path == self._files[-1])
+
+    def _whole(self, journal: Path) -> Iterator[Reading]:
+        """Yield the files of one journal, also those that are complete only when the ones before were read."""
+        done: set[str] = set()
+
+        def complete() -> list[Path]:
+            return [path for path in complete_files(journal) if path.name.removesuffix(GZ) not in done]
+
+        while True:
+            for path in complete():
+                done.add(path.name.removesuffix(GZ))
+                yield Reading(path)
+            reading = self._reading(journal, is_last=True)
+            try:
+                reading.open()
+            except FileNotFoundError:
+                if complete():
+                    continue
+                return
+            if not complete():  # else it was perhaps that one
+                yield reading
+                return
+            reading.close()
+
+    def _reading(self, path: Path, is_last: bool) -> Reading:
+        return Reading(path, follow=self._follow and is_last, on_new=self._on_new)
+
+
+def journals_in(folder: Path) -> list[Path]:
+    """Return the journals of a folder, by the paths of their present files, which may be missing."""
+    names = sorted(os.listdir(folder))
+    complete = {parsed.of for name in names if (parsed := parse_name(name)) is not None}
+    present = {name for name in names if name.endswith(SUFFIX) and parse_name(name) is None and name[0] != '.'}
+    return [folder / name for name in sorted(complete | present)]
+
+
+def in_order(paths: Sequence[Path]) -> list[Path]:
+    """Return files in the order in which they were written: of each journal the complete ones first.
+
+    Of one that is named plain and compressed, the plain one: that is whole in any case.
+    """
+    found: dict[tuple[Path, str], Path] = {}
+    for path in paths:
+        key = path.parent, path.name.removesuffix(GZ) if parse_name(path.name) is not None else path.name
+        if key not in found or path.suffix != GZ:
+            found[key] = path
+    journals: dict[tuple[Path, str], list[Path]] = {}
+    for path in found.values():
+        parsed = parse_name(path.name)
+        journals.setdefault((path.parent, path.name if parsed is None else parsed.of), []).append(path)
+    return [path for files in journals.values() for path in sorted(files, key=_place)]
+
+
+def _place(path: Path) -> tuple[bool, str, int]:
+    parsed = parse_name(path.name)
+    return (True, '', 0) if parsed is None else (False, parsed.day, parsed.number)
