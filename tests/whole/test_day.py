@@ -85,17 +85,16 @@ class Day:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.posix('memory and descriptors are read from /proc')
-@pytest.mark.parametrize(
-    ('polls', 'seconds'), [(30, 0.0), pytest.param(360, 300 / SESSIONS, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize(('polls', 'seconds'), [(30, 0.0), pytest.param(360, 300 / SESSIONS, marks=pytest.mark.long)])
 def test_the_worker_is_the_same_after_a_day_and_all_of_it_is_in_the_journal(tmp_path: Path, polls, seconds):
     journal, settings = tmp_path / 'journal', tmp_path / 'services.yaml'
     with Session('side-by-side') as cameras, Session('side-by-side') as ephys:
         peers = dict(zip(SERVICES, (cameras, ephys), strict=True))
         settings.write_text(''.join(f'{name}: {peer.uri}\n' for name, peer in peers.items()))
-        with (tmp_path / 'errors').open('w') as errors, serving(
-            '--services', settings, '--journal', journal, errors=errors.fileno()
-        ) as worker:
+        with (
+            (tmp_path / 'errors').open('w') as errors,
+            serving('--services', settings, '--journal', journal, errors=errors.fileno()) as worker,
+        ):
             day, kept = Day(peers, polls, seconds), []
             for number in range(SESSIONS):
                 day.session(number + 1)
