@@ -1,4 +1,4 @@
-"""A rig's day, faster than it is: sessions one after the other; the worker does not grow, and its journal is complete."""
+"""A rig's day, faster than it is: sessions one after the other; the worker does not grow, its journal is complete."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Day:
     Parameters
     ----------
     polls : int
-        EXPSTATUS in each session, of which one in ten seconds would be 360 in an hour. A stock service is left alone for
-        0.1 s between two.
+        EXPSTATUS in each session; one in ten seconds would be 360 in an hour. A stock service is left alone for 0.1 s
+        between two.
     seconds : float
         What a session takes at least; 0: as long as it takes.
     """
