@@ -196,7 +196,7 @@ class Programs:
         try:
             sock = bound(listener.host, listener.port, memory.port_of(before))
         except NotBound as error:
-            raise ConfigError(f'listen: {listener.name}: {error.strerror}; choose another port or address.') from error
+            raise ConfigError(f'listen: {listener.name}: {error.strerror}.') from error
         self._servers[listener.name] = Server(desk, sock, self._thread.loop, partial(self._note, listener.name))
 
     @property
