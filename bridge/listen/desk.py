@@ -17,7 +17,8 @@ The program is called from in here: it takes at once or refuses, and never waits
 4. **Questions.** EXPSTATUS and EXPINFO are answered from what the program last said, if it is busy or does not want
    them. What else it does not want is answered here, too, but nothing that would be untrue: no EXPSTART, and no end of
    what is running.
-5. **By itself.** What the program tells goes to all masters of this experiment; to one that waits for the answer to
+5. **By itself.** What the program tells goes to all masters that have commanded in this experiment, not to those who
+   only ask what it does; to one that waits for the answer to
    what would end it, behind that.
 6. **Strangers**, whom the configuration does not name, get an error, each once a second, some at a time.
 """
@@ -331,7 +332,7 @@ class Desk:
         self._masters[asked.address].ends += event in _ENDS
         self.memory.heard = now
         self._out.append(Note('asked', event, asked.address, asked.number, asked.data))
-        if event != rules.ALYX:
+        if event not in (*rules.QUESTIONS, rules.ALYX) or asked.address in self.memory.masters:
             self.memory.masters.pop(asked.address, None)
             self.memory.masters[asked.address] = now
             while len(self.memory.masters) > MASTERS_MOST:
