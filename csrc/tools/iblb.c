@@ -35,7 +35,8 @@ static const char usage[] = "iblb call SEGMENT MESSAGE [ARG...]    send a comman
                             "                    of ms (default: 12s)\n"
                             "  --open TIME       how long to wait for segment and worker (default: 1s)\n"
                             "  --client NAME     name of this client (default: its own)\n"
-                            "  --args-file FILE  take the arguments from a file, as @FILE does\n";
+                            "  --args-file FILE  take the arguments from a file, as @FILE does; -: from\n"
+                            "                    standard input\n";
 
 struct options {
     const char *services;
