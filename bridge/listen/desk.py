@@ -186,7 +186,7 @@ class Desk:
     counts : collections.Counter
         How many copies, strangers, malformed datagrams, and so on there were.
     changed : callable
-        Called when the memory has changed.
+        Called when the memory has changed, or what is owed an answer.
     """
 
     def __init__(
@@ -273,6 +273,7 @@ class Desk:
             asked = Asked(next(self._numbers), address, event, data, now, now + self.timeout, datagram, said)
             master.open += 1
             self._arrived.append(asked)
+            self.changed()
 
     def _confirms(self, master: _Master, datagram: bytes, address: Address) -> bool:
         """Take a datagram for the confirmation of something that we said, if it is one."""
@@ -385,6 +386,7 @@ class Desk:
         refusal = self.program.hand(asked)
         if refusal is None:
             self.in_hand[asked.number] = asked
+            self.changed()
         elif refusal.unwanted:
             self._answer_for_it(asked, now)
         else:
@@ -448,6 +450,20 @@ class Desk:
             self._say(address, self._message(event, rules.as_data(data)), None)
         self.changed()
 
+    def forgotten(self, address: Address, event: int) -> None:
+        """Tell a master of a command that a worker before us was asked, and of which nobody knows what became."""
+        if self.masters and address[0] not in self.masters:
+            return
+        what = f'RuntimeError: the worker of {self.name} was restarted, and whether this was done is not known'
+        what += '; ask EXPSTATUS before you repeat it'
+        self._out.append(Note('replied', event, address, error=what))
+        self._send_error(address, event, what)
+
+    @property
+    def owed(self) -> list[Asked]:
+        """List of Asked: what was echoed and has no answer."""
+        return [*self._arrived, *self.waiting, *self.in_hand.values()]
+
     def number(self) -> int:
         """Return the next number of a command, for one that is inherited."""
         return next(self._numbers)
@@ -467,6 +483,7 @@ class Desk:
             master.open -= 1
             master.ends -= asked.event in _ENDS
         self._out.append(Note('replied', asked.event, asked.address, asked.number, data or [], error))
+        self.changed()
 
     def _reply(self, asked: Asked, status: int, said: dict[str, Any], now: int, *, changes: bool = True) -> None:
         if changes:

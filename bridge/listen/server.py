@@ -99,12 +99,19 @@ class Server:
         All methods but the constructor are called in its thread.
     note : callable
         Called with each `Note`.
+    done : callable
+        Called when everything that the desk says has been done.
     """
 
     def __init__(
-        self, desk: Desk, sock: socket.socket, loop: asyncio.AbstractEventLoop, note: Callable[[Note], object]
+        self,
+        desk: Desk,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        note: Callable[[Note], object],
+        done: Callable[[], object] = lambda: None,
     ) -> None:
-        self.desk, self._socket, self._loop, self._note = desk, sock, loop, note
+        self.desk, self._socket, self._loop, self._note, self._done = desk, sock, loop, note, done
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._said_until = 0.0
@@ -140,6 +147,7 @@ class Server:
                 self._send(action.payload, action.address)
             else:
                 self._write(action)
+        self._done()
         self._set_timer(self.desk.wake_at())
 
     def _read(self) -> None:
