@@ -154,6 +154,7 @@ def unusable(host: str) -> str:
 
 
 LOOPBACK = '127.0.0.1'
+ANY = '0.0.0.0'  # all addresses of this computer, where a program listens
 BROADCAST = 'is a broadcast address, which reaches all PCs; a service has an address of its own'
 _NOBODYS = '203.0.113.1'  # RFC 5737: of examples
 
@@ -203,6 +204,32 @@ def one_address(first: str, second: str, uri: str, other: str = '') -> str:
     where = uri if same_place(other or uri) == same_place(uri) else f'{uri} (this computer, as {other} is)'
     two = f'{first} and {second} have the same address, {where}'
     return f'{two}, which would get every command twice; remove one of them'
+
+
+def is_heard_at(uri: str, host: str, port: int) -> bool:
+    """Tell whether what is sent to a service's address comes to who listens at another, of which 0.0.0.0 is all.
+
+    Examples
+    --------
+    >>> is_heard_at('udp://localhost:5', '127.0.0.1', 5), is_heard_at('udp://127.0.0.2:5', '127.0.0.1', 5)
+    (True, False)
+    >>> is_heard_at('udp://127.0.0.2:5', '0.0.0.0', 5), is_heard_at('udp://203.0.113.1:5', '0.0.0.0', 5)
+    (True, False)
+    """
+    there, _, number = same_place(uri).rpartition('://')[2].partition(':')
+    if number != str(port):
+        return False
+    if host != ANY:
+        return there == host
+    try:
+        return not ipaddress.IPv4Address(there).is_multicast and not unusable(there) and is_ours(there)
+    except ValueError:
+        return False  # a name: whoever looks it up asks again
+
+
+def commands_itself(service: str, listener: str, uri: str) -> str:
+    """Return what is said of a service and a listener of one worker that have one address."""
+    return f'the service {service} and the listener {listener} are both at {uri}, so the worker would command itself'
 
 
 def same_service(uri: str) -> str:

@@ -59,6 +59,8 @@ from bridge.addresses import (
     STREAM_SCHEMES,
     ConfigError,
     check_name,
+    commands_itself,
+    is_heard_at,
     kind_of,
     one_address,
     parse_uri,
@@ -79,6 +81,7 @@ __all__ = [
     'ServiceConfig',
     'load_rig',
     'check_addresses',
+    'check_listeners',
     'check_order',
     'load_services',
     'load_settings',
@@ -368,6 +371,20 @@ def check_addresses(services: Mapping[str, ServiceConfig], where: str = 'service
             other = first.setdefault(same_service(service.uri), service)
             if other is not service:
                 raise ConfigError(f'{where}: {one_address(other.name, service.name, service.uri, other.uri)}.')
+
+
+def check_listeners(
+    services: Mapping[str, ServiceConfig], listeners: Iterable[ListenerConfig], where: str = 'listen'
+) -> None:
+    """Raise ConfigError if a service is at a listener of the same worker: each command would come back to it.
+
+    Names are not looked up here; one that turns out to be such an address is refused when the worker opens it.
+    """
+    for listener in listeners:
+        for service in services.values():
+            if not service.unsupported and is_heard_at(service.uri, listener.host, listener.port):
+                both = commands_itself(service.name, listener.name, service.uri)
+                raise ConfigError(f'{where}: {both}; change one of the ports.')
 
 
 def check_order(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:

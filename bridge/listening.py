@@ -34,7 +34,8 @@ NAME_BYTES = 63
 TIMEOUT = 8.0  # s
 _LONGEST_TIMEOUT = 3600.0  # s
 _KEYS = ('uri', 'masters', 'timeout', 'max_message_size')
-_URI = re.compile(r'(?:udp://)?([^:/]*)(?::([0-9]{1,5}))?/?', re.IGNORECASE)
+_URI = re.compile(r'(?:udp://)?([^:/]*)(?::([^:/]*))?/?', re.IGNORECASE)
+_PORT = re.compile('[0-9]{1,5}')
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ def parse_options(listens: Sequence[str], names: Sequence[str]) -> list[Listener
     where, left, found = '--listen', list(names), []
     for option in listens:
         name, equals, uri = option.rpartition('=')
+        if not option.strip():
+            raise ConfigError(f'{where}: is empty; write --listen cameras=udp://:{DEFAULT_PORT}, or leave it out.')
+        if not equals and not left and not _is_like_address(option):
+            name, _, port = option.partition(':')
+            meant = f'{name}=udp://:{port if port.isdigit() else DEFAULT_PORT}'
+            raise ConfigError(f'{where}: {option!a} has no address; write --listen {meant}.')
         if not equals and not left:
             raise ConfigError(f'{where}: {option!a} has no name; write --listen cameras={option}, or add --as cameras.')
         found.append(_at(name if equals else left.pop(0), uri, where))
@@ -141,10 +148,26 @@ def _at(name: str, uri: str, where: str) -> ListenerConfig:
     match = _URI.fullmatch(uri)
     host = match[1].lower() if match else ''
     host = LOOPBACK if host in ('', 'localhost') else host
-    port = int(match[2]) if match and match[2] else DEFAULT_PORT
-    if not uri or match is None or not _is_address(host) or port > 65535:
-        raise ConfigError(f'{where}: {uri!a} is no address to listen at; write {EXAMPLE}.')
-    return ListenerConfig(name, host, port)
+    if not uri:
+        raise ConfigError(f'{where}: the address of {name} is empty; write {EXAMPLE}.')
+    if uri.isdecimal():
+        raise ConfigError(f'{where}: {uri!a} is no address to listen at; write udp://:{uri} if it is a port.')
+    if match is None or not _is_address(host):
+        hint = ' (host names are not looked up)' if match and re.search('[a-z]', host) else ''
+        raise ConfigError(f'{where}: {uri!a} is no address to listen at{hint}; write {EXAMPLE}.')
+    port = str(DEFAULT_PORT) if match[2] is None else match[2]
+    if not _PORT.fullmatch(port) or int(port) > 65535:
+        raise ConfigError(
+            f'{where}: {uri!a}: {port!a} is no port; write a number from 1 to 65535, or 0 for a free one.'
+        )
+    return ListenerConfig(name, host, int(port))
+
+
+def _is_like_address(text: str) -> bool:
+    """Tell whether this is meant for an address rather than a name."""
+    match = _URI.fullmatch(text)
+    host = match[1].lower() if match else ''
+    return '://' in text or host in ('', 'localhost') or _is_address(host)
 
 
 def _is_address(value: Any) -> bool:

@@ -143,7 +143,7 @@ REASONS: tuple[str, ...] = (
     other_address    it answered from an address other than the configured one
     no_reply         it has the command but did not reply in time
     doubtful         what it said may be its answer to an earlier command
-    callback_failed  its callback raised an exception
+    callback_failed  it says that it failed, such as by an exception of its callback
     status           it answered, but the status that it reports contradicts the command
     aborted          an EXPINTERRUPT overtook the command
     withdrawn        taken back before it was sent

@@ -12,7 +12,7 @@ Exit statuses are those of the C tool ``iblb``:
 2     misuse: options, configuration, arguments
 3     no segment, no worker, no slot
 4     it is not known what happened: ask EXPSTATUS before you repeat
-130   Ctrl-C; but serve and simulate, which end by it in an orderly way, end with 0
+130   Ctrl-C (143 SIGTERM, 129 SIGHUP); but serve and simulate, which end by it in an orderly way, end with 0
 ====  ==================================================================
 """
 
@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from bridge.cli.console import give_output_up
+from bridge.cli.console import Ended, give_output_up
 from bridge.cli.words import Parser, example
 from bridge.numbers import EXIT_STATUSES, EXITS
 
@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             reconfigure(errors='backslashreplace', **own)
     try:
         return _run(argv)
-    except KeyboardInterrupt:
-        return EXITS['INTERRUPTED']
+    except KeyboardInterrupt as e:
+        return 128 + e.number if isinstance(e, Ended) else EXITS['INTERRUPTED']
     except BrokenPipeError:  # whoever read our output has gone
         give_output_up()
         return 1

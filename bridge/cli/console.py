@@ -33,6 +33,37 @@ FULL = 0.02  # s between two looks at a pipe that takes nothing
 LAST_WORDS = 1.0  # s that the rest of the log has at the end
 
 
+class Ended(KeyboardInterrupt):
+    """A signal has asked for the end, as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let signals that ask for the end end this as Ctrl-C does: what is open is closed, and no client is lost.
+
+    For what holds a client. In the main thread only; elsewhere signals do what they did.
+    """
+    before = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Ended(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ('SIGTERM', 'SIGHUP', 'SIGBREAK'):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def on_stop_signals(callback: Callable[[str], None]) -> None:
     """Have `callback` called with the reason's name when the program is to end.
 

@@ -1,5 +1,7 @@
 """``iblbridge demo``: a whole experiment on this computer, with a C program as the one who commands.
 
+``--both`` adds the other direction, see `bridge.cli.demo_both`.
+
 Two simulated services and a worker run as processes of their own; the compiled tool ``iblb`` is run once per command,
 from EXPINFO to EXPCLEANUP. Everything said here about the outcome is taken from what that program printed. `judge` is
 a function of values and decides about verdict and exit status; processes and clean-up are in `bridge.cli.children`.
@@ -53,6 +55,11 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         '--fail', choices=SERVICES, help='let this service go silent half-way, and see what the C program is told'
+    )
+    parser.add_argument(
+        '--both',
+        action='store_true',
+        help='then let a stock iblutil master command a C program, which is the camera',
     )
     parser.add_argument(
         '--segment',
@@ -157,6 +164,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bridge import native
+    from bridge.cli import demo_both
     from bridge.cli.children import DemoError, Halt, Interrupted, Rig
     from bridge.cli.console import on_stop_signals
 
@@ -164,10 +172,10 @@ def run(args: argparse.Namespace) -> int:
     tool = native.IBLB
     halt = Halt()
     on_stop_signals(halt.set)
-    rig = Rig(
-        args.segment, {name: ['--deaf-after', LAST_HEARD] if name == args.fail else [] for name in SERVICES}, halt
-    )
+    services = {name: ['--deaf-after', LAST_HEARD] if name == args.fail else [] for name in SERVICES}
+    rig = Rig(args.segment, services, halt, demo_both.WORKER_OPTIONS if args.both else ())
     left: list[str] = []
+    wrong: list[str] = []
     try:
         with ExitStack() as cleanup:
             cleanup.callback(lambda: left.extend(rig.end()))
@@ -177,16 +185,18 @@ def run(args: argparse.Namespace) -> int:
             if args.stay:
                 stay(console, rig, halt)
             records = experiment(console, tool, args.segment, halt)
+            if args.both:
+                wrong = demo_both.show_both(console, tool, args.segment, PLAN, halt)
     except Interrupted as e:
         console.print(f'\nStopped by {e}. {" ".join(left) or "All processes are gone, and so is the segment."}')
         return 128 + getattr(signal, str(e), 0)
     except DemoError as e:
         console.print(f'The demo has ended: {e}', style='bold red')
         return 3
-    wrong = judge(records, args.fail) + left
+    wrong = judge(records, args.fail) + wrong + left
     if args.fail:
         explain(console, records, args.fail)
-    conclude(console, wrong, args.fail)
+    conclude(console, wrong, args.fail, both=args.both)
     return 1 if wrong else 0
 
 
@@ -313,7 +323,7 @@ def explain(console: Console, records: Sequence[Record], silent: str) -> None:
         console.print(f'  {what:<{WIDTHS[0]}}{text}')
 
 
-def conclude(console: Console, wrong: Sequence[str], fail: str | None) -> None:
+def conclude(console: Console, wrong: Sequence[str], fail: str | None, *, both: bool = False) -> None:
     """Print the verdict."""
     from bridge.cli.console import own_name, tool_name
 
@@ -332,6 +342,8 @@ def conclude(console: Console, wrong: Sequence[str], fail: str | None) -> None:
         verdict = f'All {len(PLAN)} commands were answered by both services. No process or segment is left.'
         me = own_name()
         hint = f'{me} demo --fail cameras, then {me} demo --stay --segment rig0 and a program of your own'
+        if both:
+            verdict = verdict.replace(' No process', ' The C program did what its master asked. No process')
     console.print(verdict, style='bold green')
     console.print(f'next: {hint}', style='dim')
 

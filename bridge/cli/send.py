@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal
 
+from bridge.cli.console import ended_by_signals
 from bridge.cli.lines import milliseconds
 from bridge.cli.words import command_arguments, duration, example
 
@@ -52,7 +53,9 @@ def add_parser(subparsers: Any) -> None:
         help='its arguments, each as JSON or as plain words; @FILE stands for the text of a file and - for that of '
         'standard input, so that nobody sees a token; a single array is taken as all arguments',
     )
-    parser.add_argument('--args-file', metavar='FILE', help='take the arguments from a file, as @FILE does')
+    parser.add_argument(
+        '--args-file', metavar='FILE', help='take the arguments from a file, as @FILE does; - for standard input'
+    )
     parser.add_argument('--services', metavar='A,B', help='send it to these services only')
     parser.add_argument(
         '--timeout',
@@ -65,6 +68,7 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@ended_by_signals()
 def run(args: argparse.Namespace) -> int:
     """Send, print, and return the exit status of the outcome."""
     from bridge.cli import exit_status

@@ -252,6 +252,7 @@ def configured(args: argparse.Namespace) -> RigConfig:
     added_listeners = listening.parse_options(args.listen, args.names)
     listeners = listening.merge_listeners(rig.listen.values(), added_listeners, where='--listen')
     rig = replace(rig, listen=listeners)
+    config.check_listeners(rig.services, rig.listen.values(), '--listen' if args.listen else 'listen')
     config.check_order(rig.services, args.settings or args.services or '--service')
     if not 0 < args.timeout < 3600:
         raise config.ConfigError(f'--timeout: {args.timeout:g} is not a number of seconds between 0 and 3600.')

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines
+from bridge.cli.console import ended_by_signals
 from bridge.cli.words import example
 from bridge.numbers import STATUS_NAMES
 
@@ -144,6 +145,7 @@ class Rig:
         return True
 
 
+@ended_by_signals()
 def run(args: argparse.Namespace) -> int:
     """Show until Ctrl-C, or once; 3 if there is no segment."""
     from bridge.cli import exit_status

@@ -17,6 +17,7 @@ from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from bridge.cli.console import ended_by_signals
 from bridge.cli.words import example
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@ended_by_signals()
 def run(args: argparse.Namespace) -> int:
     """Show what happens until Ctrl-C; 3 if there is no segment."""
     from bridge.cli import exit_status

@@ -4,8 +4,8 @@ The C tool ``iblb`` reads arguments and times by the same rules (``csrc/tools/wo
 
 - Of a command's arguments each is JSON, or plain words if it is not. What begins as JSON's objects, arrays, texts do,
   and is not JSON, is refused: sent as a text it would start an experiment of that name.
-- ``@FILE`` stands for the text of a file and ``-`` for that of standard input, so that a token is in no list of
-  processes and in no shell's history.
+- ``@FILE`` stands for the text of a file and ``-``, or ``@-``, for that of standard input, so that a token is in no
+  list of processes and in no shell's history.
 - An array that is the only argument is all of the arguments, as in the C interface; ``[[...]]`` is one array.
 """
 
@@ -189,7 +189,7 @@ def length(text: str) -> float | None:
 
 def _fetched(word: str) -> tuple[str, str]:
     """Return the text of an argument, and what to call it: "" for its own beginning."""
-    if word == '-':
+    if word in ('-', '@-'):  # the latter is --args-file -
         return _stripped(_bounded(sys.stdin.buffer, word), 'standard input'), 'standard input'
     if word.startswith('@'):
         try:

@@ -17,7 +17,8 @@ The program is called from in here: it takes at once or refuses, and never waits
 4. **Questions.** EXPSTATUS and EXPINFO are answered from what the program last said, if it is busy or does not want
    them. What else it does not want is answered here, too, but nothing that would be untrue: no EXPSTART, and no end of
    what is running.
-5. **By itself.** What the program tells goes to all masters of this experiment; to one that waits for the answer to
+5. **By itself.** What the program tells goes to all masters that have commanded in this experiment, not to those who
+   only ask what it does; to one that waits for the answer to
    what would end it, behind that.
 6. **Strangers**, whom the configuration does not name, get an error, each once a second, some at a time.
 """
@@ -185,7 +186,7 @@ class Desk:
     counts : collections.Counter
         How many copies, strangers, malformed datagrams, and so on there were.
     changed : callable
-        Called when the memory has changed.
+        Called when the memory has changed, or what is owed an answer.
     """
 
     def __init__(
@@ -272,6 +273,7 @@ class Desk:
             asked = Asked(next(self._numbers), address, event, data, now, now + self.timeout, datagram, said)
             master.open += 1
             self._arrived.append(asked)
+            self.changed()
 
     def _confirms(self, master: _Master, datagram: bytes, address: Address) -> bool:
         """Take a datagram for the confirmation of something that we said, if it is one."""
@@ -331,7 +333,7 @@ class Desk:
         self._masters[asked.address].ends += event in _ENDS
         self.memory.heard = now
         self._out.append(Note('asked', event, asked.address, asked.number, asked.data))
-        if event != rules.ALYX:
+        if event not in (*rules.QUESTIONS, rules.ALYX) or asked.address in self.memory.masters:
             self.memory.masters.pop(asked.address, None)
             self.memory.masters[asked.address] = now
             while len(self.memory.masters) > MASTERS_MOST:
@@ -384,6 +386,7 @@ class Desk:
         refusal = self.program.hand(asked)
         if refusal is None:
             self.in_hand[asked.number] = asked
+            self.changed()
         elif refusal.unwanted:
             self._answer_for_it(asked, now)
         else:
@@ -447,6 +450,20 @@ class Desk:
             self._say(address, self._message(event, rules.as_data(data)), None)
         self.changed()
 
+    def forgotten(self, address: Address, event: int) -> None:
+        """Tell a master of a command that a worker before us was asked, and of which nobody knows what became."""
+        if self.masters and address[0] not in self.masters:
+            return
+        what = f'RuntimeError: the worker of {self.name} was restarted, and whether this was done is not known'
+        what += '; ask EXPSTATUS before you repeat it'
+        self._out.append(Note('replied', event, address, error=what))
+        self._send_error(address, event, what)
+
+    @property
+    def owed(self) -> list[Asked]:
+        """List of Asked: what was echoed and has no answer."""
+        return [*self._arrived, *self.waiting, *self.in_hand.values()]
+
     def number(self) -> int:
         """Return the next number of a command, for one that is inherited."""
         return next(self._numbers)
@@ -466,6 +483,7 @@ class Desk:
             master.open -= 1
             master.ends -= asked.event in _ENDS
         self._out.append(Note('replied', asked.event, asked.address, asked.number, data or [], error))
+        self.changed()
 
     def _reply(self, asked: Asked, status: int, said: dict[str, Any], now: int, *, changes: bool = True) -> None:
         if changes:

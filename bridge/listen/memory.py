@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.listen import rules
 
@@ -40,6 +40,28 @@ class Done:
     datagram: bytes = field(repr=False)
     arrived: int
     message: list[Any] = field(repr=False)
+
+
+class Left(NamedTuple):
+    """A command that the worker before us had echoed, and perhaps not answered.
+
+    Attributes
+    ----------
+    address : tuple of str and int
+        The master.
+    event : int
+        The message's number.
+    arrived : int
+        ns.
+    slot, number : int
+        Where its program has it, -1 and 0 if it had not been handed to one.
+    """
+
+    address: Address
+    event: int
+    arrived: int
+    slot: int = -1
+    number: int = 0
 
 
 @dataclass
@@ -133,6 +155,24 @@ def found(kept: Any) -> Memory:
         case [str(host), int(port), str(text), int(arrived), [int(), *_] as message]:
             memory.done = Done((host, port), text.encode('latin-1', 'replace'), arrived, message)
     return memory
+
+
+def left(kept: Any) -> list[Left]:
+    """Return the commands to which the worker before us owed an answer when it last kept something."""
+    rows = kept.get('open') if isinstance(kept, dict) else None
+    commands = []
+    for row in rows if isinstance(rows, list) else ():
+        match row:
+            case [str(host), int(port), int(event), int(arrived), int(slot), int(number)] if event in rules.USUAL or (
+                event in (*rules.QUESTIONS, rules.ALYX)
+            ):
+                commands.append(Left((host, port), event, arrived, slot, number))
+    return commands
+
+
+def to_row(one: Left) -> list[Any]:
+    """Return a command as `left` reads it."""
+    return [*one.address, one.event, one.arrived, one.slot, one.number]
 
 
 def port_of(kept: Any) -> int:

@@ -19,6 +19,7 @@ comes back. Hence:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -81,6 +82,7 @@ HOLD = 100 * MS  # a master that does not wait for an echo has gone on by then; 
 QUICK = 50 * MS  # nobody means the same thing twice within this
 REMEMBERED_FOR = 30_000 * MS  # what was carried out is not carried out again if it comes again
 
+_REFERENCE = re.compile(r'[0-9]{4}-[0-9]{2}-[0-9]{2}_[0-9]+_.+')
 _BITS = 12
 _END = b'\t]'
 NUMBERS = 1 << _BITS
@@ -218,5 +220,29 @@ def as_data(value: Any) -> dict[str, Any]:
 
 
 def named_reference(event: int, data: Sequence[Any]) -> str | None:
-    """Return the experiment that a command begins, None if it begins none or does not name it."""
-    return reference(event, data) if event in (INIT, START) else None
+    """Return the experiment that a command begins, None if it begins none or does not name it.
+
+    iblrig names it to EXPINIT as ``exp_ref`` of a map, a text or a map of its own, and to EXPSTART as a text. Nothing
+    else that it sends to EXPINIT is a text; so one that has the form of a reference is taken for one, too.
+
+    Examples
+    --------
+    >>> named_reference(INIT, [{'exp_ref': {'date': '2026-01-01', 'sequence': 1, 'subject': 'KM_01'}}])
+    '2026-01-01_1_KM_01'
+    >>> named_reference(INIT, ['2026-01-01_1_KM_01']), named_reference(INIT, ['soon']), named_reference(END, [])
+    ('2026-01-01_1_KM_01', None, None)
+    """
+    if event not in (INIT, START):
+        return None
+    if event == INIT and data and isinstance(data[0], str):
+        return data[0] if _REFERENCE.fullmatch(data[0]) else None
+    if event == START and data and (named := _of_parts(data[0])):
+        return named
+    of_a_map = (_of_parts(part.get('exp_ref')) for part in data if isinstance(part, Mapping))
+    return reference(event, data) or next(filter(None, of_a_map), None)
+
+
+def _of_parts(value: Any) -> str:
+    """Return the reference that a map of its parts is, "" if it is none."""
+    parts = [value.get(key) for key in ('date', 'sequence', 'subject')] if isinstance(value, Mapping) else [None]
+    return '_'.join(map(str, parts)) if all(isinstance(part, (str, int)) for part in parts) else ''

@@ -68,9 +68,22 @@ def bound(host: str, port: int, kept: int = 0) -> socket.socket:
         raise AssertionError('port 0 is never taken')
     except OSError as error:
         made.close()
-        taken = error.errno in (errno.EADDRINUSE, errno.EACCES, getattr(errno, 'WSAEADDRINUSE', None), 10013)
-        what = 'another program listens there' if taken else error.strerror or str(error)
-        raise NotBound(error.errno, f'udp://{host}:{port}: {what}') from error
+        raise NotBound(error.errno, f'udp://{host}:{port}: {why_not_bound(error, port)}') from error
+
+
+def why_not_bound(error: OSError, port: int) -> str:
+    """Return why an address is not to be had, and what to do, as the end of a sentence.
+
+    Windows says EACCES (10013) of a port that another program has for itself.
+    """
+    code = error.errno
+    if code == errno.EACCES and sys.platform != 'win32':
+        return f'only an administrator can listen at port {port}; choose one above 1023'
+    if code in (errno.EADDRINUSE, errno.EACCES, getattr(errno, 'WSAEADDRINUSE', None), 10013):
+        return 'another program listens there; end it, or choose another port'
+    if code in (errno.EADDRNOTAVAIL, getattr(errno, 'WSAEADDRNOTAVAIL', None), 10049):
+        return 'this computer has no such address; use one of its own, or 0.0.0.0 for all of them'
+    return f'{error.strerror or error}; choose another port or address'
 
 
 class Server:
@@ -86,12 +99,19 @@ class Server:
         All methods but the constructor are called in its thread.
     note : callable
         Called with each `Note`.
+    done : callable
+        Called when everything that the desk says has been done.
     """
 
     def __init__(
-        self, desk: Desk, sock: socket.socket, loop: asyncio.AbstractEventLoop, note: Callable[[Note], object]
+        self,
+        desk: Desk,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        note: Callable[[Note], object],
+        done: Callable[[], object] = lambda: None,
     ) -> None:
-        self.desk, self._socket, self._loop, self._note = desk, sock, loop, note
+        self.desk, self._socket, self._loop, self._note, self._done = desk, sock, loop, note, done
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._said_until = 0.0
@@ -127,6 +147,7 @@ class Server:
                 self._send(action.payload, action.address)
             else:
                 self._write(action)
+        self._done()
         self._set_timer(self.desk.wake_at())
 
     def _read(self) -> None:

@@ -26,7 +26,15 @@ from typing import Any, NoReturn
 from iblutil.io import net
 
 from bridge import plain
-from bridge.addresses import BROADCAST, is_broadcast, one_address, same_service, unusable
+from bridge.addresses import (
+    BROADCAST,
+    commands_itself,
+    is_broadcast,
+    is_heard_at,
+    one_address,
+    same_service,
+    unusable,
+)
 from bridge.outcome import Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
@@ -281,6 +289,8 @@ class Opener:
     ----------
     exclusive : bool
         Of two services whose names turn out to be one address the later one is not opened.
+    listening : dict of str to tuple of str and int
+        Where this worker listens itself, by the listener's name: no service can be there.
     refused : str
         What was said of the first that was not, or whose name stands for an address that no service can have; empty if
         there was none.
@@ -294,6 +304,7 @@ class Opener:
         self._lookups: dict[str, asyncio.Future[str]] = {}
         self._places: dict[str, tuple[str, str]] = {}  # where each service is, by its name, and its address
         self.exclusive = False
+        self.listening: dict[str, tuple[str, int]] = {}
         self.refused = ''
 
     async def __call__(self, link: Link) -> None:
@@ -351,6 +362,9 @@ class Opener:
         if wrong := unusable(host) or (BROADCAST if is_broadcast(host) else ''):
             found = '' if host in uri else f', which stands for {host},'
             self._refuse(name, f"{name}: {uri}{found} {wrong}; write the address of the service's PC")
+        for listener, (there, port) in self.listening.items():
+            if is_heard_at(address, there, port):
+                self._refuse(name, f'{commands_itself(name, listener, uri)}; change one of the ports')
 
     def _claim(self, name: str, address: str) -> None:
         """Note where a service is; Unreachable if another one is there."""

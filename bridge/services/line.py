@@ -584,7 +584,7 @@ class Line:
         errand.echoed = errand.read = errand.echoed or now
         self.unread = [one for one in self.unread if one.sent > errand.sent]
         if event == ERROR:
-            self._end(errand, Reason.CALLBACK_FAILED, f'its callback failed with {data[0]}', now)
+            self._end(errand, Reason.CALLBACK_FAILED, f'it failed: {data[0]}', now)
             return
         errand.answered = now
         errand.reply, errand.reply_event = data, event

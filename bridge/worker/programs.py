@@ -28,7 +28,7 @@ from bridge.config import ListenerConfig
 from bridge.errors import BridgeError, error_for
 from bridge.listen import memory, rules
 from bridge.listen.desk import Asked, Desk, Note, Refusal
-from bridge.listen.memory import Address
+from bridge.listen.memory import Address, Left
 from bridge.listen.server import NotBound, Server, bound
 from bridge.numbers import CODES
 from bridge.segment import serving
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 KIND = 'listeners'
 LOOK = 0.1  # s between two looks at the programs
+LEFT_FOR = 200 * rules.MS  # until what the worker before us had in hand is told of: an answer may stand in a ring
 KEEP_EVERY = 1000 * rules.MS  # of messages of strangers, who may send many
 LATE = 10_000 * rules.MS  # a stock master waits no longer for an answer
 _GONE = 3  # looks in a row that find nobody: a program may just change what it serves
@@ -166,6 +167,9 @@ class Programs:
         self._repeats: dict[str, Repeats] = {}
         self._hosts: dict[str, str] = {}
         self._kept_at, self._kept_refused = 0, 0
+        self._left: dict[str, list[Left]] = {}  # what the worker before us owed an answer, and nobody has
+        self._left_until = 0
+        self._is_changed = False
         self._closed = False
         try:
             for listener in listeners:
@@ -191,13 +195,15 @@ class Programs:
         )
         self._repeats[listener.name] = Repeats(listener.name, log)
         self._hosts[listener.name] = listener.host
-        desk.changed = self._keep_all
+        desk.changed = self._mark
+        self._left[listener.name] = memory.left(before)
         behind.expected = desk.memory.status != rules.CONNECTED
         try:
             sock = bound(listener.host, listener.port, memory.port_of(before))
         except NotBound as error:
-            raise ConfigError(f'listen: {listener.name}: {error.strerror}; choose another port or address.') from error
-        self._servers[listener.name] = Server(desk, sock, self._thread.loop, partial(self._note, listener.name))
+            raise ConfigError(f'listen: {listener.name}: {error.strerror}.') from error
+        note = partial(self._note, listener.name)
+        self._servers[listener.name] = Server(desk, sock, self._thread.loop, note, self._keep_what_changed)
 
     @property
     def _key(self) -> str:
@@ -250,6 +256,11 @@ class Programs:
                 continue
             due = min(one.stamp + patience * rules.MS, now + server.desk.timeout)
             asked = Asked(server.desk.number(), address, one.message, args, one.stamp, max(due, now))
+            self._left[server.desk.name] = [
+                left
+                for left in self._left[server.desk.name]
+                if (left.address, left.event, left.arrived) != (address, one.message, one.stamp)
+            ]
             self._behind[server.desk.name].keep(asked.number, one.token)
             server.desk.inherit(asked, now)
 
@@ -307,6 +318,7 @@ class Programs:
         for server in self._servers.values():
             if not self._closed:
                 server.open()
+        self._left_until = time.perf_counter_ns() + LEFT_FOR
         self._look()
 
     def _stop(self) -> None:
@@ -321,11 +333,21 @@ class Programs:
         now = time.perf_counter_ns()
         for name, server in self._servers.items():
             self._look_at(name, server.desk, now)
+            if self._left[name] and now >= self._left_until:
+                self._tell_what_is_left(name, server.desk, now)
             server.run()
         refused = sum(server.desk.counts['strangers'] for server in self._servers.values())
         if refused != self._kept_refused and now - self._kept_at >= KEEP_EVERY:
             self._keep_all()
         self._thread.loop.call_later(LOOK, self._guarded, self._look)
+
+    def _tell_what_is_left(self, name: str, desk: Desk, now: int) -> None:
+        """Tell the masters of what the worker before us was asked, if no answer has come through a ring."""
+        for left in self._left.pop(name):
+            if now - left.arrived < LATE:
+                desk.forgotten(left.address, left.event)
+        self._left[name] = []
+        self._mark()
 
     def _look_at(self, name: str, desk: Desk, now: int) -> None:
         behind = self._behind[name]
@@ -382,18 +404,41 @@ class Programs:
             server.desk.failed(number, error, now)
         elif number:
             server.desk.answered(number, answer.status, data, now)
-        elif now - stamp < LATE and (address := _address(answer.master)) is not None:
+        else:
+            self._left[name] = [
+                left for left in self._left[name] if (left.slot, left.number) != (answer.slot, answer.number)
+            ]
+        if not number and now - stamp < LATE and (address := _address(answer.master)) is not None:
             server.desk.late(address, answer.message, status=answer.status, data=data, error=error)
         server.run()
 
     # --- what is kept, and written down ---
 
+    def _mark(self) -> None:
+        self._is_changed = True
+
+    def _keep_what_changed(self) -> None:
+        """Have it kept, once what it led to was said: what is owed to a master leaves the disk after it was told."""
+        if self._is_changed:
+            self._keep_all()
+
+    def _owed(self, name: str) -> list[list[Any]]:
+        """Return the commands that a master waits for the answer to, for the next worker."""
+        tokens = self._behind[name].tokens
+        rows = [memory.to_row(left) for left in self._left[name]]
+        for asked in self._servers[name].desk.owed:
+            token = tokens.get(asked.number)
+            place = (-1, 0) if token is None else (int(token.slot), int(token.number))
+            rows.append(memory.to_row(Left(asked.address, asked.event, asked.arrived, *place)))
+        return rows
+
     def _keep_all(self) -> None:
+        self._is_changed = False
         self._kept_at = time.perf_counter_ns()
         self._kept_refused = sum(server.desk.counts['strangers'] for server in self._servers.values())
         desks = {
             name: memory.to_keep(server.desk.memory, server.port)
-            | {'host': self._hosts[name], 'refused': server.desk.counts['strangers']}
+            | {'host': self._hosts[name], 'refused': server.desk.counts['strangers'], 'open': self._owed(name)}
             for name, server in self._servers.items()
         }
         self._keep(KIND, {'segment': self._key, 'listeners': desks})

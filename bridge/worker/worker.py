@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,15 @@ from typing import TYPE_CHECKING, Any
 import bridge
 from bridge import discretion
 from bridge.carrier import Command
-from bridge.config import ClientLost, ConfigError, ListenerConfig, ServiceConfig, check_addresses, check_order
+from bridge.config import (
+    ClientLost,
+    ConfigError,
+    ListenerConfig,
+    ServiceConfig,
+    check_addresses,
+    check_listeners,
+    check_order,
+)
 from bridge.errors import BridgeError, error_for
 from bridge.journal import SCHEMA, Journal
 from bridge.numbers import CODES, LOCAL, MESSAGE_NAMES
@@ -105,7 +113,7 @@ class Worker:
     bridge.errors.WorkerBusy
         Another worker serves the segment; the sentence names it.
     ConfigError
-        The order of the services cannot be kept, or two of them are at one address.
+        The order of the services cannot be kept, two of them are at one address, or one is at that of a listener.
     """
 
     def __init__(
@@ -130,6 +138,8 @@ class Worker:
         check_order(self._services)
         if not shared_addresses:
             check_addresses(self._services)
+        check_listeners(self._services, listeners)
+        self._listening = {listener.name: (listener.host, listener.port) for listener in listeners}
         on_client_lost = list(on_client_lost)
         self._optional = {service.name for service in services if service.optional}
         self._watch = Watch(self._services, heartbeat, on_client_lost, ask)
@@ -161,6 +171,7 @@ class Worker:
                     house=self._house,
                     fail=self._fail,
                 )
+                check_listeners(self._services, [replace(one, port=self.ports[one.name]) for one in listeners])
             except BaseException:
                 self._carrier.close()
                 raise
@@ -198,6 +209,7 @@ class Worker:
         carrier.on_outcome = self._house.learn
         carrier.on_opened = lambda: self._keeper.keep(ports.KIND, carrier.ports)
         carrier.opener.exclusive = not self._shared_addresses
+        carrier.opener.listening = self._listening
         carrier.start()
         if carrier.opener.refused:
             carrier.close()

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "iblbridge.h"
+#include "camera.h"
 #include "words.h"
 
 enum exit_status {
@@ -21,6 +22,8 @@ static const char usage[] = "iblb call SEGMENT MESSAGE [ARG...]    send a comman
                             "iblb notify SEGMENT MESSAGE [ARG...]  send a command that nobody waits for\n"
                             "iblb ping SEGMENT                     time one turn through the worker\n"
                             "iblb state SEGMENT                    worker, services, listeners\n"
+                            "iblb camera SEGMENT [LISTENER]        be a camera that is none: do what\n"
+                            "                                      masters ask of a listener\n"
                             "iblb codes                            all statuses, and what to do at each\n"
                             "iblb --version\n"
                             "\n"
@@ -35,7 +38,8 @@ static const char usage[] = "iblb call SEGMENT MESSAGE [ARG...]    send a comman
                             "                    of ms (default: 12s)\n"
                             "  --open TIME       how long to wait for segment and worker (default: 1s)\n"
                             "  --client NAME     name of this client (default: its own)\n"
-                            "  --args-file FILE  take the arguments from a file, as @FILE does\n";
+                            "  --args-file FILE  take the arguments from a file, as @FILE does; -: from\n"
+                            "                    standard input\n";
 
 struct options {
     const char *services;
@@ -49,7 +53,7 @@ static const char *const message_names[] = {"EXPINIT",   "EXPSTART", "EXPEND", "
                                             "EXPSTATUS", "EXPINFO",  "ALYX",   "PING",       "SERVICES"};
 static const int message_numbers[] = {IBLB_EXPINIT,   IBLB_EXPSTART, IBLB_EXPEND, IBLB_EXPCLEANUP, IBLB_EXPINTERRUPT,
                                       IBLB_EXPSTATUS, IBLB_EXPINFO,  IBLB_ALYX,   IBLB_PING,       IBLB_SERVICES};
-static const char *const verbs[] = {"call", "notify", "ping", "state", "codes", "help"};
+static const char *const verbs[] = {"call", "notify", "ping", "state", "camera", "codes", "help"};
 static const char *const option_names[] = {"--services", "--client", "--timeout", "--open", "--args-file", "--help", "--version"};
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -348,10 +352,13 @@ static int run(int count, char **arguments) {
         return show_usage(stdout, EXIT_FINE);
     if (strcmp(verb, "codes") == 0)
         return left == 1 ? codes() : misuse("codes takes nothing.");
-    if (!commands && !questions)
+    int camera = strcmp(verb, "camera") == 0;
+    if (!commands && !questions && !camera)
         return unknown("command", verb, verbs, COUNT(verbs));
     if (questions && left != 2)
         return misuse(left < 2 ? "the name of the segment is missing." : "one word too many behind the name of the segment.");
+    if (camera && (left < 2 || left > 3))
+        return misuse(left < 2 ? "the name of the segment is missing." : "one word too many behind the name of the listener.");
     if (commands && left < 3)
         return misuse(left < 2 ? "the name of the segment is missing." : "the message is missing.");
     int message = commands ? message_number(words[2]) : IBLB_PING;
@@ -366,7 +373,7 @@ static int run(int count, char **arguments) {
     char name[40];
     iblb_clock_ns(&now);
     snprintf(name, sizeof name, "iblb-%.0f", now); /* "iblb": may use the slot kept for tools */
-    int status, code = iblb_open(words[1], options.client ? options.client : name, options.open_ms, &handle);
+    int status, code = iblb_open(words[1], options.client ? options.client : camera ? "camera" : name, options.open_ms, &handle);
     if (code < 0) {
         free(args);
         return report(0, code);
@@ -377,6 +384,8 @@ static int run(int count, char **arguments) {
         status = report(handle, iblb_notify(handle, options.services, message, args, 0));
     else if (strcmp(verb, "ping") == 0)
         status = ping(handle, &options);
+    else if (camera)
+        status = report(handle, play_camera(handle, left == 3 ? words[2] : NULL));
     else
         status = state(handle, &options);
     iblb_close(handle);

@@ -103,7 +103,7 @@ static int append_quoted(struct text *text, const char *words, size_t count) {
 
 /* The text that a word stands for. 0 if it cannot be read. */
 static int fetch(const char *word, struct text *text, char *problem, size_t capacity) {
-    int from_file = word[0] == '@', from_input = strcmp(word, "-") == 0;
+    int from_input = strcmp(word, "-") == 0 || strcmp(word, "@-") == 0, from_file = word[0] == '@' && !from_input;
     char part[4096];
     size_t count;
     if (!from_file && !from_input)

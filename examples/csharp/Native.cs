@@ -273,7 +273,7 @@ namespace IblBridge
         public const string NoReply = "no_reply";
         /// <summary>What it said may be its answer to an earlier command.</summary>
         public const string Doubtful = "doubtful";
-        /// <summary>Its callback raised an exception.</summary>
+        /// <summary>It says that it failed, such as by an exception of its callback.</summary>
         public const string CallbackFailed = "callback_failed";
         /// <summary>It answered, but the status that it reports contradicts the command.</summary>
         public const string Status = "status";

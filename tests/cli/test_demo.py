@@ -9,20 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from systems import APART, END_SIGNALS, KILLED, ask_to_end, ctrl_c, family, kill
+from demos import Demo, demos
+from systems import END_SIGNALS, KILLED, ask_to_end, ctrl_c, kill
 
 from bridge.cli.console import own_name, tool_name
 from bridge.cli.demo import PARTIAL, PLAN, SERVICES, Record, cell, ended, judge, show
-
-MARK = 'IBLBRIDGE_TEST_MARK'
-ALONE = APART or {'start_new_session': True}
 
 
 def entry(name: str, *, ok: bool = True) -> dict:
@@ -119,64 +115,11 @@ def test_the_table_shows_how_far_a_failed_command_came():
     assert cell({}) == '-'
 
 
-class Demo:
-    """A running demo, in a directory for segments of its own."""
-
-    def __init__(self, directory: Path, *arguments: str) -> None:
-        self.directory = directory
-        self.mark = uuid.uuid4().hex
-        environment = {**os.environ, 'IBLBRIDGE_DIR': str(directory), MARK: self.mark}
-        pipe = subprocess.PIPE
-        words = [sys.executable, '-u', '-m', 'bridge', 'demo', *arguments]
-        self.process = subprocess.Popen(
-            words, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment, **ALONE
-        )
-        self.output = ''
-
-    def read_until(self, pattern: str) -> re.Match[str]:
-        """Read lines until one contains `pattern`."""
-        for line in self.process.stdout:
-            self.output += line
-            if match := re.search(pattern, line):
-                return match
-        raise AssertionError(f'{pattern} did not come:\n{self.output}')
-
-    def finish(self) -> int:
-        """Return the exit status, after reading the rest."""
-        self.output += self.process.communicate(timeout=60)[0]
-        return self.process.returncode
-
-    def processes(self) -> dict[int, str]:
-        """Return all living processes that the demo or its children started, by pid."""
-        return family(self.process, f'{MARK}={self.mark}')
-
-    def left(self, patience: float = 0.0) -> list[str]:
-        """Return the processes and files that are left, waiting up to `patience` (s) for there to be none."""
-        end = time.monotonic() + patience
-        while (left := [*self.processes().values(), *map(str, self.directory.iterdir())]) and time.monotonic() < end:
-            time.sleep(0.02)
-        return left
-
-
 @pytest.fixture
 def demo(tmp_path) -> Iterator[Callable[..., Demo]]:
     """Return a function that starts a demo."""
-    if sys.platform not in ('linux', 'win32'):
-        pytest.skip('looks for processes in /proc')
-    started: list[Demo] = []
-
-    def start(*arguments: str) -> Demo:
-        directory = tmp_path / 'Übung mit ж'
-        directory.mkdir(mode=0o700)
-        started.append(Demo(directory, *arguments))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.process.kill()
-        each.process.wait()
-        each.process.stdout.close()
-        assert each.left(20.0) == []
+    with demos(tmp_path) as start:
+        yield start
 
 
 def test_every_command_is_answered_by_both_services_and_nothing_is_left(demo):

@@ -108,6 +108,8 @@ CASES = [
     (['NaN'], ['NaN']),
     (['@file'], [{'from': 'a file'}]),
     (['-'], ['typed elsewhere']),
+    (['@-'], ['typed elsewhere']),
+    (['--args-file', '-'], ['typed elsewhere']),
     (['--args-file', 'file'], [{'from': 'a file'}]),
     (['--', 'words'], ['words']),
     (['--timeout', '5s', '--', '--words'], ['--words']),

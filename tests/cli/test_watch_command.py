@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from systems import APART, ask_to_end, go_on, stop
 
 from bridge.cli import main
 from bridge.errors import BridgeError
+from bridge.segment import inspection
 from bridge.segment.client import Client
 from bridge.segment.response import command_event, pack
 from bridge.segment.served import COMMANDS
@@ -102,6 +105,38 @@ def test_the_end_of_a_watch_is_no_program_that_was_lost(serve, server, watch):
         other.process.kill()
         event = client.next_event(20)
     assert event['client'] == f'iblb-watch-{other.process.pid}'
+
+
+ENDED_OTHERWISE = pytest.mark.posix('SIGTERM there is the end of a process, and no signal')
+TOOLS = (['watch', 'rig'], ['send', 'rig', 'EXPSTART', REF])
+
+
+@ENDED_OTHERWISE
+@pytest.mark.parametrize('words', TOOLS, ids=['watch', 'send'])
+@pytest.mark.parametrize('how', ['SIGTERM', 'SIGHUP'])
+def test_a_tool_that_a_service_manager_ends_is_no_program_that_was_lost(serve, words, how):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent, Client_of_a_rig(serve, silent) as client:
+        tool = subprocess.Popen([sys.executable, '-m', 'bridge', *words], stderr=subprocess.PIPE, text=True, **APART)
+        name = f'iblb-{words[0]}-{tool.pid}'
+        eventually(lambda: attached(name))
+        ask_to_end(tool, how)
+        assert tool.wait(20) == 128 + getattr(signal, how)
+        tool.communicate()
+        eventually(lambda: not attached(name))
+        Client('rig', 'last').abandon()
+        assert client.next_event(20)['client'] == 'last'
+
+
+def Client_of_a_rig(serve, silent):
+    silent.bind(('127.0.0.1', 0))
+    serve('rig', {'cameras': f'udp://127.0.0.1:{silent.getsockname()[1]}'})
+    client = Client('rig', 'stimulus')
+    client.subscribe('CLIENT_LOST')
+    return client
+
+
+def attached(name):
+    return any(slot.client == name for slot in inspection.inspect('rig').slots)
 
 
 def test_each_line_is_an_object_if_json_is_asked_for_and_no_token_is_in_it(serve, server, watch):

@@ -14,6 +14,7 @@ from bridge.listen.desk import MASTERS_MOST, STRANGERS_MOST, WAITING_MOST, Desk
 
 INIT, START, END, CLEANUP, INTERRUPT, STATUS, INFO, ALYX = (1, 2, 4, 8, 16, 32, 64, 128)
 KINDS = [StockMaster, OurMaster]
+REF = '2026-01-01_1_subject'
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
@@ -192,7 +193,7 @@ def test_what_the_program_says_by_itself_reaches_all_masters_of_the_experiment(b
     other = StockMaster(world, ('127.0.0.1', 7001))
     stranger = StockMaster(world, ('127.0.0.1', 7002))
     ask(world, master, START, 'ref', None)
-    ask(world, other, STATUS, 0)
+    ask(world, other, INIT, None)
     assert world.desk.tell(INTERRUPT, {'why': 'camera 2 died'}, world.now) == ''
     world.run(10 * MS)
     said = [16, {'why': 'camera 2 died', 'status': 30}]
@@ -201,6 +202,45 @@ def test_what_the_program_says_by_itself_reaches_all_masters_of_the_experiment(b
     world.desk.tell(STATUS, {'status': 10}, world.now)
     world.run(10 * MS)
     assert world.desk.memory.status == 10 and [32, 10] not in master.heard
+
+
+def test_who_only_asks_what_it_does_is_no_master_of_the_experiment(both):
+    world, master = both
+    asker = type(master)(world, ('127.0.0.1', 5009))
+    ask(world, asker, INFO, 0, None)
+    ask(world, master, START, REF, None)
+    ask(world, asker, STATUS, 0)
+    assert world.desk.memory.heard and list(world.desk.memory.masters) == [master.address]
+    said = len(asker.heard)
+    world.desk.tell(INTERRUPT, {}, world.now)
+    world.run(1000 * MS)
+    assert len(asker.heard) == said and master.heard[-1][0] == INTERRUPT
+
+
+PARTS = {'date': '2026-01-01', 'sequence': 1, 'subject': 'subject'}
+
+
+@pytest.mark.parametrize(
+    ('event', 'data', 'found'),
+    [
+        (INIT, [{'exp_ref': REF}], REF),
+        (INIT, [{'exp_ref': PARTS}], REF),
+        (INIT, [REF], REF),
+        (START, [REF, None], REF),
+        (START, [PARTS, None], REF),
+        (INIT, ['get ready'], None),
+        (INIT, [None], None),
+        (INIT, [{'exp_ref': {'date': '2026-01-01'}}], None),
+        (END, [REF], None),
+    ],
+)
+def test_the_experiment_is_known_by_every_form_in_which_masters_name_it(event, data, found):
+    world = World()
+    master = StockMaster(world)
+    reply = ask(world, master, event, *data)
+    assert world.desk.memory.exp_ref == found
+    if event == INIT:
+        assert reply[2]['exp_ref'] == found
 
 
 def test_an_interrupt_by_itself_is_not_taken_for_the_answer_to_one():

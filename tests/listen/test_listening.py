@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+
 import pytest
+from peers import free_port
 
 from bridge import listening
 from bridge.addresses import ConfigError
 from bridge.cli import main
-from bridge.config import load_rig, load_settings
+from bridge.config import ServiceConfig, check_listeners, load_rig, load_settings
+from bridge.listen.server import why_not_bound
 from bridge.listening import ListenerConfig
+from bridge.worker import Worker
 
 
 @pytest.mark.parametrize(
@@ -32,11 +38,22 @@ def test_listeners_on_the_command_line_have_a_name_in_front_or_by_as(listens, na
     [
         (['udp://:11001'], [], '--listen: .* has no name; write --listen cameras='),
         ([], ['cameras'], "--as: 'cameras' has no --listen"),
-        (['a='], [], 'no address to listen at'),
+        (['cameras'], [], "'cameras' has no address; write --listen cameras=udp://:11001"),
+        (['cameras:5'], [], "'cameras:5' has no address; write --listen cameras=udp://:5"),
+        (['192.168.0.3:5'], [], 'has no name; write --listen cameras=192.168.0.3:5'),
+        ([':5'], [], 'has no name; write --listen cameras=:5'),
+        (['rig-pc:5'], ['a'], 'host names are not looked up'),
+        ([''], [], 'is empty; write --listen cameras=udp://:11001'),
+        ([''], ['a'], 'is empty; write --listen cameras=udp://:11001'),
+        (['a='], [], 'the address of a is empty'),
+        (['a=11001'], [], 'no address to listen at; write udp://:11001 if it is a port'),
+        (['a=udp://:soon'], [], "'soon' is no port; write a number from 1 to 65535, or 0 for a free one"),
+        (['a=:'], [], "'' is no port"),
+        (['a=:-1'], [], "'-1' is no port"),
         (['a=ws://:5'], [], 'no address to listen at; write udp://:11001'),
         (['a=rig-pc:5'], [], 'no address to listen at'),
         (['a=224.0.0.1:5'], [], 'no address to listen at'),
-        (['a=:65536'], [], 'no address to listen at'),
+        (['a=:65536'], [], "'65536' is no port"),
         (['=:5'], [], 'empty name'),
         (['x' * 64 + '=:5'], [], 'takes 64 bytes'),
     ],
@@ -85,3 +102,61 @@ def test_listeners_stand_in_either_file(tmp_path):
 def test_serve_says_what_is_wrong_with_a_listener(capsys):
     assert main(['serve', '--segment', 'rig', '--listen', 'udp://:1']) == 2
     assert 'has no name' in capsys.readouterr().err
+
+
+SERVICES = {name: ServiceConfig(name, uri) for name, uri in {
+    'here': 'udp://127.0.0.1:5', 'aside': 'udp://127.0.0.2:6', 'there': 'udp://203.0.113.1:7', 'named': 'udp://rig-pc:8',
+}.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('host', 'port', 'refused'),
+    [
+        ('127.0.0.1', 5, 'here'),
+        ('0.0.0.0', 5, 'here'),
+        ('0.0.0.0', 6, 'aside'),
+        ('127.0.0.1', 6, ''),
+        ('127.0.0.1', 9, ''),
+        ('0.0.0.0', 7, ''),
+        ('203.0.113.1', 7, 'there'),
+        ('0.0.0.0', 8, ''),
+    ],
+)
+def test_a_worker_that_would_command_itself_is_refused(host, port, refused):
+    listeners = [ListenerConfig('cameras', host, port)]
+    if not refused:
+        check_listeners(SERVICES, listeners)
+        return
+    with pytest.raises(ConfigError, match=f'the service {refused} and the listener cameras are both at .*change one'):
+        check_listeners(SERVICES, listeners)
+
+
+def test_serve_refuses_to_command_itself(capsys):
+    assert main(['serve', '--segment', 'rig', '--service', 'a=localhost:5', '--listen', 'b=udp://:5']) == 2
+    assert 'would command itself' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('uri', ['udp://127.0.0.1', f'udp://{socket.gethostname()}'])
+def test_a_service_that_turns_out_to_be_a_listener_of_the_same_worker_is_refused(uri):
+    with pytest.raises(ConfigError, match='would command itself'):
+        port = free_port()
+        Worker('rig', {'a': f'{uri}:{port}'}, listeners=[ListenerConfig('b', '0.0.0.0', port)])
+
+
+@pytest.mark.parametrize(
+    ('code', 'port', 'says'),
+    [
+        (errno.EADDRINUSE, 11001, 'another program listens there; end it, or choose another port'),
+        (errno.EADDRNOTAVAIL, 11001, 'this computer has no such address; use one of its own, or 0.0.0.0'),
+        (errno.ENOBUFS, 11001, 'choose another port or address'),
+    ],
+)
+def test_why_an_address_is_not_to_be_had_says_what_to_do(code, port, says):
+    assert says in why_not_bound(OSError(code, 'as the system says'), port)
+
+
+@pytest.mark.posix('a port below 1024 is like any other there')
+def test_a_port_of_the_administrator_is_not_said_to_be_taken():
+    assert 'only an administrator can listen at port 80' in why_not_bound(
+        OSError(errno.EACCES, 'Permission denied'), 80
+    )

@@ -101,7 +101,7 @@ FAULTS = [
         'callback raises',
         'IBLB_E_ALL_FAILED',
         'echoed',
-        'failed with IOError: disk',
+        'it failed: IOError: disk',
         saying('echo', [0, 'IOError: disk', 2]),
     ),
     Fault('empty datagram', 'IBLB_OK', 'answered', '', saying('echo', b'', ANSWER)),
