@@ -111,6 +111,16 @@ def details(entry: dict[str, Any]) -> str:
         case 'event':
             alone = data.get('value') if isinstance(data, dict) and len(data) == 1 else None
             said = [as_text(alone) if isinstance(alone, str) else as_json(data) if data else '']
+        case 'reload':
+            named = [(what, entry.get(what)) for what in ('added', 'removed', 'changed')]
+            lists = [
+                f'{what} {", ".join(map(as_text, found))}' for what, found in named if isinstance(found, list) and found
+            ]
+            refused = entry.get('ok') is False
+            said = [
+                f'by {as_text(entry.get("by"))}:',
+                as_text(entry.get('error')) if refused else '; '.join(lists) or 'no other services',
+            ]
         case 'gap':
             said = [f'{as_text(entry.get("lost", "?"))} entries are missing']
         case 'start':
