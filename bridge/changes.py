@@ -86,6 +86,7 @@ class Changes:
         said = [(what, getattr(self, what)) for what in ('added', 'removed', 'changed')]
         parts = [f'{what} {", ".join(names)}' for what, names in said if names]
         parts += ['another order'] * self.reordered + [f'{name} of the rig' for name in self.rig]
+        parts += [f'listener {name}' for name in self.listeners]
         return '; '.join(parts) or NOTHING
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bridge import discretion
 from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
@@ -61,6 +61,14 @@ _DONE = _Plan(0, Command(''), b'', False)  # of errands whose command is over: n
 _DONE.begun = _DONE.dropped = True
 
 
+class Former(NamedTuple):
+    """A service that was removed: what it was called, where it is, and what opens its link."""
+
+    name: str
+    place: str
+    opener: Opener
+
+
 class UdpCarrier(ThreadedCarrier):
     """Carries commands to services over UDP.
 
@@ -94,8 +102,10 @@ class UdpCarrier(ThreadedCarrier):
         Their URIs.
     communicators : dict of str to object
         iblutil's, by name.
-    former : set of ServiceLink
+    former : dict of ServiceLink to Former
         Of services that were removed, while something is under way there.
+    held : set of ServiceLink
+        Those of them that may soon belong to a service again.
     logger : callable
         Returns the logger where it is told that a service cannot be reached.
     on_outcome : callable or None
@@ -130,7 +140,8 @@ class UdpCarrier(ThreadedCarrier):
         self.links: dict[str, ServiceLink] = {
             name: kind(uri)(self, name, uri, (timings or {}).get(name, self.timing)) for name, uri in addresses.items()
         }
-        self.former: set[ServiceLink] = set()
+        self.former: dict[ServiceLink, Former] = {}
+        self.held: set[ServiceLink] = set()
         self._order = itertools.count(1)
         self._plans: dict[Command, _Plan] = {}
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from bridge.addresses import one_address
 from bridge.changes import kept_lines
-from bridge.services.carrier import UdpCarrier, kind
+from bridge.services.carrier import Former, UdpCarrier, kind
 from bridge.services.errand import Errand
 from bridge.services.line import Heard
 from bridge.services.link import Link, ServiceLink, Unreachable
@@ -43,6 +43,7 @@ class Prepared:
         self._carrier, self._addresses, self._timings = carrier, dict(addresses), dict(timings)
         self._communicators: dict[str, Any] = {}
         self._made: dict[str, ServiceLink] = {}
+        self._again: dict[str, ServiceLink] = {}  # of lines that were retired and are not over yet
         self._taken = False
         self.kept: dict[str, str] = {}
         self.opener = carrier.opener.part({}, self._communicators.__setitem__)
@@ -79,10 +80,15 @@ class Prepared:
             self._check_places(there)
         lines = kept_lines(here, there)
         self.kept = {name: was for name, was in lines.items() if self._goes_on(name, was)}
+        former = {str(number): link for number, link in enumerate(self._carrier.former) if isinstance(link, Link)}
+        places = {number: self._carrier.former[link].place for number, link in former.items()}
+        again = kept_lines(places, {name: place for name, place in there.items() if name not in lines})
+        self._again = {name: former[number] for name, number in again.items()}
+        self._carrier.held.update(self._again.values())  # not to be closed meanwhile
         self._made = {
             name: kind(uri)(self, name, uri, self._timings[name])
             for name, uri in self._addresses.items()
-            if name not in self.kept
+            if name not in self.kept and name not in self._again
         }
         faults = await asyncio.gather(*(link.open() for link in self._made.values()), return_exceptions=True)
         for link, fault in zip(self._made.values(), faults, strict=True):
@@ -111,6 +117,7 @@ class Prepared:
 
     def give_up(self) -> None:
         """Close what was opened."""
+        self._carrier.held.difference_update(self._again.values())
         for link in self._made.values():
             link.close()
 
@@ -120,14 +127,23 @@ class Prepared:
         retired = {name: link for name, link in old.items() if name not in self.kept.values()}
         opener = carrier.opener.part(self.kept)
         opener.join(self.opener)
-        former = carrier.opener.part({name: name for name in retired}, lambda name, com: None)
-        former.exclusive = False
-        for link in retired.values():
-            if isinstance(link, Link):
-                link.belong(_Former(carrier), former)
         communicators = {name: carrier.communicators.get(was) for name, was in self.kept.items()}
         communicators = {name: com for name, com in communicators.items() if com is not None} | self._communicators
-        links = {name: self._made.get(name) or old[self.kept[name]] for name in self._addresses}
+        links = {name: old[was] for name, was in self.kept.items()} | self._made
+        carrier.held.clear()
+        for name, link in self._again.items():
+            before = carrier.former.pop(link)
+            opener.join(before.opener.part({name: before.name}))
+            links[name] = link
+        begin = retired and not carrier.former
+        for name, link in retired.items():
+            place = carrier.opener.known_place(name, carrier.addresses[name])
+            former = carrier.opener.part({name: name}, lambda name, com: None)
+            former.exclusive = False
+            carrier.former[link] = Former(name, place, former)
+            if isinstance(link, Link):
+                link.belong(_FormerHost(carrier), former)
+        links = {name: links[name] for name in self._addresses}
         for name, link in links.items():
             timing = self._timings[name]
             if isinstance(link, Link):
@@ -138,13 +154,11 @@ class Prepared:
         self._taken = True
         carrier.repeats = self.repeats
         carrier.change(self._addresses, links, after, opener, communicators)
-        begin = retired and not carrier.former
-        carrier.former.update(retired.values())
         if begin:
             _tidy(carrier)
 
 
-class _Former:
+class _FormerHost:
     """The host of a line that was retired: what is under way has its outcome, what its service says is no event."""
 
     def __init__(self, carrier: UdpCarrier) -> None:
@@ -157,10 +171,10 @@ class _Former:
 
 def _tidy(carrier: UdpCarrier) -> None:
     """Close what is retired and over, and come again while there is more."""
-    for link in tuple(carrier.former):
+    for link in carrier.former.keys() - carrier.held:
         over = link.is_over() if isinstance(link, Link) else not link.awaits_more()
         if over and not carrier.uses(link):
-            carrier.former.discard(link)
+            del carrier.former[link]
             link.close()
     if carrier.former:
         carrier.thread.loop.call_later(LOOK, _tidy, carrier)

@@ -128,7 +128,7 @@ class Reloading:
         self._waiting.append(wanted)
 
     def go_on(self) -> None:
-        """Begin with what is wanted, or take over what is ready; to be called after each pass. Never waits for long."""
+        """Begin with what is wanted, or take over what is ready; before each pass. Waits for next to nothing."""
         if self._run is not None:
             if self._run.is_ready:
                 run, self._run = self._run, None
