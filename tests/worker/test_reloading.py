@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 from peers import StockServer, eventually
+from processes import program
 
-from bridge.config import ClientLost, ConfigError, ListenerConfig, RigConfig, ServiceConfig
-from bridge.errors import BridgeError, Misuse, ServiceFailure
+from bridge.auxiliaries import Auxiliaries
+from bridge.config import ClientLost, ConfigError, ListenerConfig, RigConfig, ServiceConfig, load_rig
+from bridge.errors import BridgeError, Misuse, OutcomeUnknown, ServiceFailure
 from bridge.journal import Journal, Reading
 from bridge.numbers import CODES, MESSAGES
 from bridge.segment import inspection
@@ -404,3 +406,73 @@ def test_the_port_by_which_a_service_knows_us_is_kept_for_the_next_worker_under_
     serve('rig', [of('new', a), of('b', b)])
     assert it.client.call('EXPINIT')['code'] == 0
     assert len(set(source_ports(a))) == 1
+
+
+def test_auxiliaries_through_the_worker_follow_it_and_all_services_are_those_there_are(rig, peers):
+    a, b, c = peers
+    it = rig(of('a', a), of('b', b))
+    remote = Auxiliaries.from_segment('rig', 'task')
+    heard = []
+    try:
+        remote.services.assign_callback('EXPINTERRUPT', lambda data, addr: heard.append((addr[0], data)))
+        assert remote.push('EXPINIT', 1, wait=True) == {'a': [1], 'b': [1]}
+        it.reload(of('b', b), of('c', c))
+        assert remote.push('EXPINIT', 2, wait=True) == {'b': [2], 'c': [2]}  # be it told of it by now or not
+        eventually(lambda: list(remote.services) == ['b', 'c'])
+        assert remote.submit('EXPINIT', 3, services=['c']).result(5)['c'].reply == [3]
+        with pytest.raises(KeyError):
+            remote.submit('EXPINIT', services=['a'])
+        _answer(c, [INTERRUPT, 'it died'])
+        eventually(lambda: heard == [('c', ['it died'])])
+    finally:
+        remote.close()
+
+
+POINTS = ('read', 'prepare', 'adopt', 'publish', 'tell')
+DIES = """
+import os, sys
+from bridge.config import load_rig
+from bridge.worker import Worker
+point, path = sys.argv[1:]
+worker = Worker('rig', list(load_rig(path).services.values()), reread=lambda: die('read') or load_rig(path))
+
+def die(here):
+    if here == point:
+        os._exit(9)
+
+def before(what, name, here):
+    do = getattr(what, name)
+    setattr(what, name, lambda *args, **more: die(here) or do(*args, **more))
+
+before(worker._reloading, '_opened', 'prepare')
+before(worker._reloading, '_adopt', 'adopt')
+tell = worker._house.tell
+worker._house.tell = lambda event, **more: event == 'SERVICES_CHANGED' and die('tell') or tell(event, **more)
+publish = type(worker._segment).publish_services
+type(worker._segment).publish_services = lambda self, names: die('publish') or publish(self, names)
+print('ready', flush=True)
+worker.run()
+"""
+
+
+@pytest.mark.parametrize('point', POINTS)
+def test_a_worker_that_is_killed_in_the_middle_of_a_reload_leaves_nothing_behind(serve, peers, tmp_path, point):
+    a, b, c = peers
+    a.answers[INIT] = lambda data: None if data == ['slow'] else data
+    path = tmp_path / 'services.yaml'
+    path.write_text(f'a: {a.uri}\nb: {b.uri}\n')
+    with program(DIES, point, str(path)) as process, Client('rig', 'stimulus', timeout=10) as client:
+        slow = client.send('EXPINIT', 'slow', services=['a'], ttl=None)
+        eventually(lambda: [INIT, 'slow'] in a.saw)
+        path.write_text(f'b: {b.uri}\nc: {c.uri}\n')
+        wish = client.send(RELOAD, ttl=None)
+        assert process.wait(20) == 9
+        after = client.send('EXPINIT', 'after', ttl=None)
+        serve('rig', list(load_rig(path).services.values()), reread=lambda: load_rig(path), ask=True)
+        assert [one['name'] for one in client.wait(after, 20)['services']] == ['b', 'c']
+        for request in (slow, wish):
+            with pytest.raises(OutcomeUnknown):
+                client.wait(request, 20)
+        assert client.call(RELOAD, timeout=20)['services'][0]['data']['said'] == 'nothing has changed'
+        assert [one['name'] for one in client.call('SERVICES')['services']] == ['b', 'c']
+    assert [INIT, 'after'] not in a.saw and b.saw.count([INIT, 'after']) == c.saw.count([INIT, 'after']) == 1
