@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from bridge.numbers import CODES, MESSAGES
 from bridge.segment import inspection
 from bridge.segment.client import Client
 from bridge.segment.served import RELOAD
+from bridge.services import changing
 
 REF = '2026-01-01_1_subject'
 INIT, STATUS, INTERRUPT = MESSAGES['EXPINIT'], MESSAGES['EXPSTATUS'], MESSAGES['EXPINTERRUPT']
@@ -165,6 +167,78 @@ def test_a_service_at_another_address_is_another_one(rig, peers):
     }  # fmt: skip
     assert it.client.call('EXPINIT', 'x')['code'] == 0
     assert a.saw == [[INIT, {'exp_ref': REF}]] and b.saw == [[INIT, 'x']]
+
+
+def test_what_is_under_way_at_the_old_address_says_nothing_of_the_new_one(rig, peers):
+    a, b, _ = peers
+    a.answers[INIT] = None
+    it = rig(of('cameras', a, timeout=1.0))
+    it.client.subscribe('EXPINTERRUPT', 'SERVICE_DOWN', 'SERVICE_UP')
+    request = it.client.send('EXPINIT', 'slow', ttl=None)
+    eventually(lambda: [INIT, 'slow'] in a.saw)
+    it.reload(of('cameras', b))
+    _answer(a, [INTERRUPT, 'it died'])
+    assert outcome(it, request)['services'][0]['reason'] == 'no_reply'
+    known = it.known('cameras')
+    assert (known['health'], known['age_ms'], known['last_error']) == ('unknown', -1, '')
+    assert it.client.next_event(0.3) is None
+
+
+def test_what_is_under_way_is_learned_of_a_service_under_its_new_name(rig, peers):
+    a, b, _ = peers
+    a.answers[STATUS] = lambda data: None if data == [10] else data
+    it = rig(of('old', a, timeout=30.0), of('b', b))
+    request = it.client.send('EXPSTATUS', 10, services=['old'], ttl=None)
+    eventually(lambda: [STATUS, 10] in a.saw)
+    it.reload(of('new', a), of('b', b))
+    _answer(a, [STATUS, 20])
+    assert outcome(it, request)['services'][0]['name'] == 'old'
+    assert (it.known('new')['status'], it.known('new')['health']) == (20, 'up')
+
+
+def test_a_service_is_optional_as_it_was_when_the_command_was_begun(rig, peers):
+    a, b, _ = peers
+    a.answers[INIT] = None
+    it = rig(of('a', a, timeout=1.0, optional=True), of('b', b))
+    request = it.client.send('EXPINIT', 'slow', ttl=None)
+    eventually(lambda: [INIT, 'slow'] in a.saw)
+    it.reload(of('b', b))
+    assert outcome(it, request)['code'] == CODES['IBLB_W_OPTIONAL']
+
+
+def test_who_looks_at_the_segment_sees_the_services_that_stay_as_they_were(rig, peers):
+    a, b, c = peers
+    it = rig(of('a', a), of('b', b))
+    it.client.call('EXPINIT', services=['b'])
+    it.reload(of('c', c), of('b', b))
+    health = {service.name: service.age is not None for service in inspection.inspect('rig').health}
+    assert health == {'c': False, 'b': True}
+    assert it.client.worker_state().services_up == 1
+
+
+def test_a_line_that_is_to_come_back_is_not_closed_meanwhile(rig, peers, monkeypatch):
+    a, b, _ = peers
+    a.answers[INIT] = lambda data: None if data == ['slow'] else data
+    it = rig(of('a', a, timeout=30.0), of('b', b))
+    request = it.client.send('EXPINIT', 'slow', services=['a'], ttl=None)
+    eventually(lambda: [INIT, 'slow'] in a.saw)
+    it.reload(of('b', b))
+    prepared = changing.Prepared.open
+
+    async def opened_and_then_over(self):
+        await prepared(self)
+        await asyncio.to_thread(_answer, a, [INIT, 'slow'])
+        while not all(link.is_over() for link in it.worker._carrier.former):
+            await asyncio.sleep(0.001)
+        monkeypatch.setattr(it.worker._carrier, 'uses', lambda link: False)
+        changing._tidy(it.worker._carrier)
+
+    monkeypatch.setattr(changing.Prepared, 'open', opened_and_then_over)
+    with monkeypatch.context() as here:
+        here.setattr(changing, 'LOOK', 1000.0)
+        it.reload(of('b', b), of('a', a))
+    assert outcome(it, request)['code'] == 0
+    assert it.client.call('EXPINIT', 'x')['code'] == 0
 
 
 def test_settings_change_without_another_line(rig, peers):
@@ -416,8 +490,12 @@ def test_auxiliaries_through_the_worker_follow_it_and_all_services_are_those_the
     try:
         remote.services.assign_callback('EXPINTERRUPT', lambda data, addr: heard.append((addr[0], data)))
         assert remote.push('EXPINIT', 1, wait=True) == {'a': [1], 'b': [1]}
+        follow = remote._carrier._look_who_is_there
+        remote._carrier._look_who_is_there = lambda: None  # as long as it was not told
         it.reload(of('b', b), of('c', c))
-        assert remote.push('EXPINIT', 2, wait=True) == {'b': [2], 'c': [2]}  # be it told of it by now or not
+        assert remote.push('EXPINIT', 2, wait=True) == {'b': [2], 'c': [2]}
+        remote._carrier._look_who_is_there = follow
+        it.reload(of('b', b), of('c', c, timeout=3.0))
         eventually(lambda: list(remote.services) == ['b', 'c'])
         assert remote.submit('EXPINIT', 3, services=['c']).result(5)['c'].reply == [3]
         with pytest.raises(KeyError):
