@@ -93,6 +93,7 @@ EVENTS: dict[str, int] = {
     'CLIENT_LOST': 1024,
     'WORKER_RESTARTED': 2048,
     'EXPERIMENT_LOST': 16384,
+    'SERVICES_CHANGED': 131072,
 }
 """What can be subscribed to: messages that services send by themselves, and events of the worker."""
 

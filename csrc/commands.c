@@ -10,6 +10,7 @@
 
 #include "client.h"
 #include "include/iblbridge.h"
+#include "include/iblbridge_worker.h"
 #include "json.h"
 #include "nearest.h"
 
@@ -27,7 +28,7 @@ struct arguments {
 
 static int check_message(int message, struct problem *problem) {
     if ((message >= IBLB_EXPINIT && message <= IBLB_ALYX && (message & (message - 1)) == 0) || message == IBLB_PING ||
-        message == IBLB_SERVICES)
+        message == IBLB_SERVICES || message == IBLBW_RELOAD)
         return IBLB_OK;
     return problem_set(problem, IBLB_E_MESSAGE, "%d is no message. Use EXPINIT (1) to ALYX (128), PING (4096) or SERVICES (8192).",
                        message);
@@ -136,10 +137,11 @@ static int check_services(struct handle *handle, const char *services, struct pr
         if (end == name)
             return problem_set(problem, IBLB_E_SERVICE, "A name in the list of services \"%.200s\" is empty.", services);
         if (handle->alive && !known_service(&handle->segment, name, (size_t)(end - name)))
-            return problem_set(problem, IBLB_E_SERVICE,
-                               "The worker has no service \"%.*s\"; %s. Check the name, or add it and restart the worker.",
-                               (int)(end - name < 200 ? end - name : 200), name,
-                               offer_services(&handle->segment, name, (size_t)(end - name), offer, sizeof offer));
+            return problem_set(
+                problem, IBLB_E_SERVICE,
+                "The worker has no service \"%.*s\"; %s. Check the name, or add it and reload the worker: iblbridge reload %s.",
+                (int)(end - name < 200 ? end - name : 200), name,
+                offer_services(&handle->segment, name, (size_t)(end - name), offer, sizeof offer), handle->segment_name);
         name = next + 1;
     }
     return IBLB_OK;

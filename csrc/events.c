@@ -13,7 +13,7 @@
 #include "include/iblbridge_worker.h"
 #include "json.h"
 
-#define ALL_EVENTS 20479 /* IBLB_EXPINIT to IBLB_WORKER_RESTARTED, and IBLB_EXPERIMENT_LOST; IBLB_PING and IBLB_SERVICES are none */
+#define ALL_EVENTS 151551 /* IBLB_EXPINIT to IBLB_WORKER_RESTARTED, IBLB_EXPERIMENT_LOST, IBLB_SERVICES_CHANGED; other numbers are none */
 
 IBLB_API int iblb_subscribe(int number, int message_mask) {
     int code;

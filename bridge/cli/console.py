@@ -86,6 +86,31 @@ def on_stop_signals(callback: Callable[[str], None]) -> None:
         on_console_end(callback)
 
 
+def on_hangup(callback: Callable[[str], None], ended: Callable[[str], None]) -> None:
+    """Have `callback` called at SIGHUP, or `ended` if that means that our terminal is gone; nowhere on Windows.
+
+    For a program that is to go on at the first; to be called behind `on_stop_signals`.
+    """
+    number = getattr(signal, 'SIGHUP', None)
+    if number is None or signal.getsignal(number) is signal.SIG_IGN:  # nohup
+        return
+    had_terminal = _has_terminal()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        (ended if had_terminal and not _has_terminal() else callback)('SIGHUP')
+
+    signal.signal(number, handle)
+
+
+def _has_terminal() -> bool:
+    """Tell whether this program belongs to a terminal that is still there."""
+    try:
+        os.close(os.open('/dev/tty', os.O_RDONLY | getattr(os, 'O_NOCTTY', 0)))
+    except OSError:
+        return False
+    return True
+
+
 def on_stdin_end(callback: Callable[[], None]) -> None:
     """Have `callback` called, in a thread of its own, when standard input ends.
 

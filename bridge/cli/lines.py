@@ -110,7 +110,14 @@ def details(entry: dict[str, Any]) -> str:
             ]
         case 'event':
             alone = data.get('value') if isinstance(data, dict) and len(data) == 1 else None
-            said = [as_text(alone) if isinstance(alone, str) else as_json(data) if data else '']
+            if entry.get('event') == 'SERVICES_CHANGED' and isinstance(alone, dict):
+                said = [_changes(alone) or 'another order']
+            else:
+                said = [as_text(alone) if isinstance(alone, str) else as_json(data) if data else '']
+        case 'reload':
+            refused = entry.get('ok') is False
+            what = as_text(entry.get('error')) if refused else _changes(entry) or 'no other services'
+            said = [f'by {as_text(entry.get("by"))}:', what]
         case 'gap':
             said = [f'{as_text(entry.get("lost", "?"))} entries are missing']
         case 'start':
@@ -133,6 +140,13 @@ def _listening(entry: dict[str, Any]) -> list[str]:
         f'listening as {as_text(row.get("name"))} at udp://{as_text(row.get("host"))}:{as_text(row.get("port"))}'
         for row in rows
     ]
+
+
+def _changes(entry: dict[str, Any]) -> str:
+    """Return which services were added, removed and changed."""
+    lists = [(what, entry.get(what)) for what in ('added', 'removed', 'changed')]
+    named = [(what, ', '.join(map(as_text, names))) for what, names in lists if isinstance(names, list) and names]
+    return '; '.join(f'{what} {names}' for what, names in named)
 
 
 def _outcome(entry: dict[str, Any], services: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""``iblbridge serve``: the worker of one segment, until SIGINT or SIGTERM.
+"""``iblbridge serve``: the worker of one segment, until SIGINT or SIGTERM. SIGHUP has it read its files again.
 
 People read the log on standard error. Standard output gets one line, ``READY <segment> <path>``, once clients can
 attach.
@@ -123,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
     from bridge.cli.logfile import open_log, start_log
     from bridge.config import ConfigError
     from bridge.journal import Journal
+    from bridge.rereading import Rereading
 
     try:
         rig = configured(args)
@@ -133,19 +134,14 @@ def run(args: argparse.Namespace) -> int:
         return 2
 
     from bridge.cli import exit_status
-    from bridge.cli.console import go_on_when_clicked, on_stdin_end, on_stop_signals, say_aside
+    from bridge.cli.console import go_on_when_clicked, on_hangup, on_stdin_end, on_stop_signals, say_aside
     from bridge.errors import BridgeError
     from bridge.worker import Worker
 
-    stopped_by: list[str] = []
-    worker: Worker | None = None
-
-    def stop(reason: str) -> None:
-        stopped_by.append(reason)
-        if worker is not None:
-            worker.stop(reason)
-
-    on_stop_signals(stop)
+    wishes = _Wishes()
+    files = [path for path in (args.services, args.settings) if path]
+    on_stop_signals(wishes.stop)
+    on_hangup(wishes.reload, wishes.stop)
     go_on_when_clicked()
     start_log(logging.DEBUG if args.verbose else logging.INFO, log_file)
     try:
@@ -156,20 +152,20 @@ def run(args: argparse.Namespace) -> int:
             heartbeat=rig.heartbeat,
             listeners=list(rig.listen.values()),
             on_client_lost=rig.on_client_lost,
-            any_reference=args.any_reference or rig.any_reference,
-            ask=rig.ask and not args.no_ask,
+            any_reference=rig.any_reference,
+            ask=rig.ask,
             notify=args.notify,
             journal=journal,
+            reread=Rereading(files, lambda: configured(args)) if files else None,
         )
-        if stopped_by:  # while it was being made
-            worker.stop(stopped_by[0])
+        wishes.pass_on(worker)
         try:
             log.info('segment %s: %s', args.segment, worker.path)
             _say_who_is_there(rig, worker)
             # What is loaded by now stays. To look through it takes the collector some 5 ms, in the middle of a command.
             gc.freeze()
             if args.until_eof:
-                on_stdin_end(lambda: stop('the end of standard input'))
+                on_stdin_end(lambda: wishes.stop('the end of standard input'))
             with say_aside(f'READY {args.segment} {worker.path}'):
                 worker.run()  # if it was stopped by now, it ends in an orderly way
         finally:
@@ -183,8 +179,34 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if journal is not None:
             journal.close()
-    log.info('stopped by %s', stopped_by[0] if stopped_by else 'itself')
+    log.info('stopped by %s', wishes.stopped_by or 'itself')
     return 0
+
+
+class _Wishes:
+    """What signals ask of the worker, also while it is being made."""
+
+    def __init__(self) -> None:
+        self.stopped_by, self._reload = '', False
+        self._worker: Worker | None = None
+
+    def stop(self, reason: str) -> None:
+        self.stopped_by = self.stopped_by or reason
+        if self._worker is not None:
+            self._worker.stop(reason)
+
+    def reload(self, reason: str) -> None:
+        self._reload = True
+        if self._worker is not None:
+            self._worker.reload()
+
+    def pass_on(self, worker: Worker) -> None:
+        """Let a worker know, now and from now on."""
+        self._worker = worker
+        if self.stopped_by:
+            worker.stop(self.stopped_by)
+        if self._reload:
+            worker.reload()
 
 
 def _say_who_is_there(rig: RigConfig, worker: Worker) -> None:
@@ -251,7 +273,12 @@ def configured(args: argparse.Namespace) -> RigConfig:
     _check_journal(args.journal, rotates=rig.journal_rotate is not None)
     added_listeners = listening.parse_options(args.listen, args.names)
     listeners = listening.merge_listeners(rig.listen.values(), added_listeners, where='--listen')
-    rig = replace(rig, listen=listeners)
+    rig = replace(
+        rig,
+        listen=listeners,
+        any_reference=args.any_reference or rig.any_reference,
+        ask=rig.ask and not args.no_ask,
+    )
     config.check_listeners(rig.services, rig.listen.values(), '--listen' if args.listen else 'listen')
     config.check_order(rig.services, args.settings or args.services or '--service')
     if not 0 < args.timeout < 3600:

@@ -51,12 +51,18 @@ def unit(segment: str, words: Sequence[str], environment: Mapping[str, str]) -> 
     return (
         '# Written by "iblbridge install"; "iblbridge uninstall" removes it.\n'
         f'[Unit]\nDescription=iblbridge: the worker of {segment}\nStartLimitIntervalSec=0\n\n'
-        f'[Service]\nExecStart={" ".join(map(quoted, words))}\n{set_up}'
+        f'[Service]\nExecStart={" ".join(map(quoted, words))}\n'
+        f'ExecReload={" ".join(map(quoted, reloading(segment, words)))}\n{set_up}'
         f'Restart=on-failure\nRestartSec={AGAIN}\n'
         '# Misuse (2) ends by being corrected, not by trying again.\nRestartPreventExitStatus=2\n'
         f'TimeoutStopSec={STOP}\nKillMode=mixed\n\n'
         '[Install]\nWantedBy=default.target\n'
     )
+
+
+def reloading(segment: str, words: Sequence[str]) -> list[str]:
+    """Return the command that has a worker read its files again, by the same Python: it says what came of it."""
+    return [*words[: [*words, 'serve'].index('serve')], 'reload', segment]
 
 
 def quoted_setting(name: str, value: str) -> str:

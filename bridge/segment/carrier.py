@@ -30,6 +30,7 @@ Callback = Callable[..., object]
 _GRACE = 2.0  # s that a response may take on top of that
 _SLICE = 0.5  # s: how often a waiting thread looks whether we were closed or a worker lives again
 _SAID_BY_SERVICES = tuple(name for name in MESSAGES if name not in LOCAL)
+_OTHER_SERVICES = ('SERVICES_CHANGED', 'WORKER_RESTARTED')  # the worker may have others now
 
 
 class RemoteService:
@@ -90,6 +91,16 @@ class RemoteServices(UserDict[str, RemoteService]):
         super().__init__({name: RemoteService(name, is_connected) for name in names})
         self.timeout = TIMEOUT
         self._is_connected = is_connected
+        self._of_all: list[tuple[int, Callback, bool]] = []  # callbacks, for services that are still to come
+
+    def follow(self, names: Sequence[str]) -> None:
+        """Have these services, in this order: new ones get the callbacks that all have got."""
+        for name in names:
+            if name not in self.data:
+                self.data[name] = RemoteService(name, self._is_connected)
+                for event, callback, return_service in self._of_all:
+                    self.data[name].assign_callback(event, callback, return_service)
+        self.data = {name: self.data[name] for name in names}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,11 +114,14 @@ class RemoteServices(UserDict[str, RemoteService]):
 
     def assign_callback(self, event: Any, callback: Callback, return_service: bool = False) -> None:
         """Have a function called with data and address (and service, if so wanted) at each message of an event."""
+        self._of_all.append((_number(event), callback, return_service))
         for service in self.values():
             service.assign_callback(event, callback, return_service)
 
     def clear_callbacks(self, event: Any, callback: Callback | None = None) -> dict[str, int]:
         """Forget the callbacks of an event, or one of them, of all services; return how many by name."""
+        here = [one for one in self._of_all if one[0] == _number(event) and callback in (None, one[1])]
+        self._of_all = [one for one in self._of_all if one not in here]
         return {name: service.clear_callbacks(event, callback) for name, service in self.items()}
 
     def close(self) -> None:
@@ -179,7 +193,7 @@ class SegmentCarrier(ThreadedCarrier):
     async def open(self) -> None:
         """Listen to what services say by themselves."""
         if self.names:
-            self._client.subscribe(*_SAID_BY_SERVICES)
+            self._client.subscribe(*_SAID_BY_SERVICES, *_OTHER_SERVICES)
             threading.Thread(target=self._hear, name='events', daemon=True).start()
 
     def _end_unsent(self) -> None:
@@ -239,7 +253,8 @@ class SegmentCarrier(ThreadedCarrier):
         try:
             if command.gate is not None:
                 command.gate()
-            plan.request = self._client.send(command.message, *arguments, services=command.names)
+            named = None if command.names is self.names else command.names  # all are those that there are by then
+            plan.request = self._client.send(command.message, *arguments, services=named)
         except BaseException as exc:
             self._resolve(plan, [], exc)
             return command.future
@@ -339,6 +354,17 @@ class SegmentCarrier(ThreadedCarrier):
         self.thread.ring(self._changed.set)
         return True
 
+    def _look_who_is_there(self) -> None:
+        """Ask the worker which services it has by now."""
+        try:
+            names = tuple(entry['name'] for entry in self._client.call('SERVICES', timeout=_SLICE)['services'])
+        except BridgeError as exc:  # the next change comes with another event
+            log.warning('which services the worker has now could not be asked: %s', exc)
+            return
+        if names != self.names and self.services is not None:
+            self.services.follow(names)
+            self.names = names
+
     def _hear(self) -> None:
         """Pass events on, in a thread of its own."""
         while not self._ended.is_set():
@@ -352,6 +378,9 @@ class SegmentCarrier(ThreadedCarrier):
                     log.error('no more events: %s', exc)
                 return
             if event is None:
+                continue
+            if event['event'] in _OTHER_SERVICES:
+                self._look_who_is_there()
                 continue
             try:
                 number, data = EVENTS[event['event']], data_reply(event['event'], event['data'])

@@ -217,8 +217,8 @@ class Client:
         ----------
         *events : str, int or sequence of them
             Names or numbers: messages that services send by themselves (``'EXPINTERRUPT'``: a camera died) and
-            ``'SERVICE_UP'``, ``'SERVICE_DOWN'``, ``'CLIENT_LOST'``, ``'WORKER_RESTARTED'``, ``'EXPERIMENT_LOST'``.
-            None at all: every event.
+            ``'SERVICE_UP'``, ``'SERVICE_DOWN'``, ``'CLIENT_LOST'``, ``'WORKER_RESTARTED'``, ``'EXPERIMENT_LOST'``,
+            ``'SERVICES_CHANGED'``. None at all: every event.
 
         Raises
         ------

@@ -28,6 +28,7 @@ COMMAND: np.dtype[Any] = struct_dtype('iblbw_command')
 message and flags what."""
 
 COMMANDS = int(lib.IBLBW_COMMANDS)  # what those who watch commands subscribe to
+RELOAD = int(lib.IBLBW_RELOAD)  # the message of `iblbridge reload`
 _NOTIFY, _JSON = int(lib.IBLBW_NOTIFY), int(lib.IBLBW_JSON)
 _ORPHAN, _LEFT = int(lib.IBLBW_ORPHAN), int(lib.IBLBW_LEFT)
 _FULL = CODES['IBLB_E_FULL']

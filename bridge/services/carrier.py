@@ -21,7 +21,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
 
 from bridge import discretion
 from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
@@ -30,7 +31,7 @@ from bridge.services import rules
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
 from bridge.services.line import Heard, Line
-from bridge.services.link import Link, ServiceLink, Unreachable, run_together
+from bridge.services.link import Host, Link, ServiceLink, Unreachable, run_together
 from bridge.services.repeats import Repeats
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
@@ -48,6 +49,8 @@ class _Plan:
     def __init__(self, order: int, command: Command, text: bytes, wants_reply: bool) -> None:
         self.order, self.command = order, command
         self.text, self.wants_reply = text, wants_reply
+        self.links: Mapping[str, ServiceLink] = {}  # as they were when it was given to us,
+        self.after: Mapping[str, Sequence[str]] = {}  # and the order
         self.errands: dict[str, Errand] = {}
         self.behind: dict[str, set[str]] = {}  # which wait for others, and for whom
         self.left = 0
@@ -56,6 +59,14 @@ class _Plan:
 
 _DONE = _Plan(0, Command(''), b'', False)  # of errands whose command is over: nothing of it may leave any more
 _DONE.begun = _DONE.dropped = True
+
+
+class Former(NamedTuple):
+    """A service that was removed: what it was called, where it is, and what opens its link."""
+
+    name: str
+    place: str
+    opener: Opener
 
 
 class UdpCarrier(ThreadedCarrier):
@@ -87,8 +98,14 @@ class UdpCarrier(ThreadedCarrier):
         Of the services that have none of their own.
     timeout : callable
         Returns how long a service has for its reply if nothing else says, s.
+    addresses : dict of str to str
+        Their URIs.
     communicators : dict of str to object
         iblutil's, by name.
+    former : dict of ServiceLink to Former
+        Of services that were removed, while something is under way there.
+    held : set of ServiceLink
+        Those of them that may soon belong to a service again.
     logger : callable
         Returns the logger where it is told that a service cannot be reached.
     on_outcome : callable or None
@@ -108,6 +125,7 @@ class UdpCarrier(ThreadedCarrier):
         check_order(addresses, after or {})
         super().__init__('auxiliaries')
         self.names = tuple(addresses)
+        self.addresses = dict(addresses)
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
         self.on_outcome: Callable[[Command, Outcome], None] | None = None
         self.on_opened: Callable[[], None] = lambda: None
@@ -120,8 +138,10 @@ class UdpCarrier(ThreadedCarrier):
         self.opener = Opener(self.thread.ring, RESOLVE_TIMEOUT, self.ports, self._opened)
         self.repeats = {name: Repeats(name, log) for name in addresses}
         self.links: dict[str, ServiceLink] = {
-            name: _kind(uri)(self, name, uri, (timings or {}).get(name, self.timing)) for name, uri in addresses.items()
+            name: kind(uri)(self, name, uri, (timings or {}).get(name, self.timing)) for name, uri in addresses.items()
         }
+        self.former: dict[ServiceLink, Former] = {}
+        self.held: set[ServiceLink] = set()
         self._order = itertools.count(1)
         self._plans: dict[Command, _Plan] = {}
 
@@ -147,21 +167,21 @@ class UdpCarrier(ThreadedCarrier):
 
     def awaits_more(self) -> bool:
         """Tell whether a service may still answer what left twice, and closes if nobody confirms that."""
-        return any(link.awaits_more() for link in self.links.values())
+        return any(link.awaits_more() for link in (*self.links.values(), *self.former))
 
     def shut(self) -> None:
         """End everything; in the network thread."""
         self._closing = True
         for plan in tuple(self._plans.values()):
             self._end(plan, Reason.CLOSED, f'aborted: {self.ended_by}')
-        for link in self.links.values():
+        for link in (*self.links.values(), *self.former):
             link.withdraw_all(Reason.CLOSED, f'aborted: {self.ended_by}')
             link.close()
 
     def _at_end(self, cause: BaseException) -> None:
         for plan in tuple(self._plans.values()):
             self._give_back(plan, cause)
-        for link in self.links.values():
+        for link in (*self.links.values(), *self.former):
             link.close()
         self.created.set()
 
@@ -183,7 +203,9 @@ class UdpCarrier(ThreadedCarrier):
         except Exception as exc:
             command.misfit(exc)
             return command.future
-        plan = self._plans[command] = _Plan(next(self._order), command, text, wants_reply)
+        plan = _Plan(next(self._order), command, text, wants_reply)
+        plan.links, plan.after = self.links, self._after
+        self._plans[command] = plan
         # The thread sets `ended` before its last look at the plans; we look after adding. One of us sees it.
         if not self.thread.ring(self._begin, plan) and self.thread.ended is not None:
             self._give_back(plan, self.thread.ended)
@@ -221,6 +243,26 @@ class UdpCarrier(ThreadedCarrier):
         for link in self.links.values():
             link.shut()
 
+    # --- other services, in the network thread: `bridge.services.changing` ---
+
+    def change(
+        self,
+        addresses: Mapping[str, str],
+        links: dict[str, ServiceLink],
+        after: Mapping[str, Sequence[str]],
+        opener: Opener,
+        communicators: dict[str, Any],
+    ) -> None:
+        """Go on with other services; what was submitted before keeps those that it has."""
+        self.names, self.addresses, self.links = tuple(addresses), dict(addresses), links
+        self._after = {name: tuple(before) for name, before in after.items()}
+        self.opener, self.ports, self.communicators = opener, opener.ports, communicators
+        self.on_opened()
+
+    def uses(self, link: ServiceLink) -> bool:
+        """Tell whether a command is under way, or about to be, that a link may have a part of."""
+        return any(link is one for plan in tuple(self._plans.values()) for one in plan.links.values())
+
     # --- a command's way, in the network thread ---
 
     def _begin(self, plan: _Plan) -> None:
@@ -228,6 +270,9 @@ class UdpCarrier(ThreadedCarrier):
         if command not in self._plans:
             return
         event = self._divide(plan)
+        if event == rules.INTERRUPT:
+            for link in tuple(self.former):  # it is not sent to those that were removed, but nothing begins there now
+                link.withdraw_all(Reason.ABORTED, 'aborted by EXPINTERRUPT')
         if not plan.errands:
             self._resolve(plan)
             return
@@ -252,7 +297,7 @@ class UdpCarrier(ThreadedCarrier):
         """Give errands their places in the lines; what can leave now leaves together."""
         together: list[tuple[Link, Errand]] = []
         for errand in errands:
-            link = self.links[errand.name]
+            link = errand.link
             try:
                 if len(errands) > 1 and isinstance(link, Link):
                     link.line_up(errand)
@@ -267,7 +312,8 @@ class UdpCarrier(ThreadedCarrier):
         run_together(together)
 
     def _errand(self, plan: _Plan, name: str, event: int) -> Errand:
-        command, timing = plan.command, self.links[name].timing
+        command, link = plan.command, plan.links[name]
+        timing = link.timing
         timeout = command.timeout if command.timeout is not None else timing.timeout
         if timeout is None:
             timeout = self.timeout()
@@ -282,16 +328,17 @@ class UdpCarrier(ThreadedCarrier):
             plan.wants_reply,
             command.once,
             command=plan,
+            link=link,
             yields=command.yields,
         )
 
     def _stage(self, plan: _Plan, event: int) -> None:
         """Note which errands wait for which others. They keep their places in the lines meanwhile."""
         if plan.command.concurrent:
-            if self._after and event in _STAGED:
+            if plan.after and event in _STAGED:
                 plan.behind = self._edges(plan, event)
         else:
-            names = self._in_stages(tuple(plan.errands), event)
+            names = self._in_stages(plan, event)
             plan.behind = {name: {before} for before, name in itertools.pairwise(names)}
         for name in plan.behind:
             plan.errands[name].blocked = True
@@ -300,20 +347,21 @@ class UdpCarrier(ThreadedCarrier):
         """Return for whom each errand waits by the configured order."""
         edges: dict[str, set[str]] = {}
         for name in plan.errands:
-            for before in self._after.get(name, ()):
+            for before in plan.after.get(name, ()):
                 if before in plan.errands:
                     first, then = (name, before) if event == rules.END else (before, name)
                     edges.setdefault(then, set()).add(first)
         return edges
 
-    def _in_stages(self, names: Sequence[str], event: int) -> list[str]:
-        """Return names so that each comes after those that it is to come after."""
-        if not (self._after and event in _STAGED):
-            return list(names)
+    def _in_stages(self, plan: _Plan, event: int) -> list[str]:
+        """Return the names of a command so that each comes after those that it is to come after."""
+        names = list(plan.errands)
+        if not (plan.after and event in _STAGED):
+            return names
         ordered: list[str] = []
 
         def add(name: str) -> None:
-            for before in self._after.get(name, ()):
+            for before in plan.after.get(name, ()):
                 if before in names and before not in ordered:
                     add(before)
             if name not in ordered:
@@ -325,7 +373,7 @@ class UdpCarrier(ThreadedCarrier):
 
     def _align(self, plan: _Plan) -> None:
         """Let what goes in reverse order keep that order at services of which only the pause is waited for."""
-        pauses = {name: self.links[name].pauses_until() for name in plan.errands}
+        pauses = {name: errand.link.pauses_until() for name, errand in plan.errands.items()}
         last = max(pauses.values())
         if last > time.perf_counter_ns():
             aligned = [plan.errands[name] for name, until in pauses.items() if until]
@@ -340,7 +388,7 @@ class UdpCarrier(ThreadedCarrier):
             return
         for errand in errands:
             errand.blocked = False
-        links = [(self.links[errand.name], errand) for errand in errands]
+        links = [(errand.link, errand) for errand in errands]
         run_together([(link, errand) for link, errand in links if isinstance(link, Link)])
         for link, _ in links:
             if not isinstance(link, Link):
@@ -388,11 +436,18 @@ class UdpCarrier(ThreadedCarrier):
             errand.command, errand.reply = _DONE, None
 
     def _tell_outcome(self, command: Command, errand: Errand) -> None:
-        if self.on_outcome is not None:
+        if self.on_outcome is not None and (name := self._present_name(errand)):
             try:
-                self.on_outcome(command, errand.outcome())
+                outcome = errand.outcome()
+                self.on_outcome(command, outcome if name == outcome.name else replace(outcome, name=name))
             except Exception:  # whoever waits for the command gets its result all the same
                 log.exception('%s: the outcome of %s could not be passed on', errand.name, command.message)
+
+    def _present_name(self, errand: Errand) -> str:
+        """Return what the service of an errand is called now, "" if it was removed meanwhile."""
+        if self.links.get(errand.name) is errand.link:
+            return errand.name
+        return next((name for name, link in self.links.items() if link is errand.link), '')
 
     def _advance(self, plan: _Plan, ended: Errand) -> None:
         """Release what waited for this errand; a start only if it went well, nothing if it was given up."""
@@ -406,7 +461,7 @@ class UdpCarrier(ThreadedCarrier):
         for name, before in tuple(plan.behind.items()):
             if ended.name not in before:
                 continue
-            if not went_well and ended.event in _FORWARD and ended.name in self._after.get(name, ()):
+            if not went_well and ended.event in _FORWARD and ended.name in plan.after.get(name, ()):
                 plan.behind.pop(name, None)
                 aborted = ended.reason is Reason.ABORTED
                 error = ended.error if aborted else f'not sent: {ended.name}, which it comes after, did not do it'
@@ -418,6 +473,8 @@ class UdpCarrier(ThreadedCarrier):
 
     def heard(self, name: str, message: Heard) -> None:
         """Pass a message on: to callbacks registered at the stock communicator, and to `on_event`."""
+        if name not in self.links:
+            return  # a service of another kind that was removed
         com = self.communicators.get(name)
         if com is not None and any(com._callbacks.get(message.event, ())):
             net.base.Communicator._receive(com, message.datagram, (com.hostname, com.port))
@@ -445,7 +502,7 @@ class UdpCarrier(ThreadedCarrier):
     # --- the end of a command ---
 
     def _withdraw_errand(self, errand: Errand, reason: Reason, error: str) -> None:
-        self.links[errand.name].withdraw(errand, reason, error)
+        errand.link.withdraw(errand, reason, error)
 
     def _end(self, plan: _Plan, reason: Reason, error: str) -> None:
         """End a command with one error for all services that have no outcome yet."""
@@ -469,14 +526,22 @@ class UdpCarrier(ThreadedCarrier):
         self._changed.set()
 
 
-def _over_udp(carrier: UdpCarrier, name: str, uri: str, timing: Timing) -> ServiceLink:
-    return Link(Line(name, uri, timing), carrier, carrier.opener, carrier.repeats[name])
+class Home(Host, Protocol):
+    """What the maker of a link needs of the carrier that it belongs to."""
+
+    opener: Opener
+    repeats: dict[str, Repeats]
 
 
-KINDS: dict[str, Callable[[UdpCarrier, str, str, Timing], ServiceLink]] = {'udp': _over_udp}
+def _over_udp(home: Home, name: str, uri: str, timing: Timing) -> ServiceLink:
+    return Link(Line(name, uri, timing), home, home.opener, home.repeats[name])
+
+
+KINDS: dict[str, Callable[[Home, str, str, Timing], ServiceLink]] = {'udp': _over_udp}
 """dict: what makes the link to a service, by the scheme of its address."""
 
 
-def _kind(uri: str) -> Callable[[UdpCarrier, str, str, Timing], ServiceLink]:
+def kind(uri: str) -> Callable[[Home, str, str, Timing], ServiceLink]:
+    """Return what makes the link to a service at an address."""
     scheme = str(uri).partition('://')[0].lower() if '://' in str(uri) else 'udp'
     return KINDS.get(scheme, _over_udp)  # which says of an unknown one that it is not supported

@@ -35,6 +35,8 @@ class Errand:
         Whether an echo is not enough; whether it may never be sent a second time.
     command : object
         Whose errand it is; for the carrier.
+    link : ServiceLink or None
+        Where it is to be carried out; for the carrier.
     yields : bool
         Others go first, and do not wait for it for long.
     blocked : bool
@@ -52,6 +54,7 @@ class Errand:
     wants_reply: bool = True
     once: bool = False
     command: Any = field(default=None, repr=False)
+    link: Any = field(default=None, repr=False)
     yields: bool = False
     blocked: bool = False
     stage: Stage = Stage.WAITING

@@ -20,7 +20,7 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from iblutil.io import net
@@ -355,6 +355,59 @@ class Opener:
         await made.open(self._ports.get(link.name, 0))
         self._sockets[link.name], self._ports[link.name] = made, made.port
         self._opened(link.name, com)
+
+    async def place(self, name: str, uri: str) -> str:
+        """Return where a service is, so that all that are at one place have the same; as it is written if nobody knows.
+
+        Raises
+        ------
+        Unreachable
+            Nobody in particular is there.
+        """
+        address = uri
+        if not net.base.is_valid_ip(uri.rpartition('://')[2].partition(':')[0]):
+            with contextlib.suppress(Exception):
+                address = await self._resolve(uri)
+        self._check(name, uri, address)
+        return same_service(address)
+
+    def known_place(self, name: str, uri: str) -> str:
+        """Return where a service of ours is, as far as that was found out."""
+        return self._places[name][0] if name in self._places else same_service(uri)
+
+    def part(self, names: Mapping[str, str], opened: Callable[[str, Any], None] | None = None) -> Opener:
+        """Return an opener for some of our services, that goes on with their sockets.
+
+        Parameters
+        ----------
+        names : mapping of str to str
+            What each is called here, by what it is called there.
+        opened : callable, optional
+            As of the constructor; ours by default.
+        """
+        ports = {new: self._ports[old] for new, old in names.items() if old in self._ports}
+        made = Opener(self._ring, self._patience, ports, opened or self._opened)
+        made._sockets = {new: self._sockets[old] for new, old in names.items() if old in self._sockets}
+        made._places = {new: self._places[old] for new, old in names.items() if old in self._places}
+        made._lookups, made.exclusive = self._lookups, self.exclusive
+        return made
+
+    def join(self, other: Opener) -> None:
+        """Go on with the sockets of another opener, beside our own."""
+        self._sockets |= other._sockets
+        self._places |= other._places
+        self._ports.update(other._ports)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Dict of str to int: the local port that each service knows us by."""
+        return self._ports
+
+    def limit(self, name: str, size: int) -> None:
+        """Take it that the computer of a service cuts echoes to so many bytes; 0: it does not."""
+        if name in self._sockets:
+            com = self._sockets[name].com
+            com.max_message_size = size or type(com).max_message_size
 
     def _check(self, name: str, uri: str, address: str) -> None:
         """Raise Unreachable if nobody in particular is at an address."""

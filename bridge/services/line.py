@@ -286,6 +286,11 @@ class Line:
         """Tell whether one more answer to a command that left twice may come."""
         return any(now < until for left, until in tuple(self._surplus.values()))
 
+    def is_over(self, now: int) -> bool:
+        """Tell whether nothing is under way, and nothing may still come that the service needs confirmed."""
+        busy = self.urgent or self.waiting or self.flying or self._held or self._starting
+        return not (busy or self.awaits_more(now) or any(now < until for until, _ in self._owed))
+
     def pauses_until(self) -> int:
         """Return when a command could leave if only the pause is waited for, ns; 0 if something else is as well."""
         busy = self.flying or self.urgent or self.unread or self._held or not all(one.yields for one in self.waiting)

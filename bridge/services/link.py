@@ -141,6 +141,19 @@ class Link:
         """Tell whether one more answer to a command that left twice may come, which the service needs confirmed."""
         return self.line.awaits_more(time.perf_counter_ns())
 
+    def is_over(self) -> bool:
+        """Tell whether nothing is under way, and nothing may still come that the service needs confirmed."""
+        return self.line.is_over(time.perf_counter_ns())
+
+    def belong(self, host: Host, opener: Callable[[Link], Awaitable[None]]) -> None:
+        """Have another host told, and another opener asked, from now on."""
+        self._host, self._opener = host, opener
+
+    def change(self, name: str, uri: str, timing: Timing, repeats: Repeats) -> None:
+        """Take another name, another way to write the same address, and another patience for what is still to leave."""
+        self.name = self.line.name = name
+        self.line.uri, self.line.timing, self._repeats = uri, timing, repeats
+
     def enqueue(self, errand: Errand) -> None:
         """Carry out a command after those before it, an interrupt before all others."""
         self.line_up(errand)

@@ -74,14 +74,27 @@ class Housekeeping:
         keep: Callable[[str, Mapping[str, Any]], None] = lambda kind, what: None,
     ) -> None:
         self._keep, self._kept, self._keeping = keep, dict[str, int](), threading.Lock()
-        self._optional = optional
         self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
-        self._places = {service: place for place, service in enumerate(watch.health)}
+        self._optional, self._places = optional, dict[str, int]()
+        self.change(optional)
         self._numbers = itertools.count(1)
         self._early: list[tuple[int, dict[str, Any]]] | None = []  # events until the clients are found
         self._telling = threading.Lock()
         self.under_way: set[Future[dict[str, Outcome]]] = set()
         self.asking: set[Future[dict[str, Outcome]]] = set()
+
+    def change(self, optional: Collection[str]) -> None:
+        """Look after the services that `watch` has by now, of which some are optional; while nobody else does."""
+        self._optional = optional
+        self._places = {service: place for place, service in enumerate(self._watch.health)}
+
+    def show(self) -> None:
+        """Show in the segment how all services are, once their names stand there."""
+        self._watch.look(time.perf_counter_ns())
+        self._segment.publish_services_up(self._watch.up())
+        for service, place in self._places.items():
+            health = self._watch.health[service]
+            self._segment.publish_service_health(place, down=health.failed, heard=health.heard)
 
     # In the network thread
 
@@ -239,14 +252,14 @@ class Housekeeping:
     ) -> Future[dict[str, Outcome]]:
         """Send a message of our own to all services, and write down what became of it."""
         key = f'{self._segment.id:016x}-worker-{next(self._numbers)}'
-        sent = time.perf_counter_ns()
+        sent, optional = time.perf_counter_ns(), self._optional
         said = {'command_id': key, 'message': message, 'client': client, 'services': '', 'args': [], 'sent': sent}
         self.note('command', said)
 
         def done(future: Future[dict[str, Outcome]]) -> None:
             fault = future.exception()
             outcomes = [] if fault else list(future.result().values())
-            code, failed = status_of(outcomes, self._optional)
+            code, failed = status_of(outcomes, optional)
             if fault:
                 code, failed = CODES['IBLB_E_INTERNAL'], f'{type(fault).__name__}: {fault}'
             if code:

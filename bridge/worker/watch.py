@@ -50,22 +50,63 @@ class Watch:
         on_client_lost: Iterable[ClientLost] = (),
         ask: bool = False,
     ) -> None:
-        self.health = {name: Health() for name in services}
-        self._beats = {
-            name: int(beat * 1e9)
-            for name, service in services.items()
-            if not service.unsupported and (beat := heartbeat if service.heartbeat is None else service.heartbeat)
-        }
-        served = {name: service for name, service in services.items() if not service.unsupported}
-        self._askable = [name for name, service in served.items() if (ask if service.ask is None else service.ask)]
-        self._questions = dict.fromkeys(self._askable, 0)  # when to ask, ns
+        self.health: dict[str, Health] = {}
+        self._askable: list[str] = []
+        self._questions: dict[str, int] = {}  # when to ask, ns
         self._asked: dict[str, int] = {}
         self._asking: set[str] = set()
         self._told: dict[str, str] = {}
         self._up: set[str] = set()  # as of the last look at each
-        self._rules = {rule.client: rule for rule in on_client_lost}
+        self._rules: dict[str, ClientLost] = {}
         self._lost: dict[str, int] = {}  # when something is due, ns
         self._leaving: dict[str, int] = {}  # the same, of what is on its way
+        self.change(services, {}, heartbeat, on_client_lost, ask)
+
+    def change(
+        self,
+        services: Mapping[str, ServiceConfig],
+        kept: Mapping[str, str],
+        heartbeat: float = 0.0,
+        on_client_lost: Iterable[ClientLost] = (),
+        ask: bool = False,
+    ) -> None:
+        """Watch other services; while nobody else asks or tells anything.
+
+        Parameters
+        ----------
+        services, heartbeat, on_client_lost, ask
+            As of the constructor.
+        kept : mapping of str to str
+            What each service that stays was called before, by its name.
+        """
+        served = {name: service for name, service in services.items() if not service.unsupported}
+        self._beats = {
+            name: int(beat * 1e9)
+            for name, service in served.items()
+            if (beat := heartbeat if service.heartbeat is None else service.heartbeat)
+        }
+        before, askable = (
+            set(self._askable),
+            [name for name, service in served.items() if (ask if service.ask is None else service.ask)],
+        )
+        waiting = {name: self._questions[was] for name, was in kept.items() if was in self._questions}
+        new = {name: 0 for name in askable if kept.get(name) not in before}
+        self._questions = {name: at for name, at in (waiting | new).items() if name in askable}
+        self._askable = askable
+        self.health = {name: self.health[kept[name]] if name in kept else Health() for name in services}
+        self._asked = {name: self._asked[was] for name, was in kept.items() if was in self._asked}
+        self._asking &= {name for name, was in kept.items() if name == was}
+        self._told = {name: self._told[name] for name, was in kept.items() if name == was and name in self._told}
+        self._up = {name for name, was in kept.items() if was in self._up}
+        self._change_rules({rule.client: rule for rule in on_client_lost})
+
+    def _change_rules(self, rules: dict[str, ClientLost]) -> None:
+        """Have what is due for lost clients follow other rules; a time that is shorter counts from the same moment."""
+        died = {client: at - int(self._rules[client].after * 1e9) for client, at in self._lost.items()}
+        self._leaving = {client: at for client, at in self._leaving.items() if client in rules}
+        self._rules, self._lost = rules, {}
+        for client, at in died.items():
+            self.lost(client, at)
 
     def turn(self, service: str, now: int) -> str:
         """Return ``SERVICE_UP`` or ``SERVICE_DOWN`` if a service has become that since the last call, else ""."""

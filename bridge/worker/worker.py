@@ -29,6 +29,7 @@ from bridge.config import (
     ClientLost,
     ConfigError,
     ListenerConfig,
+    RigConfig,
     ServiceConfig,
     check_addresses,
     check_listeners,
@@ -43,13 +44,14 @@ from bridge.segment.library import error_text
 from bridge.segment.listeners import ROLE, SERVICE, describe
 from bridge.segment.payload import Refused, choose_services, decode_arguments
 from bridge.segment.response import command_id, response_body, shown_request
-from bridge.segment.served import Segment, Taken
+from bridge.segment.served import RELOAD, Segment, Taken
 from bridge.wall import wall
 from bridge.worker import losses, signals
 from bridge.worker.housekeeping import Housekeeping
 from bridge.worker.outbox import Outbox
 from bridge.worker.programs import KIND as LISTENERS
 from bridge.worker.programs import Programs
+from bridge.worker.reloading import STOPPED, Reloading, Verdict, Wanted
 from bridge.worker.watch import Watch
 
 if TYPE_CHECKING:
@@ -100,6 +102,8 @@ class Worker:
         Where commands, outcomes and events are written down; closed by its owner.
     shared_addresses : bool
         Let several services be at one address; what listens there gets each command several times.
+    reread : callable, optional
+        Returns the configuration as it is in the files now, or raises ConfigError; without it `reload` changes nothing.
     segment_options : dict, optional
         Sizes of a new segment, see `bridge.segment.served.Segment`.
 
@@ -130,6 +134,7 @@ class Worker:
         notify: bool = False,
         journal: Journal | None = None,
         shared_addresses: bool = False,
+        reread: Callable[[], RigConfig] | None = None,
         segment_options: Mapping[str, int] | None = None,
     ) -> None:
         if isinstance(services, Mapping):
@@ -141,7 +146,7 @@ class Worker:
         check_listeners(self._services, listeners)
         self._listening = {listener.name: (listener.host, listener.port) for listener in listeners}
         on_client_lost = list(on_client_lost)
-        self._optional = {service.name for service in services if service.optional}
+        self._optional = frozenset(service.name for service in services if service.optional)
         self._watch = Watch(self._services, heartbeat, on_client_lost, ask)
         self._shared_addresses = shared_addresses
         self._timeout, self._notify, self._journal = timeout, notify, journal
@@ -149,6 +154,7 @@ class Worker:
         self._reason = ''
         self._stopping = self._hurry = False  # plain: a signal handler sets them, and must not wait for a lock
         self._started = False
+        self._former = 0.0  # s: how long a service that was removed may take to answer
         self._failure: BaseException | None = None
         self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
         self._clients: dict[int, tuple[int, str]] = {}  # by slot: generation and name
@@ -171,10 +177,27 @@ class Worker:
                     house=self._house,
                     fail=self._fail,
                 )
-                check_listeners(self._services, [replace(one, port=self.ports[one.name]) for one in listeners])
+                bound = [replace(one, port=self.ports[one.name]) for one in listeners]
+                check_listeners(self._services, bound)
             except BaseException:
                 self._carrier.close()
                 raise
+            listen = {listener.name: listener for listener in listeners}
+            self._reloading = Reloading(
+                RigConfig(self._services, heartbeat, tuple(on_client_lost), any_reference, ask, listen),
+                reread,
+                timeout=timeout,
+                bound=bound,
+                shared_addresses=shared_addresses,
+                carrier=self._carrier,
+                watch=self._watch,
+                house=self._house,
+                segment=self._segment,
+                journal=journal,
+                adopt=self._adopt,
+                answer=self._reloaded,
+                fail=self._fail,
+            )
             self._segment.publish_services(self._services)
         except BaseException:
             self._segment.close()
@@ -245,6 +268,7 @@ class Worker:
         self._house.tell_all()
         ticked, put_off = 0.0, False
         while not self._stopping:
+            self._reloading.go_on()
             took = self._pass(self._watch.pause(time.perf_counter_ns(), _SOON if put_off else _LOOK))
             # After a command the network thread needs the interpreter; what is not urgent gets it a little later.
             put_off = bool(took) and time.monotonic() < ticked + _SOON
@@ -292,6 +316,7 @@ class Worker:
 
     def _finish(self) -> None:
         """Answer everything: what is under way is answered by its services in their time, the rest is aborted."""
+        self._reloading.stop()
         self._carrier.begin_nothing()
         self._programs.stop()
         self._wait_for(lambda: self._under_way or self._house.under_way or self._carrier.awaits_more(), self._longest())
@@ -311,7 +336,29 @@ class Worker:
     def _longest(self) -> float:
         """Return how long a service may take to answer, s."""
         timings = [service.timing(self._timeout) for service in self._services.values() if not service.unsupported]
-        return max((timing.timeout or self._timeout for timing in timings), default=0.0) + _GRACE
+        return max([self._former, *(timing.timeout or self._timeout for timing in timings)]) + _GRACE
+
+    def reload(self) -> None:
+        """Have the files of services and settings read again; what comes of it is logged.
+
+        From any thread or signal handler.
+        """
+        self._reloading.signal()
+
+    def _adopt(self, rig: RigConfig) -> None:
+        """Go on with other services; in the network thread, while ours waits."""
+        self._former = self._longest() - _GRACE
+        self._services, self._any_reference = rig.services, rig.any_reference
+        self._optional = frozenset(service.name for service in rig.services.values() if service.optional)
+        self._house.change(self._optional)
+
+    def _reloaded(self, taken: Taken, verdict: Verdict) -> None:
+        """Tell a program what came of its wish to reload."""
+        found = verdict.changes
+        data = {**asdict(found), 'said': str(found)}
+        entry = to_entry(Outcome('', ok=True), 'SERVICES') | {'data': data}
+        code = CODES['IBLB_E_ABORTED' if verdict.refused == STOPPED else 'IBLB_E_ARGS'] if verdict.refused else 0
+        self._answer(taken, code, verdict.refused and f'{verdict.refused}.', [entry])
 
     def _wait_for(self, busy: Callable[[], object], patience: float) -> None:
         """Go on passing what comes, which is refused but for interrupts, while something is under way."""
@@ -355,6 +402,9 @@ class Worker:
             self._programs.take(taken)
             return
         taken.name = MESSAGE_NAMES.get(taken.message) or str(taken.message)
+        if taken.message == RELOAD and not taken.is_orphan:
+            self._begin_reload(taken)
+            return
         try:
             try:
                 if taken.is_orphan:
@@ -383,7 +433,22 @@ class Worker:
             self._not_carried_out(taken, error)
         else:
             self._under_way[taken] = future
-            future.add_done_callback(lambda done: self._done(taken, done))
+            optional = self._optional
+            future.add_done_callback(lambda done: self._done(taken, done, optional))
+
+    def _begin_reload(self, taken: Taken) -> None:
+        taken.name = 'RELOAD'
+        try:
+            self._gate(taken)
+        except NotAccepted as error:
+            self._not_carried_out(taken, error)
+            return
+        only_check = 'true' in str(taken.arguments).lower()
+        wanted = Wanted(self._client(taken), taken, only_check=only_check)
+        if self._stopping:
+            self._reloaded(taken, Verdict(refused=STOPPED))
+        else:
+            self._reloading.want(wanted)
 
     def _expect_answers(self, taken: Taken) -> None:
         """Take it that services may still answer a command that the worker before us sent."""
@@ -398,11 +463,11 @@ class Worker:
         taken.accepted = time.perf_counter_ns()
         taken.wall = time.time_ns()
 
-    def _done(self, taken: Taken, future: Future[dict[str, Outcome]]) -> None:
+    def _done(self, taken: Taken, future: Future[dict[str, Outcome]], optional: frozenset[str]) -> None:
         """In the network thread, mostly: the outcomes are there."""
         try:
             outcomes = list(future.result().values())
-            code, error = status_of(outcomes, self._optional)
+            code, error = status_of(outcomes, optional)
             self._answer(taken, code, error, [to_entry(outcome, taken.name) for outcome in outcomes])
         except Exception as error:
             self._not_carried_out(taken, error)
@@ -454,10 +519,11 @@ class Worker:
     # --- the answer ---
 
     def _answer(self, taken: Taken, code: int, error: str, services: list[dict[str, Any]] | None = None) -> None:
-        if code:
+        private = taken.message == RELOAD  # of that it is told elsewhere
+        if code and not private:
             level = logging.ERROR if code < 0 else logging.WARNING
             log.log(level, '%s %s: %d %s', self._key(taken), taken.name, code, discretion.error(taken.name, error))
-        noted = self._house.is_noted()
+        noted = self._house.is_noted() and not private
         body = self._body(taken, code, error, services) if noted or taken.wants_response else {}
         if noted:  # before the program hears of it, and sends what comes after it
             self._write_outcome(taken, body)

@@ -119,7 +119,8 @@ extern "C" {
 #define IBLB_SERVICE_DOWN 512
 #define IBLB_CLIENT_LOST 1024
 #define IBLB_WORKER_RESTARTED 2048
-#define IBLB_EXPERIMENT_LOST 16384 /* a service that ran is back without its experiment */
+#define IBLB_EXPERIMENT_LOST 16384   /* a service that ran is back without its experiment */
+#define IBLB_SERVICES_CHANGED 131072 /* the worker has other services now, or other settings of them */
 
 /* The status of a service, as EXPSTATUS and EXPINFO give and take it, and as an entry of a response says it. */
 #define IBLB_STATUS_CONNECTED 0
@@ -321,7 +322,7 @@ IBLB_API int iblb_wait_msgpack(int handle, int request, int timeout_ms, unsigned
 /* Chooses the events that this handle gets, in place of the earlier choice. What came before is not delivered.
  *
  *     message_mask  the sum of the numbers of messages that services send by themselves (IBLB_EXPINTERRUPT: a camera died), and of
- *                   IBLB_SERVICE_UP to IBLB_EXPERIMENT_LOST; 0 for none
+ *                   IBLB_SERVICE_UP to IBLB_SERVICES_CHANGED; 0 for none
  *
  * Returns 0, IBLB_E_MESSAGE (a number that is no event), IBLB_E_STALE, IBLB_E_QUARANTINED, IBLB_E_SEGMENT, IBLB_E_HANDLE, IBLB_E_FORKED. */
 IBLB_API int iblb_subscribe(int handle, int message_mask);
@@ -338,9 +339,13 @@ IBLB_API int iblb_subscribe(int handle, int message_mask);
  *     event    text  "EXPINTERRUPT"
  *     service  text  "" if none
  *     client   text  "" unless CLIENT_LOST
- *     data     object, as in responses; EXPERIMENT_LOST: {value: {exp_ref: the experiment that is lost, status: what the service says now}}
+ *     data     object, as in responses. EXPERIMENT_LOST: {value: {exp_ref: the experiment that is lost, status: what the service says
+ *              now}}. SERVICES_CHANGED: {value: {added, removed, changed: arrays of names; services: all names, in the new order}}
  *     time     int   ns
  *     wall     text  ISO 8601
+ *
+ * After SERVICES_CHANGED a command to all services goes to those of the new list. One that the worker had begun with goes to those of the
+ * old list, the ones that were removed included, and ends with the outcomes of these.
  *
  * Events wait in 64 KiB of shared memory. When that is full, newer ones are lost, and nothing else is affected.
  *

@@ -25,6 +25,10 @@ extern "C" {
  * the public interface: whoever asks for all events does not get it. */
 #define IBLBW_COMMANDS 1048576
 
+/* A message for iblb_send, by `iblbridge reload` alone: the worker reads its files of services and settings again. The response comes when
+ * it has done that, or says why it has not (IBLB_E_ARGS). Not a message of the public interface. */
+#define IBLBW_RELOAD 262144
+
 /* Messages in `struct iblbw_command` that are no commands: what a program that serves a listener says (iblb_answer and iblb_fail;
  * iblb_tell). Notifications without a time to live, to be answered with iblbw_respond as those are. `services` is the listener's name; the
  * arguments are

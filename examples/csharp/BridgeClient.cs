@@ -198,7 +198,7 @@ namespace IblBridge
 
         /// <summary>Chooses the events of this client: replaces the earlier choice; 0 for none.</summary>
         /// <param name="events">EXPINTERRUPT and others that services send by themselves, SERVICE_UP, SERVICE_DOWN,
-        /// CLIENT_LOST, WORKER_RESTARTED, EXPERIMENT_LOST, joined with <c>|</c>.</param>
+        /// CLIENT_LOST, WORKER_RESTARTED, EXPERIMENT_LOST, SERVICES_CHANGED, joined with <c>|</c>.</param>
         /// <exception cref="BridgeException">E_MESSAGE: one of them is not an event.</exception>
         public void Subscribe(Message events)
         {

@@ -23,6 +23,7 @@ namespace IblBridge
         CLIENT_LOST = 1024,
         WORKER_RESTARTED = 2048,
         EXPERIMENT_LOST = 16384,
+        SERVICES_CHANGED = 131072,
     }
 
     /// <summary>All codes: 0 is success, negative an error, positive a warning.</summary>
@@ -83,7 +84,7 @@ namespace IblBridge
         /// (8192).</summary>
         public const int E_MESSAGE = -8030;
         /// <summary>A named service is not in the worker's configuration, or this handle serves none. Check the name,
-        /// or add the service and restart the worker; serve before you take commands or tell.</summary>
+        /// or add the service and reload it (iblbridge reload NAME); serve before you take commands or tell.</summary>
         public const int E_SERVICE = -8031;
         /// <summary>A text is not valid UTF-8. Convert it; the sentence names the offset.</summary>
         public const int E_UTF8 = -8032;

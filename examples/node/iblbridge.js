@@ -47,6 +47,7 @@ const MESSAGES = Object.freeze({
     CLIENT_LOST: 1024,
     WORKER_RESTARTED: 2048,
     EXPERIMENT_LOST: 16384,
+    SERVICES_CHANGED: 131072,
     // messages: end
 });
 

@@ -120,4 +120,4 @@ def test_a_service_that_there_is_none_of_is_told_with_those_that_there_are(serve
         pytest.raises(errors.Misuse, match='no service "scope"; there are: camera-0, camera-1, ') as told,
     ):
         client.send('EXPINIT', services=['scope'])
-    assert told.value.text.endswith('. Check the name, or add it and restart the worker.')
+    assert told.value.text.endswith('. Check the name, or add it and reload the worker: iblbridge reload rig.')

@@ -23,7 +23,7 @@ namespace Bonsai.IblBridge
         [Category("Events")]
         [TypeConverter(typeof(EventsConverter))]
         [Description("Which events, separated by commas: messages that services send by themselves, SERVICE_UP, " +
-            "SERVICE_DOWN, CLIENT_LOST, WORKER_RESTARTED, EXPERIMENT_LOST.")]
+            "SERVICE_DOWN, CLIENT_LOST, WORKER_RESTARTED, EXPERIMENT_LOST, SERVICES_CHANGED.")]
         public Message Events
         {
             get { return events; }

@@ -91,7 +91,7 @@ namespace Bonsai.IblBridge
     {
         const Message OnlyEvents =
             Message.SERVICE_UP | Message.SERVICE_DOWN | Message.CLIENT_LOST | Message.WORKER_RESTARTED |
-            Message.EXPERIMENT_LOST;
+            Message.EXPERIMENT_LOST | Message.SERVICES_CHANGED;
         const Message OnlyCommands = Message.PING | Message.SERVICES;
 
         internal static bool IsCommand(Message message)

@@ -60,6 +60,7 @@ public final class IblBridge implements AutoCloseable {
     public static final int CLIENT_LOST = 1024;
     public static final int WORKER_RESTARTED = 2048;
     public static final int EXPERIMENT_LOST = 16384;
+    public static final int SERVICES_CHANGED = 131072;
     public static final int STATUS_CONNECTED = 0;
     public static final int STATUS_INITIALIZED = 10;
     public static final int STATUS_RUNNING = 20;

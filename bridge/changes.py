@@ -1,0 +1,109 @@
+"""What a change of the rig's configuration comes to, while the worker runs: decisions only.
+
+A *line* is what the worker has to one service: its socket, what is queued and not confirmed, and what is known of how
+the service is. It belongs to an address, for that is where the service is, whatever it is called:
+
+- who keeps its address keeps its line, under another name or with other settings, too;
+- who is at another address than before is another service: its line is a new one;
+- a line that nobody of the new list has is retired: what was begun on it ends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+
+from bridge.config import RigConfig
+
+NOTHING = 'nothing has changed'
+RIG = ('heartbeat', 'ask', 'on_client_lost', 'any_reference')  # what may be changed of the rig itself
+
+
+def kept_lines(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    """Return which of the old lines each new service goes on with.
+
+    Parameters
+    ----------
+    old, new : mapping of str to str
+        Where each service was, and where it is: two that are equal are one place.
+
+    Returns
+    -------
+    dict of str to str
+        The name in the old list, by that in the new one; who needs a new line is not in it.
+
+    Examples
+    --------
+    >>> kept_lines({'left': 'A', 'right': 'B'}, {'right': 'A', 'ephys': 'B', 'lamp': 'C'})
+    {'right': 'left', 'ephys': 'right'}
+    """
+    same = {name for name, place in new.items() if old.get(name) == place}
+    free: dict[str, list[str]] = {}
+    for name, place in old.items():
+        if name not in same:
+            free.setdefault(place, []).append(name)
+    kept: dict[str, str] = {}
+    for name, place in new.items():
+        if name in same:
+            kept[name] = name
+        elif free.get(place):
+            kept[name] = free[place].pop(0)
+    return kept
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is different in a new configuration.
+
+    Attributes
+    ----------
+    added, removed, changed : tuple of str
+        Names of services; of `changed` the address or a setting.
+    reordered : bool
+        Those that stay come in another order.
+    rig : tuple of str
+        Settings of the rig itself.
+    listeners : tuple of str
+        Names of listeners that are added, removed or changed.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    reordered: bool = False
+    rig: tuple[str, ...] = ()
+    listeners: tuple[str, ...] = ()
+
+    @property
+    def of_services(self) -> bool:
+        """bool: programs are to be told."""
+        return bool(self.added or self.removed or self.changed or self.reordered)
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, one.name) for one in fields(self))
+
+    def __str__(self) -> str:
+        said = [(what, getattr(self, what)) for what in ('added', 'removed', 'changed')]
+        parts = [f'{what} {", ".join(names)}' for what, names in said if names]
+        parts += ['another order'] * self.reordered + [f'{name} of the rig' for name in self.rig]
+        parts += [f'listener {name}' for name in self.listeners]
+        return '; '.join(parts) or NOTHING
+
+
+def changes(old: RigConfig, new: RigConfig) -> Changes:
+    """Return what is different in a new configuration."""
+    before, after = old.services, new.services
+    stay = [name for name in after if name in before]
+    return Changes(
+        added=tuple(name for name in after if name not in before),
+        removed=tuple(name for name in before if name not in after),
+        changed=tuple(name for name in stay if after[name] != before[name]),
+        reordered=stay != [name for name in before if name in after],
+        rig=tuple(name for name in RIG if getattr(old, name) != getattr(new, name)),
+        listeners=_different(old.listen, new.listen),
+    )
+
+
+def _different(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[str, ...]:
+    names: Iterable[str] = dict.fromkeys((*old, *new))
+    return tuple(name for name in names if old.get(name) != new.get(name))
