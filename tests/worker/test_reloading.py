@@ -380,6 +380,19 @@ def test_what_can_not_be_used_is_refused_and_the_old_list_stays(rig, peers):
     assert it.client.call('EXPINIT')['code'] == 0
 
 
+def test_a_service_at_a_port_that_a_listener_was_given_is_refused(rig, peers):
+    a, *_ = peers
+    listener = ListenerConfig('cameras', port=0)
+    it = rig(of('a', a), listeners=[listener])
+    with pytest.raises(Misuse, match='cameras'):
+        it.reload(
+            of('a', a),
+            ServiceConfig('c', f'udp://127.0.0.1:{it.worker.ports["cameras"]}'),
+            listen={'cameras': listener},
+        )
+    assert it.names() == ['a']
+
+
 def test_a_reload_can_be_tried_without_changing_anything(rig, peers):
     a, b, _ = peers
     it = rig(of('a', a))
