@@ -58,6 +58,8 @@ class Command:
         Whether all services are sent it at once, or each when the one before it has answered.
     last : bool
         It may leave although the carrier is being closed.
+    key : str
+        What journals call it; "": they do not know it.
     yields : bool
         It is a question that nobody waits for long: other commands go first, and wait for its answer 1 s behind its
         echo, or 3 s if there is none.
@@ -81,6 +83,7 @@ class Command:
     concurrent: bool = True
     last: bool = False
     yields: bool = False
+    key: str = ''
     future: Future[Outcomes] = field(default_factory=Future)
     fault: Exception | None = field(default=None, init=False)
     forgiven: bool = field(default=False, init=False)

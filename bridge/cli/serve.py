@@ -16,10 +16,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bridge.cli import page
 from bridge.cli.words import duration, example
 
 if TYPE_CHECKING:
+    from bridge.cli.page_process import PageProcess
     from bridge.config import RigConfig
+    from bridge.journal import Journal
     from bridge.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -93,6 +96,7 @@ def add_options(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()
         metavar='TIME',
         help='how long a service may take to reply: 5s, 500ms, or a number of seconds (default: 10)',
     )
+    page.add_http(add)
     add('--journal', metavar='FILE', help='write every command, its outcome, and every event to this file')
     add(
         '--journal-rotate',
@@ -135,9 +139,11 @@ def run(args: argparse.Namespace) -> int:
 
     from bridge.cli import exit_status
     from bridge.cli.console import go_on_when_clicked, on_hangup, on_stdin_end, on_stop_signals, say_aside
+    from bridge.cli.page_process import PageProcess
     from bridge.errors import BridgeError
     from bridge.worker import Worker
 
+    shown = None
     wishes = _Wishes()
     files = [path for path in (args.services, args.settings) if path]
     on_stop_signals(wishes.stop)
@@ -145,6 +151,7 @@ def run(args: argparse.Namespace) -> int:
     go_on_when_clicked()
     start_log(logging.DEBUG if args.verbose else logging.INFO, log_file)
     try:
+        shown = PageProcess(args.segment, rig.http) if rig.http else None  # it gets ready while the worker does
         worker = Worker(
             args.segment,
             list(rig.services.values()),
@@ -161,7 +168,7 @@ def run(args: argparse.Namespace) -> int:
         wishes.pass_on(worker)
         try:
             log.info('segment %s: %s', args.segment, worker.path)
-            _say_who_is_there(rig, worker)
+            _say_who_is_there(rig, worker, shown)
             # What is loaded by now stays. To look through it takes the collector some 5 ms, in the middle of a command.
             gc.freeze()
             if args.until_eof:
@@ -170,15 +177,14 @@ def run(args: argparse.Namespace) -> int:
                 worker.run()  # if it was stopped by now, it ends in an orderly way
         finally:
             worker.close(remove=args.remove)
-    except ConfigError as e:  # two names that turn out to be one address
+    except ConfigError as e:  # two names that turn out to be one address; or no page
         print(f'iblbridge serve: {e}', file=sys.stderr)
         return 2
     except BridgeError as e:
         print(f'iblbridge serve: {e.text}', file=sys.stderr)
         return exit_status(e.code)
     finally:
-        if journal is not None:
-            journal.close()
+        _close(shown, journal)
     log.info('stopped by %s', wishes.stopped_by or 'itself')
     return 0
 
@@ -209,8 +215,14 @@ class _Wishes:
             worker.reload()
 
 
-def _say_who_is_there(rig: RigConfig, worker: Worker) -> None:
-    """Log the services and the listeners."""
+def _close(*opened: PageProcess | Journal | None) -> None:
+    for each in opened:
+        if each is not None:
+            each.close()
+
+
+def _say_who_is_there(rig: RigConfig, worker: Worker, shown: PageProcess | None) -> None:
+    """Log the services, the listeners and the page; ConfigError if there is to be a page and there is none."""
     for service in rig.services.values():
         if not service.unsupported:  # of those it is told, by whoever opens them
             log.info('service %s: %s%s', service.name, service.uri, ' (optional)' if service.optional else '')
@@ -218,6 +230,21 @@ def _say_who_is_there(rig: RigConfig, worker: Worker) -> None:
         log.info('listening as %s at udp://%s:%d', name, rig.listen[name].host, port)
     if not rig.services and not rig.listen:
         log.warning('no services are configured: commands reach nobody; add --services FILE or --service name=uri')
+    if shown is not None:
+        shown.wait()
+
+
+def _with_page(rig: RigConfig, http: str | None) -> RigConfig:
+    """Return what is configured with the page of the option, or of the environment."""
+    from bridge.web.address import check_token, parse_page
+
+    shown = rig.http
+    if http is not None:  # token and hosts of a file stay
+        at = parse_page(http, '--http')
+        shown = at if shown is None else replace(shown, host=at.host, port=at.port)
+    if shown is not None and not shown.token:
+        shown = replace(shown, token=check_token(os.environ.get(page.TOKEN, ''), page.TOKEN))
+    return replace(rig, http=shown)
 
 
 def _opened(path: str | None, make: Callable[[str], File], option: str) -> File | None:
@@ -279,6 +306,7 @@ def configured(args: argparse.Namespace) -> RigConfig:
         any_reference=args.any_reference or rig.any_reference,
         ask=rig.ask and not args.no_ask,
     )
+    rig = _with_page(rig, args.http)
     config.check_listeners(rig.services, rig.listen.values(), '--listen' if args.listen else 'listen')
     config.check_order(rig.services, args.settings or args.services or '--service')
     if not 0 < args.timeout < 3600:

@@ -23,6 +23,7 @@ from bridge.cli.words import example
 if TYPE_CHECKING:
     from bridge.segment.client import Client
 
+CLOSE = ('progress', 'tick')  # what is told to those who look closely, and is no news to a reader
 LOOK = 0.1  # s: how long one wait takes at most, and how often a worker is looked for
 
 
@@ -113,6 +114,8 @@ def entries(
                         wall = datetime.now().astimezone().isoformat(timespec='milliseconds')
                         yield {'kind': 'gap', 'lost': lost, 'wall': wall}
                     expected = event['sequence'] + 1
+                    if event.get('kind') in CLOSE:
+                        continue
                     yield {'kind': 'event', **discretion.entry(event)}  # a service may say a token
         except BridgeError as e:
             if not begun or e.name not in ('IBLB_E_STALE', 'IBLB_E_NO_SEGMENT', 'IBLB_E_NO_WORKER'):

@@ -139,7 +139,7 @@ def without_data(body: dict[str, Any], why: str) -> tuple[int, bytes]:
 
 _TOLD = (
     'command_id', 'message', 'client', 'services', 'args', 'code', 'error', 'sent', 'accepted', 'finished',
-    'service', 'master', 'ok', 'pid',
+    'service', 'master', 'ok', 'pid', 'health',
 )  # fmt: skip
 
 
@@ -150,7 +150,8 @@ def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: str) 
     ----------
     kind : str
         ``command``, ``outcome`` or ``notification``, or of a listener ``asked``, ``replied`` or ``served``, as in the
-        journal.
+        journal. ``progress``: what one service has just done, and what is known of it by now (``health``); ``tick``:
+        nothing but that the worker goes on.
     entry : mapping
         What the journal would write, without anything secret.
     time : int
@@ -166,11 +167,13 @@ def command_event(kind: str, entry: Mapping[str, Any], *, time: int, wall: str) 
     if isinstance(body.get('services'), list):
         keys = ('name', 'ok', 'state', 'reason', 'error', 'status', 'sent', 'echoed', 'answered')
         body['services'] = [{key: s[key] for key in keys if key in s} for s in body['services']]
+    if 'health' in body:
+        body['health'] = {k: v[:_MAX_ERROR] if k == 'last_error' else v for k, v in body['health'].items()}
     body |= {'time': time, 'wall': wall}
     cuts: tuple[dict[str, Any], ...] = (
         {},
         {'args': ['(left out)']},
-        {'services': [] if 'code' in body else '(left out)'},
+        {'services': [] if isinstance(body.get('services'), list) else '(left out)'},
     )
     for cut in cuts:
         body |= {key: value for key, value in cut.items() if key in body}

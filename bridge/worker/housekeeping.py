@@ -106,6 +106,7 @@ class Housekeeping:
         self._turn(service, now)  # first: who is heard is up
         if name:
             self.tell(name, service=service, data=data)
+        self._tell_progress(service)
 
     def learn(self, command: Command, outcome: Outcome) -> None:
         """Learn from what one service did with a command."""
@@ -114,6 +115,7 @@ class Housekeeping:
         asked = command.args[0] if command.args else None
         self._watch.health[outcome.name].note(outcome, command.message, asked)
         self._turn(outcome.name, time.perf_counter_ns())
+        self._tell_progress(outcome.name, command, outcome)
 
     def _turn(self, service: str, now: int) -> None:
         """Tell the clients what has just become of a service, and how many are up."""
@@ -132,6 +134,17 @@ class Housekeeping:
         if self._watch.is_question_due(service, now):
             self._segment.ring()  # the loop does what is due
 
+    def _tell_progress(self, service: str, command: Command | None = None, outcome: Outcome | None = None) -> None:
+        """Tell those who watch what is known of a service by now, and what it has just done with a command."""
+        if not self._segment.is_wanted(COMMANDS):
+            return
+        known = self._watch.health[service].describe(time.perf_counter_ns())
+        entry: dict[str, Any] = {'command_id': '', 'message': '', 'services': [], 'health': {'name': service, **known}}
+        if command and outcome:
+            done = to_entry(outcome, command.message)
+            entry |= {'command_id': command.key, 'message': command.message, 'services': [done]}
+        self._tell_watchers('progress', entry)
+
     # From any thread
 
     def is_noted(self) -> bool:
@@ -142,8 +155,10 @@ class Housekeeping:
         """Write a command, or what became of it, into the journal, and tell those who watch."""
         if self._journal:
             self._journal.put(kind, entry)
-        if not self._segment.is_wanted(COMMANDS):
-            return
+        if self._segment.is_wanted(COMMANDS):
+            self._tell_watchers(kind, entry)
+
+    def _tell_watchers(self, kind: str, entry: dict[str, Any]) -> None:
         now = time.perf_counter_ns()
         try:
             self._segment.publish_command(command_event(kind, discretion.entry(entry), time=now, wall=wall()))
@@ -203,6 +218,8 @@ class Housekeeping:
             question.add_done_callback(self.asking.discard)
         self._watch.look(now)
         self._segment.publish_services_up(self._watch.up())
+        if self._segment.is_wanted(COMMANDS):
+            self._tell_watchers('tick', {})  # its watchers see that this loop goes round
 
     def _beaten(self, service: str, _: Future[dict[str, Outcome]]) -> None:
         self._watch.beaten(service)
@@ -279,7 +296,8 @@ class Housekeeping:
                 self.note('outcome', {**body, 'client': client})
             self.under_way.discard(future)
 
-        future = carrier.submit(Command(message, names=carrier.names, timeout=timeout, last=True, gate=gate))
+        command = Command(message, names=carrier.names, timeout=timeout, last=True, gate=gate, key=key)
+        future = carrier.submit(command)
         self.under_way.add(future)
         future.add_done_callback(done)
         return future

@@ -425,7 +425,7 @@ class Worker:
                 raise Refused(CODES['IBLB_E_ABORTED'], 'The worker was stopped before the command was sent.')
             gate = partial(self._gate, taken)
             command = Command(name, taken.args, names=tuple(chosen), gate=gate, deadline=taken.deadline)
-            command.last = name == 'EXPINTERRUPT'
+            command.last, command.key = name == 'EXPINTERRUPT', taken.id
             future = self._carrier.submit(command)
         except Refused as refusal:
             self._answer(taken, refusal.code, str(refusal))

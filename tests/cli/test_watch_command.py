@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from peers import eventually
+from peers import StockServer, eventually
 from systems import APART, ask_to_end, go_on, stop
 
 from bridge.cli import main
@@ -193,12 +193,43 @@ def test_nothing_is_made_for_those_who_do_not_watch(serve, server, monkeypatch):
         client.subscribe(COMMANDS)
         eventually(lambda: worker._segment.is_wanted(COMMANDS))
         client.call('PING')
-        assert [(body['kind'], body['message']) for body in made] == [('command', 'PING'), ('outcome', 'PING')]
+        told = [(body['kind'], body['message']) for body in made if body['kind'] != 'tick']
+        assert told == [('command', 'PING'), ('outcome', 'PING')]
 
 
 SERVICES = st.text() | st.lists(
     st.fixed_dictionaries({'name': st.text(), 'ok': st.booleans(), 'error': st.text(), 'data': JSON}), max_size=3
 )
+
+
+def test_who_looks_closely_is_told_what_each_service_does_when_it_has_done_it_and_that_the_worker_goes_on(serve):
+    told: list[dict] = []
+    with StockServer() as quick, StockServer({32: None}) as silent:
+        worker = serve('rig', {'cameras': quick.uri, 'ephys': silent.uri}, timeout=2.0)
+        with Client('rig', 'stimulus') as client, Client('rig', 'page') as close:
+            close.subscribe(COMMANDS)
+            eventually(lambda: worker._segment.is_wanted(COMMANDS))
+            client.send('EXPSTATUS', 20)
+            while not told or told[-1]['kind'] != 'outcome':
+                if event := close.next_event(5):
+                    told += [event] if event['kind'] != 'tick' else []
+            eventually(lambda: (event := close.next_event(5)) and event['kind'] == 'tick', 20)
+    command, first, second, outcome = told
+    assert [entry['kind'] for entry in told] == ['command', 'progress', 'progress', 'outcome']
+    assert {entry['command_id'] for entry in told} == {command['command_id']}
+    assert first['services'][0]['name'] == first['health']['name'] == 'cameras' and first['services'][0]['ok']
+    assert first['health'].keys() > {'health', 'age_ms', 'rtt_us', 'status', 'exp_ref', 'last_error'}
+    assert second['health']['last_error'] and not second['services'][0]['ok']
+    assert outcome['finished'] > second['time'] > first['time']
+
+
+def test_a_watch_does_not_show_what_only_those_who_look_closely_want(serve, server, watch):
+    serve('rig', {'cameras': server.uri})
+    seen = watch('rig', '--json')
+    with Client('rig', 'stimulus') as client:
+        client.call('EXPSTATUS', 20)
+        lines = seen.until('"outcome"')
+    assert {json.loads(line)['kind'] for line in lines} <= {'command', 'outcome', 'event'}
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -213,5 +244,7 @@ def test_whatever_a_command_says_an_event_can_carry_it(args, services, times):
         'client': 'c' * 63,
         'message': 'EXPINIT',
     }
-    body = command_event('outcome', entry, time=1, wall='2026-01-01T00:00:00.000+00:00')
-    assert len(pack(body)) <= 16 << 10
+    for kind in ('outcome', 'progress'):
+        health = {'health': {'last_error': 'é' * times}} if kind == 'progress' else {}
+        body = command_event(kind, entry | health, time=1, wall='2026-01-01T00:00:00.000+00:00')
+        assert len(pack(body)) <= 16 << 10
