@@ -59,6 +59,7 @@ from bridge.addresses import (
     STREAM_SCHEMES,
     ConfigError,
     check_name,
+    is_address,
     kind_of,
     one_address,
     parse_uri,
@@ -238,6 +239,8 @@ def parse_service_option(option: str) -> ServiceConfig:
     name, equals, uri = option.partition('=')
     if not equals:
         raise ConfigError(f'{where}: {option!a} has no "="; write name=address, such as cameras=192.168.0.8.')
+    if is_address(name.strip()):
+        raise ConfigError(f'{where}: {name.strip()!a} is an address where a name should stand; write cameras={name}.')
     return ServiceConfig(check_name(name, where), parse_uri(uri, f'{where} {name}'))
 
 

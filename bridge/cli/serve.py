@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bridge.cli.words import duration, example
+from bridge.cli.words import example, waiting
 
 if TYPE_CHECKING:
     from bridge.config import RigConfig
@@ -88,7 +88,7 @@ def add_options(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()
     )
     add(
         '--timeout',
-        type=duration,
+        type=waiting,
         default=10.0,
         metavar='TIME',
         help='how long a service may take to reply: 5s, 500ms, or a number of seconds (default: 10)',
@@ -254,5 +254,5 @@ def configured(args: argparse.Namespace) -> RigConfig:
     rig = replace(rig, listen=listeners)
     config.check_order(rig.services, args.settings or args.services or '--service')
     if not 0 < args.timeout < 3600:
-        raise config.ConfigError(f'--timeout: {args.timeout:g} is not a number of seconds between 0 and 3600.')
+        raise config.ConfigError(f'--timeout: {args.timeout:g} s is too long; write less than an hour, such as 30s.')
     return rig

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from peers import ScriptedPeer, free_port, only_echo
 
 from bridge import config
+from bridge.addresses import is_address
 from bridge.cli import init, main, probe
 from bridge.cli.probe import ADVICE, answer
 from bridge.config import ServiceConfig
@@ -34,7 +35,7 @@ def test_a_rig_is_begun_and_what_is_written_can_be_served(server, tmp_path, caps
     assert main(['init', str(file), '--service', f'cameras={server.uri}', '--segment', 'rig7']) == 0
     said = capsys.readouterr().out
     assert f'  cameras: {server.uri}: CONNECTED, ' in said
-    assert f'iblbridge serve --segment rig7 --services "{file}" --journal rig7.jsonl' in said
+    assert f'iblbridge serve --segment rig7 --services "{file}" --journal rig7.jsonl --journal-rotate day' in said
     assert [(one.name, one.uri) for one in config.load_services(file).values()] == [('cameras', server.uri)]
     assert '# CONNECTED' in file.read_text('utf-8')
 
@@ -72,12 +73,53 @@ def test_what_cannot_be_a_rig_is_refused_and_nothing_is_written(tmp_path, capsys
 
 @pytest.mark.parametrize('force', [True, False])
 def test_a_file_is_overwritten_only_if_that_was_said_and_a_folder_never(server, tmp_path, capsys, force):
-    (tmp_path / 'file').write_text('mine')
+    (tmp_path / 'file').write_text('mine: 192.168.0.8')
     (tmp_path / 'folder').mkdir()
     words = ['--service', f'cameras={server.uri}', *['--force'] * force]
     assert main(['init', str(tmp_path / 'folder'), *words]) == 2
     assert main(['init', str(tmp_path / 'file'), *words]) == (0 if force else 2)
-    assert ((tmp_path / 'file').read_text() == 'mine') is not force
+    assert ('mine' in (tmp_path / 'file').read_text()) is not force
+
+
+@pytest.mark.parametrize(
+    ('name', 'content'),
+    [
+        ('page.html', b'<html>[</html>'),
+        ('experiment.py', b'import bridge\n'),
+        ('package.json', b'{"name": "lab", "scripts": {}}'),
+        ('rig.yaml', b'[1, 2]\n'),
+        ('rig.yaml', b'\xff\xfe\x00picture'),
+        ('notes.yml', b'cameras: [\n'),
+    ],
+)
+def test_what_is_no_file_of_services_is_not_overwritten_whatever_is_said(tmp_path, capsys, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert main(['init', str(tmp_path / name), '--service', 'a=127.0.0.1:9', '--force']) == 2
+    assert 'something else than a file of services' in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == content
+
+
+@pytest.mark.parametrize('content', ['', '# nothing\n', 'cameras: 192.168.0.8\n', 'cameras: {timeuot: 5}\n'])
+def test_a_file_of_services_may_be_written_anew_also_if_something_in_it_is_wrong(tmp_path, content):
+    (tmp_path / 'rig.yaml').write_text(content)
+    assert init.is_begun(tmp_path / 'rig.yaml')
+
+
+ADDRESSES = ['192.168.0.8', '192.168.0.8:11001', '::1', '[::1]:11001', 'udp://cameras:11001', ' 127.0.0.1 ']
+
+
+@pytest.mark.parametrize('address', ADDRESSES)
+def test_an_address_where_a_name_should_stand_is_said_at_once(tmp_path, capsys, address):
+    answers, refused = iter([address, 'cameras', '127.0.0.1', '']), []
+    assert list(init.ask(lambda _: next(answers), refused.append)) == ['cameras']
+    assert len(refused) == 1 and 'is an address' in refused[0]
+    assert main(['init', str(tmp_path / 'rig.yaml'), '--service', f'{address}=cameras']) == 2
+    assert 'is an address where a name should stand' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['cameras', 'camera-1', '1', '10.0', 'cam:1', 'éphys', 'a.b.c.d', '192.168.0'])
+def test_a_name_is_no_address_only_because_it_has_dots_or_digits(name):
+    assert not is_address(name)
 
 
 @pytest.mark.parametrize('name', ['', 'absent/rig.yaml'])
