@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from peers import ScriptedPeer, free_port, only_echo
+from peers import ScriptedPeer, StockServer, free_port, only_echo
 
 from bridge import config
 from bridge.addresses import is_address
-from bridge.cli import init, main, probe
+from bridge.cli import clocks, init, main, probe
 from bridge.cli.probe import ADVICE, answer
 from bridge.config import ServiceConfig
 from bridge.numbers import MESSAGES
@@ -186,6 +186,62 @@ def test_a_service_that_hears_and_does_not_answer_is_told_from_one_that_is_not_t
 def test_nobody_is_asked_anything_that_starts_or_ends_something(server):
     assert probe.ask({'cameras': ServiceConfig('cameras', server.uri)})['cameras'].ok
     assert [event for event, *_ in server.saw] == [MESSAGES['EXPINFO']]
+
+
+@pytest.mark.parametrize(
+    ('reply', 'seconds'),
+    [
+        ([0, {'wall': '1970-01-01T00:01:00.5+00:00'}], 60.5),
+        ([0, {'wall': '1970-01-01T01:01:00Z'}], 3660.0),
+        ([0, {'wall': '1970-01-01T02:01:00+02:00'}], 60.0),
+        ([0, {'wall': '1970-01-01T00:01:00'}], None),  # of which zone?
+        ([0, {'wall': 'noon'}], None),
+        ([0, {'wall': 5}], None),
+        ([0, {}], None),
+        ([0], None),
+        (None, None),
+    ],
+)
+def test_a_clock_is_read_from_what_expinfo_says_if_it_says_it(reply, seconds):
+    assert clocks.told(reply) == seconds
+
+
+@pytest.mark.parametrize(
+    ('offset', 'doubt', 'said'),
+    [
+        (0.0, 0.0, ''),
+        (0.02, 0.05, ''),
+        (0.2, 0.05, 'its clock is 200 ms ahead of ours'),
+        (-90.0, 0.05, 'its clock is 90.0 s behind ours'),
+    ],
+)
+def test_a_clock_is_ahead_or_behind_only_by_more_than_one_can_tell(offset, doubt, said):
+    assert clocks.sentence(offset, doubt) == said
+    assert clocks.ahead(100.0 + offset, 100.0 - doubt, 100.0 + doubt) == pytest.approx((offset, doubt))
+
+
+@pytest.mark.parametrize(('seconds', 'status'), [(0, 0), (-3600, 1)])
+def test_a_service_whose_clock_is_wrong_by_far_is_something_to_do(capsys, monkeypatch, seconds, status):
+    wall = (datetime.now().astimezone() + timedelta(seconds=seconds)).isoformat()
+    with StockServer(answers={MESSAGES['EXPINFO']: [0, {'exp_ref': None, 'wall': wall}]}) as server:
+        assert main(['doctor', '--service', f'cameras={server.uri}']) == status
+    said = capsys.readouterr().out
+    assert ('behind ours. Have both computers set their clocks by the network' in said) == bool(status)
+
+
+def test_what_a_name_stands_for_is_told(server):
+    port = server.uri.rpartition(':')[2]
+    found = probe.ask({'cameras': ServiceConfig('cameras', f'udp://localhost:{port}')})['cameras']
+    assert found.ok and '127.0.0.1' in found.addresses
+    assert '(127.0.0.1' in probe.line(ServiceConfig('cameras', f'udp://localhost:{port}'), found)
+    assert probe.addresses_of({'a': 'udp://127.0.0.1:1', 'b': 'udp://no-such-host.invalid:1'}) == {}
+
+
+def test_who_says_nothing_may_be_behind_a_firewall_and_what_to_type_there_is_told(capsys, impatient):
+    with ScriptedPeer(lambda *_: None) as deaf:
+        assert main(['doctor', '--service', f'deaf={deaf.uri}']) == 1
+        port = deaf.uri.rpartition(':')[2]
+        assert f'ufw allow {port}/udp' in capsys.readouterr().out
 
 
 @pytest.mark.not_wine('a socket that is not connected is not told that nobody listens')
