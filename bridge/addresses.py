@@ -37,6 +37,17 @@ class ConfigError(ValueError):
 _PLAIN = (bool, int, float)  # what YAML takes a name for that is not in quotes
 
 
+def is_address(text: str) -> bool:
+    """Tell whether this is the address of a computer, with or without a port, and so hardly the name of a service."""
+    host = text.removeprefix('[').partition(']')[0] if text.startswith('[') else text
+    host, _, port = host.partition(':') if host.count(':') == 1 else (host, '', '')
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return '://' in text
+    return not port or port.isascii()
+
+
 def check_name(name: Any, where: str) -> str:
     """Return `name` if it can be a service's name.
 

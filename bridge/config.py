@@ -61,6 +61,7 @@ from bridge.addresses import (
     ConfigError,
     check_name,
     commands_itself,
+    is_address,
     is_heard_at,
     kind_of,
     one_address,
@@ -246,6 +247,8 @@ def parse_service_option(option: str) -> ServiceConfig:
     name, equals, uri = option.partition('=')
     if not equals:
         raise ConfigError(f'{where}: {option!a} has no "="; write name=address, such as cameras=192.168.0.8.')
+    if is_address(name.strip()):
+        raise ConfigError(f'{where}: {name.strip()!a} is an address where a name should stand; write cameras={name}.')
     return ServiceConfig(check_name(name, where), parse_uri(uri, f'{where} {name}'))
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from bridge.cli.selection import reference_of
 from bridge.numbers import CODES, MESSAGES
 from bridge.outcome import NOBODY, Outcome, Reason, status_of
 from bridge.segment.response import command_id, shown_request
+from bridge.services import rules
 from bridge.services.rules import reported_status
-from bridge.worker.health import UNKNOWN_AFTER, Health
+from bridge.worker.health import UNKNOWN_AFTER, Health, said_reference
 
 FINE = Outcome('ephys', True, 'answered', reply=[0], event=32, status=0, sent=1, echoed=2, answered=3)
 DEAD = Outcome('cameras', False, 'unreachable', Reason.NO_ECHO, 'no echo', sent=1)
@@ -126,3 +128,23 @@ def test_a_message_of_its_own_brings_a_service_up():
 def test_a_command_has_one_key_and_the_number_its_client_knows():
     assert command_id(0xABC, 3, 2**31 + 5) == '0000000000000abc-03-2147483653'
     assert shown_request(2**31 + 5) == 5
+
+
+@pytest.mark.parametrize(
+    ('value', 'text'),
+    [
+        ('2026-01-01_1_x', '2026-01-01_1_x'),
+        ({'date': '2026-01-01', 'sequence': 1, 'subject': 'x_y'}, '2026-01-01_1_x_y'),
+        ({'date': '2026-01-01', 'sequence': None, 'subject': 'x'}, None),
+        ({'date': '2026-01-01'}, None),
+        (5, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_a_reference_is_the_same_text_for_network_health_and_journal(value, text):
+    assert rules.reference_text(value) == text
+    assert rules.reference(rules.START, [value, None]) == rules.reference(rules.INIT, [{'exp_ref': value}]) == text
+    assert reference_of([value]) == reference_of([{'exp_ref': value}]) == (text or '')
+    if not isinstance(value, int):
+        assert said_reference('EXPEND', [{'exp_ref': value}]) == (text or '')

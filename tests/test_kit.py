@@ -32,6 +32,13 @@ def names(files: dict[str, Path]) -> set[str]:
     return {file for file in files if re.search(r'\.(?:so|dylib|dll|lib)$', file)}
 
 
+def test_a_folder_without_a_name_as_of_a_variable_that_is_not_set_is_not_this_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['kit', '--c', '']) == 2
+    assert 'the folder has no name' in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert main(['kit', '--c', '.']) == 0
+
+
 @pytest.mark.parametrize('name', kit.KITS)
 def test_a_kit_holds_guide_and_header_and_nothing_else_but_its_library_and_examples(name, tmp_path):
     files = kit.write(name, tmp_path / 'kit')

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge.cli.loaded import loaded_by, version_of, version_text
 from bridge.cli.words import example
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'doctor',
         help='check this computer: rigs, workers, programs, libraries',
-        description="List this user's rigs (segments) with their workers and programs, and what is stale or damaged. "
-        'Ask services. Tell which libraries programs find and, on Windows, what firewall and power settings do.',
+        description='Go the way of a command, with a line for each step: which libraries programs find and, on '
+        "Windows, what firewall and power settings do; this user's rigs (segments) with their workers and programs, "
+        'and what is stale or damaged; each service: its address, echo, answer and clock. What is to be done is '
+        'marked with !.',
         epilog=example(
             'iblbridge doctor --services services.yaml',
-            'Exit status: 0 all is well, 1 there is something to do, 2 misuse.',
+            'Exit status: 0 all is well, 1 there is something to do, 2 misuse. So a script can ask for it.',
         ),
     )
     parser.add_argument(
@@ -92,10 +95,12 @@ def run(args: argparse.Namespace) -> int:
     around = surroundings.look(args.program)
     wrong, notes = surroundings.advice(around)
     wrong = unusable + wrong
-    notes = [*notes, *map(other_user, inspection.other_users())]
+    before, notes = notes, [*map(other_user, inspection.other_users())]
+    notes += [note for report in reports for note in versions(report, around['library'])]
     answers = probe.ask(services)
     for name, answer in answers.items():
-        (notes if answer.ok else wrong).append(f'service {probe.line(services[name], answer)}')
+        (wrong if answer.advice or not answer.ok else notes).append(f'service {probe.line(services[name], answer)}')
+    notes += dict.fromkeys(answer.hint for answer in answers.values() if answer.hint)
     healthy = not wrong and not any(report.findings for report in reports)
     result = {'directory': inspection.directory_name(), 'healthy': healthy, 'removed': removed, 'left': left}
     if args.json:
@@ -104,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         asked = [{'name': name, 'uri': services[name].uri, **answer._asdict()} for name, answer in answers.items()]
         print(json.dumps(result | {'asked': asked, 'surroundings': around, 'ignored': ignored, 'segments': segments}))
     else:
-        show(result, reports, ignored, wrong, notes)
+        show(result, reports, ignored, wrong, notes, before=before)
     return 0 if healthy else 1
 
 
@@ -147,9 +152,15 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def show(
-    result: dict[str, Any], reports: list[Report], ignored: list[str], wrong: Sequence[str], notes: Sequence[str]
+    result: dict[str, Any],
+    reports: list[Report],
+    ignored: list[str],
+    wrong: Sequence[str],
+    notes: Sequence[str],
+    *,
+    before: Sequence[str] = (),
 ) -> None:
-    """Print for people."""
+    """Print for people, along the way of a command: `before` is what concerns programs, `notes` what comes after."""
     from rich.console import Console
 
     from bridge.cli.console import PIPE_WIDTH
@@ -161,6 +172,8 @@ def show(
         console.print(f'removed {name}')
     for row in result['left']:
         console.print(f'left {row["name"]}: {row["why"]}')
+    for note in before:
+        console.print(note, soft_wrap=True)
     for report in reports:
         console.print(summary(report), soft_wrap=True)
         if report.slots:
@@ -179,6 +192,34 @@ def show(
     console.print(
         f'{result["directory"]}: {len(reports) or "no"} segment{"s"[len(reports) == 1 :]}; {what}', soft_wrap=True
     )
+
+
+def versions(report: Report, own: Mapping[str, Any]) -> list[str]:
+    """Return what to know of the libraries that those at a segment have loaded.
+
+    Parameters
+    ----------
+    report : Report
+        The segment.
+    own : mapping
+        This installation's library, as `bridge.cli.surroundings.look` returns it.
+    """
+    found = []
+    if report.library and not report.code and version_text(report.library) != own['version']:
+        found.append(
+            f'{report.name} was made by version {version_text(report.library)}, this is {own["version"]}: '
+            'they work together, as their layout is the same.'
+        )
+    for slot in report.slots if report.boot == 'this' else ():
+        path, is_gone = loaded_by(slot.pid) if slot.alive else ('', False)
+        if not path or path == own['path']:
+            continue
+        if is_gone:
+            said = ', which was replaced or removed since; start it anew to use what is there now'
+        else:
+            said = f', version {its}' if (its := version_of(path)) else ''
+        found.append(f'{report.name}: {slot.client} has loaded {path}{said}')
+    return found
 
 
 def other_user(directory: Path) -> str:
@@ -204,7 +245,7 @@ def summary(report: Report) -> str:
         else:
             parts.append('no worker' if worker['pid'] else 'stopped in order, the next worker takes it over')
         parts.append(f'slots: {len(report.slots)} of {report.size} taken')
-        parts.append(f'version {version(report.library)}')
+        parts.append(f'version {version_text(report.library)}')
     if report.layout:
         parts.append(f'layout {report.layout}')
     if report.boot == 'another':
@@ -244,8 +285,3 @@ def slot_table(report: Report) -> Table:
 def process_name(pid: int, name: str) -> str:
     """Return "4242 (python3)"."""
     return f'{pid} ({name})' if name else str(pid)
-
-
-def version(number: int) -> str:
-    """Return 10203 as 1.2.3."""
-    return f'{number // 10000}.{number // 100 % 100}.{number % 100}'

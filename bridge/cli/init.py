@@ -23,7 +23,7 @@ EXPLAINED = """\
 #   timeout      how many seconds it may take to reply (else 10)
 #   after        services that start before it does, and end after it
 # Settings of the whole rig:
-#     _rig: {heartbeat: 10, on_client_lost: {client: stimulus, send: EXPEND, after_s: 60}}
+#     _rig: {heartbeat: 10, journal_rotate: day, on_client_lost: {client: stimulus, send: EXPEND, after_s: 60}}
 # All settings: bridge/README.md. A rig whose file iblrig reads as well has them in another one: serve --settings.
 """
 
@@ -53,7 +53,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--segment', type=segment_name, default='rig0', metavar='NAME', help="the rig's name (default: rig0)"
     )
-    parser.add_argument('--force', action='store_true', help='overwrite the file')
+    parser.add_argument('--force', action='store_true', help='overwrite the file, if it is one of services')
     parser.set_defaults(run=run)
 
 
@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         if place.exists() and not (args.force and place.is_file()):
             advice = 'add --force to overwrite it, or name another file' if place.is_file() else 'name a file'
             raise config.ConfigError(f'{place}: already there; {advice}.')
+        if place.exists() and not is_begun(place):
+            raise config.ConfigError(f'{place}: is something else than a file of services; name another file.')
         if args.service:
             services = config.merge_services((), map(config.parse_service_option, args.service))
         else:
@@ -98,6 +100,21 @@ def run(args: argparse.Namespace) -> int:
     return 1 if silent else 0
 
 
+def is_begun(place: Path) -> bool:
+    """Tell whether a file may be one that is to be written anew: of services, or YAML by name and by what is in it."""
+    from bridge import config
+    from bridge.reading import read_mapping
+
+    try:
+        if place.suffix.lower() in ('.yaml', '.yml'):
+            read_mapping(place, '')
+        else:
+            config.load_rig(place)
+    except config.ConfigError:
+        return False
+    return True
+
+
 def ask(read: Callable[[str], str], say: Callable[[str], object]) -> dict[str, ServiceConfig]:
     """Ask for names and addresses until a name is empty.
 
@@ -114,6 +131,7 @@ def ask(read: Callable[[str], str], say: Callable[[str], object]) -> dict[str, S
         By name.
     """
     from bridge import config
+    from bridge.addresses import is_address
 
     services: dict[str, ServiceConfig] = {}
     while True:
@@ -121,6 +139,9 @@ def ask(read: Callable[[str], str], say: Callable[[str], object]) -> dict[str, S
             name = read('Name of a service, such as cameras (empty: no more): ').strip()
             if not name:
                 return services
+            if is_address(name):
+                say(f'{name} is an address; first its name, which you choose, such as cameras.')
+                continue
             address = read(f'Address of {name}, such as 192.168.0.8 or 192.168.0.8:11001: ').strip()
         except EOFError:
             return services
@@ -158,6 +179,6 @@ def next_lines(segment: str, place: str) -> str:
     """Return what to type next."""
     quoted = f'"{place}"' if ' ' in place else place
     return (
-        f'    iblbridge serve --segment {segment} --services {quoted} --journal {segment}.jsonl\n'
+        f'    iblbridge serve --segment {segment} --services {quoted} --journal {segment}.jsonl --journal-rotate day\n'
         f'    iblbridge send {segment} EXPINFO'
     )

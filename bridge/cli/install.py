@@ -80,6 +80,8 @@ def install(args: argparse.Namespace) -> int:
     if sys.platform != 'win32' and _manager().lingers() is False:
         print('It ends when you log out. To let it run without a login, from the start of the computer on, type:')
         print('    loginctl enable-linger')
+    if args.journal and rig.journal_rotate is None:
+        print('Its journal grows for ever. To begin a new file each day, install it again with: --journal-rotate day')
     print(f'iblbridge status {args.segment} says how it is; iblbridge uninstall {args.segment} ends it.')
     return 0
 

@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
         'the folder to where the program runs.',
         epilog=example('iblbridge kit matlab-kit --matlab'),
     )
-    parser.add_argument('directory', type=Path, metavar='DIR', help='the folder; made if it is not there')
+    parser.add_argument('directory', metavar='DIR', help='the folder; made if it is not there')
     which = parser.add_mutually_exclusive_group(required=True)
     for name, kit in KITS.items():
         also = ['--octave'] if name == 'matlab' else []
@@ -36,6 +36,10 @@ def run(args: argparse.Namespace) -> int:
     """Write the kit; 2 if it cannot be written."""
     from bridge.kit import missing, write
 
+    if not args.directory:  # as of a variable that is not set
+        print('iblbridge kit: the folder has no name; name one, or . for this one', file=sys.stderr)
+        return 2
+    args.directory = Path(args.directory)
     try:
         files = write(args.kit, args.directory, args.force)
     except OSError as e:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bridge.cli import lines
 from bridge.cli.words import length
+from bridge.services.rules import reference_text
 
 BEGINNINGS = ('EXPINIT', 'EXPSTART')
 ASKING = ('command', 'asked')  # by programs of services; by masters of a listener
@@ -100,10 +101,7 @@ def reference_of(args: Any) -> str:
     first = args[0] if isinstance(args, list) and args else args
     if isinstance(first, dict) and 'exp_ref' in first:
         first = first['exp_ref']
-    if isinstance(first, dict):
-        parts = [first.get(name) for name in ('date', 'sequence', 'subject')]
-        return '_'.join(str(part) for part in parts) if None not in parts else ''
-    return first if isinstance(first, str) else ''
+    return reference_text(first) or ''
 
 
 def since(text: str, now: datetime | None = None) -> datetime:

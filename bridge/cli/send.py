@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bridge.cli.console import ended_by_signals
 from bridge.cli.lines import milliseconds
-from bridge.cli.words import command_arguments, duration, example
+from bridge.cli.words import command_arguments, example, waiting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +59,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--services', metavar='A,B', help='send it to these services only')
     parser.add_argument(
         '--timeout',
-        type=duration,
+        type=waiting,
         default=12.0,
         metavar='TIME',
         help='how long to wait for the answer: 5s, 500ms, or a number of seconds (default: 12)',

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bridge.cli import page
-from bridge.cli.words import duration, example
+from bridge.cli.words import example, waiting
 
 if TYPE_CHECKING:
     from bridge.cli.page_process import PageProcess
@@ -91,7 +91,7 @@ def add_options(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()
     )
     add(
         '--timeout',
-        type=duration,
+        type=waiting,
         default=10.0,
         metavar='TIME',
         help='how long a service may take to reply: 5s, 500ms, or a number of seconds (default: 10)',
@@ -163,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
             ask=rig.ask,
             notify=args.notify,
             journal=journal,
-            reread=Rereading(files, lambda: configured(args)) if files else None,
+            reread=Rereading(files, lambda: _configured_again(args, rig)) if files else None,
         )
         wishes.pass_on(worker)
         try:
@@ -232,6 +232,17 @@ def _say_who_is_there(rig: RigConfig, worker: Worker, shown: PageProcess | None)
         log.warning('no services are configured: commands reach nobody; add --services FILE or --service name=uri')
     if shown is not None:
         shown.wait()
+
+
+def _configured_again(args: argparse.Namespace, rig: RigConfig) -> RigConfig:
+    """Return what files and options say by now; ConfigError also for what takes a restart."""
+    from bridge.config import ConfigError
+
+    again = configured(args)
+    for name in ('http', 'journal_rotate'):
+        if getattr(again, name) != getattr(rig, name):
+            raise ConfigError(f'_rig: {name}: to change it takes a restart')
+    return again
 
 
 def _with_page(rig: RigConfig, http: str | None) -> RigConfig:
@@ -310,5 +321,5 @@ def configured(args: argparse.Namespace) -> RigConfig:
     config.check_listeners(rig.services, rig.listen.values(), '--listen' if args.listen else 'listen')
     config.check_order(rig.services, args.settings or args.services or '--service')
     if not 0 < args.timeout < 3600:
-        raise config.ConfigError(f'--timeout: {args.timeout:g} is not a number of seconds between 0 and 3600.')
+        raise config.ConfigError(f'--timeout: {args.timeout:g} s is too long; write less than an hour, such as 30s.')
     return rig

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from bridge import native
+from bridge.cli.loaded import system_folders, version_of, version_text
 
 LIBRARIES = re.compile(r'(lib)?iblbridge(_32|_64)?\.(dll|so|dylib)', re.IGNORECASE)
 _PE_BITS = {0x014C: 32, 0x8664: 64, 0xAA64: 64}  # IMAGE_FILE_MACHINE_I386, _AMD64, _ARM64
@@ -36,11 +37,14 @@ class Library(NamedTuple):
         32 or 64; 0: not known.
     same : bool
         It is, byte for byte, one of this installation's.
+    version : str
+        Such as ``0.1.0``; "" if it cannot be asked.
     """
 
     path: str
     bits: int
     same: bool
+    version: str = ''
 
 
 class Rule(NamedTuple):
@@ -178,9 +182,11 @@ def advice(found: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         What `look` returned.
     """
     own = found['library']
-    wrong, notes = [], [f'library: {own["path"]}, {own["bits"]} bits']
+    here = f', version {own["version"]}' if own['version'] else ''
+    wrong, notes = [], [f'library: {own["path"]}, {own["bits"]} bits{here}']
     for twin in found['twins']:
-        said = f'{twin["path"]} ({twin["bits"] or "?"} bits)'
+        its = f', version {twin["version"]}' if twin['version'] and not twin['same'] else ''
+        said = f'{twin["path"]} ({twin["bits"] or "?"} bits{its})'
         if twin['same']:
             notes.append(f'a copy of the library, where programs look: {said}')
         else:
@@ -254,8 +260,8 @@ def look(program: str | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``library``, ``twins`` (on the program path, in this folder or named by IBLBRIDGE_LIBRARY), ``program``,
-        ``firewall``, ``sleep``.
+        ``library``, ``twins`` (on the program path, where the system looks, in this folder or named by
+        IBLBRIDGE_LIBRARY), ``program``, ``firewall``, ``sleep``.
     """
     ours = [*native.TOOLS.glob('iblbridge_*.dll'), native.LIBRARY]
     folders = search_path()
@@ -270,8 +276,8 @@ def look(program: str | None = None) -> dict[str, Any]:
     own = {path.resolve() for path in ours}
     rules = _firewall()
     return {
-        'library': Library(str(native.LIBRARY), bits_of(native.LIBRARY), True)._asdict(),
-        'twins': [twin._asdict() for twin in libraries(folders, ours) if Path(twin.path) not in own],
+        'library': _with_version(Library(str(native.LIBRARY), bits_of(native.LIBRARY), True))._asdict(),
+        'twins': [_with_version(twin)._asdict() for twin in libraries(folders, ours) if Path(twin.path) not in own],
         'program': asked,
         'firewall': None if rules is None else [rule._asdict() for rule in rules],
         'sleep': _sleep(),
@@ -287,7 +293,22 @@ def search_path() -> list[Path]:
         root = Path(os.environ.get('SYSTEMROOT', r'C:\Windows'))
         system = (str(root / 'System32'), str(root / 'SysWOW64'), str(root))
     first = [Path(named).parent] if named else []
-    return [*first, *map(Path, system), Path.cwd(), *(Path(word) for word in words if word)]
+    return [*first, *map(Path, system), Path.cwd(), *(Path(word) for word in (*words, *system_folders()) if word)]
+
+
+def _with_version(library: Library) -> Library:
+    """Return a library with its version; of another one than ours only if this Python could load it."""
+    if library.same:
+        return library._replace(version=own_version())
+    fits = library.bits == bits_of(native.LIBRARY)
+    return library._replace(version=version_of(library.path) if fits else '')
+
+
+def own_version() -> str:
+    """Return the version of this installation's library."""
+    from bridge.segment.library import lib
+
+    return version_text(int(lib.iblb_version()))
 
 
 def python() -> str:

@@ -1,19 +1,28 @@
-"""The timeline as a picture without a page, drawn by matplotlib."""
+"""The timeline as a picture without a page, drawn by matplotlib.
+
+Nobody can zoom in, so names that would cover others are left out: failures come first, then starts and ends of
+experiments, then the rest. The marks of all are drawn, and the picture says how many names are missing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect, insort
+from collections.abc import Iterable, Sequence
 from datetime import timedelta, timezone
 from pathlib import Path
 
 from matplotlib import dates
 from matplotlib.figure import Figure
 
-from bridge.cli.timeline import Bar, Picture
+from bridge.cli.timeline import Bar, Picture, Sign
 
 _WAIT, _WORK, _BAD, _WARN, _INK = '#9db7d6', '#2f6db3', '#c2261c', '#a15c00', '#1b1f24'
 _DAY = 86400.0
-_NAMES = 60  # commands; of more the names would cover each other
+_WIDTH = 840.0  # points that there are for all entries
+_SLANTED = 18.0  # points between two names that are written at 30 degrees
+_LETTER = 0.66  # of the size of the font: the width of a capital letter
+_SIZE = 6  # points: the font of events
+_RANKS = {'EXPINTERRUPT': 2, 'EXPSTART': 2, 'EXPEND': 2, 'EXPINIT': 3, 'EXPCLEANUP': 3}
 
 
 def save(drawn: Picture, title: str, path: Path) -> None:
@@ -35,15 +44,68 @@ def save(drawn: Picture, title: str, path: Path) -> None:
         axes.hlines(rows, [zero + at / _DAY for at in begins], [zero + at / _DAY for at in ends], colors=colour, lw=9)
     for marker, colour, points in _points(drawn):
         axes.plot([zero + at / _DAY for at, _ in points], [y for _, y in points], marker, color=colour, ms=7)
-    if len(drawn.bars) <= _NAMES:
-        for bar in drawn.bars:
-            at = (zero + bar.sent / _DAY, -0.22)
-            axes.annotate(bar.message, at, color=_INK, fontsize=7, rotation=30, parse_math=False)
-    if len(drawn.signs) <= _NAMES:
-        for sign in drawn.signs:
-            at = (zero + sign.at / _DAY, sign.lane + 0.42)
-            axes.annotate(sign.kind, at, color=_INK, fontsize=6, va='top', ha='center', parse_math=False)
+    bars, signs = names(drawn)
+    for bar in bars:
+        at = (zero + bar.sent / _DAY, -0.22)
+        axes.annotate(bar.message, at, color=_colour(bar.mark), fontsize=7, rotation=30, parse_math=False)
+    for sign in signs:
+        at = (zero + sign.at / _DAY, sign.lane + 0.42)
+        axes.annotate(sign.kind, at, color=_INK, fontsize=_SIZE, va='top', ha='center', parse_math=False)
+    if left := len(drawn.bars) + len(drawn.signs) - len(bars) - len(signs):
+        said = f'{left} names are left out, where they would cover others; a .html has them all'
+        axes.set_xlabel(said, fontsize=_SIZE + 1, loc='left')
     figure.savefig(path, format='png')
+
+
+def names(drawn: Picture) -> tuple[list[Bar], list[Sign]]:
+    """Return the commands and the events whose names can be written without one covering another."""
+    times = [bar.sent for bar in drawn.bars] + [sign.at for sign in drawn.signs]
+    begin = min(times, default=0.0)
+    scale = _WIDTH / max(max(times, default=0.0) - begin, 1e-6)
+    bars = free([((bar.sent - begin) * scale, (bar.sent - begin) * scale + _SLANTED, _rank(bar)) for bar in drawn.bars])
+    signs: list[Sign] = []
+    for lane in range(len(drawn.lanes)):
+        own = [sign for sign in drawn.signs if sign.lane == lane]
+        spans = []
+        for sign in own:
+            middle, half = (sign.at - begin) * scale, len(sign.kind) * _LETTER * _SIZE / 2 + 1
+            spans.append((middle - half, middle + half, {'!': 0, '~': 1}.get(sign.mark, 2)))
+        signs += [own[i] for i in free(spans)]
+    return [drawn.bars[i] for i in bars], signs
+
+
+def free(spans: Sequence[tuple[float, float, int]]) -> list[int]:
+    """Return which of some stretches can be shown so that none covers another: lower ranks first, then earlier ones.
+
+    Parameters
+    ----------
+    spans : sequence of (float, float, int)
+        Begin, end and rank of each.
+
+    Examples
+    --------
+    >>> free([(0, 10, 1), (5, 15, 0), (15, 25, 1)])
+    [1, 2]
+    """
+    taken: list[tuple[float, float]] = []
+    shown = []
+    for i in sorted(range(len(spans)), key=lambda i: (spans[i][2], spans[i][0])):
+        begin, end, _ = spans[i]
+        place = bisect(taken, (begin, end))
+        fits_before = place == 0 or taken[place - 1][1] <= begin
+        fits_after = place == len(taken) or taken[place][0] >= end
+        if fits_before and fits_after:
+            insort(taken, (begin, end))
+            shown.append(i)
+    return sorted(shown)
+
+
+def _rank(bar: Bar) -> int:
+    return {'!': 0, '~': 1}.get(bar.mark, _RANKS.get(bar.message, 4))
+
+
+def _colour(mark: str) -> str:
+    return {'!': _BAD, '~': _WARN}.get(mark, _INK)
 
 
 def _spans(bars: Iterable[Bar]) -> dict[str, list[tuple[int, float, float]]]:
@@ -64,8 +126,7 @@ def _points(drawn: Picture) -> Iterable[tuple[str, str, list[tuple[float, float]
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
 
     def add(marker: str, mark: str, at: float, lane: float) -> None:
-        colour = {'!': _BAD, '~': _WARN}.get(mark, _INK)
-        found.setdefault((marker, colour), []).append((at, lane))
+        found.setdefault((marker, _colour(mark)), []).append((at, lane))
 
     for sign in drawn.signs:
         add('^', sign.mark, sign.at, sign.lane + 0.25)

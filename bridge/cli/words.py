@@ -181,6 +181,20 @@ def duration(text: str) -> float:
     return seconds
 
 
+def waiting(text: str) -> float:
+    """Return a time to wait in s, as argparse's type: as `duration`, but at least 1 ms.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        It is none, or so short that it depends on luck whether anything is sent.
+    """
+    seconds = duration(text)
+    if seconds < 0.001:
+        raise argparse.ArgumentTypeError(f'{text!r} leaves no time for an answer; write 5s or 500ms')
+    return seconds
+
+
 def length(text: str) -> float | None:
     """Return a time of any length, written as for `duration`, in s; None if it is none."""
     match = re.fullmatch(rf'([0-9]+\.?[0-9]*|\.[0-9]+) *({"|".join(UNITS)}|)', text.strip(), re.ASCII)

@@ -247,12 +247,26 @@ def reference(event: int, data: Sequence[Any]) -> str | None:
     >>> reference(START, ['2026-01-01_1_subject', None]), reference(INIT, [{'exp_ref': 'x'}]), reference(INIT, [None])
     ('2026-01-01_1_subject', 'x', None)
     """
-    if event == START and data and isinstance(data[0], str):
-        return data[0]
+    if event == START and data and (named := reference_text(data[0])) is not None:
+        return named
     for part in data:
-        if isinstance(part, Mapping) and isinstance(part.get('exp_ref'), str):
-            return str(part['exp_ref'])
+        if isinstance(part, Mapping) and (named := reference_text(part.get('exp_ref'))) is not None:
+            return named
     return None
+
+
+def reference_text(value: Any) -> str | None:
+    """Return an experiment's reference as text, whether it is text or an object of three parts; None if it is none.
+
+    Examples
+    --------
+    >>> reference_text({'date': '2026-01-01', 'sequence': 1, 'subject': 'KM_01'})
+    '2026-01-01_1_KM_01'
+    """
+    if isinstance(value, Mapping):
+        parts = [value.get(name) for name in ('date', 'sequence', 'subject')]
+        return None if None in parts else '_'.join(map(str, parts))
+    return value if isinstance(value, str) else None
 
 
 _SAYING = frozenset((STATUS, INFO))

@@ -183,6 +183,5 @@ def said_reference(message: str, data: Sequence[Any]) -> str | None:
 
 def _text(reference: Any) -> str:
     """Return a reference as one line of text, whatever a service or program wrote: it stands in the log, too."""
-    if isinstance(reference, Mapping) and {'date', 'sequence', 'subject'} <= reference.keys():
-        reference = '_'.join(str(reference[key]) for key in ('date', 'sequence', 'subject'))
-    return sentence(str(reference or ''), _LONGEST_REF) if not isinstance(reference, (list, Mapping)) else ''
+    text = rules.reference_text(reference) if isinstance(reference, Mapping) else reference
+    return sentence(str(text or ''), _LONGEST_REF) if not isinstance(text, list) else ''

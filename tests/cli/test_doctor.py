@@ -8,10 +8,11 @@ import struct
 from pathlib import Path
 
 import pytest
-from peers import eventually
+from peers import eventually, free_port
 from processes import CLIENT, SEGMENT, SLOTS_OFFSET, WORKER, kill, program, write
 from systems import WINDOWS, go_on, let_everybody_write, opened, stop
 
+from bridge.cli import doctor as told
 from bridge.cli import main
 from bridge.errors import BridgeError
 from bridge.segment import inspection as doctor
@@ -275,6 +276,35 @@ def test_text_of_others_cannot_move_the_cursor(capsys, segment_directory):
         main(['doctor'])
         shown = capsys.readouterr().out
         assert 'a?[2J??' in shown and not set('\x1b\x9b\x7f\u202e') & set(shown)
+
+
+def test_a_program_with_another_library_is_told_and_whether_it_has_to_be_started_anew(capsys, monkeypatch):
+    with Segment('rig'), Client('rig', 'stimulus'):
+        for is_gone, says in ((False, ', version 0.0.9'), (True, ', which was replaced or removed since')):
+            monkeypatch.setattr(told, 'loaded_by', lambda pid: ('/lab/libiblbridge.so', is_gone))  # noqa: B023
+            monkeypatch.setattr(told, 'version_of', lambda path: '0.0.9')
+            assert main(['doctor']) == 0
+            assert f'rig: stimulus has loaded /lab/libiblbridge.so{says}' in capsys.readouterr().out
+
+
+def test_a_segment_that_another_version_has_made_is_told(capsys, segment_directory):
+    with Segment('rig'):
+        write(segment_directory / 'rig', 68, struct.pack('=I', 9))
+        assert main(['doctor']) == 0
+        assert 'rig was made by version 0.0.9, this is' in capsys.readouterr().out
+
+
+def test_what_is_printed_as_json_has_these_keys(capsys):
+    """They are in the manual; scripts rely on them."""
+    with Segment('rig') as segment, Client('rig', 'stimulus'):
+        segment.publish_services(['cameras'])
+        main(['doctor', '--json', '--service', f'cameras=127.0.0.1:{free_port()}'])
+    said = json.loads(capsys.readouterr().out)
+    manual = (Path(__file__).parents[2] / 'bridge' / 'README.md').read_text('utf-8')
+    section = manual.partition('`doctor --json`')[2].partition('## ')[0]
+    (report,), (service,) = said['segments'], said['asked']
+    for keys in (said, report, report['slots'][0], report['worker'], service, said['surroundings']):
+        assert [key for key in keys if f'`{key}`' not in section] == []
 
 
 def test_misuse_is_told_apart(capsys, monkeypatch):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from peers import ScriptedPeer, free_port, only_echo
+from peers import ScriptedPeer, StockServer, free_port, only_echo
 
 from bridge import config
-from bridge.cli import init, main, probe
+from bridge.addresses import is_address
+from bridge.cli import clocks, init, main, probe
 from bridge.cli.probe import ADVICE, answer
 from bridge.config import ServiceConfig
 from bridge.numbers import MESSAGES
@@ -34,7 +35,7 @@ def test_a_rig_is_begun_and_what_is_written_can_be_served(server, tmp_path, caps
     assert main(['init', str(file), '--service', f'cameras={server.uri}', '--segment', 'rig7']) == 0
     said = capsys.readouterr().out
     assert f'  cameras: {server.uri}: CONNECTED, ' in said
-    assert f'iblbridge serve --segment rig7 --services "{file}" --journal rig7.jsonl' in said
+    assert f'iblbridge serve --segment rig7 --services "{file}" --journal rig7.jsonl --journal-rotate day' in said
     assert [(one.name, one.uri) for one in config.load_services(file).values()] == [('cameras', server.uri)]
     assert '# CONNECTED' in file.read_text('utf-8')
 
@@ -72,12 +73,53 @@ def test_what_cannot_be_a_rig_is_refused_and_nothing_is_written(tmp_path, capsys
 
 @pytest.mark.parametrize('force', [True, False])
 def test_a_file_is_overwritten_only_if_that_was_said_and_a_folder_never(server, tmp_path, capsys, force):
-    (tmp_path / 'file').write_text('mine')
+    (tmp_path / 'file').write_text('mine: 192.168.0.8')
     (tmp_path / 'folder').mkdir()
     words = ['--service', f'cameras={server.uri}', *['--force'] * force]
     assert main(['init', str(tmp_path / 'folder'), *words]) == 2
     assert main(['init', str(tmp_path / 'file'), *words]) == (0 if force else 2)
-    assert ((tmp_path / 'file').read_text() == 'mine') is not force
+    assert ('mine' in (tmp_path / 'file').read_text()) is not force
+
+
+@pytest.mark.parametrize(
+    ('name', 'content'),
+    [
+        ('page.html', b'<html>[</html>'),
+        ('experiment.py', b'import bridge\n'),
+        ('package.json', b'{"name": "lab", "scripts": {}}'),
+        ('rig.yaml', b'[1, 2]\n'),
+        ('rig.yaml', b'\xff\xfe\x00picture'),
+        ('notes.yml', b'cameras: [\n'),
+    ],
+)
+def test_what_is_no_file_of_services_is_not_overwritten_whatever_is_said(tmp_path, capsys, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert main(['init', str(tmp_path / name), '--service', 'a=127.0.0.1:9', '--force']) == 2
+    assert 'something else than a file of services' in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == content
+
+
+@pytest.mark.parametrize('content', ['', '# nothing\n', 'cameras: 192.168.0.8\n', 'cameras: {timeuot: 5}\n'])
+def test_a_file_of_services_may_be_written_anew_also_if_something_in_it_is_wrong(tmp_path, content):
+    (tmp_path / 'rig.yaml').write_text(content)
+    assert init.is_begun(tmp_path / 'rig.yaml')
+
+
+ADDRESSES = ['192.168.0.8', '192.168.0.8:11001', '::1', '[::1]:11001', 'udp://cameras:11001', ' 127.0.0.1 ']
+
+
+@pytest.mark.parametrize('address', ADDRESSES)
+def test_an_address_where_a_name_should_stand_is_said_at_once(tmp_path, capsys, address):
+    answers, refused = iter([address, 'cameras', '127.0.0.1', '']), []
+    assert list(init.ask(lambda _: next(answers), refused.append)) == ['cameras']
+    assert len(refused) == 1 and 'is an address' in refused[0]
+    assert main(['init', str(tmp_path / 'rig.yaml'), '--service', f'{address}=cameras']) == 2
+    assert 'is an address where a name should stand' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['cameras', 'camera-1', '1', '10.0', 'cam:1', 'éphys', 'a.b.c.d', '192.168.0'])
+def test_a_name_is_no_address_only_because_it_has_dots_or_digits(name):
+    assert not is_address(name)
 
 
 @pytest.mark.parametrize('name', ['', 'absent/rig.yaml'])
@@ -144,6 +186,62 @@ def test_a_service_that_hears_and_does_not_answer_is_told_from_one_that_is_not_t
 def test_nobody_is_asked_anything_that_starts_or_ends_something(server):
     assert probe.ask({'cameras': ServiceConfig('cameras', server.uri)})['cameras'].ok
     assert [event for event, *_ in server.saw] == [MESSAGES['EXPINFO']]
+
+
+@pytest.mark.parametrize(
+    ('reply', 'seconds'),
+    [
+        ([0, {'wall': '1970-01-01T00:01:00.5+00:00'}], 60.5),
+        ([0, {'wall': '1970-01-01T01:01:00Z'}], 3660.0),
+        ([0, {'wall': '1970-01-01T02:01:00+02:00'}], 60.0),
+        ([0, {'wall': '1970-01-01T00:01:00'}], None),  # of which zone?
+        ([0, {'wall': 'noon'}], None),
+        ([0, {'wall': 5}], None),
+        ([0, {}], None),
+        ([0], None),
+        (None, None),
+    ],
+)
+def test_a_clock_is_read_from_what_expinfo_says_if_it_says_it(reply, seconds):
+    assert clocks.told(reply) == seconds
+
+
+@pytest.mark.parametrize(
+    ('offset', 'doubt', 'said'),
+    [
+        (0.0, 0.0, ''),
+        (0.02, 0.05, ''),
+        (0.2, 0.05, 'its clock is 200 ms ahead of ours'),
+        (-90.0, 0.05, 'its clock is 90.0 s behind ours'),
+    ],
+)
+def test_a_clock_is_ahead_or_behind_only_by_more_than_one_can_tell(offset, doubt, said):
+    assert clocks.sentence(offset, doubt) == said
+    assert clocks.ahead(100.0 + offset, 100.0 - doubt, 100.0 + doubt) == pytest.approx((offset, doubt))
+
+
+@pytest.mark.parametrize(('seconds', 'status'), [(0, 0), (-3600, 1)])
+def test_a_service_whose_clock_is_wrong_by_far_is_something_to_do(capsys, monkeypatch, seconds, status):
+    wall = (datetime.now().astimezone() + timedelta(seconds=seconds)).isoformat()
+    with StockServer(answers={MESSAGES['EXPINFO']: [0, {'exp_ref': None, 'wall': wall}]}) as server:
+        assert main(['doctor', '--service', f'cameras={server.uri}']) == status
+    said = capsys.readouterr().out
+    assert ('behind ours. Have both computers set their clocks by the network' in said) == bool(status)
+
+
+def test_what_a_name_stands_for_is_told(server):
+    port = server.uri.rpartition(':')[2]
+    found = probe.ask({'cameras': ServiceConfig('cameras', f'udp://localhost:{port}')})['cameras']
+    assert found.ok and '127.0.0.1' in found.addresses
+    assert '(127.0.0.1' in probe.line(ServiceConfig('cameras', f'udp://localhost:{port}'), found)
+    assert probe.addresses_of({'a': 'udp://127.0.0.1:1', 'b': 'udp://no-such-host.invalid:1'}) == {}
+
+
+def test_who_says_nothing_may_be_behind_a_firewall_and_what_to_type_there_is_told(capsys, impatient):
+    with ScriptedPeer(lambda *_: None) as deaf:
+        assert main(['doctor', '--service', f'deaf={deaf.uri}']) == 1
+        port = deaf.uri.rpartition(':')[2]
+        assert f'ufw allow {port}/udp' in capsys.readouterr().out
 
 
 @pytest.mark.not_wine('a socket that is not connected is not told that nobody listens')

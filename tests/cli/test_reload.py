@@ -83,6 +83,17 @@ def test_what_stands_on_the_command_line_stays_on_top(file, tmp_path):
         assert done.returncode == 2 and 'ephys is given twice' in done.stderr
 
 
+@pytest.mark.parametrize(
+    'setting', ['journal_rotate: 1MB', 'http: 127.0.0.1:8650', 'listen: {lamp: {uri: "udp://:0"}}']
+)
+def test_what_takes_a_restart_is_refused_by_its_name(file, setting):
+    with serving('--services', file), Client('rig', timeout=10) as client:
+        file.write_text(f'{file.read_text()}{LAMP}_rig: {{{setting}}}\n')
+        done = reload()
+        assert done.returncode == 2 and f'{setting.partition(":")[0]}:' in done.stderr and 'restart' in done.stderr
+        assert names(client) == ['cameras']
+
+
 def test_nobody_to_be_asked_has_exit_status_3(file):
     done = reload()
     assert done.returncode == 3 and 'IBLB_E_NO_SEGMENT' in done.stderr

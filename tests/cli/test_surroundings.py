@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import shutil
 import struct
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bridge import native
-from bridge.cli import main, surroundings
+from bridge.cli import loaded, main, surroundings
 
 PYTHON = r'C:\Program Files\Python311\python.exe'
 TCP = (
@@ -86,7 +87,12 @@ def test_what_is_no_program_has_no_bits(tmp_path, content):
 
 def test_the_own_library_has_the_bits_of_this_python():
     own = surroundings.look()['library']
-    assert own == {'path': str(native.LIBRARY), 'bits': struct.calcsize('P') * 8, 'same': True}
+    assert own == {
+        'path': str(native.LIBRARY),
+        'bits': struct.calcsize('P') * 8,
+        'same': True,
+        'version': importlib.metadata.version('iblbridge'),
+    }
 
 
 def test_libraries_are_found_in_the_order_of_the_folders_and_told_from_the_own_one(tmp_path):
@@ -99,7 +105,10 @@ def test_libraries_are_found_in_the_order_of_the_folders_and_told_from_the_own_o
         (second / name).write_bytes(b'')
     found = surroundings.libraries([tmp_path / 'missing', first, second, first], [native.LIBRARY])
     bits = struct.calcsize('P') * 8
-    assert found == [(str(first / 'IBLBRIDGE_32.DLL'), 32, False), (str(second / 'libiblbridge.so'), bits, True)]
+    assert found == [
+        (str(first / 'IBLBRIDGE_32.DLL'), 32, False, ''),
+        (str(second / 'libiblbridge.so'), bits, True, ''),
+    ]
 
 
 def test_the_firewalls_rules_of_a_program_are_those_that_are_active_and_for_what_comes_in():
@@ -141,6 +150,45 @@ def test_when_the_pc_sleeps_is_read_in_any_language_and_on_mains_it_is_wrong():
         'This PC sleeps after 30 min on mains, and a session with it. Run: powercfg /change standby-timeout-ac 0'
     ]
     assert surroundings.advice({**surroundings.look(), 'twins': [], 'firewall': None, 'sleep': (0, 0)})[0] == []
+
+
+def test_the_version_of_a_library_is_that_which_it_says_itself_and_of_what_cannot_be_loaded_unknown(tmp_path):
+    assert loaded.version_of(str(native.LIBRARY)) == surroundings.own_version()
+    (tmp_path / 'libiblbridge.so').write_bytes(b'\x7fELF\x02' + bytes(100))
+    for path in (tmp_path / 'libiblbridge.so', tmp_path / 'missing', tmp_path):
+        assert loaded.version_of(str(path)) == ''
+
+
+def test_another_library_is_told_with_its_version(tmp_path, monkeypatch):
+    shutil.copy(native.LIBRARY, tmp_path / native.LIBRARY.name)
+    with (tmp_path / native.LIBRARY.name).open('ab') as file:
+        file.write(b'changed')
+    monkeypatch.setenv('PATH' if sys.platform == 'win32' else 'LD_LIBRARY_PATH', str(tmp_path))
+    monkeypatch.setattr(surroundings, 'version_of', lambda path: '0.0.9')
+    found = surroundings.look()
+    wrong, notes = surroundings.advice({**found, 'firewall': None, 'sleep': None})
+    assert f'version {surroundings.own_version()}' in notes[0]
+    assert any(f'{tmp_path / native.LIBRARY.name}' in line and 'version 0.0.9' in line for line in wrong)
+
+
+MAPS = """7f0000000000-7f0000001000 r-xp 00000000 08:01 11 /usr/lib/libc.so.6
+7f0000002000-7f0000003000 r-xp 00000000 08:01 12 /home/lab/my kit/libiblbridge.so{gone}
+7f0000004000-7f0000005000 rw-s 00000000 00:1a 13 /dev/shm/iblbridge-1000/rig0
+"""
+
+
+@pytest.mark.parametrize('gone', ['', ' (deleted)'])
+def test_the_library_that_a_process_has_loaded_is_read_from_what_it_has_mapped(gone):
+    assert loaded.mapped(MAPS.format(gone=gone)) == ('/home/lab/my kit/libiblbridge.so', bool(gone))
+    assert loaded.mapped('') == ('', False)
+
+
+@pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='the system does not say what a process has loaded')
+def test_this_process_has_loaded_the_own_library():
+    import bridge.segment.library  # noqa: F401
+
+    assert loaded.loaded_by(os.getpid()) == (str(native.LIBRARY.resolve()), False)
+    assert loaded.loaded_by(2**22 + 1) == ('', False)
 
 
 def test_doctor_says_what_a_program_would_load(tmp_path, capsys, monkeypatch):

@@ -369,6 +369,40 @@ def test_the_picture_is_a_png(journal, tmp_path, capsys):
     assert place.read_bytes().startswith(b'\x89PNG\r\n')
 
 
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 20), st.integers(0, 3)), max_size=30))
+def test_names_never_cover_each_other_and_none_is_left_out_that_has_room(found):
+    timeline_png = pytest.importorskip('bridge.cli.timeline_png', reason='matplotlib is not installed')
+    spans = [(begin, begin + length, rank) for begin, length, rank in found]
+    shown = timeline_png.free(spans)
+
+    def covers(one: int, other: int) -> bool:
+        return spans[one][0] < spans[other][1] and spans[other][0] < spans[one][1]
+
+    assert not [(i, j) for i in shown for j in shown if i < j and covers(i, j)]
+    for left in set(range(len(spans))) - set(shown):
+        assert any(covers(left, i) and spans[i][2] <= spans[left][2] for i in shown)
+
+
+def test_in_a_long_session_the_failure_and_the_starts_are_named_and_the_picture_says_what_is_not(tmp_path):
+    """Above 60 commands it named none, and below it wrote names upon one another."""
+    timeline_png = pytest.importorskip('bridge.cli.timeline_png', reason='matplotlib is not installed')
+    journal = Writer()
+    for number in range(200):
+        journal.now += 60
+        if number % 50 == 0:
+            journal.command('EXPINIT')
+            journal.command('EXPSTART')
+        journal.command('EXPSTATUS', failing=['ephys'] if number == 77 else ())
+    drawn = picture(journal.entries)
+    bars, signs = timeline_png.names(drawn)
+    assert [bar.message for bar in bars].count('EXPSTART') == 4
+    assert [bar.message for bar in bars if bar.mark == '!'] == ['EXPSTATUS']
+    assert 10 < len(bars) < 60 and len(signs) == 1
+    timeline_png.save(drawn, 'x', tmp_path / 'a.png')
+    assert timeline_png.names(picture([])) == ([], [])
+    timeline_png.save(picture([]), 'x', tmp_path / 'empty.png')
+
+
 def test_without_matplotlib_the_line_that_installs_it_is_told(journal, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, 'bridge.cli.timeline_png', None)
     monkeypatch.delattr('bridge.cli.timeline_png', raising=False)

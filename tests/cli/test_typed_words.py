@@ -228,6 +228,14 @@ def test_the_c_tool_names_it_likewise(words, wrong, meant):
     assert f'{wrong}; did you mean {meant}?' in done.stderr and done.stderr.count('\n') == 1
 
 
+@pytest.mark.parametrize('text', ['0', '0s', '0ms', '0.0', '0.0001', '.5ms'])
+@pytest.mark.parametrize('words', [['send', 'rig0', 'PING'], ['serve', '--segment', 'rig0']])
+def test_no_time_at_all_is_no_time_to_wait(capsys, words, text):
+    """Whether a command was carried out depended on luck."""
+    assert main([*words, f'--timeout={text}']) == 2
+    assert 'leaves no time for an answer' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     'words', [['banana'], ['call'], ['call', 'rig0'], ['ping'], ['ping', 'a', 'b'], ['call', 'r', 'PING', '--timeout']]
 )
