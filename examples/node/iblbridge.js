@@ -598,6 +598,7 @@ class Command {
     /**
      * Aborted when an EXPINTERRUPT has come, which is the next command of the loop (its reason is an IBLB_E_ABORTED),
      * or when another command has, because the time of this one is up (IBLB_E_LATE): hand it to all that takes long.
+     * That of an EXPINTERRUPT is never aborted.
      */
     get signal() {
         return this.#overtaken.signal;
@@ -666,7 +667,7 @@ class Command {
 
 /** Looks whether something came while a command is in hand. Only an EXPINTERRUPT does while that is in time. */
 function overtaking(command, ahead, handle) {
-    if (command.answered || ahead.length) return;
+    if (command.answered || command.message === 'EXPINTERRUPT' || ahead.length) return;
     const ids = [[0], [0]];
     const [code, text] = grown((buffer, needed) => lib.iblb_next_command(handle, 0, ...ids, buffer, buffer.length, needed));
     if (code !== CODES.IBLB_OK) return; // an error is seen by the loop, too

@@ -31,6 +31,7 @@ from bridge.cli.children import Child
 from bridge.config import ListenerConfig
 from bridge.numbers import CODES
 
+JNA = '/usr/share/java/jna.jar'
 HERE = Path(__file__).with_name('serving')
 REF = '2026-01-01_1_subject'
 ERROR, INIT, START, INTERRUPT, STATUS = 0, 1, 2, 16, 32
@@ -47,9 +48,15 @@ class Language(NamedTuple):
 
 
 LANGUAGES = {
+    'java': Language(
+        ('javac', 'java'),
+        'Serving.java',
+        f'javac -Xlint:all,-options -Werror --release 8 -encoding UTF-8 -cp {JNA}:. Serving.java',
+        f'java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp {JNA}:. Serving',
+    ),
     'node': Language(('node', 'npm'), 'serving.js', '', 'node serving.js'),
 }
-ELSEWHERE = {'bonsai', 'c', 'cpp', 'csharp', 'java', 'julia', 'labview', 'luajit', 'matlab', 'python'}
+ELSEWHERE = {'bonsai', 'c', 'cpp', 'csharp', 'julia', 'labview', 'luajit', 'matlab', 'python'}
 
 
 @pytest.mark.parametrize('name', kit.KITS)
@@ -231,10 +238,14 @@ class Scenes:
     def play(self, scene: str, timeout: float = 8.0) -> tuple[Program, Auxiliaries]:
         """Start a worker and a scenario, and return when it serves: the program, and a master."""
         worker = self.serve('rig0', {}, listeners=(ListenerConfig('cameras', port=0, timeout=timeout),))
+        self.port = worker.ports['cameras']
         program = self.stack.enter_context(Program([*shlex.split(self.language.run), scene], self.place))
-        master = self.stack.enter_context(Master({'cameras': f'udp://127.0.0.1:{worker.ports["cameras"]}'}))
+        master = self.master()
         eventually(lambda: master.submit('EXPINFO', 0).result(10)['cameras'].ok, PATIENCE)
         return program, master
+
+    def master(self) -> Auxiliaries:
+        return self.stack.enter_context(Master({'cameras': f'udp://127.0.0.1:{self.port}'}))
 
 
 @pytest.fixture
@@ -297,6 +308,17 @@ def test_an_answer_that_comes_too_late_is_a_result_and_the_loop_goes_on(scenes):
     assert program.says() == LATE
     eventually(lambda: master.submit('EXPEND').result(10)['cameras'].ok, PATIENCE)
     assert program.says() == 0
+
+
+def test_work_that_takes_long_hears_of_an_interrupt_which_is_the_next_command(scenes):
+    program, master = scenes.play('busy')
+    start = master.submit('EXPSTART', REF)
+    assert program.says() == 'EXPSTART'
+    stop = scenes.master().submit('EXPINTERRUPT')
+    assert [program.says(), program.says()] == ['interrupted', 'EXPINTERRUPT']
+    assert start.result(10)['cameras'].ok and stop.result(10)['cameras'].ok
+    assert master.submit('EXPEND').result(10)['cameras'].ok
+    assert program.says() == 'EXPEND'
 
 
 def test_what_cannot_be_said_is_refused_and_the_command_can_still_be_answered(scenes):

@@ -67,6 +67,17 @@ const scenes = {
         }
     },
 
+    async busy(rig) {
+        for await (const command of rig.serve('cameras')) {
+            say(command.message);
+            if (command.message === 'EXPSTART') {
+                while (!command.signal.aborted) await pause(1);
+                say('interrupted');
+            }
+            command.answer();
+        }
+    },
+
     async wrong(rig) {
         for await (const command of rig.serve('cameras', ['EXPSTART', 4], { signal: new AbortController().signal })) {
             const wrong = [
