@@ -54,9 +54,10 @@ LANGUAGES = {
         f'javac -Xlint:all,-options -Werror --release 8 -encoding UTF-8 -cp {JNA}:. Serving.java',
         f'java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp {JNA}:. Serving',
     ),
+    'luajit': Language(('luajit',), 'serving.lua', '', 'luajit serving.lua'),
     'node': Language(('node', 'npm'), 'serving.js', '', 'node serving.js'),
 }
-ELSEWHERE = {'bonsai', 'c', 'cpp', 'csharp', 'julia', 'labview', 'luajit', 'matlab', 'python'}
+ELSEWHERE = {'bonsai', 'c', 'cpp', 'csharp', 'julia', 'labview', 'matlab', 'python'}
 
 
 @pytest.mark.parametrize('name', kit.KITS)

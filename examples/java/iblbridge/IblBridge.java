@@ -496,6 +496,9 @@ public final class IblBridge implements AutoCloseable {
      */
     public void serve(String service, int messages) {
         warning = check(C.iblb_serve(handle.get(), utf8(service), messages));
+        if (messages == 0)
+            for (Command unseen = ahead.poll(); unseen != null; unseen = ahead.poll())
+                unseen.close();
     }
 
     /**
