@@ -57,7 +57,7 @@ LANGUAGES = {
     'luajit': Language(('luajit',), 'serving.lua', '', 'luajit serving.lua'),
     'node': Language(('node', 'npm'), 'serving.js', '', 'node serving.js'),
 }
-ELSEWHERE = {'bonsai', 'c', 'cpp', 'csharp', 'julia', 'labview', 'matlab', 'python'}
+ELSEWHERE = {'bonsai', 'c', 'cpp', 'csharp', 'labview', 'matlab', 'python'}
 
 
 @pytest.mark.parametrize('name', kit.KITS)
