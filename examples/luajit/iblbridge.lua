@@ -1,4 +1,4 @@
---- iblbridge.lua: start, stop and query the remote services of a rig, from LuaJIT.
+--- iblbridge.lua: start, stop and query the remote services of a rig, or be such a service, from LuaJIT.
 --
 --     local bridge = require 'iblbridge'
 --     local rig = bridge.open('rig0', 'stimulus')
@@ -20,7 +20,7 @@
 --   tostring), `response` if there is one (what the good services said is not lost), `request` if that is still open:
 --   wait for it again or cancel it, but do not repeat the command, for it may have started a camera.
 -- - Ctrl-C is an error of Lua, a text; look at the type of what pcall gives before you read its fields. No call into
---   the library takes longer than 200 ms (bridge.open: its time), so it works in every wait.
+--   the library takes longer than 200 ms (bridge.open: its time; rig:serve: 5 s), so it works in every wait.
 -- - The rig keeps `last_request`, the number of the latest command (nil if it was withdrawn, or wanted no response),
 --   and `last_response`, the latest response, also of a command that failed (nil if it has none): after Ctrl-C the
 --   request is open.
@@ -342,6 +342,7 @@ end
 
 local Rig = {}
 Rig.__index = Rig
+local WEAK = { __mode = 'k' }
 
 local OPTIONS = { services = true, timeout_ms = true, ttl_ms = true } -- of all methods
 
@@ -440,6 +441,19 @@ local function json_of(arguments)
     return bridge.encode({ arguments })
 end
 
+local function status_of(status)
+    if status == nil then return -1 end
+    local found = bridge.statuses[status] or status
+    for _, number in pairs(bridge.statuses) do
+        if number == found then return found end
+    end
+    refuse('There is no status %s; there are CONNECTED, INITIALIZED, RUNNING and STOPPED.', tostring(status))
+end
+
+local function said(data)
+    return data ~= nil and bridge.encode(data) or nil
+end
+
 -- Commands.
 
 -- Sends a command, whose number becomes rig.last_request; returns that and the status.
@@ -504,7 +518,8 @@ function bridge.open(segment, client, timeout_ms)
     local wait_ms = math.min(math.ceil(duration(timeout_ms, 2000)), 2 ^ 31 - 1)
     local handle = ffi.gc(ffi.new('int[1]'), abandon)
     local status = check(C.iblb_open(segment, client, wait_ms, handle), 0)
-    return setmetatable({ segment = segment, client = client, handle = handle }, Rig), status
+    local rig = { segment = segment, client = client, handle = handle, ahead = {}, in_hand = setmetatable({}, WEAK) }
+    return setmetatable(rig, Rig), status
 end
 
 function Rig:__tostring()
@@ -601,6 +616,151 @@ function Rig:next_event(timeout_ms)
     if status == bridge.codes.E_TIMEOUT then return nil end
     check(status, handle)
     return bridge.decode(ffi.string(buffer))
+end
+
+-- Serving.
+
+local SERVED = { 'EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT' } -- the worker itself answers the rest
+
+local UNSEEN = 'The program served no more when this %s came.'
+local LEFT = 'The program went on without an answer to this %s.'
+
+--- What rig:next_command returns: `command` (its number), `service`, `master`, `message` ('EXPSTART'), `args`, `time`,
+-- `wall`, `timeout_ms`. Answer or fail it once. Later it has `code`, what came of that, and `error`, what the work of
+-- `attempt` has raised.
+local Command = {}
+Command.__index = Command
+local states = setmetatable({}, WEAK) -- of commands: their rig, and what overtook them
+
+local function state_of(command)
+    local state = states[command]
+    if not state then refuse('Write command:answer(...), with a colon; command is what rig:next_command returned.') end
+    return state
+end
+
+-- The next one from the library; all that are in hand are told of it.
+local function take(rig, handle, timeout_ms)
+    local number = ffi.new('int[1]')
+    local status = patiently(timeout_ms, function(ms)
+        local code = C.iblb_next_command(handle, ms, number, number, buffer, capacity, needed)
+        return code == bridge.codes.E_NO_WORKER and bridge.codes.E_TIMEOUT or code -- it waits for the next worker
+    end)
+    if status == bridge.codes.E_TIMEOUT then return nil end
+    check(status, handle)
+    local command = setmetatable(bridge.decode(ffi.string(buffer)), Command)
+    local sentence = command.message == 'EXPINTERRUPT' and 'An EXPINTERRUPT overtook this %s.' or 'The time of this %s is up.'
+    for older in pairs(rig.in_hand) do
+        if older.message ~= 'EXPINTERRUPT' then states[older].overtaken = sentence:format(older.message) end
+    end
+    rig.in_hand[command], states[command] = true, { rig = rig }
+    return command
+end
+
+-- Fails what nobody will answer any more, whatever comes of it.
+local function leave(command, sentence)
+    if command and not command.code then
+        C.iblb_fail(states[command].rig.handle[0], command.command, sentence:format(command.message))
+    end
+end
+
+-- Notes how a command ended.
+local function finished(command, status)
+    local rig = states[command].rig
+    if status ~= bridge.codes.E_LATE then check(status, rig.handle[0]) end
+    command.code, rig.in_hand[command] = status, nil
+    return status
+end
+
+--- From now on this program is a service: rig:next_command gives what masters ask of the worker's listener `service`
+-- (nil: the only one there is). By name or number come the messages that it wants to be asked ('EXPINIT', 'EXPSTART',
+-- 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT' if there are none); 0: it serves no more. Waits at most 5 s, for a worker that
+-- has just started. Returns the status. E_SERVICE: there is no such listener; E_NAME_TAKEN: another program serves it.
+function Rig:serve(service, ...)
+    local handle, mask = handle_of(self), 0
+    if service ~= nil then text_of(service, 'The service') end
+    for _, message in ipairs(select('#', ...) > 0 and { ... } or SERVED) do mask = bit.bor(mask, number_of(message)) end
+    local status = check(C.iblb_serve(handle, service, mask), handle)
+    if mask == 0 then
+        for _, command in ipairs(self.ahead) do leave(command, UNSEEN) end
+        leave(self.looped, LEFT)
+        self.ahead, self.looped = {}, nil
+    end
+    return status
+end
+
+--- The next command, an EXPINTERRUPT before all others; nil if there was none within `timeout_ms` (1000), also if no
+-- worker lives: the next one asks this program.
+function Rig:next_command(timeout_ms)
+    local handle = handle_of(self)
+    timeout_ms = duration(timeout_ms, 1000)
+    return table.remove(self.ahead, 1) or take(self, handle, timeout_ms)
+end
+
+--- All commands from now on: `for command in rig:commands() do`. What the body leaves without an answer fails by itself
+-- when the loop goes on, or rig:serve(service, 0) is called behind it. Ends when the rig is closed.
+function Rig:commands()
+    handle_of(self)
+    return function()
+        leave(self.looped, LEFT)
+        self.looped = nil
+        while self.handle[0] ~= 0 and not self.looped do self.looped = self:next_command() end
+        return self.looped
+    end
+end
+
+--- Says something to the masters without having been asked: 'EXPINTERRUPT' (what this does has ended, a camera died),
+-- 'EXPSTATUS' (with { status = bridge.statuses.RUNNING }, what it does from now on), 'EXPINFO' (what the worker answers
+-- to that from now on). Never waits. Returns the status.
+function Rig:tell(message, data)
+    local handle = handle_of(self)
+    return check(C.iblb_tell(handle, number_of(message), said(data)), handle)
+end
+
+--- Says that it was done, with `data` for the master (nil: nothing). `options.status` ('RUNNING', ...) is what this
+-- program does now; left out: what is usual after this message. Returns 0; W_NO_WORKER: the next worker delivers it;
+-- E_LATE: the master has been told already that it failed. After an error it may be answered again.
+function Command:answer(data, options)
+    local rig = state_of(self).rig
+    for name in pairs(options or {}) do
+        if name ~= 'status' then refuse('There is no option %s; there is status.', tostring(name)) end
+    end
+    local status = status_of(options and options.status)
+    return finished(self, C.iblb_answer(rig.handle[0], self.command, status, said(data)))
+end
+
+--- Says that it was not done, and why. Returns as answer.
+function Command:fail(sentence)
+    local rig = state_of(self).rig
+    return finished(self, C.iblb_fail(rig.handle[0], self.command, text_of(sentence, 'The sentence')))
+end
+
+--- Does what was asked: work(command), and answers with what that returns, unless it has answered itself. If it raises
+-- an error, the master is told that, and `error` has it; only Ctrl-C is raised again. Returns as answer.
+function Command:attempt(work)
+    state_of(self)
+    local fine, result = pcall(function()
+        local data = work(self)
+        if not self.code then self:answer(data) end
+    end)
+    if not fine then
+        self.error = result
+        if not self.code then self:fail((tostring(result):gsub('%z', ' '))) end
+        if type(result) == 'string' and result:find('interrupted!$') then error(result, 0) end
+    end
+    return self.code
+end
+
+--- Waits `timeout_ms` (0) for what overtakes this command: an EXPINTERRUPT, or another command, because the time of this
+-- one is up; both are next in turn. Returns why, as a sentence, or nil. For work that takes long, also as its pause.
+function Command:interrupted(timeout_ms)
+    local state = state_of(self)
+    local finish = bridge.clock_ns() / 1e6 + duration(timeout_ms, 0)
+    repeat
+        if self.code or state.overtaken then return state.overtaken end
+        local left = math.max(finish - bridge.clock_ns() / 1e6, 0)
+        table.insert(state.rig.ahead, take(state.rig, handle_of(state.rig), left))
+    until left == 0
+    return state.overtaken
 end
 
 --- Returns { alive, services, services_up }: whether a worker lives, how many services it has, how many of them have

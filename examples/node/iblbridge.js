@@ -1,7 +1,7 @@
 'use strict';
 /**
- * Starts, stops and queries the remote services of a rig. CommonJS (`import` takes it too), Node.js 18 or newer, with
- * koffi.
+ * Starts, stops and queries the remote services of a rig, or is such a service itself. CommonJS (`import` takes it
+ * too), Node.js 18 or newer, with koffi.
  *
  *     const { open } = require('./iblbridge'); // and `use`, which closes by itself
  *     const rig = await open('rig0', 'stimulus');
@@ -20,7 +20,7 @@
  * up names. So in the whole process at most two (`LANES`) are ever taken, for at most 200 ms at a time. A wait that
  * finds both taken looks every 5 ms instead (a look takes microseconds), until one is free. The sleeping thread touches
  * no memory of JavaScript's and takes nothing; the look after it, on the main thread, does. So an answer is never lost
- * between the two.
+ * between the two. (The first step of `serve` may sleep for 5 s, if the worker has just started.)
  */
 const { randomUUID } = require('node:crypto');
 const { existsSync } = require('node:fs');
@@ -149,8 +149,11 @@ const EVENTS = Object.keys(MESSAGES).filter((name) => name !== 'PING' && name !=
 const CALL_MS = 12000; // how long a call waits if nothing else is said
 const SLICE_MS = 200; // one wait of a thread
 const LOOK_MS = 5; // between two looks without a thread
+const WATCH_MS = 20; // between two looks for what overtakes a command
 const LANES = 2;
 const WITHDRAWN = 'No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.';
+
+const SERVED = ['EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT']; // the worker itself knows answers to the rest
 
 const lib = load();
 
@@ -426,6 +429,73 @@ class Rig {
     }
 
     /**
+     * From now on this program is a service, and these are the commands that masters send it:
+     * `for await (const command of rig.serve('cameras'))`. Each has to be answered before the body ends, or it fails.
+     * Waits for a worker that is away. Ends when this is closed. When the loop is left, this program serves no more.
+     *
+     * @param {string} [service] the worker's listener; '': the only one there is
+     * @param {(string|number)[]} [messages] what this program wants to be asked ('EXPINIT', 'EXPSTART', 'EXPEND',
+     *     'EXPCLEANUP', 'EXPINTERRUPT'); the worker answers the others itself
+     * @param {{signal?: AbortSignal}} [options]
+     * @returns {AsyncGenerator<Command>}
+     * @throws {BridgeError} IBLB_E_SERVICE if there is no such listener, IBLB_E_NAME_TAKEN if another program serves it
+     * @throws the signal's reason, within 200 ms
+     */
+    async *serve(service = '', messages = SERVED, options = {}) {
+        const { signal } = known(options, 'signal');
+        word(service, 'service');
+        abortable(signal)?.throwIfAborted();
+        const [handle, mask] = [this.#open(), asked(messages)];
+        const serving = (wanted) => inThread(() => threads.serve(handle, service, wanted));
+        this.warning = this.#check(await serving(mask));
+        const ahead = []; // what came while another was in hand
+        let command;
+        let watch;
+        try {
+            for (;;) {
+                command = ahead.shift() ?? (await this.#nextCommand(handle, signal));
+                if (!command) return;
+                watch = setInterval(overtaking, WATCH_MS, command, ahead, handle);
+                yield command;
+                clearInterval(watch);
+                command[LEAVE](`The program went on without an answer to this ${command.message}.`);
+            }
+        } finally {
+            clearInterval(watch);
+            for (const left of [command, ...ahead]) left?.[LEAVE](`The program left its loop, by an error or a break, without an answer to this ${left.message}.`);
+            if (this.#handle) await serving(0);
+        }
+    }
+
+    /** The next command; undefined if this was closed. */
+    async #nextCommand(handle, signal) {
+        const ids = [[0], [0]];
+        const [code, text] = await this.#until(
+            Infinity,
+            {
+                look: (buffer, needed) => patient(lib.iblb_next_command(handle, 0, ...ids, buffer, buffer.length, needed)),
+                sleep: (ms) => threads.nextCommand(handle, ms, [0], [0], null, 0, [0]),
+            },
+            signal,
+        );
+        if (code === CODES.IBLB_E_CLOSED) return undefined;
+        if (code < 0) throw this.#failure(code);
+        return new Command(handle, parse(text));
+    }
+
+    /**
+     * Says something to the masters without having been asked: 'EXPINTERRUPT' (what this does has ended, a camera
+     * died), 'EXPSTATUS' (with { status: STATUSES.RUNNING }, what it does from now on), 'EXPINFO' (what the worker
+     * answers to that from now on). Never waits.
+     *
+     * @param {string|number} message
+     * @param {any} [data] anything JSON can express
+     */
+    tell(message, data) {
+        this.warning = this.#check(lib.iblb_tell(this.#handle, number(message), said(data)));
+    }
+
+    /**
      * Whether a worker lives, how many services it has, and how many of them answered within the last 30 s, which is 0
      * if the rig was idle: {alive, services, servicesUp}. Never blocks.
      */
@@ -458,16 +528,9 @@ class Rig {
     }
 
     async #sleep(left, sleep) {
-        if (threads.busy >= LANES) {
-            await pause(Math.min(left, LOOK_MS));
-            return CODES.IBLB_OK;
-        }
-        threads.busy++;
-        try {
-            return await sleep(Math.min(left, SLICE_MS));
-        } finally {
-            threads.busy--;
-        }
+        if (threads.busy < LANES) return inThread(() => sleep(Math.min(left, SLICE_MS)));
+        await pause(Math.min(left, LOOK_MS));
+        return CODES.IBLB_OK;
     }
 
     #check(code) {
@@ -493,12 +556,131 @@ if (Symbol.dispose) Rig.prototype[Symbol.dispose] = Rig.prototype.close; // newe
 
 const forgotten = new FinalizationRegistry((handle) => lib.iblb_abandon(handle));
 
-// The two functions that sleep, as promises of their status, and how many sleep now.
+// The functions that sleep, as promises of their status, and how many sleep now.
 const threads = {
     busy: 0,
     wait: promisify(lib.iblb_wait.async),
     nextEvent: promisify(lib.iblb_next_event.async),
+    nextCommand: promisify(lib.iblb_next_command.async),
+    serve: promisify(lib.iblb_serve.async),
 };
+
+/** Calls what sleeps, as soon as there is a thread for it. */
+async function inThread(sleep) {
+    while (threads.busy >= LANES) await pause(LOOK_MS);
+    threads.busy++;
+    try {
+        return await sleep();
+    } finally {
+        threads.busy--;
+    }
+}
+
+const LEAVE = Symbol('leave');
+const OVERTAKE = Symbol('overtake');
+
+/**
+ * What a master asks this program to do: `command` (its number), `service`, `master`, `message` ('EXPSTART'), `args`,
+ * `time`, `wall`, `timeout_ms`. Answer or fail it once; who comes too late gets IBLB_E_LATE, which is no error.
+ */
+class Command {
+    #handle;
+    #overtaken = new AbortController();
+
+    constructor(handle, command) {
+        Object.assign(this, stamped(command));
+        this.#handle = handle;
+        /** What became of it: IBLB_OK, IBLB_W_NO_WORKER (the next worker delivers it), IBLB_E_LATE; undefined before. */
+        this.code = undefined;
+        /** What the work of `attempt` has thrown. */
+        this.error = undefined;
+    }
+
+    /**
+     * Aborted when an EXPINTERRUPT has come, which is the next command of the loop (its reason is an IBLB_E_ABORTED),
+     * or when another command has, because the time of this one is up (IBLB_E_LATE): hand it to all that takes long.
+     * That of an EXPINTERRUPT is never aborted.
+     */
+    get signal() {
+        return this.#overtaken.signal;
+    }
+
+    /** Whether it is done with. */
+    get answered() {
+        return this.code !== undefined;
+    }
+
+    /**
+     * Says that it was done.
+     *
+     * @param {any} [data] for the master: anything JSON can express; null for nothing
+     * @param {{status?: string|number}} [options] what this program does now ('RUNNING', ...); left out: what is usual
+     *     after this message
+     * @returns {number} IBLB_OK; IBLB_W_NO_WORKER; IBLB_E_LATE: the master has been told already that it failed
+     * @throws {BridgeError} nothing has changed then, and it may be answered again
+     */
+    answer(data, options = {}) {
+        const { status } = known(options, 'status');
+        return this.#end(lib.iblb_answer(this.#handle, this.command, status === undefined ? -1 : statusOf(status), said(data)));
+    }
+
+    /** Says that it was not done, and why. Returns as `answer`. */
+    fail(sentence) {
+        return this.#end(lib.iblb_fail(this.#handle, this.command, word(sentence, 'sentence')));
+    }
+
+    /**
+     * Does what was asked, and answers with what that returns; if it throws, the master is told what, and the loop goes
+     * on: `command.error` has it. Returns as `answer`.
+     *
+     * @param {(command: Command) => any} work may be async, and may answer by itself
+     * @returns {Promise<number>}
+     */
+    async attempt(work) {
+        try {
+            const data = await work(this);
+            return this.answered ? this.code : this.answer(data);
+        } catch (error) {
+            const { reason } = this.signal;
+            this.error = reason && error?.cause === reason ? reason : error; // what an AbortError of Node.js hides
+            return this.answered ? this.code : this.fail(String(this.error).replaceAll('\0', ' '));
+        }
+    }
+
+    [OVERTAKE]({ message }) {
+        const { IBLB_E_ABORTED, IBLB_E_LATE } = CODES;
+        const isInterrupt = message === 'EXPINTERRUPT';
+        const sentence = isInterrupt ? `An EXPINTERRUPT overtook this ${this.message}.` : `The time of this ${this.message} is up.`;
+        this.#overtaken.abort(new BridgeError(isInterrupt ? IBLB_E_ABORTED : IBLB_E_LATE, sentence));
+    }
+
+    /** Nobody waits for what nobody answers. */
+    [LEAVE](sentence) {
+        if (!this.answered) lib.iblb_fail(this.#handle, this.command, sentence); // whatever comes of it: it may be closed
+    }
+
+    #end(code) {
+        if (code < 0 && code !== CODES.IBLB_E_LATE) throw new BridgeError(code, lastError(this.#handle));
+        this.code = code;
+        return code;
+    }
+}
+
+/** Looks whether something came while a command is in hand. Only an EXPINTERRUPT does while that is in time. */
+function overtaking(command, ahead, handle) {
+    if (command.answered || command.message === 'EXPINTERRUPT' || ahead.length) return;
+    const ids = [[0], [0]];
+    const [code, text] = grown((buffer, needed) => lib.iblb_next_command(handle, 0, ...ids, buffer, buffer.length, needed));
+    if (code !== CODES.IBLB_OK) return; // an error is seen by the loop, too
+    const next = new Command(handle, parse(text));
+    ahead.push(next);
+    command[OVERTAKE](next);
+}
+
+/** A program that serves waits for the next worker. */
+function patient(code) {
+    return code === CODES.IBLB_E_NO_WORKER ? CODES.IBLB_E_TIMEOUT : code;
+}
 
 /** What a code means and what to do; '' for a code that does not exist. */
 function errorText(code) {
@@ -583,6 +765,22 @@ function number(message) {
     throw new TypeError(`There is no message or event ${shown(message)}.`);
 }
 
+function asked(messages) {
+    const mask = Array.isArray(messages) ? messages.reduce((sum, message) => sum | number(message), 0) : 0;
+    if (mask) return mask;
+    throw new TypeError('The messages must be an array, as in serve("cameras", ["EXPSTART", "EXPEND"]). To serve no more, leave the loop.');
+}
+
+function statusOf(status) {
+    const found = typeof status === 'string' && Object.hasOwn(STATUSES, status) ? STATUSES[status] : status;
+    if (Object.values(STATUSES).includes(found)) return found;
+    throw new TypeError(`There is no status ${shown(status)}. There are: ${Object.keys(STATUSES).join(', ')}.`);
+}
+
+function said(data) {
+    return data === undefined || data === null ? '' : encoded(data);
+}
+
 function list(services) {
     const names = typeof services === 'string' ? [services] : services;
     if (!Array.isArray(names)) throw new TypeError('The services must be an array of names, as in { services: ["cameras"] }.');
@@ -593,9 +791,12 @@ function list(services) {
 
 function json(args) {
     if (!Array.isArray(args)) throw new TypeError('The arguments must be an array, as in call("EXPSTART", ["2026-01-01_1_subject"]).');
-    if (!args.length) return '';
+    return args.length ? encoded(args) : '';
+}
+
+function encoded(what) {
     const mark = randomUUID(); // of a BigInt's digits, which JSON.stringify would refuse
-    const text = JSON.stringify(args, function (key, value) {
+    const text = JSON.stringify(what, function (key, value) {
         return typeof value === 'bigint' ? `${mark}${value}` : sayable.call(this, key, value);
     });
     return text.replaceAll(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1');
@@ -668,4 +869,4 @@ function load() {
     }
 }
 
-module.exports = { open, use, Rig, BridgeError, MESSAGES, STATUSES, CODES, errorText, clockNs, version };
+module.exports = { open, use, Rig, Command, BridgeError, MESSAGES, STATUSES, CODES, errorText, clockNs, version };

@@ -25,13 +25,24 @@ def require(*programs: str) -> None:
         (pytest.fail if os.environ.get('CI') else pytest.skip)(reason)
 
 
+SERVING = '## Your program as a service\n'
+
+
 def commands(place: Path) -> list[str]:
     """Return what a new user types: the lines of the ``sh`` blocks of a guide.
 
     All but the last build; the last runs the example on the segment rig0.
     """
-    guide = (place / 'README.md').read_text(encoding='utf-8')
-    blocks = re.findall(r'^```sh\n(.*?)^```', guide, re.DOTALL | re.MULTILINE)
+    return _typed((place / 'README.md').read_text(encoding='utf-8').partition(SERVING)[0])
+
+
+def serving_commands(place: Path) -> list[str]:
+    """Return the same of the guide's section about serving, whose last line runs the camera on the segment rig0."""
+    return _typed((place / 'README.md').read_text(encoding='utf-8').partition(SERVING)[2])
+
+
+def _typed(text: str) -> list[str]:
+    blocks = re.findall(r'^```sh\n(.*?)^```', text, re.DOTALL | re.MULTILINE)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 

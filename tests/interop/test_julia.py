@@ -52,6 +52,7 @@ def test_every_call_fits_its_prototype():
         assert len(given) == len(arguments) == len(functions[name]), name
         assert all(one in TYPES[parameter.type] for one, parameter in zip(given, functions[name], strict=True)), name
     assert len(seen) > 6
+    assert {'iblb_serve', 'iblb_next_command', 'iblb_answer', 'iblb_fail', 'iblb_tell'} <= seen
 
 
 def test_every_number_is_that_of_the_header():
@@ -70,6 +71,13 @@ def test_ctrl_c_and_a_failed_stop_leave_nobody_untold():
     assert caught.index('stop(rig)') < caught.index('rethrow()')
     assert len(re.findall(r'call\(\w+, IBLB_EXPINTERRUPT\)', page)) == 1
     assert re.search(r'function stop\(handle\)\n +try\n +call\(handle, IBLB_EXPINTERRUPT\)\n +catch', page)
+
+
+def test_a_handler_that_throws_leaves_no_master_waiting():
+    page = PAGE.read_text(encoding='utf-8')
+    attempt = page[page.index('\nfunction attempt(') : page.index('\nrig = open_rig("rig0", "camera")')]
+    assert attempt.index('work(command)') < attempt.index('fail(handle, command') < attempt.index('rethrow()')
+    assert re.search(r'attempt\(obey, rig, command\)', page)
 
 
 def test_an_error_carries_the_open_request_and_call_takes_a_timeout():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guides import environment, require, run
+from guides import SERVING, environment, require, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import eventually
@@ -483,7 +483,8 @@ def test_what_is_misspelt_is_an_error_and_the_small_functions_work(lua, serve, s
 
 def test_what_the_guide_shows_runs_and_its_handler_says_what_happened(lua, serve, server):
     serve('rig0', {'cameras': server.uri})
-    start, handler = re.findall(r'^```lua\n(.*?)^```', (lua.place / 'README.md').read_text(), re.DOTALL | re.MULTILINE)
+    commanding = (lua.place / 'README.md').read_text(encoding='utf-8').partition(SERVING)[0]
+    start, handler = re.findall(r'^```lua\n(.*?)^```', commanding, re.DOTALL | re.MULTILINE)
     assert lua(start) == ['cameras\tanswered']
     assert lua("rig = require('iblbridge').open('rig0')\n" + handler) == []
     server.answers[2] = lambda data: None  # EXPSTART: echoes, and never replies

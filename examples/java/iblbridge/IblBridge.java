@@ -18,13 +18,18 @@ import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Queue;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * Starts, stops and queries the remote services of a rig. Java 8 or newer, with JNA; this file and the library are all.
+ * Starts, stops and queries the remote services of a rig, or is such a service itself. Java 8 or newer, with JNA; this
+ * file and the library are all.
  *
  * <pre>{@code
  * try (IblBridge rig = new IblBridge("rig0", "stimulus")) {
@@ -224,8 +229,14 @@ public final class IblBridge implements AutoCloseable {
     /** How long a call waits if nothing else is said, ms. */
     public static final int CALL_MS = 12000;
 
+    /** What a program that serves is asked if nothing else is said; the worker itself knows answers to the rest. */
+    public static final int SERVED = EXPINIT | EXPSTART | EXPEND | EXPCLEANUP | EXPINTERRUPT;
+
     /* One wait inside the C library, which no interrupt of Java reaches. */
     private static final int SLICE_MS = 200;
+
+    /* Between two looks for what overtakes a command. */
+    private static final int WATCH_MS = 20;
 
     private static final String WITHDRAWN = "No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.";
 
@@ -238,6 +249,8 @@ public final class IblBridge implements AutoCloseable {
 
     private final String name;
     private final AtomicInteger handle;
+    private final Set<Command> inHand = ConcurrentHashMap.newKeySet();
+    private final Queue<Command> ahead = new ConcurrentLinkedQueue<>(); /* taken while another was in hand */
     private volatile int warning;
 
     /** As {@link #IblBridge(String, String, int)}, with 2 s. */
@@ -467,6 +480,99 @@ public final class IblBridge implements AutoCloseable {
             if (System.nanoTime() - end >= 0)
                 return null;
         }
+    }
+
+    /** Serves a listener, with the messages {@link #SERVED}; see {@link #serve(String, int)}. */
+    public void serve(String service) {
+        serve(service, SERVED);
+    }
+
+    /**
+     * From now on this program is a service: {@link #nextCommand(int)} gives what masters ask of it. Waits for a worker
+     * that has just started, at most 5 s.
+     *
+     * @param service the worker's listener; null: the only one there is
+     * @param messages what this program wants to be asked, EXPSTART | EXPEND, ...; 0: it serves no more
+     * @throws BridgeException with E_SERVICE if there is no such listener, E_NAME_TAKEN if another program serves it
+     */
+    public void serve(String service, int messages) {
+        warning = check(C.iblb_serve(handle.get(), utf8(service), messages));
+        if (messages == 0)
+            for (Command unseen = ahead.poll(); unseen != null; unseen = ahead.poll())
+                unseen.close();
+    }
+
+    /**
+     * The next command, an EXPINTERRUPT before all others; null if there was none in time, also if no worker lives: the
+     * next one asks this program.
+     *
+     * <pre>{@code
+     * try (IblBridge.Command command = rig.nextCommand(1000)) {
+     *     if (command != null)
+     *         command.attempt(camera::obey);
+     * }
+     * }</pre>
+     */
+    public Command nextCommand(int timeoutMs) throws InterruptedException {
+        long end = end(checked(timeoutMs));
+        int number = open();
+        for (;;) {
+            Command command = ahead.poll();
+            if (command == null)
+                command = take(number, slice(end));
+            if (command != null || System.nanoTime() - end >= 0)
+                return command;
+        }
+    }
+
+    private Command take(int number, int timeoutMs) {
+        IntByReference command = new IntByReference();
+        IntByReference message = new IntByReference();
+        IntByReference needed = new IntByReference();
+        int code = C.iblb_next_command(number, timeoutMs, command, message, null, 0, needed);
+        while (code == E_BUFFER) {
+            Memory json = new Memory(needed.getValue());
+            code = C.iblb_next_command(number, 0, command, message, json, (int) json.size(), needed);
+            if (code == OK)
+                return taken(new Command(json.getString(0, "US-ASCII")));
+        }
+        if (code == E_TIMEOUT || code == E_NO_WORKER)
+            return null;
+        throw failure(code == E_HANDLE ? E_CLOSED : code, 0);
+    }
+
+    private Command taken(Command command) {
+        for (Command older : inHand)
+            older.overtakenBy(command);
+        inHand.add(command);
+        return command;
+    }
+
+    /* Takes what comes while a command is in hand, for nextCommand. */
+    private void lookAhead() {
+        Command next = take(handle.get(), 0);
+        if (next != null)
+            ahead.add(next);
+    }
+
+    /** Says something without data; see {@link #tell(int, Object)}. */
+    public void tell(int message) {
+        tell(message, null);
+    }
+
+    /**
+     * Says something to the masters without having been asked: EXPINTERRUPT (what this does has ended, a camera died),
+     * EXPSTATUS (with the status that it is in from now on), EXPINFO (what the worker answers to that from now on).
+     * Never waits.
+     *
+     * @param data as in {@link #arguments(Object...)}: a Map, a Number, ...; null: none
+     */
+    public void tell(int message, Object data) {
+        warning = check(C.iblb_tell(handle.get(), message, said(data)));
+    }
+
+    private static byte[] said(Object data) {
+        return data == null ? null : utf8(Json.write(data));
     }
 
     /** Whether a worker lives, and how many services it has. Never blocks. */
@@ -811,6 +917,201 @@ public final class IblBridge implements AutoCloseable {
         @Override
         public String toString() {
             return json;
+        }
+    }
+
+    /** What does what a command asks for; may throw anything. */
+    public interface Task {
+        /** Returns what the master is answered; null: nothing. */
+        Object carryOut(Command command) throws Exception;
+    }
+
+    /**
+     * What a master asks this program to do. Answer or fail it once, from whatever thread. If a try block leaves it
+     * unanswered it fails by itself.
+     */
+    public final class Command implements AutoCloseable {
+        /** Its number. */
+        public final int command;
+        /** The listener's name. */
+        public final String service;
+        /** Who asks: "192.168.0.3:55123". */
+        public final String master;
+        /** Such as "EXPSTART". */
+        public final String message;
+        /** The arguments: String, Long (BigInteger beyond), Double, Boolean, null, List, Map. */
+        public final List<Object> args;
+        /** ns: when it reached the worker. */
+        public final long time;
+        /** ISO 8601. */
+        public final String wall;
+        /** After so many ms from {@code time} the master is told that it failed. */
+        public final int timeoutMs;
+        /** All of it, as it came. */
+        public final String json;
+
+        private volatile String overtaken; /* null, or by what, as a sentence */
+        private volatile Integer code;
+        private volatile Throwable error;
+
+        @SuppressWarnings("unchecked")
+        Command(String json) {
+            Map<String, Object> map = Json.object(Json.read(json));
+            this.json = json;
+            command = (int) number(map, "command");
+            service = (String) map.get("service");
+            master = (String) map.get("master");
+            message = (String) map.get("message");
+            args = (List<Object>) map.get("args");
+            time = number(map, "time");
+            wall = (String) map.get("wall");
+            timeoutMs = (int) number(map, "timeout_ms");
+        }
+
+        /** Says that it was done; see {@link #answer(int, Object)}. */
+        public int answer() {
+            return answer(-1, null);
+        }
+
+        /** Says that it was done; see {@link #answer(int, Object)}. */
+        public int answer(Object data) {
+            return answer(-1, data);
+        }
+
+        /**
+         * Says that it was done.
+         *
+         * @param status STATUS_RUNNING, ...: what this program does now; -1: what is usual after this message
+         * @param data for the master, as in {@link IblBridge#arguments(Object...)}: a Map, a Number, ...; null: nothing
+         * @return OK; W_NO_WORKER: the next worker delivers it; E_LATE: the master has been told already that it failed
+         * @throws BridgeException nothing has changed then, and it may be answered again
+         */
+        public int answer(int status, Object data) {
+            return end(C.iblb_answer(handle.get(), command, status, said(data)));
+        }
+
+        /** Says that it was not done, and why. Returns as {@link #answer(int, Object)}. */
+        public int fail(String sentence) {
+            return end(C.iblb_fail(handle.get(), command, utf8(sentence)));
+        }
+
+        /**
+         * Does what was asked, and answers with what that returns. If it throws, the master is told what, and
+         * {@link #error()} has it; only an Error is thrown again. If an EXPINTERRUPT comes meanwhile this thread is
+         * interrupted, as {@link Thread#interrupt()} does, and that is the next command.
+         *
+         * @param work may answer by itself
+         * @return as {@link #answer(int, Object)}
+         */
+        public int attempt(Task work) {
+            Watch watch = new Watch(this, Thread.currentThread());
+            WAITERS.execute(watch);
+            try {
+                Object data;
+                try {
+                    data = work.carryOut(this);
+                } finally {
+                    watch.end();
+                }
+                return code == null ? answer(data) : code;
+            } catch (Throwable thrown) {
+                boolean stopped = thrown instanceof InterruptedException;
+                error = stopped && watch.struck ? new InterruptedException(overtaken) : thrown;
+                if (code == null)
+                    fail(error.toString().replace('\0', ' '));
+                if (stopped && !watch.struck)
+                    Thread.currentThread().interrupt(); /* by somebody else, who wants more than this command to end */
+                if (thrown instanceof Error)
+                    throw (Error) thrown;
+                return code;
+            }
+        }
+
+        /**
+         * Whether an EXPINTERRUPT has come since, which is then the next command, or another command, because the time
+         * of this one is up. For what is at work for long. What an EXPINTERRUPT itself asks for is never overtaken.
+         */
+        public boolean interrupted() {
+            if (overtaken == null && code == null && !message.equals("EXPINTERRUPT"))
+                lookAhead();
+            return overtaken != null;
+        }
+
+        private void overtakenBy(Command next) {
+            boolean late = !next.message.equals("EXPINTERRUPT");
+            if (!message.equals("EXPINTERRUPT"))
+                overtaken = late ? "The time of this " + message + " is up." : "An EXPINTERRUPT overtook this " + message + ".";
+        }
+
+        /** Whether it is done with. */
+        public boolean answered() {
+            return code != null;
+        }
+
+        /** What the work of {@link #attempt(Task)} has thrown; null: nothing. */
+        public Throwable error() {
+            return error;
+        }
+
+        /** Nobody waits for what nobody answers. */
+        @Override
+        public void close() {
+            if (code == null) {
+                C.iblb_fail(handle.get(), command, utf8("The program left this " + message + " without an answer.")); /* or is closed */
+                inHand.remove(this);
+            }
+        }
+
+        private int end(int result) {
+            if (result < 0 && result != E_LATE)
+                check(result);
+            code = result;
+            inHand.remove(this);
+            return result;
+        }
+
+        @Override
+        public String toString() {
+            return json;
+        }
+    }
+
+    /* Looks whether a command is overtaken while a thread is at it, and interrupts that. */
+    private static final class Watch implements Runnable {
+        private final Command command;
+        private final Thread worker;
+        private boolean over;
+        private volatile boolean struck;
+
+        Watch(Command command, Thread worker) {
+            this.command = command;
+            this.worker = worker;
+        }
+
+        @Override
+        public void run() {
+            try {
+                while (!strike())
+                    Thread.sleep(WATCH_MS);
+            } catch (InterruptedException | BridgeException ended) { /* an error is seen by nextCommand, too */
+            }
+        }
+
+        private synchronized boolean strike() {
+            if (over || command.answered())
+                return true;
+            if (command.interrupted()) {
+                struck = true;
+                worker.interrupt();
+            }
+            return struck;
+        }
+
+        /* After this the thread is not interrupted any more, nor has an interrupt of ours left. */
+        synchronized void end() {
+            over = true;
+            if (struck)
+                Thread.interrupted();
         }
     }
 
