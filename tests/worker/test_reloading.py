@@ -47,7 +47,8 @@ class Rig:
         return self.client.call(RELOAD, *([True] if check else []), timeout=20)['services'][0]['data']
 
     def names(self):
-        return [entry['name'] for entry in self.client.call('SERVICES')['services']]
+        entries = self.client.call('SERVICES')['services']
+        return [entry['name'] for entry in entries if entry['data']['role'] == 'service']
 
     def known(self, name):
         return next(one['data'] for one in self.client.call('SERVICES')['services'] if one['name'] == name)
@@ -162,7 +163,7 @@ def test_a_service_at_another_address_is_another_one(rig, peers):
     it.client.call('EXPINIT', {'exp_ref': REF})
     assert it.reload(of('cameras', b))['changed'] == ['cameras']
     assert it.known('cameras') | {'uri': ''} == {
-        'name': 'cameras', 'uri': '', 'health': 'unknown', 'age_ms': -1, 'rtt_us': 0, 'status': -1, 'exp_ref': '',
+        'name': 'cameras', 'role': 'service', 'uri': '', 'health': 'unknown', 'age_ms': -1, 'rtt_us': 0, 'status': -1, 'exp_ref': '',
         'last_error': '',
     }  # fmt: skip
     assert it.client.call('EXPINIT', 'x')['code'] == 0
