@@ -368,6 +368,14 @@ def test_a_name_that_is_taken_is_not_overwritten(tmp_path):
     assert [(tmp_path / name).read_text() for name in names(tmp_path)] == ['a', 'b', 'c']
 
 
+def test_a_name_that_another_worker_takes_at_the_same_moment_is_left_to_it(tmp_path, monkeypatch):
+    path, taken = tmp_path / 'rig0.jsonl', tmp_path / 'rig0-2026-11-27-001.jsonl'
+    path.write_text('mine')
+    monkeypatch.setattr(rotation.os, 'listdir', lambda _: taken.write_text('of the other one') and ['rig0.jsonl'])
+    assert put_aside(path, date(2026, 11, 27)).read_text() == 'mine'
+    assert taken.read_text() == 'of the other one'
+
+
 def test_what_another_worker_still_adds_to_a_file_that_is_compressed_is_not_lost(at_once, tmp_path, monkeypatch):
     plain = tmp_path / 'rig0-2026-11-27-001.jsonl'
     plain.write_text('{"kind": "event", "n": 0}\n')

@@ -148,6 +148,8 @@ def run(args: argparse.Namespace) -> int:
     on_stop_signals(stop)
     go_on_when_clicked()
     start_log(logging.DEBUG if args.verbose else logging.INFO, log_file)
+    if rig.journal_rotate is not None and journal is None:
+        log.warning('journal_rotate is set, but there is no journal; add --journal FILE')
     try:
         worker = Worker(
             args.segment,
