@@ -53,8 +53,9 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ from bridge import discretion
 from bridge.compression import Compressing
 from bridge.entry import to_line
 from bridge.journal_reading import KINDS, MOST, SCHEMA, NewerSchema, Reading, entry_of, is_foreign
-from bridge.rotation import AGAIN, Rotation, Turns, put_aside
+from bridge.rotation import AGAIN, NEVER, Rotation, Turns, put_aside
 from bridge.wall import wall
 
 __all__ = ['KINDS', 'MOST', 'SCHEMA', 'Journal', 'NewerSchema', 'Reading', 'entry_of', 'is_foreign']
@@ -180,7 +181,7 @@ class Journal:
             block, going = self._next(None if rest == math.inf else rest)
             if block:
                 self._at_disk = time.monotonic()
-                for part in _by_day(block, self._turns):
+                for part in _pieces(block, self._turns, self._size):
                     self._append(part)
                 self._at_disk = 0.0
                 time.sleep(PAUSE)
@@ -261,11 +262,15 @@ class Journal:
         self._torn = not _ends_with_newline(self._file)
         self._turns.begin(None if self._is_new or not self._is_file else _first_moment(self._file))
 
+    def _size(self) -> int:
+        """Return how many bytes the file has; 0 if there is none."""
+        return os.fstat(self._file).st_size if self._file >= 0 and self._is_file else 0
+
     def _find_place(self, at: int, more: int) -> None:
         """Have the file open that stands at the path; a new one if what is there is complete."""
         if self._file < 0 or self._was_moved():
             self._reopen()
-        if self._is_file and self._turns.is_due(os.fstat(self._file).st_size, more, at):
+        if self._is_file and self._turns.is_due(self._size(), more, at):
             if time.monotonic() >= self._turn_at:
                 self._turn()
             self._turns.is_due(0, more, at)
@@ -312,12 +317,27 @@ class Journal:
         self._at_disk = 0.0
 
 
-def _by_day(block: list[_Said], turns: Turns) -> Iterator[list[_Said]]:
-    """Yield what is said, in pieces that belong to one file each; the end of a file's day is looked at in between."""
+def _pieces(block: list[_Said], turns: Turns, size: Callable[[], int]) -> Iterator[list[_Said]]:
+    """Yield what is said, in pieces that belong to one file each.
+
+    Parameters
+    ----------
+    block : list
+        All of it.
+    turns : Turns
+        Tells when the file of a piece is complete; asked anew after each.
+    size : callable
+        Returns how many bytes the file has by now.
+    """
     while block:
         turns.see(block[0][1])
         late = block[-1][1] >= turns.end and block[0][1] < turns.end
         count = next(i for i, (_, at, _) in enumerate(block) if at >= turns.end) if late else len(block)
+        if turns.most < NEVER:
+            room = turns.most - size()
+            room = room if len(block[0][2]) <= room else turns.most  # the first one begins a new file
+            ends = accumulate(len(text) for _, _, text in block[:count])
+            count = max(1, sum(1 for _ in takewhile(lambda end: end <= room, ends)))  # noqa: B023
         yield block[:count]
         block = block[count:]
 

@@ -163,10 +163,13 @@ class Turns:
         What comes from then on (ns of ``time.time_ns``) belongs to the next file.
     day : datetime.date or None
         Of the first entry of the file; None if it has none.
+    most : int
+        Bytes that a file may have; `NEVER`, if that does not matter.
     """
 
     def __init__(self, rotation: Rotation | None) -> None:
-        self._rotation = rotation
+        self._by_day = rotation is not None and not rotation.size
+        self.most = rotation.size if rotation is not None and rotation.size else NEVER
         self.day: date | None = None
         self.end = NEVER
 
@@ -187,15 +190,13 @@ class Turns:
             When that was said, ns of ``time.time_ns``.
         """
         self.see(at)
-        if self._rotation is not None and self._rotation.size and size:
-            return size + more > self._rotation.size
-        return at >= self.end
+        return (size > 0 and size + more > self.most) or at >= self.end
 
     def see(self, at: int) -> None:
         """Take in when the next entry was said, ns of ``time.time_ns``."""
         if self.day is None:
             self.day = day_of(at)
-            if self._rotation is not None and not self._rotation.size:
+            if self._by_day:
                 self.end = end_of_day(at)
         elif self.end - at > _MOST_OF_A_DAY and self.end != NEVER:
             self.end = end_of_day(at)  # the clock was ahead by days: the day that it took for this one is no end

@@ -21,7 +21,7 @@ from bridge import compression, journal_reading
 from bridge.cli import main
 from bridge.journal import Journal, Reading
 from bridge.journal_files import Journals, in_order, journals_in
-from bridge.rotation import Rotation, put_aside
+from bridge.rotation import Rotation, complete_files, put_aside
 
 HEAD = {'kind': 'journal', 'schema': 2}
 
@@ -207,6 +207,24 @@ def test_a_journal_is_followed_from_file_to_file_without_losing_or_repeating_an_
     book.close()
     assert found == list(range(5001)) and said == []
     assert len(names(tmp_path)) > 4
+
+
+@pytest.mark.posix('nobody renames what another one has open')
+def test_what_is_written_last_before_a_file_is_put_aside_is_read_by_who_follows(tmp_path, monkeypatch):
+    path, real = tmp_path / 'rig0.jsonl', journal_reading._was_begun_anew
+
+    def look(*args) -> bool:
+        if not complete_files(path):  # just after it was read to its end
+            with path.open('ab') as file:
+                file.write(lines(2))
+            put_aside(path, date(2025, 11, 27))
+            path.write_bytes(lines(3))
+        return real(*args)
+
+    monkeypatch.setattr(journal_reading, '_was_begun_anew', look)
+    path.write_bytes(lines(1))
+    following = (entry for entry in Reading(path, follow=True) if 'n' in entry)
+    assert [next(following)['n'] for _ in range(3)] == [1, 2, 3]
 
 
 @pytest.mark.posix('nobody renames what another one has open')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -211,14 +212,14 @@ def versions(report: Report, own: Mapping[str, Any]) -> list[str]:
             'they work together, as their layout is the same.'
         )
     for slot in report.slots if report.boot == 'this' else ():
-        path, is_gone = loaded_by(slot.pid) if slot.alive else ('', False)
-        if not path or path == own['path']:
-            continue
-        if is_gone:
-            said = ', which was replaced or removed since; start it anew to use what is there now'
-        else:
-            said = f', version {its}' if (its := version_of(path)) else ''
-        found.append(f'{report.name}: {slot.client} has loaded {path}{said}')
+        for path, is_gone in loaded_by(slot.pid).items() if slot.alive else ():
+            if is_gone:
+                said = ', which was replaced or removed since; start it anew to use what is there now'
+            elif path == os.path.realpath(own['path']):
+                continue
+            else:
+                said = f', version {its}' if (its := version_of(path)) else ''
+            found.append(f'{report.name}: {slot.client} has loaded {path}{said}')
     return found
 
 

@@ -45,8 +45,8 @@ def system_folders(platform: str = sys.platform) -> Sequence[str]:
     return ('/usr/local/lib', '/usr/local/lib64', *own, '/lib', '/lib64', '/usr/lib', '/usr/lib64')
 
 
-def mapped(maps: str) -> tuple[str, bool]:
-    """Return the library that a process has loaded, and whether that file has been replaced or removed since.
+def mapped(maps: str) -> dict[str, bool]:
+    """Return the libraries that a process has loaded, and of each whether it was replaced or removed since.
 
     Parameters
     ----------
@@ -55,18 +55,15 @@ def mapped(maps: str) -> tuple[str, bool]:
 
     Returns
     -------
-    path : str
-        "" if there is none.
-    is_gone : bool
-        What it runs is no longer what lies there.
+    dict of str to bool
+        By path; usually there is one.
     """
-    found = _MAPPED.search(maps)
-    return (found[1], found[2] is not None) if found else ('', False)
+    return {found[1]: found[2] is not None for found in _MAPPED.finditer(maps)}
 
 
-def loaded_by(pid: int) -> tuple[str, bool]:
-    """Return the same of a process; ("", False) where the system does not say."""
+def loaded_by(pid: int) -> dict[str, bool]:
+    """Return the same of a process; {} where the system does not say."""
     try:
         return mapped(Path(f'/proc/{pid}/maps').read_text(errors='replace'))
     except OSError:
-        return '', False
+        return {}

@@ -150,6 +150,8 @@ def run(args: argparse.Namespace) -> int:
     on_hangup(wishes.reload, wishes.stop)
     go_on_when_clicked()
     start_log(logging.DEBUG if args.verbose else logging.INFO, log_file)
+    if rig.journal_rotate is not None and journal is None:
+        log.warning('journal_rotate is set, but there is no journal; add --journal FILE')
     try:
         shown = PageProcess(args.segment, rig.http) if rig.http else None  # it gets ready while the worker does
         worker = Worker(

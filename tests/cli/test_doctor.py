@@ -281,7 +281,7 @@ def test_text_of_others_cannot_move_the_cursor(capsys, segment_directory):
 def test_a_program_with_another_library_is_told_and_whether_it_has_to_be_started_anew(capsys, monkeypatch):
     with Segment('rig'), Client('rig', 'stimulus'):
         for is_gone, says in ((False, ', version 0.0.9'), (True, ', which was replaced or removed since')):
-            monkeypatch.setattr(told, 'loaded_by', lambda pid: ('/lab/libiblbridge.so', is_gone))  # noqa: B023
+            monkeypatch.setattr(told, 'loaded_by', lambda pid: {'/lab/libiblbridge.so': is_gone})  # noqa: B023
             monkeypatch.setattr(told, 'version_of', lambda path: '0.0.9')
             assert main(['doctor']) == 0
             assert f'rig: stimulus has loaded /lab/libiblbridge.so{says}' in capsys.readouterr().out

@@ -179,16 +179,16 @@ MAPS = """7f0000000000-7f0000001000 r-xp 00000000 08:01 11 /usr/lib/libc.so.6
 
 @pytest.mark.parametrize('gone', ['', ' (deleted)'])
 def test_the_library_that_a_process_has_loaded_is_read_from_what_it_has_mapped(gone):
-    assert loaded.mapped(MAPS.format(gone=gone)) == ('/home/lab/my kit/libiblbridge.so', bool(gone))
-    assert loaded.mapped('') == ('', False)
+    assert loaded.mapped(MAPS.format(gone=gone)) == {'/home/lab/my kit/libiblbridge.so': bool(gone)}
+    assert loaded.mapped('') == {}
 
 
 @pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='the system does not say what a process has loaded')
 def test_this_process_has_loaded_the_own_library():
     import bridge.segment.library  # noqa: F401
 
-    assert loaded.loaded_by(os.getpid()) == (str(native.LIBRARY.resolve()), False)
-    assert loaded.loaded_by(2**22 + 1) == ('', False)
+    assert loaded.loaded_by(os.getpid())[str(native.LIBRARY.resolve())] is False
+    assert loaded.loaded_by(2**22 + 1) == {}
 
 
 def test_doctor_says_what_a_program_would_load(tmp_path, capsys, monkeypatch):
