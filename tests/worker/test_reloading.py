@@ -163,8 +163,8 @@ def test_a_service_at_another_address_is_another_one(rig, peers):
     it.client.call('EXPINIT', {'exp_ref': REF})
     assert it.reload(of('cameras', b))['changed'] == ['cameras']
     assert it.known('cameras') | {'uri': ''} == {
-        'name': 'cameras', 'role': 'service', 'uri': '', 'health': 'unknown', 'age_ms': -1, 'rtt_us': 0, 'status': -1, 'exp_ref': '',
-        'last_error': '',
+        'name': 'cameras', 'role': 'service', 'uri': '', 'health': 'unknown', 'age_ms': -1, 'rtt_us': 0, 'status': -1,
+        'exp_ref': '', 'last_error': '',
     }  # fmt: skip
     assert it.client.call('EXPINIT', 'x')['code'] == 0
     assert a.saw == [[INIT, {'exp_ref': REF}]] and b.saw == [[INIT, 'x']]
