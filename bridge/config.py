@@ -39,6 +39,7 @@ the worker: `bridge.worker.losses`. ``any_reference``, true for a lab whose refe
 ``date_sequence_subject``, as iblrig's services parse them. ``listen``, where the worker is a service itself, whose
 commands a program carries out: a mapping of names to addresses or settings. What they are: `bridge.listening`.
 ``journal_rotate``, ``day`` or a size such as ``50MB``: when a file of the journal is complete.
+``http``, where the status page is: `bridge.web.address`.
 
 Everything is checked here, before anything runs, and every refusal is a `ConfigError` that says where, what is wrong
 and what to write instead. How files are read: `bridge.reading`. What names and addresses may look like:
@@ -70,6 +71,7 @@ from bridge.numbers import MESSAGE_NAMES, MESSAGES
 from bridge.reading import Word, read_mapping
 from bridge.services.rules import LONGEST as LONGEST_MESSAGE
 from bridge.services.rules import MESSAGE_NUMBERS, REPEATABLE, Timing
+from bridge.web.address import PageConfig, parse_page
 
 __all__ = [
     'ClientLost',
@@ -195,6 +197,8 @@ class RigConfig:
         Where the worker is a service itself.
     journal_rotate : Rotation or None
         When a file of the journal is complete; None: never.
+    http : PageConfig or None
+        Where the status page is; None: there is none.
     """
 
     services: dict[str, ServiceConfig] = field(default_factory=dict)
@@ -204,6 +208,7 @@ class RigConfig:
     ask: bool = True
     listen: dict[str, ListenerConfig] = field(default_factory=dict)
     journal_rotate: rotation.Rotation | None = None
+    http: PageConfig | None = None
 
 
 def parse_services(services: Mapping[Any, Any], where: str = 'services') -> dict[str, ServiceConfig]:
@@ -268,7 +273,7 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     """Return the checked configuration of services and of the rig; raises as `parse_services`."""
     services = parse_services({name: value for name, value in data.items() if name != RESERVED}, where)
     where = f'{where}: {RESERVED}'
-    known = ('heartbeat', 'on_client_lost', 'any_reference', 'ask', 'listen', 'journal_rotate')
+    known = ('heartbeat', 'on_client_lost', 'any_reference', 'ask', 'listen', 'journal_rotate', 'http')
     settings = _mapping(_or_none(data.get(RESERVED), {}), known, where)
     for key in _YES_OR_NO:
         _check_bool(settings, key, where)
@@ -282,7 +287,9 @@ def parse_rig(data: Mapping[Any, Any], where: str = 'rig') -> RigConfig:
     any_reference, ask = settings.get('any_reference', False), settings.get('ask', True)
     listeners = parse_listeners(_or_none(settings.get('listen'), {}), f'{where}: listen')
     rotate = parse_rotation(settings.get('journal_rotate'), f'{where}: journal_rotate')
-    return RigConfig(services, heartbeat, tuple(parsed), any_reference, ask, listeners, rotate)
+    given = settings.get('http')
+    http = None if given is None else parse_page(given, f'{where}: http')
+    return RigConfig(services, heartbeat, tuple(parsed), any_reference, ask, listeners, rotate, http)
 
 
 def parse_rotation(text: Any, where: str) -> rotation.Rotation | None:
@@ -354,7 +361,7 @@ def load_settings(path: str | Path, rig: RigConfig) -> RigConfig:
     listeners = merge_listeners(rig.listen.values(), own.listen.values(), where=where)
     ask = own.ask if 'ask' in given else rig.ask
     rotate = own.journal_rotate if 'journal_rotate' in given else rig.journal_rotate
-    return RigConfig(services, heartbeat, losses, any_reference, ask, listeners, rotate)
+    return RigConfig(services, heartbeat, losses, any_reference, ask, listeners, rotate, own.http or rig.http)
 
 
 def check_addresses(services: Mapping[str, ServiceConfig], where: str = 'services') -> None:

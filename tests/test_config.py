@@ -181,7 +181,7 @@ def test_a_rig_without_settings_does_nothing_by_itself():
         ('_rig: {on_client_lost: {client: a, send: [EXPEND]}}', 'send is a list; write one of nothing, EXPEND'),
         (
             '_rig: {heart: 5}',
-            "'heart' is not known; there are heartbeat, on_client_lost, any_reference, ask, listen and journal_rotate",
+            'any_reference, ask, listen, journal_rotate and http',
         ),
         ('_rig: {ask: 1}', '_rig: ask is a number; write true or false'),
         ('cameras: {uri: 127.0.0.1, ask: sometimes}', 'cameras: ask is text; write true or false'),

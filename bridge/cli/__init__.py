@@ -109,7 +109,7 @@ class _Version(argparse.Action):
 
 def _parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    from bridge.cli import bench, demo, doctor, init, install, journal, kit, send, serve, simulate, top, watch
+    from bridge.cli import bench, demo, doctor, init, install, journal, kit, page, send, serve, simulate, top, watch
 
     parser = Parser(
         prog='iblbridge',
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--version', action=_Version, nargs=0, help="show this package's version")
     subparsers = parser.add_subparsers(title='commands', metavar='COMMAND', required=True)
-    for module in (demo, init, serve, send, watch, top, simulate, doctor, journal, install, kit, bench):
+    for module in (demo, init, serve, send, watch, top, page, simulate, doctor, journal, install, kit, bench):
         module.add_parser(subparsers)
     _add_help(parser, subparsers)
     return parser

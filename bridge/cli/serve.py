@@ -16,10 +16,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bridge.cli import page
 from bridge.cli.words import duration, example
 
 if TYPE_CHECKING:
+    from bridge.cli.page_process import PageProcess
     from bridge.config import RigConfig
+    from bridge.journal import Journal
     from bridge.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -93,6 +96,7 @@ def add_options(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()
         metavar='TIME',
         help='how long a service may take to reply: 5s, 500ms, or a number of seconds (default: 10)',
     )
+    page.add_http(add)
     add('--journal', metavar='FILE', help='write every command, its outcome, and every event to this file')
     add(
         '--journal-rotate',
@@ -134,10 +138,12 @@ def run(args: argparse.Namespace) -> int:
 
     from bridge.cli import exit_status
     from bridge.cli.console import go_on_when_clicked, on_stdin_end, on_stop_signals, say_aside
+    from bridge.cli.page_process import PageProcess
     from bridge.errors import BridgeError
     from bridge.worker import Worker
 
     stopped_by: list[str] = []
+    shown = None
     worker: Worker | None = None
 
     def stop(reason: str) -> None:
@@ -149,6 +155,7 @@ def run(args: argparse.Namespace) -> int:
     go_on_when_clicked()
     start_log(logging.DEBUG if args.verbose else logging.INFO, log_file)
     try:
+        shown = PageProcess(args.segment, rig.http) if rig.http else None  # it gets ready while the worker does
         worker = Worker(
             args.segment,
             list(rig.services.values()),
@@ -165,7 +172,7 @@ def run(args: argparse.Namespace) -> int:
             worker.stop(stopped_by[0])
         try:
             log.info('segment %s: %s', args.segment, worker.path)
-            _say_who_is_there(rig, worker)
+            _say_who_is_there(rig, worker, shown)
             # What is loaded by now stays. To look through it takes the collector some 5 ms, in the middle of a command.
             gc.freeze()
             if args.until_eof:
@@ -174,21 +181,26 @@ def run(args: argparse.Namespace) -> int:
                 worker.run()  # if it was stopped by now, it ends in an orderly way
         finally:
             worker.close(remove=args.remove)
-    except ConfigError as e:  # two names that turn out to be one address
+    except ConfigError as e:  # two names that turn out to be one address; or no page
         print(f'iblbridge serve: {e}', file=sys.stderr)
         return 2
     except BridgeError as e:
         print(f'iblbridge serve: {e.text}', file=sys.stderr)
         return exit_status(e.code)
     finally:
-        if journal is not None:
-            journal.close()
+        _close(shown, journal)
     log.info('stopped by %s', stopped_by[0] if stopped_by else 'itself')
     return 0
 
 
-def _say_who_is_there(rig: RigConfig, worker: Worker) -> None:
-    """Log the services and the listeners."""
+def _close(*opened: PageProcess | Journal | None) -> None:
+    for each in opened:
+        if each is not None:
+            each.close()
+
+
+def _say_who_is_there(rig: RigConfig, worker: Worker, shown: PageProcess | None) -> None:
+    """Log the services, the listeners and the page; ConfigError if there is to be a page and there is none."""
     for service in rig.services.values():
         if not service.unsupported:  # of those it is told, by whoever opens them
             log.info('service %s: %s%s', service.name, service.uri, ' (optional)' if service.optional else '')
@@ -196,6 +208,21 @@ def _say_who_is_there(rig: RigConfig, worker: Worker) -> None:
         log.info('listening as %s at udp://%s:%d', name, rig.listen[name].host, port)
     if not rig.services and not rig.listen:
         log.warning('no services are configured: commands reach nobody; add --services FILE or --service name=uri')
+    if shown is not None:
+        shown.wait()
+
+
+def _with_page(rig: RigConfig, http: str | None) -> RigConfig:
+    """Return what is configured with the page of the option, or of the environment."""
+    from bridge.web.address import check_token, parse_page
+
+    shown = rig.http
+    if http is not None:  # token and hosts of a file stay
+        at = parse_page(http, '--http')
+        shown = at if shown is None else replace(shown, host=at.host, port=at.port)
+    if shown is not None and not shown.token:
+        shown = replace(shown, token=check_token(os.environ.get(page.TOKEN, ''), page.TOKEN))
+    return replace(rig, http=shown)
 
 
 def _opened(path: str | None, make: Callable[[str], File], option: str) -> File | None:
@@ -252,6 +279,7 @@ def configured(args: argparse.Namespace) -> RigConfig:
     added_listeners = listening.parse_options(args.listen, args.names)
     listeners = listening.merge_listeners(rig.listen.values(), added_listeners, where='--listen')
     rig = replace(rig, listen=listeners)
+    rig = _with_page(rig, args.http)
     config.check_order(rig.services, args.settings or args.services or '--service')
     if not 0 < args.timeout < 3600:
         raise config.ConfigError(f'--timeout: {args.timeout:g} is not a number of seconds between 0 and 3600.')

@@ -184,6 +184,8 @@ def test_the_wheel_holds_library_headers_build_files_and_tools(wheel: Path) -> N
         'bin/iblb',
     ):
         assert f'bridge/native/{part}' in names
+    for part in ('page.html', 'page.css', 'page.js', 'words.js', 'icon.svg'):
+        assert f'bridge/web/static/{part}' in names
     assert {'bridge/worker/worker.py', 'bridge/segment/library.py', 'bridge/services/simulate.py'} <= set(names)
     assert not [name for name in names if name.startswith(('tests/', 'csrc/', 'examples/'))]
 

@@ -52,6 +52,7 @@ OMITTED = {
     'test_manuals.py': 'is about the sources',
     'test_skips_say_why.py': 'is about the sources',
     'test_style.py': 'is about the sources',
+    'web/test_browser.py': 'is about Chromium, which is the same there',
     'whole/test_own_service.py': 'runs a program of the sources',
 }
 """dict: folders and files, with the reason."""

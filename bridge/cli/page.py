@@ -1,0 +1,149 @@
+"""``iblbridge page``: the status page of a rig, for browsers, until Ctrl-C; ``serve --http`` starts it by itself.
+
+Standard output gets one line, ``READY <address>``, once browsers can connect. A token comes in the environment, where
+other users do not see it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from bridge.cli.words import example, segment_name
+
+if TYPE_CHECKING:
+    import socket
+
+    from bridge.web.address import PageConfig
+
+TOKEN = 'IBLBRIDGE_HTTP_TOKEN'
+TAKEN = 2.0  # s for which an address may still belong to a page that ends just now
+NICE = 5  # steps behind the worker, where the processor is short
+MISSING = "the status page needs the extra web: pip install 'iblbridge[web]'"
+
+log = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Describe the subcommand."""
+    parser = subparsers.add_parser(
+        'page',
+        help='show a rig in a browser',
+        description='Serve a page that shows a rig at a glance in any browser, with a button for EXPINTERRUPT, until '
+        'Ctrl-C. A worker that is started with --http does this by itself.',
+        epilog=example(
+            'iblbridge page rig0 --http 127.0.0.1:8650',
+            f'Whoever opens it from another computer has to know a token. It is printed, or taken from {TOKEN}.',
+        ),
+    )
+    parser.add_argument('segment', metavar='SEGMENT', type=segment_name, help='the name of the rig, such as rig0')
+    add_http(parser.add_argument, default='')
+    parser.add_argument(
+        '--host',
+        action='append',
+        default=[],
+        metavar='NAME',
+        help='a name by which browsers find this computer, beside its own; may be given several times',
+    )
+    parser.add_argument(
+        '--until-eof', action='store_true', help='end when standard input ends, and only then, for who starts this one'
+    )
+    parser.set_defaults(run=run)
+
+
+def add_http(add: Any, **options: Any) -> None:
+    """Describe the option that page and serve share."""
+    says = 'show the rig in a browser at this address' if 'default' not in options else 'where it is'
+    add(
+        '--http',
+        metavar='ADDRESS',
+        help=f'{says}, such as 127.0.0.1:8650 for this computer alone, or 0.0.0.0:8650',
+        **options,
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop; 2 if the address cannot be had, or the extra is not installed."""
+    from bridge.config import ConfigError
+    from bridge.web.address import check_token, parse_page
+
+    try:
+        page = parse_page({'address': args.http or ':', 'hosts': args.host}, '--http')
+        token = check_token(os.environ.get(TOKEN, ''), TOKEN)
+        return _serve(args, page, token)
+    except ConfigError as e:
+        print(f'iblbridge page: {e}', file=sys.stderr)
+        return 2
+
+
+def _serve(args: argparse.Namespace, page: PageConfig, token: str) -> int:
+    import asyncio
+    import secrets
+    import signal
+
+    from bridge.cli.console import go_on_when_clicked, on_stdin_end, on_stop_signals, say
+    from bridge.config import ConfigError
+
+    try:
+        from bridge.web import server
+    except ImportError as e:
+        if not (e.name or '').startswith(('aiohttp', 'prometheus_client')):
+            raise
+        raise ConfigError(f'{MISSING}.') from e
+    from bridge.web.follow import Follower
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout if args.until_eof else sys.stderr, format='%(message)s')
+    if not token and not page.is_local:
+        token = secrets.token_urlsafe(24)
+
+    async def serve(listening: socket.socket) -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+
+        def stop(*reason: str) -> None:
+            loop.call_soon_threadsafe(stopped.set)
+
+        if args.until_eof:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for who started us, and may take its time
+            if sys.platform != 'win32':
+                os.nice(NICE)
+            on_stdin_end(stop)
+        else:
+            on_stop_signals(stop)
+            go_on_when_clicked()
+        follower = Follower(args.segment, lambda text: loop.call_soon_threadsafe(shown.newest.show, text))
+        shown = server.Page(follower, args.segment, token, page.hosts)
+        async with server.serving(shown, listening):
+            follower.start()
+            try:
+                say(f'READY {server.url(listening.getsockname(), token)}')
+                await stopped.wait()
+            finally:
+                await loop.run_in_executor(None, follower.stop)
+
+    # As everywhere here: Windows' default loop has its own ways with connections that are reset.
+    loop = asyncio.SelectorEventLoop()
+    try:
+        loop.run_until_complete(serve(_bound(page)))
+    finally:
+        loop.close()
+    return 0
+
+
+def _bound(page: PageConfig) -> socket.socket:
+    """Return a socket at the page's address; ConfigError if it cannot be had."""
+    from bridge.config import ConfigError
+    from bridge.web.server import bound
+
+    until = time.monotonic() + TAKEN
+    while True:
+        try:
+            return bound(page.host, page.port)
+        except OSError as e:
+            if time.monotonic() > until or isinstance(e, PermissionError):
+                advice = 'take another port, or end the program that has this one'
+                raise ConfigError(f'--http: {page.address} cannot be had: {e.strerror or e}; {advice}.') from e
+        time.sleep(0.05)
