@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TOKEN = 'IBLBRIDGE_HTTP_TOKEN'
 TAKEN = 2.0  # s for which an address may still belong to a page that ends just now
+NICE = 5  # steps behind the worker, where the processor is short
 MISSING = "the status page needs the extra web: pip install 'iblbridge[web]'"
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,8 @@ def _serve(args: argparse.Namespace, page: PageConfig, token: str) -> int:
 
         if args.until_eof:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for who started us, and may take its time
+            if sys.platform != 'win32':
+                os.nice(NICE)
             on_stdin_end(stop)
         else:
             on_stop_signals(stop)

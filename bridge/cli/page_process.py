@@ -19,11 +19,12 @@ from bridge.web.address import PageConfig
 
 log = logging.getLogger(__name__)
 
-AT_FIRST = 30.0  # s until it listens
+AT_FIRST = 10.0  # s that a worker waits for it
 LAST_WORDS = 3.0  # s to end
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # s before it is started anew
 _READY = 'READY '
-_FRESH = 0x08000000 if sys.platform == 'win32' else 0  # CREATE_NO_WINDOW: a console of its own
+# CREATE_NO_WINDOW: a console of its own; BELOW_NORMAL_PRIORITY_CLASS, as elsewhere the page is nice
+_FRESH = 0x08000000 | 0x00004000 if sys.platform == 'win32' else 0
 
 
 class PageProcess:
@@ -42,14 +43,17 @@ class PageProcess:
         self._command = [sys.executable, '-m', 'bridge', 'page', segment, '--http', page.address, *hosts, '--until-eof']
         self._environment = os.environ | ({TOKEN: page.token} if page.token else {})
         self._closing, self._told = threading.Event(), threading.Event()
-        self._ready, self._said = '', list[str]()
+        self._ready, self._said, self._late = '', list[str](), False
         self._process = self._start()
         self._thread = threading.Thread(target=self._watch, name='page', daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until browsers can connect; ConfigError says why they cannot."""
-        self._told.wait(AT_FIRST)
+        """Wait until browsers can connect, though not for long; ConfigError says why they cannot."""
+        if not self._told.wait(AT_FIRST):
+            self._late = True
+            log.warning('the status page is not there yet; the rig does not wait for it')
+            return
         if not self._ready:
             sentence = ' '.join(self._said).removeprefix('iblbridge page: ').strip()
             raise ConfigError(sentence or '--http: the status page does not start.')
@@ -90,6 +94,8 @@ class PageProcess:
             self._listen(self._process)
             status = self._process.wait()
             self._told.set()
+            if self._late and not self._ready:
+                log.error('there is no status page: %s', ' '.join(self._said))
             if self._closing.is_set() or not self._ready:
                 return
             pause = PAUSES[min(tried, len(PAUSES) - 1)]
@@ -107,7 +113,7 @@ class PageProcess:
             for line in process.stdout:
                 said = line.rstrip()
                 if said.startswith(_READY):
-                    if self._told.is_set():
+                    if self._told.is_set() or self._late:
                         log.info('status page: %s', said.removeprefix(_READY))
                     self._ready = said.removeprefix(_READY)
                     self._told.set()

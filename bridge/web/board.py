@@ -17,9 +17,10 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bridge.numbers import LOCAL, STATUS_NAMES
+from bridge.numbers import LOCAL
+from bridge.segment.listeners import is_described
 from bridge.web import told
-from bridge.web.known import RUNNING, Moment, Service, Since
+from bridge.web.known import RUNNING, Moment, Service, Since, listener
 
 if TYPE_CHECKING:
     from bridge.segment.inspection import Report
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 LAST = 12  # commands, events and alarms that are kept
 SILENT = 15.0  # s without a word of the worker's loop, which goes round every 5 s
 _ENDS = ('EXPEND', 'EXPINTERRUPT', 'EXPCLEANUP')
-_OF_COMMANDS = ('command', 'progress', 'outcome', 'notification')
+_OF_COMMANDS = ('command', 'progress', 'outcome', 'notification', 'asked', 'replied')
 
 
 class Board:
@@ -43,7 +44,7 @@ class Board:
     services : dict of str to Service
         By name, in configured order.
     results : Counter
-        How many commands there were, by message and ``ok``, ``warning`` or ``failed``.
+        How many commands there were, by message and ``done``, ``warning`` or ``failed``.
     """
 
     def __init__(self, segment: str) -> None:
@@ -62,7 +63,7 @@ class Board:
         self._alarmed: dict[str, dict[str, Any]] = {}  # what is lost now
         self._recording = Since()
         self._last = _experiment()
-        self._absent: set[str] = set()  # services that were down when the recording began
+        self._absent: set[str] = set()  # what was lost already when the recording began
         self._numbers = (f'{secrets.token_hex(4)}-{number}' for number in itertools.count(1))
 
     # What comes in
@@ -90,7 +91,7 @@ class Board:
             for slot in report.slots
             if not slot.client.startswith('iblb-')
         ]
-        self._listeners = [_listener(one) for one in getattr(report, 'listeners', ())]
+        self._listeners = [listener(one) for one in report.listeners]
         for known in report.health:
             service = self._service(known.name)
             if known.down != service.down:
@@ -107,7 +108,7 @@ class Board:
         self._heard = now.at
         for entry in response['services']:
             data = entry['data']
-            if isinstance(data.get('name'), str) and data.get('role', 'service') == 'service':
+            if isinstance(data.get('name'), str) and not is_described(data):
                 self._service(data['name']).know(data, now)
         self.turn(now)
 
@@ -124,21 +125,21 @@ class Board:
     def turn(self, now: Moment) -> None:
         """Draw the conclusions of what came, and of the time that went by."""
         recording = self._recording.what is True
+        lost: dict[str, tuple[bool, str, str]] = {}  # what is lost, and what is to be said of it
         for service in self.services.values():
             service.since.become(service.health(now), now)
             service.status_since.become(service.data['status'], now)
-            key = f'service {service.name}'
-            if not service.down:
-                self._over(key, now)
-                self._absent.discard(service.name)
-            elif recording and service.name not in self._absent:
-                self._alarm(key, f'{told.text(service.name)} is lost', service.data['last_error'], now)
+            name, why = told.text(service.name), service.data['last_error']
+            lost[f'service {service.name}'] = service.down, f'{name} is lost', why
         for one in self._listeners:
-            if one['client']:
-                self._over(f'listener {one["name"]}', now)
-            elif recording:
-                self._alarm(f'listener {one["name"]}', f'No program is {one["name"]} any more', '', now)
-        self._turn_recording(now)
+            lost[f'listener {one["name"]}'] = not one['client'], f'No program is {one["name"]} any more', ''
+        for key, (is_lost, title, why) in lost.items():
+            if not is_lost:
+                self._over(key, now)
+                self._absent.discard(key)
+            elif recording and key not in self._absent:
+                self._alarm(key, title, why, now)
+        self._turn_recording(now, {key for key, (is_lost, _, _) in lost.items() if is_lost})
 
     # What goes out
 
@@ -207,11 +208,12 @@ class Board:
             self._commands.append(command)
         if kind == 'progress':
             command['services'] += told.done(entry.get('services'))
+        elif kind == 'replied':  # of a listener, to a master
+            command |= told.replied(entry)
         elif kind in ('outcome', 'notification'):
             command |= told.ended(entry)
             command['services'] = told.done(entry.get('services')) or command['services']
-            code = command['code']
-            self.results[command['message'], 'ok' if not code else 'warning' if code > 0 else 'failed'] += 1
+            self.results[command['message'], command['result']] += 1
             for done in command['services']:
                 service = self.services.get(done['name'])
                 if service is not None:
@@ -240,14 +242,14 @@ class Board:
         elif event == 'WORKER_RESTARTED':
             self._heard = now.at
 
-    def _turn_recording(self, now: Moment) -> None:
+    def _turn_recording(self, now: Moment, lost: set[str]) -> None:
         running = [service.data['exp_ref'] for service in self.services.values() if service.running]
         running += [one['exp_ref'] for one in self._listeners if one['client'] and one['status'] == RUNNING]
         turned = self._recording.become(bool(running), now)
         if running and (turned or not self._last['started']):
             started = self._started()
             seen = bool(started)
-            self._absent = {service.name for service in self.services.values() if service.down} if seen else set()
+            self._absent = lost if seen else set()
             self._last = _experiment(started=started or self._recording.text, seen=seen)
         if said := Counter(reference for reference in running if reference).most_common(1):
             self._last['exp_ref'] = told.text(said[0][0])
@@ -277,23 +279,6 @@ class Board:
         alarm = self._alarmed.pop(key, None)
         if alarm is not None:
             alarm['over'] = now.text()
-
-
-def _listener(one: Any) -> dict[str, Any]:
-    """Return a listener, `bridge.segment.listeners.Listener`, as the page shows it."""
-    return {
-        'name': told.text(one.name),
-        'uri': told.text(one.uri),
-        'client': told.text(one.client),
-        'pid': one.pid,
-        'status': one.status,
-        'status_name': STATUS_NAMES.get(one.status, ''),
-        'exp_ref': told.text(one.exp_ref),
-        'masters': list(one.masters),
-        'age_ms': -1 if one.age is None else int(one.age * 1000),
-        'refused': one.refused,
-        'light': 'green' if one.client else 'red',
-    }
 
 
 def _experiment(*, started: str = '', seen: bool = False) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import discretion
 from bridge.errors import BridgeError, NoWorker
-from bridge.numbers import CODE_NAMES, CODES, EVENTS
+from bridge.numbers import CODE_NAMES, CODES, EVENTS, LOCAL
 from bridge.web import told
 from bridge.web.board import Board
 from bridge.web.known import Moment
@@ -161,7 +161,7 @@ class Follower:
     def _take(self, entry: Mapping[str, Any], *, missed: bool) -> None:
         if missed or entry['event'] == 'WORKER_RESTARTED':
             self._known, self._asked = False, -AGAIN
-        self._news = self._news or entry.get('kind') != 'tick'
+        self._news = self._news or not (entry.get('kind') == 'tick' or entry.get('message') in LOCAL)
         self._board.take(entry, _now())
 
     def _turn(self) -> None:

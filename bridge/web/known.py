@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from bridge.numbers import STATUS_NAMES, STATUSES
+from bridge.segment.listeners import ROLE, SERVICE, Listener, describe
 from bridge.segment.words import HEARD_WITHIN
 from bridge.web.told import text
 
@@ -111,6 +112,7 @@ class Service:
         """Return it as the page shows it: the keys of ``IBLB_SERVICES``, and some more."""
         health = self.health(now)
         return {
+            ROLE: SERVICE,
             'name': text(self.name),
             'uri': '',
             **self.data,
@@ -130,3 +132,9 @@ class Service:
         if health == 'up':
             return 'yellow' if self.data['last_error'] else 'green'
         return 'red' if health == 'down' else 'yellow'
+
+
+def listener(one: Listener) -> dict[str, Any]:
+    """Return a listener as the page shows it: the keys of ``IBLB_SERVICES``, and some more."""
+    said = {key: text(value) if isinstance(value, str) else value for key, value in describe(one).items()}
+    return {**said, 'status_name': STATUS_NAMES.get(one.status, ''), 'light': 'green' if one.client else 'red'}

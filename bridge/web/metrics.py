@@ -21,7 +21,7 @@ def metrics(state: Mapping[str, Any], results: Counter[tuple[str, str]], pages: 
     state : mapping
         `bridge.web.board.Board.snapshot`.
     results : Counter
-        How many commands there were, by message and ``ok``, ``warning`` or ``failed``.
+        How many commands there were, by message and ``done``, ``warning`` or ``failed``.
     pages : int
         How many browsers look.
     """

@@ -20,12 +20,13 @@ def begun(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         'command_id': entry['command_id'],
         'message': text(entry.get('message')),
-        'client': text(entry.get('client')),
-        'to': text(services) if isinstance(services, str) else '',
+        'client': text(entry.get('client') or entry.get('master')),
+        'to': text(services) if isinstance(services, str) else text(entry.get('service')),
         'argument': text(args[0]) if isinstance(args, Sequence) and args and isinstance(args[0], str) else '',
         'wall': text(entry.get('wall')),
         'services': [],
         'finished': False,
+        'result': 'under way',
         'code': 0,
         'code_name': '',
         'error': '',
@@ -43,7 +44,15 @@ def ended(entry: Mapping[str, Any]) -> dict[str, Any]:
         'error': text(entry.get('error')),
         'took_ms': between(entry.get('sent'), entry.get('finished')),
         'finished': True,
+        'result': 'done' if not code else 'warning' if code > 0 else 'failed',
     }
+
+
+def replied(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a command becomes that a master asked of a listener, and got a reply to."""
+    ok, error = entry.get('ok') is True, text(entry.get('error'))
+    did = {'name': text(entry.get('service')), 'ok': ok, 'state': 'answered', 'error': error, 'took_ms': None}
+    return {'services': [did], 'error': error, 'finished': True, 'result': 'done' if ok else 'failed'}
 
 
 def done(services: Any) -> list[dict[str, Any]]:

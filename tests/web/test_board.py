@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.segment.inspection import Report, Service, Slot
+from bridge.segment.listeners import Listener
 from bridge.web.board import LAST, SILENT, Board
 from bridge.web.known import Moment
 
@@ -257,11 +258,54 @@ def test_an_outcome_whose_command_was_missed_is_shown_and_only_the_last_ones_are
     assert keys == [str(number) for number in range(2 * LAST, 3 * LAST)]
 
 
-def test_what_the_worker_answers_itself_and_what_masters_ask_is_no_command_of_the_rig():
+def test_what_the_worker_answers_itself_is_no_command_of_the_rig():
     board = Board('rig0')
-    for entry in (command('1', 'SERVICES'), command('2', 'PING'), command('3', kind='asked'), command('')):
+    for entry in (command('1', 'SERVICES'), command('2', 'PING'), command('3', kind='served'), command('')):
         board.take(entry, at(0))
     assert board.snapshot(at(0))['commands'] == []
+
+
+def listening(**changes) -> Report:
+    cameras = {'name': 'cameras', 'uri': 'udp://127.0.0.1:11001', 'client': 'camera.exe', 'pid': 8, 'status': 20}
+    return report(health=[], listeners=[Listener(**(cameras | {'exp_ref': REF, 'age': 1.0} | changes))])
+
+
+def test_a_worker_that_only_listens_shows_who_serves_what_masters_asked_and_the_experiment_that_they_run():
+    board = Board('rig0')
+    asked = {
+        'event': 'COMMAND',
+        'command_id': '1',
+        'message': 'EXPSTART',
+        'service': 'cameras',
+        'master': '192.168.0.3:5',
+    }
+    board.take(asked | {'kind': 'asked', 'args': [REF], 'wall': at(0).text()}, at(0))
+    board.look(listening(), at(1))
+    said = board.snapshot(at(2))
+    (listener,), (command,) = said['listeners'], said['commands']
+    assert (listener['client'], listener['light'], listener['status_name']) == ('camera.exe', 'green', 'RUNNING')
+    assert (command['client'], command['to'], command['result']) == ('192.168.0.3:5', 'cameras', 'under way')
+    assert (said['experiment']['running'], said['experiment']['exp_ref']) == (True, REF)
+    board.take(asked | {'kind': 'replied', 'ok': False, 'error': 'it is off'}, at(3))
+    (command,) = board.snapshot(at(3))['commands']
+    assert (command['result'], command['error'], command['services'][0]['ok']) == ('failed', 'it is off', False)
+
+
+def test_a_program_that_is_a_service_and_leaves_during_a_recording_is_an_alarm():
+    board = Board('rig0')
+    board.look(listening(client='', status=0), at(0))
+    assert board.snapshot(at(0))['listeners'][0]['light'] == 'red' and titles(board, at(0)) == []
+    board.look(listening(), at(1))
+    board.look(listening(client='', status=30), at(2))
+    assert titles(board, at(2)) == ['No program is cameras any more']
+    board.look(listening(), at(3))
+    assert board.snapshot(at(3))['alarms'][0]['over'] == at(3).text()
+
+
+def test_without_a_worker_a_listener_is_not_known_to_be_served():
+    board = Board('rig0')
+    board.look(listening()._replace(worker_alive=False), at(0))
+    assert board.snapshot(at(0))['listeners'][0]['light'] == 'none'
 
 
 def test_programs_are_shown_and_tools_are_not():

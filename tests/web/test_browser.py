@@ -321,8 +321,10 @@ def test_every_text_has_the_contrast_that_it_needs_and_nothing_is_wider_than_a_p
     ]
     state['alarms'] = [{'id': '1', 'title': 'cameras is lost', 'text': 'x', 'wall': state['now'], 'over': ''}]
     state['findings'] = ['something is wrong']
-    state['commands'] = [state['commands'][0] | {'command_id': str(i), 'code': c, 'finished': c != 1, 'error': 'why'}
-                         for i, c in enumerate((0, 1, -8070, 5001))]  # fmt: skip
+    state['commands'] = [
+        state['commands'][0] | {'command_id': result, 'result': result, 'finished': result != 'under way', 'error': 'x'}
+        for result in ('done', 'under way', 'failed', 'warning')
+    ]
     state['events'] = [{'event': 'SERVICE_DOWN', 'service': 'cameras', 'client': '', 'said': 'x', 'wall': state['now']}]
     with Served() as served:
         served.show(state)
@@ -361,6 +363,32 @@ CONTRAST = """
   return found.sort((x, y) => x[0] - y[0]);
 })()
 """
+
+
+def test_the_summary_counts_services_by_the_words_of_their_tiles(browser):
+    from test_server import STATE, Served
+
+    one = STATE['services'][0]
+    kinds = [
+        ('green', 'up', ''),
+        ('yellow', 'up', 'x'),
+        ('yellow', 'unknown', ''),
+        ('red', 'down', 'x'),
+        ('none', 'up', ''),
+    ]
+    services = [
+        {**one, 'name': str(i), 'light': light, 'health': health, 'last_error': error}
+        for i, (light, health, error) in enumerate(kinds)
+    ]
+    with Served() as served:
+        tab = browser.tab()
+        tab.go(f'http://{served.host}/')
+        served.show({**STATE, 'services': services})
+        tab.wait('document.querySelector("#summary").innerText === "1 down, 1 failed, 1 silent, 1 unknown, 1 up"')
+        served.show({**STATE, 'services': services[:1]})
+        tab.wait('document.querySelector("#summary").innerText === "it is up"')
+        served.show({**STATE, 'services': []})
+        tab.wait('document.querySelector("#summary").innerText === "No services are configured."')
 
 
 def test_the_sound_is_off_until_somebody_wants_it_and_an_alarm_is_heard_then(browser):

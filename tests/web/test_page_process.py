@@ -286,3 +286,18 @@ def test_a_press_that_fails_at_a_service_says_which_one(serve, server):
             follower.stop()
     assert said['code_name'] == 'IBLB_E_PARTIAL' and 'ephys' in said['error']
     assert [(one['name'], one['ok']) for one in said['services']] == [('cameras', True), ('ephys', False)]
+
+
+def test_a_page_that_takes_long_to_start_is_not_waited_for(monkeypatch, caplog):
+    from bridge.cli import page_process
+    from bridge.web.address import PageConfig
+
+    monkeypatch.setattr(page_process, 'AT_FIRST', 0.01)
+    caplog.set_level('INFO')
+    page = page_process.PageProcess('rig', PageConfig(port=0))
+    try:
+        page.wait()
+        assert 'the rig does not wait for it' in caplog.text
+        eventually(lambda: 'status page: http://127.0.0.1:' in caplog.text, 30)
+    finally:
+        page.close()

@@ -40,7 +40,7 @@ class FakeRig:
         return {'sent': True, 'code': 0, 'code_name': '', 'error': '', 'services': []}
 
     def metrics(self, pages: int) -> bytes:
-        return metrics.metrics(STATE, Counter({('EXPSTART', 'ok'): 2, ('EXPEND', 'failed'): 1}), pages)
+        return metrics.metrics(STATE, Counter({('EXPSTART', 'done'): 2, ('EXPEND', 'failed'): 1}), pages)
 
 
 class Served:
@@ -301,7 +301,7 @@ def test_nonsense_is_refused_and_the_next_one_is_served(served, sent):
 def test_prometheus_reads_the_same_as_figures():
     from prometheus_client.parser import text_string_to_metric_families
 
-    text = metrics.metrics(STATE, Counter({('EXPSTART', 'ok'): 2, ('EXP"\\\n', 'failed'): 1}), 3).decode()
+    text = metrics.metrics(STATE, Counter({('EXPSTART', 'done'): 2, ('EXP"\\\n', 'failed'): 1}), 3).decode()
     samples = {
         (
             s.name,
@@ -315,7 +315,7 @@ def test_prometheus_reads_the_same_as_figures():
     assert samples['iblbridge_service_up', ('rig0', 'cameras')] == 1
     assert samples['iblbridge_service_status', ('rig0', 'ephys')] == 20
     assert samples['iblbridge_service_round_trip_seconds', ('rig0', 'ephys')] == 0.0008
-    assert samples['iblbridge_commands_total', ('rig0', 'EXPSTART', 'ok')] == 2
+    assert samples['iblbridge_commands_total', ('rig0', 'EXPSTART', 'done')] == 2
     assert samples['iblbridge_pages', ('rig0',)] == 3
 
 

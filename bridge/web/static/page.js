@@ -223,12 +223,11 @@ function drawCommands() {
 }
 
 function commandItem(one) {
-  const result = !one.finished ? 'under way' : one.code < 0 ? 'failed' : one.code > 0 ? 'warning' : 'done';
   const item = make('li', '', 'command');
-  item.dataset.result = result.replace(' ', '-');
+  item.dataset.result = one.result.replace(' ', '-');
   const head = make('p', '', 'head');
   const took = one.took_ms === null ? '' : ` in ${one.took_ms} ms`;
-  head.append(make('time', words.clock(one.wall)), make('strong', one.message), make('span', `${result}${took}`, 'result'));
+  head.append(make('time', words.clock(one.wall)), make('strong', one.message), make('span', `${one.result}${took}`, 'result'));
   item.append(head);
   const who = [one.argument, one.client && `by ${one.client}`, one.to && `to ${one.to.split(',').join(', ')}`].filter(Boolean).join(' · ');
   if (who) item.append(make('p', who, 'who'));
@@ -396,6 +395,8 @@ $('sound').addEventListener('click', toggleSound);
 window.addEventListener('storage', () => {
   seen = new Set([...seen, ...(stored('seen') ?? [])]); // another tab of this browser
 });
+document.addEventListener('visibilitychange', watch); // a hidden tab has few timers
+window.addEventListener('pageshow', watch);
 drawSound();
 connect();
 setInterval(watch, 250);

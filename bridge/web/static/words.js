@@ -64,13 +64,14 @@ export const trip = (us) => (us > 0 ? `${(us / 1000).toFixed(1)} ms` : '–');
 /** Say what is wrong with the worker: [head, text], or null. */
 export const worker = (state) => WORKER[state.worker.state] ?? null;
 
-/** Count services by light, as a sentence. */
+/** Count services and listeners by how they are, as a sentence. */
 export function summary(state) {
-  const all = state.services.length + (state.listeners ?? []).length;
-  if (!all) return 'No services are configured.';
-  const count = (light) => [...state.services, ...(state.listeners ?? [])].filter((s) => s.light === light).length;
-  const said = Object.keys(LIGHTS).filter(count).map((light) => `${count(light)} ${LIGHTS[light].toLowerCase()}`);
-  return count('green') === all ? (all === 1 ? 'it is up' : 'all are up') : said.join(', ');
+  const served = state.listeners.map((one) => LIGHTS[one.light]);
+  const all = [...state.services.map((one) => how(one, false)[0]), ...served];
+  if (!all.length) return 'No services are configured.';
+  if (all.every((word) => word === 'UP')) return all.length === 1 ? 'it is up' : 'all are up';
+  const counts = ['DOWN', 'FAILED', 'SILENT', 'UNKNOWN', 'UP'].map((word) => [all.filter((one) => one === word).length, word]);
+  return counts.filter(([count]) => count).map(([count, word]) => `${count} ${word.toLowerCase()}`).join(', ');
 }
 
 /** Return the services that a command is for. */
@@ -89,7 +90,7 @@ export function changes(before, after) {
   }
   const ended = new Set(before.commands.filter((one) => one.finished).map((one) => one.command_id));
   for (const one of after.commands.filter((each) => each.finished && !ended.has(each.command_id))) {
-    said.push(`${one.message} ${one.code < 0 ? 'has failed' : 'is done'}.`);
+    said.push(`${one.message} ${one.result === 'failed' ? 'has failed' : 'is done'}.`);
   }
   return said;
 }
