@@ -38,7 +38,7 @@ def said_by_all(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     """Return what each tool says about the services of the segment "rig"."""
     capsys.readouterr()
     main(['doctor'])
-    doctor = capsys.readouterr().out.splitlines()[0]
+    doctor = capsys.readouterr().out
     main(['send', 'rig', 'SERVICES'])
     send = capsys.readouterr().out.splitlines()[-1]
     state = subprocess.run([IBLB, 'state', 'rig'], capture_output=True, text=True, check=True, timeout=30).stdout

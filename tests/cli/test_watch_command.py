@@ -118,11 +118,11 @@ def test_a_tool_that_a_service_manager_ends_is_no_program_that_was_lost(serve, w
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent, Client_of_a_rig(serve, silent) as client:
         tool = subprocess.Popen([sys.executable, '-m', 'bridge', *words], stderr=subprocess.PIPE, text=True, **APART)
         name = f'iblb-{words[0]}-{tool.pid}'
-        eventually(lambda: attached(name))
+        eventually(lambda: attached(name), 20)
         ask_to_end(tool, how)
         assert tool.wait(20) == 128 + getattr(signal, how)
         tool.communicate()
-        eventually(lambda: not attached(name))
+        eventually(lambda: not attached(name), 20)
         Client('rig', 'last').abandon()
         assert client.next_event(20)['client'] == 'last'
 
