@@ -45,7 +45,7 @@ public class Camera {
             Runtime.getRuntime().addShutdownHook(new Thread(rig::close)); /* Ctrl-C is an orderly end */
             new Camera(rig, warmUp, diesAfter).serve(arguments.length > 1 ? arguments[1] : null);
         } catch (IblBridge.BridgeException error) {
-            if (error.code == IblBridge.E_CLOSED)
+            if (error.code == IblBridge.E_CLOSED || error.code == IblBridge.E_HANDLE)
                 return; /* by the hook */
             System.err.println(error.getMessage());
             System.exit(1);

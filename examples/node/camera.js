@@ -57,6 +57,7 @@ class Camera {
 /** What became of a command. */
 function outcome({ code, error }) {
     if (code === CODES.IBLB_E_LATE) return 'too late, its master was told that it failed';
+    if (code === CODES.IBLB_E_CLOSED) return 'failed, for the camera was ended';
     return error ? `failed, ${error.message}` : 'done';
 }
 

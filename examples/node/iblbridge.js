@@ -455,7 +455,7 @@ class Rig {
             for (;;) {
                 command = ahead.shift() ?? (await this.#nextCommand(handle, signal));
                 if (!command) return;
-                watch = setInterval(overtaking, WATCH_MS, command, ahead, handle);
+                watch = setInterval(() => this.#watch(command, ahead, signal), WATCH_MS);
                 yield command;
                 clearInterval(watch);
                 command[LEAVE](`The program went on without an answer to this ${command.message}.`);
@@ -465,6 +465,23 @@ class Rig {
             for (const left of [command, ...ahead]) left?.[LEAVE](`The program left its loop, by an error or a break, without an answer to this ${left.message}.`);
             if (this.#handle) await serving(0);
         }
+    }
+
+    /** Looks whether a command in hand is to end: only an EXPINTERRUPT comes while that is in time. */
+    #watch(command, ahead, signal) {
+        const { IBLB_OK, IBLB_E_CLOSED, IBLB_E_ABORTED, IBLB_E_LATE } = CODES;
+        if (command.answered) return;
+        if (signal?.aborted) command[END](signal.reason);
+        else if (!this.#handle) command[END](new BridgeError(IBLB_E_CLOSED, errorText(IBLB_E_CLOSED)));
+        if (command.message === 'EXPINTERRUPT' || command.signal.aborted) return;
+        const ids = [[0], [0]];
+        const [code, text] = grown((buffer, needed) => lib.iblb_next_command(this.#handle, 0, ...ids, buffer, buffer.length, needed));
+        if (code !== IBLB_OK) return; // an error is seen by the loop, too
+        const next = new Command(this.#handle, parse(text));
+        ahead.push(next);
+        const late = next.message !== 'EXPINTERRUPT';
+        const sentence = late ? `The time of this ${command.message} is up.` : `An EXPINTERRUPT overtook this ${command.message}.`;
+        command[END](new BridgeError(late ? IBLB_E_LATE : IBLB_E_ABORTED, sentence));
     }
 
     /** The next command; undefined if this was closed. */
@@ -577,32 +594,32 @@ async function inThread(sleep) {
 }
 
 const LEAVE = Symbol('leave');
-const OVERTAKE = Symbol('overtake');
+const END = Symbol('end');
 
 /**
  * What a master asks this program to do: `command` (its number), `service`, `master`, `message` ('EXPSTART'), `args`,
- * `time`, `wall`, `timeout_ms`. Answer or fail it once; who comes too late gets IBLB_E_LATE, which is no error.
+ * `time`, `wall`, `timeout_ms`. Answer or fail it once; to come too late is no error.
  */
 class Command {
     #handle;
-    #overtaken = new AbortController();
+    #ended = new AbortController();
 
     constructor(handle, command) {
         Object.assign(this, stamped(command));
         this.#handle = handle;
-        /** What became of it: IBLB_OK, IBLB_W_NO_WORKER (the next worker delivers it), IBLB_E_LATE; undefined before. */
+        /** What became of it, as `answer` returns it; undefined before. */
         this.code = undefined;
         /** What the work of `attempt` has thrown. */
         this.error = undefined;
     }
 
     /**
-     * Aborted when an EXPINTERRUPT has come, which is the next command of the loop (its reason is an IBLB_E_ABORTED),
-     * or when another command has, because the time of this one is up (IBLB_E_LATE): hand it to all that takes long.
-     * That of an EXPINTERRUPT is never aborted.
+     * Hand it to all that takes long. Aborted when an EXPINTERRUPT has come, which is the next command of the loop (its
+     * reason is an IBLB_E_ABORTED; no EXPINTERRUPT ends another), or another command, because the time of this one is
+     * up (IBLB_E_LATE); when the rig is closed (IBLB_E_CLOSED); and with the signal given to `serve`.
      */
     get signal() {
-        return this.#overtaken.signal;
+        return this.#ended.signal;
     }
 
     /** Whether it is done with. */
@@ -616,7 +633,8 @@ class Command {
      * @param {any} [data] for the master: anything JSON can express; null for nothing
      * @param {{status?: string|number}} [options] what this program does now ('RUNNING', ...); left out: what is usual
      *     after this message
-     * @returns {number} IBLB_OK; IBLB_W_NO_WORKER; IBLB_E_LATE: the master has been told already that it failed
+     * @returns {number} IBLB_OK; IBLB_W_NO_WORKER: the next worker delivers it; IBLB_E_LATE: the master has been told
+     *     already that it failed; IBLB_E_CLOSED: the same, for the rig was closed
      * @throws {BridgeError} nothing has changed then, and it may be answered again
      */
     answer(data, options = {}) {
@@ -647,11 +665,8 @@ class Command {
         }
     }
 
-    [OVERTAKE]({ message }) {
-        const { IBLB_E_ABORTED, IBLB_E_LATE } = CODES;
-        const isInterrupt = message === 'EXPINTERRUPT';
-        const sentence = isInterrupt ? `An EXPINTERRUPT overtook this ${this.message}.` : `The time of this ${this.message} is up.`;
-        this.#overtaken.abort(new BridgeError(isInterrupt ? IBLB_E_ABORTED : IBLB_E_LATE, sentence));
+    [END](reason) {
+        this.#ended.abort(reason);
     }
 
     /** Nobody waits for what nobody answers. */
@@ -660,21 +675,10 @@ class Command {
     }
 
     #end(code) {
-        if (code < 0 && code !== CODES.IBLB_E_LATE) throw new BridgeError(code, lastError(this.#handle));
-        this.code = code;
-        return code;
+        if (code < 0 && code !== CODES.IBLB_E_LATE && code !== CODES.IBLB_E_HANDLE) throw new BridgeError(code, lastError(this.#handle));
+        this.code = code === CODES.IBLB_E_HANDLE ? CODES.IBLB_E_CLOSED : code;
+        return this.code;
     }
-}
-
-/** Looks whether something came while a command is in hand. Only an EXPINTERRUPT does while that is in time. */
-function overtaking(command, ahead, handle) {
-    if (command.answered || command.message === 'EXPINTERRUPT' || ahead.length) return;
-    const ids = [[0], [0]];
-    const [code, text] = grown((buffer, needed) => lib.iblb_next_command(handle, 0, ...ids, buffer, buffer.length, needed));
-    if (code !== CODES.IBLB_OK) return; // an error is seen by the loop, too
-    const next = new Command(handle, parse(text));
-    ahead.push(next);
-    command[OVERTAKE](next);
 }
 
 /** A program that serves waits for the next worker. */

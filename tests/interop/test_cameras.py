@@ -230,6 +230,20 @@ def test_ctrl_c_ends_a_camera_in_order(cameras):
         assert watch.next_event(0) is None
 
 
+@pytest.mark.posix('Ctrl-C of a process that has no console')
+def test_ctrl_c_ends_a_camera_that_is_busy_at_once_and_its_master_is_told(cameras):
+    camera = cameras.start(60)
+    master = cameras.stock()
+    master.begin(master.services.init({'exp_ref': REF}))
+    assert camera.line().startswith('EXPINIT from')
+    camera.process.send_signal(signal.SIGINT)
+    status, errors = camera.end()
+    assert status in (0, 130) and errors == ''
+    eventually(lambda: master.told)
+    ((event, (_, about)),) = master.told
+    assert (event, about) == (ERROR, INIT)
+
+
 class Scenes:
     """Scenarios of a language's program, with a worker in this process."""
 
@@ -320,6 +334,14 @@ def test_work_that_takes_long_hears_of_an_interrupt_which_is_the_next_command(sc
     assert start.result(10)['cameras'].ok and stop.result(10)['cameras'].ok
     assert master.submit('EXPEND').result(10)['cameras'].ok
     assert program.says() == 'EXPEND'
+
+
+@pytest.mark.parametrize('language', ['java', 'node'], indirect=True)  # Lua has nobody else who could close it
+def test_who_closes_the_rig_ends_what_it_is_at_and_the_loop(scenes):
+    program, master = scenes.play('close')
+    assert not master.submit('EXPSTART', REF).result(10)['cameras'].ok
+    assert program.says() == [CODES['IBLB_E_CLOSED'], True]
+    assert program.says() == 'over'
 
 
 def test_what_cannot_be_said_is_refused_and_the_command_can_still_be_answered(scenes):

@@ -550,9 +550,14 @@ public final class IblBridge implements AutoCloseable {
 
     /* Takes what comes while a command is in hand, for nextCommand. */
     private void lookAhead() {
-        Command next = take(handle.get(), 0);
-        if (next != null)
-            ahead.add(next);
+        try {
+            Command next = take(handle.get(), 0);
+            if (next != null)
+                ahead.add(next);
+        } catch (BridgeException error) {
+            if (handle.get() != 0) /* else it was closed just now */
+                throw error;
+        }
     }
 
     /** Says something without data; see {@link #tell(int, Object)}. */
@@ -983,7 +988,8 @@ public final class IblBridge implements AutoCloseable {
          *
          * @param status STATUS_RUNNING, ...: what this program does now; -1: what is usual after this message
          * @param data for the master, as in {@link IblBridge#arguments(Object...)}: a Map, a Number, ...; null: nothing
-         * @return OK; W_NO_WORKER: the next worker delivers it; E_LATE: the master has been told already that it failed
+         * @return OK; W_NO_WORKER: the next worker delivers it; E_LATE: the master has been told already that it
+         *     failed; E_CLOSED: the same, for the rig was closed
          * @throws BridgeException nothing has changed then, and it may be answered again
          */
         public int answer(int status, Object data) {
@@ -997,8 +1003,8 @@ public final class IblBridge implements AutoCloseable {
 
         /**
          * Does what was asked, and answers with what that returns. If it throws, the master is told what, and
-         * {@link #error()} has it; only an Error is thrown again. If an EXPINTERRUPT comes meanwhile this thread is
-         * interrupted, as {@link Thread#interrupt()} does, and that is the next command.
+         * {@link #error()} has it; only an Error is thrown again. If an EXPINTERRUPT comes meanwhile, or the rig is
+         * closed, this thread is interrupted, as {@link Thread#interrupt()} does. The EXPINTERRUPT is the next command.
          *
          * @param work may answer by itself
          * @return as {@link #answer(int, Object)}
@@ -1029,10 +1035,12 @@ public final class IblBridge implements AutoCloseable {
 
         /**
          * Whether an EXPINTERRUPT has come since, which is then the next command, or another command, because the time
-         * of this one is up. For what is at work for long. What an EXPINTERRUPT itself asks for is never overtaken.
+         * of this one is up; or whether the rig was closed. For what is at work for long. No EXPINTERRUPT ends another.
          */
         public boolean interrupted() {
-            if (overtaken == null && code == null && !message.equals("EXPINTERRUPT"))
+            if (handle.get() == 0)
+                overtaken = "The rig was closed, and the master of this " + message + " was told that it failed.";
+            else if (overtaken == null && code == null && !message.equals("EXPINTERRUPT"))
                 lookAhead();
             return overtaken != null;
         }
@@ -1063,11 +1071,11 @@ public final class IblBridge implements AutoCloseable {
         }
 
         private int end(int result) {
-            if (result < 0 && result != E_LATE)
+            if (result < 0 && result != E_LATE && result != E_HANDLE)
                 check(result);
-            code = result;
+            code = result == E_HANDLE ? E_CLOSED : result;
             inHand.remove(this);
-            return result;
+            return code;
         }
 
         @Override

@@ -51,6 +51,7 @@ public class Serving {
         case "late": late(); break;
         case "wrong": wrong(); break;
         case "busy": busy(); break;
+        case "close": close(); break;
         default: stop(); break;
         }
     }
@@ -143,6 +144,21 @@ public class Serving {
                 return null; /* and the interrupt of this thread is over */
             });
         });
+    }
+
+    private static void close() throws Exception {
+        try {
+            each(command -> {
+                new Thread(RIG::close).start();
+                int code = command.attempt(asked -> {
+                    Thread.sleep(60000);
+                    return null;
+                });
+                say(new Object[] {code, command.error() != null});
+            });
+        } catch (IblBridge.BridgeException error) {
+            say(error.code == IblBridge.E_HANDLE ? "over" : error.name);
+        }
     }
 
     private static void stop() throws Exception {

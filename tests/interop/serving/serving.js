@@ -67,6 +67,15 @@ const scenes = {
         }
     },
 
+    async close(rig) {
+        for await (const command of rig.serve('cameras')) {
+            setTimeout(() => rig.close(), 10);
+            const code = await command.attempt(() => pause(60000, undefined, { signal: command.signal }));
+            say([code, command.error !== undefined]);
+        }
+        say('over');
+    },
+
     async busy(rig) {
         for await (const command of rig.serve('cameras')) {
             say(command.message);
