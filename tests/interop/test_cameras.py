@@ -177,8 +177,8 @@ def test_a_camera_that_is_killed_with_a_command_in_hand_is_told_once_and_another
     assert camera.line().startswith('EXPINIT from')
     kill(camera.process)
     eventually(lambda: master.told)
-    again = cameras.start()
-    assert cameras.ours().submit('EXPINIT', {'exp_ref': REF}).result(10)['cameras'].ok
+    again, other = cameras.start(), cameras.ours()
+    eventually(lambda: other.submit('EXPINIT', {'exp_ref': REF}).result(10)['cameras'].ok, PATIENCE)
     says(again, 'EXPINIT')
     ((event, (sentence, about)),) = master.told
     assert (event, about) == (ERROR, INIT) and 'ended' in sentence
