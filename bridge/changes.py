@@ -10,10 +10,10 @@ the service is. It belongs to an address, for that is where the service is, what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from bridge.config import RigConfig
+from bridge.config import ListenerConfig, RigConfig
 
 NOTHING = 'nothing has changed'
 RIG = ('heartbeat', 'ask', 'on_client_lost', 'any_reference')  # what may be changed of the rig itself
@@ -64,7 +64,9 @@ class Changes:
     rig : tuple of str
         Settings of the rig itself.
     listeners : tuple of str
-        Names of listeners that are added, removed or changed.
+        Names of listeners of which a setting is another.
+    moved : tuple of str
+        Names of listeners that are added, removed, or at another address: that takes a restart.
     """
 
     added: tuple[str, ...] = ()
@@ -73,6 +75,7 @@ class Changes:
     reordered: bool = False
     rig: tuple[str, ...] = ()
     listeners: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
 
     @property
     def of_services(self) -> bool:
@@ -86,13 +89,15 @@ class Changes:
         said = [(what, getattr(self, what)) for what in ('added', 'removed', 'changed')]
         parts = [f'{what} {", ".join(names)}' for what, names in said if names]
         parts += ['another order'] * self.reordered + [f'{name} of the rig' for name in self.rig]
-        parts += [f'listener {name}' for name in self.listeners]
+        parts += [f'listener {name}' for name in (*self.listeners, *self.moved)]
         return '; '.join(parts) or NOTHING
 
 
 def changes(old: RigConfig, new: RigConfig) -> Changes:
     """Return what is different in a new configuration."""
     before, after = old.services, new.services
+    listeners = dict.fromkeys((*old.listen, *new.listen))
+    moved = tuple(name for name in listeners if _place(old.listen.get(name)) != _place(new.listen.get(name)))
     stay = [name for name in after if name in before]
     return Changes(
         added=tuple(name for name in after if name not in before),
@@ -100,10 +105,10 @@ def changes(old: RigConfig, new: RigConfig) -> Changes:
         changed=tuple(name for name in stay if after[name] != before[name]),
         reordered=stay != [name for name in before if name in after],
         rig=tuple(name for name in RIG if getattr(old, name) != getattr(new, name)),
-        listeners=_different(old.listen, new.listen),
+        listeners=tuple(name for name in new.listen if name not in moved and new.listen[name] != old.listen[name]),
+        moved=moved,
     )
 
 
-def _different(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[str, ...]:
-    names: Iterable[str] = dict.fromkeys((*old, *new))
-    return tuple(name for name in names if old.get(name) != new.get(name))
+def _place(listener: ListenerConfig | None) -> str:
+    return listener.uri if listener else ''

@@ -59,6 +59,16 @@ def test_what_is_the_same_is_no_change(rig):
 
 def test_listeners_and_settings_of_the_rig_are_named():
     listener = ListenerConfig('cameras', port=0)
-    found = changes(RigConfig(), RigConfig(heartbeat=5.0, listen={'cameras': listener}))
-    assert (found.rig, found.listeners, found.of_services) == (('heartbeat',), ('cameras',), False)
+    one = RigConfig(heartbeat=5.0, listen={'cameras': listener})
+    found = changes(RigConfig(), one)
+    assert (found.rig, found.moved, found.listeners, found.of_services) == (('heartbeat',), ('cameras',), (), False)
     assert str(found) == 'heartbeat of the rig; listener cameras'
+    for other, moved, changed in (
+        (replace(listener, port=11005), ('cameras',), ()),
+        (replace(listener, host='0.0.0.0'), ('cameras',), ()),
+        (replace(listener, masters=('192.168.0.3',)), (), ('cameras',)),
+        (listener, (), ()),
+    ):
+        found = changes(one, replace(one, listen={'cameras': other}))
+        assert (found.moved, found.listeners) == (moved, changed)
+    assert changes(one, replace(one, listen={})).moved == ('cameras',)

@@ -200,7 +200,7 @@ class Desk:
         cut: int = 0,
     ) -> None:
         self.name, self.program, self.memory = name, program, memory or Memory()
-        self.timeout, self.masters, self.cut = int(timeout * 1e9), frozenset(masters), cut
+        self.change(timeout, masters, cut)
         self.counts: Counter[str] = Counter()
         self.changed: Callable[[], None] = lambda: None
         self.waiting: deque[Asked] = deque()
@@ -217,6 +217,10 @@ class Desk:
             said = _Said(done.arrived, done.arrived, settled=True, done=True)
             self._masters.setdefault(done.address, _Master()).said[done.datagram] = said
             self._last = said, done.message
+
+    def change(self, timeout: float, masters: Collection[str], cut: int) -> None:
+        """Take other settings, for what is asked from now on."""
+        self.timeout, self.masters, self.cut = int(timeout * 1e9), frozenset(masters), cut
 
     # --- from the network ---
 

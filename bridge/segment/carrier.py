@@ -357,10 +357,11 @@ class SegmentCarrier(ThreadedCarrier):
     def _look_who_is_there(self) -> None:
         """Ask the worker which services it has by now."""
         try:
-            names = tuple(entry['name'] for entry in self._client.call('SERVICES', timeout=_SLICE)['services'])
+            entries = self._client.call('SERVICES', timeout=_SLICE)['services']
         except BridgeError as exc:  # the next change comes with another event
             log.warning('which services the worker has now could not be asked: %s', exc)
             return
+        names = tuple(entry['name'] for entry in entries if not is_described(entry['data']))
         if names != self.names and self.services is not None:
             self.services.follow(names)
             self.names = names

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
@@ -320,6 +320,12 @@ class Programs:
                 server.open()
         self._left_until = time.perf_counter_ns() + LEFT_FOR
         self._look()
+
+    def change(self, listeners: Iterable[ListenerConfig]) -> None:
+        """Take other settings of the listeners that there are; where they are stays."""
+        for listener in listeners:
+            desk = self._servers[listener.name].desk
+            desk.change(listener.timeout, listener.masters, listener.max_message_size)
 
     def _stop(self) -> None:
         for server in self._servers.values():

@@ -195,8 +195,9 @@ class Reloading:
             check_addresses(rig.services)
         check_listeners(rig.services, self._bound)
         found = changes(self._rig, rig)
-        if found.listeners:
-            raise ConfigError(f'listen: {", ".join(found.listeners)}: other listeners than before take a restart')
+        if found.moved:
+            what = 'listeners that come, go or move take a restart'
+            raise ConfigError(f'listen: {", ".join(found.moved)}: {what}')
         return found
 
     def _opened(self, rig: RigConfig) -> Prepared:
@@ -280,6 +281,7 @@ class Reloading:
                 'ask': rig.ask,
                 'any_reference': rig.any_reference,
                 'on_client_lost': [asdict(rule) for rule in rig.on_client_lost],
+                'listeners': [asdict(listener) for listener in rig.listen.values()],
             },
             'services': [asdict(service) for service in rig.services.values()],
         }

@@ -351,6 +351,7 @@ class Worker:
         self._services, self._any_reference = rig.services, rig.any_reference
         self._optional = frozenset(service.name for service in rig.services.values() if service.optional)
         self._house.change(self._optional)
+        self._programs.change(rig.listen.values())
 
     def _reloaded(self, taken: Taken, verdict: Verdict) -> None:
         """Tell a program what came of its wish to reload."""

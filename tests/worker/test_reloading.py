@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from peers import StockServer, eventually
+from peers import StockServer, aux_of, eventually
 from processes import program
 
 from bridge.auxiliaries import Auxiliaries
@@ -371,7 +371,7 @@ def test_what_can_not_be_used_is_refused_and_the_old_list_stays(rig, peers):
         (
             [of('c', c)],
             {'listen': {'cameras': listener}},
-            'listen: cameras: other listeners than before take a restart',
+            'listen: cameras: listeners that come, go or move take a restart',
         ),
     ):
         with pytest.raises(Misuse, match=says):
@@ -392,6 +392,21 @@ def test_a_service_at_a_port_that_a_listener_was_given_is_refused(rig, peers):
             listen={'cameras': listener},
         )
     assert it.names() == ['a']
+
+
+def test_who_may_command_a_listener_changes_where_it_is(rig, peers):
+    a, *_ = peers
+    listener = ListenerConfig('recorder', port=0)
+    it = rig(of('a', a), listeners=[listener])
+    it.change(of('a', a), listen={'recorder': listener})
+    port = it.worker.ports['recorder']
+    desk = it.worker._programs._servers['recorder'].desk
+    other = replace(listener, masters=('192.168.0.3',), timeout=3.0, max_message_size=4096)
+    assert it.reload(of('a', a), listen={'recorder': other})['said'] == 'listener recorder'
+    assert (desk.masters, desk.timeout, desk.cut) == ({'192.168.0.3'}, 3_000_000_000, 4096)
+    assert it.worker.ports['recorder'] == port
+    with aux_of(recorder=f'udp://127.0.0.1:{port}') as master:
+        assert 'may not command recorder' in str(master.push('EXPSTATUS', 0, wait=True))
 
 
 def test_a_reload_can_be_tried_without_changing_anything(rig, peers):
