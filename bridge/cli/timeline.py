@@ -163,7 +163,7 @@ def _served(drawn: Picture, bars: dict[str, Bar], entry: dict[str, Any], now: fl
 
 def _sign(drawn: Picture, entry: dict[str, Any], now: float) -> Sign:
     kind, service = lines.as_text(entry.get('kind')), ''
-    if kind == 'start':
+    if kind in ('start', 'reload'):
         for one in _dicts(entry.get('services')):
             _lane(drawn, lines.as_text(one.get('name')))
     if kind == 'event':
