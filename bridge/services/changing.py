@@ -143,6 +143,7 @@ class Prepared:
             carrier.former[link] = Former(name, place, former)
             if isinstance(link, Link):
                 link.belong(_FormerHost(carrier), former)
+        carrier.opener.leave()
         links = {name: links[name] for name in self._addresses}
         for name, link in links.items():
             timing = self._timings[name]

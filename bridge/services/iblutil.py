@@ -317,6 +317,11 @@ class Opener:
         OSError
             The socket could not be made.
         """
+        await self._open(link)
+        if isinstance(link.opener, Opener) and link.opener is not self:  # other services were taken over meanwhile
+            link.opener.join(self.part({link.name: link.name}))
+
+    async def _open(self, link: Link) -> None:
         uri = str(link.line.uri)
         scheme, separator, rest = uri.rpartition('://')
         if separator and scheme.lower() != 'udp':
@@ -397,6 +402,11 @@ class Opener:
         self._sockets |= other._sockets
         self._places |= other._places
         self._ports.update(other._ports)
+
+    def leave(self) -> None:
+        """Forget all services, as others open them now; of one that is just being opened they are told."""
+        for known in (self._sockets, self._ports, self._places):
+            known.clear()
 
     @property
     def ports(self) -> dict[str, int]:

@@ -106,6 +106,8 @@ class Link:
         Hands a datagram to the socket; returns the OSError that came of it, or None. Set by the opener.
     close_socket : callable
         Closes the socket. Set by the opener.
+    opener : callable
+        As given, or the one of the host that it belongs to by now.
     """
 
     def __init__(self, line: Line, host: Host, opener: Callable[[Link], Awaitable[None]], repeats: Repeats) -> None:
@@ -113,7 +115,8 @@ class Link:
         self.closed = False
         self.send: Callable[[bytes], OSError | None] | None = None
         self.close_socket: Callable[[], None] = lambda: None
-        self._host, self._opener = host, opener
+        self.opener = opener
+        self._host = host
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = 0
         self._opening: asyncio.Task[None] | None = None
@@ -129,7 +132,7 @@ class Link:
 
     async def open(self) -> None:
         """See to it that there is a socket; raises what the opener does."""
-        await self._opener(self)
+        await self.opener(self)
         if self.send is not None:
             self.line.opened()
 
@@ -147,7 +150,7 @@ class Link:
 
     def belong(self, host: Host, opener: Callable[[Link], Awaitable[None]]) -> None:
         """Have another host told, and another opener asked, from now on."""
-        self._host, self._opener = host, opener
+        self._host, self.opener = host, opener
 
     def change(self, name: str, uri: str, timing: Timing, repeats: Repeats) -> None:
         """Take another name, another way to write the same address, and another patience for what is still to leave."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from bridge.segment import inspection
 from bridge.segment.client import Client
 from bridge.segment.served import RELOAD
 from bridge.services import changing
+from bridge.services.rules import Channel
 
 REF = '2026-01-01_1_subject'
 INIT, STATUS, INTERRUPT = MESSAGES['EXPINIT'], MESSAGES['EXPSTATUS'], MESSAGES['EXPINTERRUPT']
@@ -215,6 +217,37 @@ def test_who_looks_at_the_segment_sees_the_services_that_stay_as_they_were(rig, 
     health = {service.name: service.age is not None for service in inspection.inspect('rig').health}
     assert health == {'c': False, 'b': True}
     assert it.client.worker_state().services_up == 1
+
+
+def test_a_service_whose_name_is_just_looked_up_keeps_the_socket_that_it_gets(rig, peers, monkeypatch):
+    a, b, _ = peers
+    asked, answered = threading.Event(), threading.Event()
+    answered.set()
+
+    def look_up(host):
+        asked.set()
+        if not answered.wait(20) or host != 'slow-pc':
+            raise OSError(f'{host} is unknown')
+        return '127.0.0.1'
+
+    monkeypatch.setattr(socket, 'gethostbyname', look_up)
+    it = rig(of('b', b), ServiceConfig('old', f'udp://slow-pc:{a.port}', reply_gap=0.005))
+    assert it.client.call('EXPINIT')['code'] == 0
+    it.links['old'].close_socket()
+    eventually(lambda: it.links['old'].line.channel is Channel.CLOSED)
+    asked.clear()
+    answered.clear()
+    request = it.client.send('EXPINIT', 'x', services=['old'], ttl=None)
+    assert asked.wait(5)
+    it.reload(of('b', b), ServiceConfig('new', f'udp://slow-pc:{a.port}', reply_gap=0.005, timeout=5.0))
+    answered.set()
+    assert outcome(it, request)['code'] == 0
+    ports = it.worker._carrier.ports
+    assert set(ports) == {'b', 'new'}
+    link = it.links['new']
+    it.worker._carrier.thread.ring(lambda: link.line.refused(OSError('in doubt'), 0))  # the next one looks again
+    assert it.client.call('EXPINIT', 'y')['code'] == 0
+    assert source_ports(a)[-1] == source_ports(a)[-2] == it.worker._carrier.ports['new']
 
 
 def test_a_line_that_is_to_come_back_is_not_closed_meanwhile(rig, peers, monkeypatch):
