@@ -1,6 +1,6 @@
 """Kills programs, the worker and services at random, and judges what was told by what was done.
 
-    python tests/soaking.py --seconds 600 [--seed 1] [--keep FOLDER]
+    python tests/soaking.py --seconds 600 [--seed 1] [--keep FOLDER] [--both]
 
 Everything is as on a rig: ``iblbridge serve`` with a journal, programs with `bridge.Client`, services of plain iblutil,
 each a process of its own. All of them write down what they do, in lines that are whole whenever they are killed:
@@ -10,7 +10,7 @@ each a process of its own. All of them write down what they do, in lines that ar
 - the worker: its journal.
 
 A command carries a key in its data, so that the three can be held against each other, see `judge`. Exit status 1 if
-they disagree.
+they disagree. With ``--both``, the worker is a service as well, see `soaking_both`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import soaking_both
 from peers import free_port
 
 SERVICES, PROGRAMS = ('cameras', 'ephys'), 3
 PACE = 0.05  # s between the commands of a program, on average
-LIVES = {'service': (2.0, 6.0), 'program': (1.0, 4.0), 'worker': (4.0, 9.0)}  # s until the next one is killed
+# s until the next one is killed
+LIVES = {
+    'service': (2.0, 6.0),
+    'program': (1.0, 4.0),
+    'worker': (4.0, 9.0),
+    'camera': (2.0, 8.0),
+    'master': (2.0, 9.0),
+}
 TIMEOUT = 4.0  # s, for a service's reply
 REPEATED = {'EXPINFO': 2, 'EXPINTERRUPT': 3}  # times that these may be sent: once more, an interrupt behind each answer
 UNDECIDED = ('IBLB_E_OUTCOME_UNKNOWN', 'IBLB_E_PENDING', 'IBLB_E_TIMEOUT', 'IBLB_E_NO_WORKER')
@@ -140,7 +148,7 @@ def one(client: Any, log: Log, key: str) -> None:
         * 4
         + [('EXPINTERRUPT', data)]
     )
-    services = random.choice([[], [], ['cameras'], ['ephys']])
+    services = random.choice([None, None, ['cameras'], ['ephys']])
     log.write(sends=key, message=message, services=services or list(SERVICES))
     if random.random() < 0.1:  # noqa: PLR2004
         with contextlib.suppress(BridgeError):
@@ -217,6 +225,7 @@ class Report:
     told: Counter[str] = field(default_factory=Counter)
     heard: int = 0
     journaled: int = 0
+    asked: Counter[str] = field(default_factory=Counter)  # what masters were told, in the other direction
     wrong: list[str] = field(default_factory=list)
 
     def table(self) -> str:
@@ -228,13 +237,14 @@ class Report:
             ('told', ', '.join(f'{count} {code}' for code, count in self.told.most_common())),
             ('heard by services', self.heard),
             ('journaled', self.journaled),
+            ('masters', ', '.join(f'{count} {what}' for what, count in self.asked.most_common()) or 'none'),
             ('wrong', len(self.wrong)),
         ]
         return '\n'.join(f'{name:32} {value}' for name, value in rows)
 
 
-def soak(folder: Path, seconds: float, seed: int = 1) -> Report:
-    """Run it all in a folder, for so many seconds, and judge it."""
+def soak(folder: Path, seconds: float, seed: int = 1, *, both: bool = False) -> Report:
+    """Run it all in a folder, for so many seconds, and judge it; `both`: with masters and a camera."""
     dice, report = random.Random(seed), Report()
     ports = {name: free_port() for name in SERVICES}
     (folder / 'services.yaml').write_text(
@@ -244,12 +254,16 @@ def soak(folder: Path, seconds: float, seed: int = 1) -> Report:
     (folder / 'segments').mkdir(mode=0o700)
     errors = folder / 'errors'
     journal = folder / 'journal'
-    words = (sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', '--services', folder / 'services.yaml')
+    words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', '--services', folder / 'services.yaml']
+    port = free_port()
+    words += ['--listen', f'{soaking_both.LISTENER}=udp://127.0.0.1:{port}'] if both else []
 
     def start(kind: str, name: str) -> Process:
         if kind == 'worker':
             return Process(*words, '--journal', journal, '--until-eof', errors=errors)
-        last = ports[name] if kind == 'service' else f'{name}-{next_life()}'
+        last = ports[name] if kind == 'service' else name if kind == 'camera' else f'{name}-{next_life()}'
+        if kind in ('camera', 'master'):
+            return Process(sys.executable, __file__, kind, folder / f'{kind}-{name}', last, port, errors=errors)
         return Process(sys.executable, __file__, kind, folder / f'{kind}-{name}', last, errors=errors)
 
     lives = iter(range(1, 10**6))
@@ -259,6 +273,8 @@ def soak(folder: Path, seconds: float, seed: int = 1) -> Report:
 
     kinds = [*(('service', name) for name in SERVICES), ('worker', 'rig')]
     kinds += [('program', f'p{number}') for number in range(PROGRAMS)]
+    if both:
+        kinds += [('camera', 'camera'), *(('master', name) for name in soaking_both.MASTERS)]
     killed: list[int] = []  # ns: when a worker was
     ready: list[int] = []  # ns: when one was ready
     running = {which: start(*which) for which in kinds}
@@ -267,7 +283,7 @@ def soak(folder: Path, seconds: float, seed: int = 1) -> Report:
 
     def is_enough() -> bool:  # on a busy machine, one of each kind has to be killed all the same
         passed = time.monotonic() - began
-        return passed > seconds and (all(report.deaths[kind] for kind in LIVES) or passed > seconds + 120)
+        return passed > seconds and (all(report.deaths[kind] for kind, _ in kinds) or passed > seconds + 120)
 
     try:
         while not is_enough():
@@ -283,8 +299,10 @@ def soak(folder: Path, seconds: float, seed: int = 1) -> Report:
                 running[which], due[which] = start(*which), 0.0
             time.sleep(0.02)
         for which, process in running.items():
-            if which[0] == 'program' and not process.end(90):
+            if which[0] in ('program', 'master') and not process.end(90):
                 report.wrong.append(f'{which[1]} does not end: a wait hangs')
+        if both and not running['camera', 'camera'].end(30):
+            report.wrong.append('the camera does not end: a wait hangs')
         ready.append(running['worker', 'rig'].ready_at)
         if not running['worker', 'rig'].end(60):
             report.wrong.append('the worker does not stop')
@@ -297,6 +315,11 @@ def soak(folder: Path, seconds: float, seed: int = 1) -> Report:
     heard = {name: read(folder / f'service-{name}') for name in SERVICES}
     gaps = [(gone, min((at for at in ready if at > gone), default=gone)) for gone in killed]
     judge(report, sent, heard, read(journal), gaps)
+    if both:
+        told = [entry for name in soaking_both.MASTERS for entry in read(folder / f'master-{name}')]
+        for kind in ('replied', 'failed', 'nothing'):
+            report.asked[kind] = sum(kind in entry for entry in told)
+        report.wrong += soaking_both.judge(told, read(folder / 'camera-camera'), [(0, ready[0]), *gaps])
     return report
 
 
@@ -393,6 +416,10 @@ def _what(body: dict[str, Any]) -> Any:
 
 def main() -> int:
     """Run one of the processes, or all of them."""
+    if sys.argv[1:2] in (['camera'], ['master']):
+        kind, path, name, port = sys.argv[1:]
+        soaking_both.main(kind, Path(path), name, int(port))
+        return 0
     if sys.argv[1:2] in (['service'], ['program']):
         program: Callable[[str, str], None] = serve if sys.argv[1] == 'service' else command
         program(*sys.argv[2:])
@@ -400,12 +427,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--seconds', type=float, default=600.0)
     parser.add_argument('--seed', type=int, default=1)
+    parser.add_argument('--both', action='store_true', help='let masters command a camera meanwhile')
     parser.add_argument('--keep', metavar='FOLDER', help='leave logs and journal there')
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(options.keep or stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(exist_ok=True)
-        report = soak(folder, options.seconds, options.seed)
+        report = soak(folder, options.seconds, options.seed, both=options.both)
     print(report.table(), *report.wrong[:50], sep='\n')
     return bool(report.wrong)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import soaking
+import soaking_both
 from soaking import Report, judge, soak
 
 KEY, ID = 'p0-1-1', '00-00-1'
@@ -26,12 +27,16 @@ TRUTH: dict[str, Any] = {
 @pytest.mark.timeout(3600)
 @pytest.mark.slow
 @pytest.mark.parametrize('seconds', [20, pytest.param(600, marks=pytest.mark.long)])
-def test_programs_worker_and_services_are_killed_and_what_was_told_is_what_was_done(tmp_path: Path, seconds: int):
-    report = soak(tmp_path, seconds)
+@pytest.mark.parametrize('both', [False, True], ids=['one direction', 'both'])
+def test_whoever_is_killed_what_was_told_is_what_was_done(tmp_path: Path, seconds: int, *, both: bool):
+    report = soak(tmp_path, seconds, both=both)
     print('\n' + report.table())
     assert not report.wrong, '\n'.join(report.wrong[:20])
-    assert min(report.deaths[kind] for kind in ('program', 'service', 'worker')) > 0
+    kinds = ('program', 'service', 'worker', *(('camera', 'master') if both else ()))
+    assert min(report.deaths[kind] for kind in kinds) > 0
     assert 0 < report.told['IBLB_OK'] < report.commands
+    assert not both or report.asked['replied'] > 0
+    assert 'Error' not in (tmp_path / 'errors').read_text().replace('ConnectionError', '').replace('RuntimeError', '')
 
 
 def judged(change: Callable[[dict[str, Any]], None] = lambda truth: None) -> list[str]:
@@ -88,3 +93,54 @@ def test_what_a_kill_of_the_worker_tore_is_no_disagreement():
 
 def test_the_soak_by_hand_takes_ten_minutes():
     assert soaking.__doc__ is not None and '--seconds 600' in soaking.__doc__
+
+
+ASKED: dict[str, Any] = {
+    'masters': [
+        {'asks': KEY, 'message': 'EXPSTART', 'time': 10},
+        {'replied': KEY, 'what': ['r', {'key': KEY}], 'time': 20},
+    ],
+    'camera': [{'took': KEY, 'message': 'EXPSTART'}, {'answered': KEY, 'code': 0}],
+    'gaps': [],
+}
+SECOND = 10**9
+
+
+def asked(**changes: Any) -> list[str]:
+    return list(soaking_both.judge(**copy.deepcopy({**ASKED, **changes})))
+
+
+def came_of_it(kind: str, what: str) -> list[dict[str, Any]]:
+    return [ASKED['masters'][0], {kind: KEY, 'what': what, 'time': 20}]
+
+
+def test_what_a_master_was_told_and_the_camera_did_is_not_wrong():
+    assert asked() == []
+    assert asked(masters=came_of_it('failed', 'no film'), camera=[{'took': KEY}, {'failed': KEY, 'code': 0}]) == []
+    assert asked(masters=came_of_it('failed', 'it did not answer'), camera=[{'took': KEY}]) == []
+    assert asked(masters=came_of_it('failed', 'no program serves video'), camera=[]) == []
+    assert asked(masters=came_of_it('nothing', 'no echo'), camera=[], gaps=[(5, 15)]) == []
+    assert asked(masters=came_of_it('failed', soaking_both.UNKNOWN), gaps=[(5, 15)]) == []
+
+
+@pytest.mark.parametrize(
+    ('changes', 'says'),
+    [
+        ({'camera': [*ASKED['camera'], {'took': KEY}]}, f'was asked EXPSTART {KEY} 2 times'),
+        ({'camera': [{'took': 'x'}, *ASKED['camera']]}, "was asked 'x', which no master asked"),
+        ({'camera': []}, 'the camera never took it'),
+        ({'camera': [{'took': KEY}, {'answered': KEY, 'code': soaking_both.LATE}]}, 'was told -80'),
+        ({'masters': [ASKED['masters'][0], {'replied': KEY, 'what': ['r', {'key': 'x'}], 'time': 20}]}, 'to another'),
+        ({'masters': [*ASKED['masters'], ASKED['masters'][1]]}, 'told of 2 times'),
+        ({'masters': came_of_it('failed', 'no program serves video'), 'camera': [{'took': KEY}]}, 'the camera took it'),
+        ({'masters': came_of_it('failed', 'it was not done')}, 'that its answer counts'),
+        ({'masters': came_of_it('failed', soaking_both.UNKNOWN), 'camera': []}, 'no worker had died'),
+        ({'masters': came_of_it('nothing', 'no echo'), 'camera': []}, 'no worker had died'),
+        (
+            {'masters': came_of_it('nothing', 'no echo'), 'camera': [], 'gaps': [(10 * SECOND, 11 * SECOND)]},
+            'no worker had died',
+        ),
+    ],
+)
+def test_each_disagreement_of_masters_and_camera_is_found(changes, says):
+    assert any(says in wrong for wrong in asked(**changes)), asked(**changes)
