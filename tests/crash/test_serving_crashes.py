@@ -1,6 +1,7 @@
 """A program that serves, and the worker that asks it, each killed after every single access of shared memory.
 
-Each command is answered once, or reported as withdrawn or gone once, never both; and whoever comes next goes on.
+Each command is answered once, or reported as withdrawn or gone once, never both; and whoever comes next goes on. So it
+is if the program only stands still there for a while, by SIGSTOP, and goes on.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGCONT, SIGKILL
 
 import pytest
 from actors import CSRC, KILLED, Line, Rig, build, folder_in_memory, need_compiler
 from points import Rigs
 
 LATE = -8056
+STANDSTILL = 0.05  # s for which a program is stopped, longer than the worker waits for a late answer
 
 
 @pytest.fixture(scope='module')
@@ -39,21 +41,30 @@ def rigs(folder: Path) -> Iterator[Rigs]:
 class Life:
     """A worker that asks a program, and whoever takes the place of one that was killed."""
 
-    def __init__(self, rig: Rig, at: dict[str, str], count: dict[str, Path] | None = None) -> None:
-        self.rig, self.at, self.count = rig, at, count or {}
+    def __init__(
+        self, rig: Rig, at: dict[str, str], count: dict[str, Path] | None = None, *, action: str = 'exit'
+    ) -> None:
+        self.rig, self.at, self.count, self.action = rig, at, count or {}, action
+        self.stopped, self.went_on = 0, threading.Event()
         self.done = threading.Event()
         self.killed: Counter[str] = Counter()
         self.codes: list[int | None] = []
         self._program = None
 
     def _fault(self, role: str) -> dict[str, object]:
-        return {'at': self.at.pop(role, ''), 'count': self.count.pop(role, None)}
+        return {'at': self.at.pop(role, ''), 'count': self.count.pop(role, None), 'action': self.action}
 
     def _keep_program(self) -> None:
         number = 0
         while not self.done.is_set():
             self._program = self.rig.start('program', f'program-{number}', **self._fault('program'))
-            code = self._program.wait()
+            code = self._program.wait(stops=True)
+            if code is None:
+                self.stopped += 1
+                self.done.wait(STANDSTILL)
+                self._program.send(SIGCONT)
+                code = self._program.wait()
+                self.went_on.set()
             if not self.done.is_set():
                 self.killed['program'] += code == KILLED
                 self.codes.append(code)
@@ -66,6 +77,8 @@ class Life:
         while (code := self.rig.start('worker', **self._fault('worker')).wait()) == KILLED:
             self.killed['worker'] += 1
         self.done.set()
+        if self.stopped:  # it goes on, says what it had answered, and closes
+            self.went_on.wait(5.0)
         while thread.is_alive():
             if self._program is not None:
                 self._program.send(SIGKILL)  # the one that would serve on; perhaps one that was just started
@@ -142,8 +155,10 @@ def points(rigs: Rigs) -> dict[str, list[str]]:
     return points_of(rigs)
 
 
-def at_each(rigs: Rigs, role: str, points: Iterable[str], *, quick: bool = False) -> tuple[list[str], int]:
-    """Kill this side at each of these points, in a rig of its own; return what was broken, and how many were killed."""
+def at_each(
+    rigs: Rigs, role: str, points: Iterable[str], *, quick: bool = False, action: str = 'exit'
+) -> tuple[list[str], int]:
+    """Kill or stop this side at each point, in a rig of its own; return what was broken, and how often that was."""
     found: list[str] = []
     kills = 0
 
@@ -151,10 +166,10 @@ def at_each(rigs: Rigs, role: str, points: Iterable[str], *, quick: bool = False
         if quick and found:
             return 0
         rig = rigs.make(2)
-        life = Life(rig, {role: point})
+        life = Life(rig, {role: point}, action=action)
         found.extend(f'{role} {point}: {sentence}' for sentence in life.run())
         rig.close()
-        return life.killed[role]
+        return life.killed[role] if action == 'exit' else life.stopped
 
     with ThreadPoolExecutor(rigs.host.lanes) as pool:
         kills = sum(pool.map(one, points))
@@ -178,6 +193,16 @@ def test_a_program_may_die_at_any_point_of_what_it_serves(rigs, points):
     assert not found, '\n'.join(found[:20])
     assert kills > 150
     assert kills > 0.7 * len(mine)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize('every', [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_program_may_stand_still_at_any_point_of_what_it_serves(rigs, points, every):
+    mine = tried(points['program'], PROGRAM)[::every]
+    found, stops = at_each(rigs, 'program', mine, action='stop')
+    print(f'\nprogram: {len(mine)} points, {stops} stops, {len(found)} broken promises')
+    assert not found, '\n'.join(found[:20])
+    assert stops > 0.7 * len(mine) > 35
 
 
 @pytest.mark.timeout(300)
