@@ -60,6 +60,22 @@ def test_a_stock_master_takes_a_program_through_an_experiment(running):
         assert set(program.codes) == {0}
 
 
+def test_a_session_as_iblrig_runs_it_finds_in_each_reply_what_it_looks_for(running):
+    """Forms as its session code and its `Auxiliaries` (8.24 to 8.29) send them: maps, parts of a reference, ``[]``."""
+    parts = {'date': '2026-01-01', 'sequence': 1, 'subject': 'subject'}
+    with Program('rig', mask=2 + 4) as program, Stock(running.port) as master:
+        ask, services = master.run, master.services
+        status, info = ask(services.info('CONNECTED', {'subject_name': 'subject'}))['cameras']
+        assert (status, info['main_sync'], info['exp_ref']) == (0, False, None)
+        assert ask(services.init({'exp_ref': parts}))['cameras'] == [10, {'exp_ref': REF}]
+        assert ask(services.start(parts, {}))['cameras'] == [REF, {'status': 20}]
+        assert ask(services.info('RUNNING', {}))['cameras'][1]['exp_ref'] == REF
+        assert ask(services.stop([]))['cameras'] == [{'status': 30}]  # its arguments, of which there are none
+        assert ask(services.cleanup())['cameras'] == [{'status': 0}]
+        assert master.is_open
+        assert [(one['message'], one['args'][0]) for one in program.asked] == [('EXPSTART', REF), ('EXPEND', [])]
+
+
 def test_our_own_auxiliaries_are_a_master_too(running):
     with Program('rig') as program, Auxiliaries_of(running.port) as master:
         said = [master.push(*command, wait=True)['cameras'] for command in (
