@@ -12,6 +12,8 @@ command       ``command_id``, ``message``, ``client`` (who sent it; of the worke
               ``services`` (as addressed, "" for all), ``args``, ``sent``
 outcome       the response body as in iblbridge.h, with the same ``command_id`` and ``client``
 notification  the same, of a command that nobody waits for
+served        who serves a listener from now on: ``service`` (the listener), ``client`` (the program, "" for nobody),
+              ``pid``, and of nobody ``error`` (why)
 asked         what a master asked of a listener: ``command_id``, ``message``, ``service`` (the listener), ``client``
               (the program that serves it, "" if none is known yet), ``master``, ``args``
 replied       what it was told, with the same ``command_id``: ``ok``, ``error``, ``data`` (the reply)

@@ -19,7 +19,10 @@ from typing import Any, BinaryIO, cast
 from bridge.rotation import GZ, complete_files, complete_names, parse_name
 
 SCHEMA = 2  # of the entries
-KINDS = ('journal', 'start', 'stop', 'command', 'outcome', 'notification', 'asked', 'replied', 'event', 'reload', 'gap')
+KINDS = (
+    'journal', 'start', 'stop', 'command', 'outcome', 'notification', 'served', 'asked', 'replied', 'event', 'reload',
+    'gap',
+)  # fmt: skip
 MOST = 16 << 20  # bytes of a line
 _GZIP = b'\x1f\x8b'  # how such a file begins; no JSON does
 LOOK = 0.2  # s between two looks at a file that grows
