@@ -28,10 +28,10 @@ namespace IblBridge
 {
     /// <summary>Attached to a segment: sends commands to its worker and waits for the responses. Dispose gives its
     /// place back in order. A client that was forgotten is lost when the garbage collector finds it.</summary>
-    public sealed class BridgeClient : IDisposable
+    public sealed partial class BridgeClient : IDisposable // Serving.cs is the rest
     {
         const int FirstCapacity = 1 << 14; // bytes
-        const int LookMs = 100; // in one wait
+        internal const int LookMs = 100; // in one wait
 
         readonly Native native = Library.Load();
         readonly BridgeHandle handle;
@@ -444,7 +444,7 @@ namespace IblBridge
         }
 
         // LongRunning: a wait may last minutes, and would starve a pool that grows by a thread or two per second.
-        static Task<T> InBackground<T>(Func<T> wait, CancellationToken token)
+        internal static Task<T> InBackground<T>(Func<T> wait, CancellationToken token)
         {
             return Task.Factory.StartNew(wait, token, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         }

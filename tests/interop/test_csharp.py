@@ -107,7 +107,8 @@ def test_the_project_names_both_frameworks_and_the_files_of_the_client(built):
     assert project.findtext('.//TargetFrameworks') == 'netstandard2.0;net462'
     assert project.findtext('.//LangVersion') == '5'
     files = [element.get('Include') for element in project.iter('Compile')]
-    assert files == ['BridgeClient.cs', 'Native.cs'] and all((built / str(name)).is_file() for name in files)
+    assert files == ['BridgeClient.cs', 'Native.cs', 'Serving.cs']
+    assert all((built / str(name)).is_file() for name in files)
     copied = [element.get('Update', '') for element in project.iter('None')]
     assert LIBRARY.name in copied[0].split(';')
 
