@@ -9,7 +9,6 @@ using System;
 using System.Collections.Generic;
 using System.Globalization;
 using System.IO;
-using System.Linq;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
@@ -114,7 +113,7 @@ sealed class Camera
         stop = CancellationTokenSource.CreateLinkedTokenSource(command.Interrupted); // which comes before its turn
         CancellationToken stopped = stop.Token;
         recording = Task.Factory.StartNew(() => Record(stopped), TaskCreationOptions.LongRunning);
-        return new Dictionary<string, object> { { "file", command.Args[0] + ".avi" } };
+        return new Dictionary<string, object> { { "file", command.ExpRef + ".avi" } };
     }
 
     int Stop()

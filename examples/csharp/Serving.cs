@@ -15,6 +15,7 @@ using System;
 using System.Collections;
 using System.Collections.Generic;
 using System.Collections.ObjectModel;
+using System.Linq;
 using System.Runtime.ExceptionServices;
 using System.Text;
 using System.Threading;
@@ -108,7 +109,12 @@ namespace IblBridge
         /// three.</exception>
         public void Tell(Message message, object data = null)
         {
-            byte[] json = data == null ? null : Utf8.Bytes(Json.Write(data));
+            TellJson(message, data == null ? null : Json.Write(data));
+        }
+
+        internal void TellJson(Message message, string data)
+        {
+            byte[] json = Utf8.Bytes(data);
             Note(Check(Ask(h => native.Tell(h, (int)message, json))));
         }
 
@@ -197,9 +203,9 @@ namespace IblBridge
             return true;
         }
 
-        internal bool Answer(int number, int status, object data)
+        internal bool Answer(int number, int status, string data)
         {
-            byte[] json = data == null ? null : Utf8.Bytes(Json.Write(data));
+            byte[] json = Utf8.Bytes(data);
             return Settle(h => native.Answer(h, number, status, json));
         }
 
@@ -225,6 +231,8 @@ namespace IblBridge
         readonly BridgeClient client;
         volatile bool answered, inTime;
 
+        internal BridgeClient Client { get { return client; } }
+
         internal BridgeCommand(BridgeClient client, int number, string json)
         {
             this.client = client;
@@ -236,6 +244,8 @@ namespace IblBridge
             Message message;
             Message = Enum.TryParse(map.Get<string>("message"), out message) ? message : 0;
             Args = map.Get<List<object>>("args").AsReadOnly();
+            bool names = Message == Message.EXPINIT || Message == Message.EXPSTART;
+            ExpRef = names ? Reference(Args.FirstOrDefault()) : "";
             Time = map.Get<long>("time");
             Wall = map.Get<string>("wall");
             TimeoutMs = (int)map.Get<long>("timeout_ms");
@@ -251,6 +261,9 @@ namespace IblBridge
         public Message Message { get; private set; }
         /// <summary>The arguments; values as in <see cref="ServiceOutcome.Data"/>.</summary>
         public ReadOnlyCollection<object> Args { get; private set; }
+        /// <summary>The experiment that its arguments name, as text, as those of EXPINIT and EXPSTART may; else
+        /// "".</summary>
+        public string ExpRef { get; private set; }
         /// <summary>When it reached the worker.</summary>
         public long Time { get; private set; }
         /// <summary>When, ISO 8601 with offset.</summary>
@@ -264,6 +277,8 @@ namespace IblBridge
         public CancellationToken Interrupted { get; internal set; }
         /// <summary>Whether it was answered, failed, or was too late for that.</summary>
         public bool IsAnswered { get { return answered; } }
+        /// <summary>Whether that came too late: the master was told already that it failed.</summary>
+        public bool IsLate { get { return answered && !inTime; } }
         /// <summary>What <see cref="Attempt"/> let it fail with; null if it did not.</summary>
         public Exception Error { get; private set; }
 
@@ -277,6 +292,11 @@ namespace IblBridge
         /// <exception cref="BridgeException">E_COMMAND: it was answered already; E_TOO_LARGE and others: it may be
         /// answered again.</exception>
         public bool Answer(int status = -1, object data = null)
+        {
+            return AnswerJson(status, data == null ? null : IblBridge.Json.Write(data));
+        }
+
+        internal bool AnswerJson(int status, string data)
         {
             inTime = client.Answer(Number, status, data);
             answered = true;
@@ -332,6 +352,15 @@ namespace IblBridge
         public void Dispose()
         {
             Leave("The program left " + Message + " without an answer.");
+        }
+
+        static string Reference(object argument)
+        {
+            var map = argument as IDictionary<string, object>;
+            object named = null;
+            if (map != null)
+                map.TryGetValue("exp_ref", out named);
+            return (map == null ? argument : named) as string ?? "";
         }
 
         string Overtaken { get { return "An EXPINTERRUPT overtook this " + Message + "."; } }

@@ -232,7 +232,7 @@ def test_the_core_of_the_guide_runs(built, serve):
     (built / 'Core.cs').write_text(
         'using System.Collections.Generic;\nusing System.Threading;\nusing IblBridge;\n'
         'static class Core\n{\n    static readonly CancellationTokenSource end = new CancellationTokenSource();\n'
-        '    static object Start(object reference, CancellationToken interrupted) { return reference + ".avi"; }\n'
+        '    static object Start(string reference, CancellationToken interrupted) { return reference + ".avi"; }\n'
         '    static int Stop() { end.Cancel(); return 7; }\n'
         f'    static void Main()\n    {{\n{core[1]}    }}\n}}\n'
     )

@@ -84,18 +84,24 @@ static class Serves
             Console.WriteLine("serving");
             BridgeCommand first;
             using (first = rig.NextCommand(20000))
+            {
                 Same(Message.EXPINIT, first.Message);
+                Same("2026-01-01_1_subject", first.ExpRef);
+            }
             Same(true, first.IsAnswered, "left");
             BridgeCommand second = rig.NextCommandAsync(20000).Result;
+            Same("2026-01-01_1_subject", second.ExpRef);
             Same("EXPSTART from " + second.Master, second.ToString());
             Same(true, second.Json.Contains("\"EXPSTART\"") && second.TimeoutMs == 8000);
             Same(Status.E_ARGUMENT, Throws<BridgeException>(() => second.Answer(5)).Code);
             Same(false, second.IsAnswered, "an answer that was refused");
             Same(true, second.Answer(ServiceStatus.RUNNING, new List<object> { 1, "ä" }));
+            Same(true, second.IsAnswered && !second.IsLate);
             Same(Status.E_COMMAND, Throws<BridgeException>(() => second.Answer()).Code);
             Same(Status.E_COMMAND, Throws<BridgeException>(() => second.Fail("no")).Code);
             second.Dispose();
             BridgeCommand third = rig.NextCommand(20000);
+            Same("", third.ExpRef);
             third.Fail("no\0such→file 🐭 \ud83d");
             rig.Serve("cameras", 0);
             foreach (BridgeCommand command in rig.Serve("cameras", 0))
@@ -177,7 +183,7 @@ static class Serves
                 {
                     Say("busy");
                     Same(false, command.Answer(), "too late");
-                    Same(true, command.IsAnswered);
+                    Same(true, command.IsAnswered && command.IsLate);
                     continue;
                 }
                 Same(true, command.Answer());
