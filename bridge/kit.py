@@ -21,6 +21,7 @@ BITS = struct.calcsize('P') * 8
 WINDOWS = ('iblbridge_64.dll', 'iblbridge_32.dll')
 LIBRARIES = ('lib/libiblbridge.so', 'lib/libiblbridge.dylib', *(f'bin/{name}' for name in WINDOWS))
 """tuple of str: where the libraries lie in an installation, each if it was built."""
+_CLIENT = ('Native', 'BridgeClient', 'Serving')  # of C#, for Bonsai's script compiler
 
 
 class Kit(NamedTuple):
@@ -51,7 +52,7 @@ class Kit(NamedTuple):
 KITS: Mapping[str, Kit] = {
     'bonsai': Kit(
         'Bonsai',
-        (('bonsai', '.'), *((f'csharp/{name}', f'Extensions/{name}') for name in ('Native.cs', 'BridgeClient.cs'))),
+        (('bonsai', '.'), *((f'csharp/{name}.cs', f'Extensions/{name}.cs') for name in _CLIENT)),
         'Extensions/{library}',
     ),
     'c': Kit('C', (('c', '.'),), linked=True),

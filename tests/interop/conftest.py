@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from guides import commands, require, run
+from workflows import Operators, compile_operators
 
 from bridge import kit
 from bridge.cli.children import Halt, Rig
@@ -77,5 +78,28 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Callable[..., Rig]]:
             rig.start()
             stack.callback(rig.end)
             return rig
+
+        yield start
+
+
+@pytest.fixture(scope='session')
+def assemblies(kit_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of Bonsai's operators, compiled, and of the program of the tests."""
+    require('mcs', 'mono')
+    place = tmp_path_factory.mktemp('Extensions')
+    compile_operators(kit_of('bonsai'), place)
+    return place
+
+
+@pytest.fixture
+def operators(assemblies: Path, kit_of: Callable[[str], Path]) -> Iterator[Callable[..., Operators]]:
+    """Return a function that starts a case of Operators.cs."""
+    with ExitStack() as stack:
+
+        def start(*words: str) -> Operators:
+            program = Operators(assemblies / 'Operators.exe', kit_of('bonsai'), *words)
+            stack.callback(program.process.wait)
+            stack.callback(program.process.kill)
+            return program
 
         yield start

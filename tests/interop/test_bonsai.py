@@ -12,132 +12,29 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from guides import environment, require, run
+from guides import run
 from peers import eventually
+from workflows import Operators
 
 from bridge import Client, kit
 from bridge.cli.children import Child, Rig
 from bridge.config import ClientLost
 
-HERE = Path(__file__).with_name('bonsai')
 SOURCES = kit.examples() / 'bonsai'
-# What Bonsai 2.6.3 gives to the compiler, whatever Extensions.csproj says; less System.Drawing, which plain mono lacks.
-REFERENCES = ['System', 'System.Core', 'System.Xml', 'System.Reactive.Linq', 'Bonsai.Core']
-RX = ['System.Reactive.Core', 'System.Reactive.Interfaces', 'System.Reactive.Linq']
-STRICT = ['mcs', '-langversion:5', '-warnaserror+', '-nologo', '-noconfig']
 SERVICES = ['cameras', 'ephys']
 WORKFLOWS = [
     'StartStopExperiment.bonsai',
     'ReactToInterrupt.bonsai',
     'AskServices.bonsai',
+    'ServeCamera.bonsai',
     'Extensions/Experiment.bonsai',
 ]
-
-
-class Operators:
-    """One run of a case: what it prints, and the go-ahead where it pauses.
-
-    Parameters
-    ----------
-    program : Path
-        Operators.exe.
-    place : Path
-        The folder of the kit, which is that of the workflow.
-    *words : str
-        The case and its arguments.
-    """
-
-    def __init__(self, program: Path, place: Path, *words: str) -> None:
-        self.process = subprocess.Popen(
-            ['mono', str(program), *words],
-            cwd=place,
-            env=environment(),
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        self.lines.extend(line.rstrip('\n') for line in self.process.stdout)
-
-    def until(self, line: str) -> None:
-        """Wait for a line."""
-        eventually(lambda: line in self.lines or not self._reader.is_alive(), 20)
-        assert line in self.lines, self.report()
-
-    def go(self) -> None:
-        """Let it go on where it pauses."""
-        assert self.process.stdin is not None
-        self.process.stdin.write('\n')
-        self.process.stdin.flush()
-
-    def report(self) -> str:
-        """Return what it wrote."""
-        if self.process.poll() is None:
-            self.process.kill()
-        assert self.process.stderr is not None
-        return '\n'.join([*self.lines, self.process.stderr.read()])
-
-    def end(self) -> list[str]:
-        """Wait for its end, which is to be a good one, and return what it printed."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.wait(30) == 0, self.report()
-        self._reader.join(5)
-        return self.lines
-
-    def of(self, name: str) -> list[str]:
-        """Return what it said under a name."""
-        return [line.removeprefix(f'{name}: ') for line in self.lines if line.startswith(f'{name}: ')]
-
-
-@pytest.fixture(scope='session')
-def assemblies(kit_of: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the compiled operators and of the program of the tests."""
-    require('mcs', 'mono')
-    place = tmp_path_factory.mktemp('Extensions')
-    extensions = sorted((kit_of('bonsai') / 'Extensions').rglob('*.cs'))
-
-    def compile_(output: str, sources: list[Path], references: list[str], kind: str = 'library') -> None:
-        words = [*STRICT, f'-target:{kind}', f'-out:{output}', *(f'-r:{name}.dll' for name in references), *sources]
-        done = run(words, place)
-        assert done.returncode == 0, done.stderr
-
-    core = ['System', 'System.Core', 'System.Xml']
-    compile_('Bonsai.Core.dll', [HERE / 'BonsaiCore.cs'], [*core, *RX])
-    compile_('Extensions.dll', extensions, REFERENCES)
-    programs = [HERE / 'Operators.cs', HERE / 'Workflow.cs']
-    compile_('Operators.exe', programs, [*core, *RX, 'Bonsai.Core', 'Extensions'], 'exe')
-    return place
-
-
-@pytest.fixture
-def operators(assemblies: Path, kit_of: Callable[[str], Path]) -> Iterator[Callable[..., Operators]]:
-    """Return a function that starts a case."""
-    with ExitStack() as stack:
-
-        def start(*words: str) -> Operators:
-            program = Operators(assemblies / 'Operators.exe', kit_of('bonsai'), *words)
-            stack.callback(program.process.wait)
-            stack.callback(program.process.kill)
-            return program
-
-        yield start
 
 
 def heard(rig: Rig, service: str) -> list[str]:
@@ -157,12 +54,16 @@ def test_each_node_has_its_category_and_each_property_says_what_it_is(operators)
     lines = operators('describe').end()
     nodes = {line.split(': ')[0]: line.split(': ')[1] for line in lines if '.' not in line.split(': ')[0]}
     assert nodes == {
+        'Answer': 'Sink',
         'BridgeEvents': 'Source',
         'BridgeStatus': 'Source',
         'CreateBridge': 'Source',
+        'Fail': 'Sink',
         'Request': 'Combinator',
         'SendCommand': 'Sink',
+        'Serve': 'Source',
         'ServiceStatus': 'Combinator',
+        'Tell': 'Sink',
     }
     assert all(len(line.split(': ', 4)[-1]) > 15 for line in lines)
     categories = {line.split(': ')[1] for line in lines if '.' in line.split(': ')[0]}
@@ -176,6 +77,11 @@ def test_a_node_is_called_after_what_it_does(operators):
         'BridgeEvents: EXPINTERRUPT, SERVICE_DOWN',
         'BridgeStatus: BridgeStatus',
         'CreateBridge: left',
+        'Serve: Serve',
+        'Serve: EXPEND, EXPINTERRUPT',
+        'Answer: Answer',
+        'Fail: Fail',
+        'Tell: EXPINTERRUPT',
         'clr-namespace:Bonsai.IblBridge: ibl',
     ]
 
@@ -196,8 +102,6 @@ def test_the_guide_lists_each_property_once_per_node(operators):
     listed = []
     for name, nodes in re.findall(r'^\| `(\w+)` \| (.*?) \|', guide, re.MULTILINE):
         found = re.findall(r'`(\w+)`', nodes)
-        if nodes == 'all others':
-            found = ['BridgeEvents', 'BridgeStatus', 'Request', 'SendCommand', 'ServiceStatus']
         listed += [(node, name) for node in found if name not in {node for node, _ in there}]
     assert sorted(listed) == sorted(there)
 
@@ -213,7 +117,7 @@ def test_what_two_operators_share_is_written_once():
 
 def test_what_is_saved_with_a_workflow_is_what_is_read(operators):
     lines = operators('save').end()
-    assert len(lines) == 11 and all(line.endswith(': same') for line in lines)
+    assert len(lines) == 19 and all(line.endswith(': same') for line in lines)
 
 
 def test_properties_offer_what_fits_and_refuse_what_does_not(operators):
@@ -221,6 +125,8 @@ def test_properties_offer_what_fits_and_refuse_what_does_not(operators):
     assert offers['Request.BridgeName'] == offers['BridgeEvents.BridgeName'] == 'left right'
     assert 'EXPSTART' in offers['Request.Message'] and 'SERVICE_UP' not in offers['Request.Message']
     assert 'SERVICE_UP' in offers['BridgeEvents.Events'] and 'PING' not in offers['BridgeEvents.Events']
+    assert offers['Serve.Messages'].split()[::7] == ['EXPINIT', 'ALYX'] and len(offers['Serve.Messages'].split()) == 8
+    assert offers['Tell.Message'] == 'EXPINTERRUPT EXPSTATUS EXPINFO'
     assert not [line for line in operators('refuse').end() if 'Exception' not in line]
 
 
@@ -681,7 +587,7 @@ def test_bonsai_finds_in_the_project_file_what_the_operators_need(kit_of):
         {'Include': 'Bonsai.Core', 'Version': '2.6.0'}
     ]
     files = {path.name for path in (kit_of('bonsai') / 'Extensions').iterdir()}
-    assert {'Native.cs', 'BridgeClient.cs', 'CreateBridge.cs'} <= files
+    assert {'Native.cs', 'BridgeClient.cs', 'Serving.cs', 'CreateBridge.cs', 'Serve.cs'} <= files
     assert {Path(place).name for place in kit.libraries('bonsai')} <= files
 
 

@@ -35,12 +35,14 @@ namespace Bonsai.IblBridge
         int users, openers;
 
         internal readonly Listeners Listeners;
+        internal readonly Commands Commands;
         internal volatile bool Failed; // the last that was heard of an operator is an error that nobody caught
 
         Bridge(string name)
         {
             this.name = name;
             Listeners = new Listeners(this);
+            Commands = new Commands(this);
         }
 
         internal static Bridge Rent(string name)
@@ -78,6 +80,26 @@ namespace Bonsai.IblBridge
                 client.Abandon();
             else
                 client.Dispose();
+        }
+
+        /// <summary>The bridge of a client; null: it was let go.</summary>
+        internal static Bridge Of(BridgeClient client)
+        {
+            lock (bridges)
+                return bridges.Values.FirstOrDefault(one => one.IsOpen && one.opened.Task.Result == client);
+        }
+
+        /// <summary>Lets the commands fail that the workflow has in hand: an error ends it.</summary>
+        internal static void FailCommands(Exception error)
+        {
+            Bridge[] all;
+            lock (bridges)
+                all = bridges.Values.ToArray();
+            foreach (Bridge bridge in all)
+            {
+                bridge.Failed = true;
+                bridge.Commands.Fail(error);
+            }
         }
 
         /// <summary>Says for a CreateBridge what it opens; <see cref="LeaveOpening"/> follows.</summary>

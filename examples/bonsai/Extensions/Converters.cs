@@ -6,6 +6,7 @@ using System.Collections.Generic;
 using System.ComponentModel;
 using System.Globalization;
 using System.Linq;
+using System.Text.RegularExpressions;
 
 namespace Bonsai.IblBridge
 {
@@ -86,6 +87,32 @@ namespace Bonsai.IblBridge
         }
     }
 
+    /// <summary>Offers what masters can ask.</summary>
+    internal sealed class ServedConverter : CommandConverter
+    {
+        public ServedConverter(Type type) : base(type)
+        {
+        }
+
+        protected override bool Offers(Message message)
+        {
+            return Check.IsAsked(message);
+        }
+    }
+
+    /// <summary>Offers what a service says by itself.</summary>
+    internal sealed class ToldConverter : CommandConverter
+    {
+        public ToldConverter(Type type) : base(type)
+        {
+        }
+
+        protected override bool Offers(Message message)
+        {
+            return Check.IsTold(message);
+        }
+    }
+
     /// <summary>What properties refuse.</summary>
     internal static class Check
     {
@@ -102,6 +129,16 @@ namespace Bonsai.IblBridge
         internal static bool IsEvent(Message message)
         {
             return (message & OnlyCommands) == 0;
+        }
+
+        internal static bool IsAsked(Message message)
+        {
+            return (message & (OnlyEvents | OnlyCommands)) == 0;
+        }
+
+        internal static bool IsTold(Message message)
+        {
+            return message == Message.EXPINTERRUPT || message == Message.EXPSTATUS || message == Message.EXPINFO;
         }
 
         internal static Message Command(Message message)
@@ -123,6 +160,29 @@ namespace Bonsai.IblBridge
             if (messages == 0 || !IsEvent(messages))
                 throw new ArgumentException(messages + " is no choice of events.");
             return messages;
+        }
+
+        internal static Message Served(Message messages)
+        {
+            if (messages == 0 || !IsAsked(messages))
+                throw new ArgumentException(messages + " is no choice of what masters ask.");
+            return messages;
+        }
+
+        internal static Message Told(Message message)
+        {
+            if (!IsTold(message))
+                throw new ArgumentException(message + " is not told: EXPINTERRUPT, EXPSTATUS or EXPINFO is.");
+            return message;
+        }
+
+        // What a property says: JSON, or one text, which nobody wants to write quotation marks around; null: nothing.
+        internal static string Json(string text)
+        {
+            if (string.IsNullOrWhiteSpace(text))
+                return null;
+            bool json = Regex.IsMatch(text, @"^\s*([\[{""]|(-?[0-9.]+([eE][-+]?[0-9]+)?|true|false|null)\s*$)");
+            return json ? text : global::IblBridge.Json.Write(text);
         }
 
         internal static int Time(int milliseconds)

@@ -123,6 +123,19 @@ namespace Bonsai.IblBridge
             });
         }
 
+        /// <summary>Tells masters something now, or once the bridge is open.</summary>
+        internal Task<bool> Say(Message message, string json)
+        {
+            Task<bool> next = sent.ContinueWith(_ =>
+            {
+                attached.GetAwaiter().GetResult().TellJson(message, json);
+                Bridge.Failed = false;
+                return true;
+            }, end.Token, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+            sent = next;
+            return next;
+        }
+
         // One after the other, the first one once the bridge is open: before this returns if it is.
         Task<T> Next<T>(Command command, Func<BridgeClient, T> send)
         {

@@ -22,7 +22,15 @@ HERE = Path(__file__).resolve().parent
 BONSAI = '{https://bonsai-rx.org/2018/workflow}'
 KIND = '{http://www.w3.org/2001/XMLSchema-instance}type'
 # The property of a node that Bonsai writes under it; of others it writes the type.
-NAMED_BY = {'Request': 'Message', 'SendCommand': 'Message', 'BridgeEvents': 'Events', 'CreateBridge': 'Name'}
+NAMED_BY = {
+    'Request': 'Message',
+    'SendCommand': 'Message',
+    'Tell': 'Message',
+    'BridgeEvents': 'Events',
+    'Serve': 'Messages',
+    'CreateBridge': 'Name',
+}
+SINKS = ('SendCommand', 'Answer', 'Fail', 'Tell')
 COLOURS = {'source': '#b39ddb', 'combinator': '#90caf9', 'sink': '#b0bec5', 'nested': '#ffe082', 'other': '#ffffff'}
 STEP_X, STEP_Y, RADIUS = 130, 80, 16  # px
 
@@ -46,8 +54,11 @@ def label_and_kind(expression: Element, has_input: bool) -> tuple[str, str]:
     if kind == 'Combinator':
         combinator = next(iter(expression))
         name = combinator.get(KIND, '').split(':')[-1]
-        colour = 'sink' if name == 'SendCommand' else 'combinator' if has_input else 'source'
-        return text(combinator, NAMED_BY.get(name, '')) or name, colour
+        colour = 'sink' if name in SINKS else 'combinator' if has_input else 'source'
+        named = text(combinator, NAMED_BY.get(name, ''))  # of several messages those in the file have no commas
+        if name in ('BridgeEvents', 'Serve'):
+            named = ', '.join(named.split())
+        return named or name, colour
     if kind == 'GroupWorkflow':
         return text(expression, 'Name'), 'nested'
     if kind == 'IncludeWorkflow':

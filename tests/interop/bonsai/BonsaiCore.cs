@@ -197,6 +197,14 @@ namespace Bonsai.Reactive
         }
     }
 
+    public class Repeat : Combinator
+    {
+        public override IObservable<TSource> Process<TSource>(IObservable<TSource> source)
+        {
+            return source.Repeat();
+        }
+    }
+
     public class TakeUntil : BinaryCombinator
     {
         public override IObservable<TSource> Process<TSource, TOther>(

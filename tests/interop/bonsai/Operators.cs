@@ -18,7 +18,7 @@ using System.Threading;
 using System.Xml.Serialization;
 using ServiceStatus = Bonsai.IblBridge.ServiceStatus;
 
-static class Operators
+static partial class Operators
 {
     const int PatienceMs = 20000;
 
@@ -182,7 +182,8 @@ static class Operators
         {
             new Request { Message = Message.EXPSTART }, new SendCommand { Message = Message.EXPEND },
             new BridgeEvents { Events = Message.EXPINTERRUPT | Message.SERVICE_DOWN }, new BridgeStatus(),
-            new CreateBridge { Name = "left" },
+            new CreateBridge { Name = "left" }, new Serve(), new Serve { Messages = Message.EXPEND | Message.EXPINTERRUPT },
+            new Answer(), new Fail(), new Tell(),
         })
         {
             var named = node as INamedElement;
@@ -221,6 +222,10 @@ static class Operators
             },
             new BridgeEvents { BridgeName = "left", Events = Message.EXPINTERRUPT | Message.WORKER_RESTARTED },
             new BridgeStatus { BridgeName = "left", PeriodMs = 100 },
+            new Serve(), new Answer(), new Fail(), new Tell(),
+            new Serve { BridgeName = "left", Service = "a", Messages = Message.EXPEND | Message.EXPINTERRUPT },
+            new Answer { Status = AnswerStatus.RUNNING, Data = "{}" }, new Fail { Sentence = "a" },
+            new Tell { BridgeName = "left", Message = Message.EXPSTATUS, Data = "20" },
         };
         foreach (object node in nodes)
         {
@@ -241,7 +246,8 @@ static class Operators
         foreach (object node in new object[] { left, new Request(), right })
             graph.Add(new Bonsai.Expressions.CombinatorBuilder { Combinator = node });
         var context = new Context(new WorkflowBuilder(graph));
-        foreach (object node in new object[] { new Request(), new CreateBridge(), new BridgeEvents() })
+        var nodes = new object[] { new Request(), new CreateBridge(), new BridgeEvents(), new Serve(), new Tell() };
+        foreach (object node in nodes)
             foreach (PropertyDescriptor property in TypeDescriptor.GetProperties(node).Cast<PropertyDescriptor>())
                 if (property.Converter.GetStandardValuesSupported(context))
                     Say("{0}.{1}: {2}", node.GetType().Name, property.Name,
@@ -290,6 +296,9 @@ static class Operators
         Try("an event at the stop", () => new CreateBridge { OnStop = Message.EXPEND | Message.CLIENT_LOST });
         Try("a command as event", () => new BridgeEvents { Events = Message.PING });
         Try("no event", () => new BridgeEvents { Events = 0 });
+        Try("what no master asks", () => new Serve { Messages = Message.EXPINIT | Message.PING });
+        Try("nothing to serve", () => new Serve { Messages = 0 });
+        Try("what nobody tells", () => new Tell { Message = Message.EXPSTART });
     }
 
     static void Try(string what, Func<object> make)

@@ -118,7 +118,8 @@ static class Workflow
     {
         Type type = combinator.GetType();
         var attribute = type.GetCustomAttributes(true).OfType<Bonsai.CombinatorAttribute>().Single();
-        MethodInfo method = type.GetMethods().Single(one => one.Name == attribute.MethodName);
+        MethodInfo[] methods = type.GetMethods().Where(one => one.Name == attribute.MethodName).ToArray();
+        MethodInfo method = methods.FirstOrDefault(one => !one.IsGenericMethodDefinition) ?? methods.Single();
         if (method.IsGenericMethodDefinition)
             method = method.MakeGenericMethod(inputs.Select(Element).ToArray());
         return method.Invoke(combinator, inputs);
