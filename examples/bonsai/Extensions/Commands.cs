@@ -29,6 +29,7 @@ namespace Bonsai.IblBridge
         readonly List<Server> servers = new List<Server>(); // and the lock of all here
         readonly List<BridgeCommand> taken = new List<BridgeCommand>(); // and perhaps not answered
         readonly List<Waiting> waiting = new List<Waiting>(); // without a node; the pump's own
+        string service; // of all nodes
         Message wanted, served; // 0: nothing yet
         bool pumping;
 
@@ -48,12 +49,14 @@ namespace Bonsai.IblBridge
                     throw new InvalidOperationException(string.Format(
                         "The bridge serves \"{0}\" already: give this Serve node the same Service, or another bridge.",
                         servers[0].Service));
+                bool another = this.service != service;
+                this.service = service;
+                wanted = another ? messages : wanted | messages;
                 servers.Add(server);
-                wanted |= messages;
                 if (!pumping)
                     Task.Factory.StartNew(Pump, TaskCreationOptions.LongRunning);
                 pumping = true;
-                late = served != 0 && wanted != served;
+                late = served != 0 && (another || wanted != served);
             }
             server.Start();
             try
@@ -133,18 +136,22 @@ namespace Bonsai.IblBridge
         void ServeWanted(BridgeClient client)
         {
             lock (turn)
-            {
-                string service;
-                Message messages;
-                lock (servers)
+                for (bool again = true; again;)
                 {
-                    service = servers.Count == 0 ? null : servers[0].Service;
-                    messages = servers.Count == 0 ? 0 : wanted;
+                    string name;
+                    Message messages;
+                    lock (servers)
+                    {
+                        name = service;
+                        messages = wanted;
+                    }
+                    client.Serve(name, messages);
+                    lock (servers)
+                    {
+                        served = messages;
+                        again = wanted != messages || service != name;
+                    }
                 }
-                client.Serve(service, messages);
-                lock (servers)
-                    served = messages;
-            }
         }
 
         bool IsIdle
@@ -175,6 +182,11 @@ namespace Bonsai.IblBridge
                 taken.RemoveAll(one => one.IsAnswered);
                 taken.Add(command);
             }
+            if (command.Message == Message.EXPINTERRUPT)
+            {
+                waiting.ForEach(one => one.Command.Leave("An EXPINTERRUPT overtook it."));
+                waiting.Clear();
+            }
             waiting.Add(new Waiting(command));
         }
 
@@ -182,22 +194,22 @@ namespace Bonsai.IblBridge
         {
             foreach (Waiting one in waiting.ToArray())
             {
-                BridgeCommand command = one.Command;
-                Server[] wanting = Wanting(command);
-                if (wanting.Length == 0 && one.Age.ElapsedMilliseconds < GapMs)
+                bool isGiven = one.Command.IsAnswered || Give(one.Command); // answered: the workflow has failed
+                if (!isGiven && one.Age.ElapsedMilliseconds < GapMs)
                     continue;
                 waiting.Remove(one);
-                foreach (Server server in wanting)
-                    server.Give(command);
-                if (wanting.Length == 0)
-                    command.Leave("No node of the workflow waits for " + command.Message + " now.");
+                if (!isGiven)
+                    one.Command.Leave("No node of the workflow waits for " + one.Command.Message + " now.");
             }
         }
 
-        Server[] Wanting(BridgeCommand command)
+        // To all nodes that want it.
+        bool Give(BridgeCommand command)
         {
+            Server[] all;
             lock (servers)
-                return servers.Where(server => (server.Messages & command.Message) != 0).ToArray();
+                all = servers.Where(server => (server.Messages & command.Message) != 0).ToArray();
+            return all.Count(server => server.Give(command)) > 0;
         }
 
         sealed class Waiting
@@ -208,98 +220,6 @@ namespace Bonsai.IblBridge
             internal Waiting(BridgeCommand command)
             {
                 Command = command;
-            }
-        }
-
-        // One subscription of a Serve node, with its thread.
-        sealed class Server
-        {
-            internal readonly string Service;
-            internal readonly Message Messages;
-
-            readonly IObserver<BridgeCommand> observer;
-            readonly Queue<BridgeCommand> waiting = new Queue<BridgeCommand>(); // and the lock of the rest
-            Exception failure;
-            bool isBusy, hasEnded;
-
-            internal Server(string service, Message messages, IObserver<BridgeCommand> observer)
-            {
-                Service = service;
-                Messages = messages;
-                this.observer = observer;
-            }
-
-            internal bool IsIdle
-            {
-                get
-                {
-                    lock (waiting)
-                        return !isBusy && waiting.Count == 0;
-                }
-            }
-
-            internal void Start()
-            {
-                new Thread(Run) { IsBackground = true, Name = "Serve" }.Start();
-            }
-
-            internal void Give(BridgeCommand command)
-            {
-                lock (waiting)
-                {
-                    waiting.Enqueue(command);
-                    Monitor.PulseAll(waiting);
-                }
-            }
-
-            internal void Fail(Exception error)
-            {
-                lock (waiting)
-                {
-                    failure = error;
-                    Monitor.PulseAll(waiting);
-                }
-            }
-
-            // Without a wait: it may be the thread itself that ends the sequence.
-            internal void End()
-            {
-                lock (waiting)
-                {
-                    hasEnded = true;
-                    Monitor.PulseAll(waiting);
-                }
-            }
-
-            void Run()
-            {
-                BridgeCommand command;
-                while ((command = Next()) != null)
-                    try
-                    {
-                        observer.OnNext(command);
-                    }
-                    catch (Exception error) // of a node that should have passed it on
-                    {
-                        command.FailBy(error);
-                        Fail(error);
-                    }
-                if (failure != null && !hasEnded)
-                    observer.OnError(failure);
-                while (waiting.Count > 0)
-                    waiting.Dequeue().Leave("The node of the workflow that was to have it has ended.");
-            }
-
-            BridgeCommand Next()
-            {
-                lock (waiting)
-                {
-                    isBusy = false;
-                    while (waiting.Count == 0 && failure == null && !hasEnded)
-                        Monitor.Wait(waiting);
-                    isBusy = failure == null && !hasEnded;
-                    return isBusy ? waiting.Dequeue() : null;
-                }
             }
         }
     }
