@@ -27,7 +27,7 @@ namespace IblBridge
     {
         /// <summary>What a camera or recorder wants to be asked. The worker answers the rest, EXPSTATUS and EXPINFO
         /// with what the program said last.</summary>
-        public const Message CameraMessages =
+        public const Message Served =
             Message.EXPINIT | Message.EXPSTART | Message.EXPEND | Message.EXPCLEANUP | Message.EXPINTERRUPT;
 
         readonly object commandGate = new object();
@@ -47,7 +47,7 @@ namespace IblBridge
         /// <exception cref="BridgeException">E_SERVICE: there is no such listener; E_NAME_TAKEN: another program serves
         /// it; E_MESSAGE: no master can ask that.</exception>
         public BridgeCommands Serve(
-            string service = null, Message messages = CameraMessages,
+            string service = null, Message messages = Served,
             CancellationToken token = default(CancellationToken))
         {
             byte[] name = Utf8.Bytes(service);
@@ -70,7 +70,7 @@ namespace IblBridge
         }
 
         /// <summary>The same for a handler that is awaited: <c>await rig.ServeAsync("cameras",
-        /// BridgeClient.CameraMessages, async command => ...)</c>.</summary>
+        /// BridgeClient.Served, async command => ...)</c>.</summary>
         public async Task ServeAsync(
             string service, Message messages, Func<BridgeCommand, Task<object>> handler,
             CancellationToken token = default(CancellationToken))

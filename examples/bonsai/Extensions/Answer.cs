@@ -25,8 +25,8 @@ namespace Bonsai.IblBridge
     [Combinator]
     [WorkflowElementCategory(ElementCategory.Sink)]
     [DefaultProperty("Data")]
-    [Description("Answers commands of Serve nodes, which says that they were done, and passes them on. Of a pair (Zip, " +
-        "WithLatestFrom) the second is the data of the answer.")]
+    [Description("Answers commands of Serve nodes, which says that they were done, and passes them on. Of a pair " +
+        "(Zip, WithLatestFrom) the second is the data of the answer.")]
     public class Answer
     {
         /// <summary>Gets or sets what the workflow does now.</summary>
@@ -39,8 +39,8 @@ namespace Bonsai.IblBridge
         [Category("Command")]
         [DefaultValue("")]
         [Editor(DesignTypes.MultilineStringEditor, DesignTypes.UITypeEditor)]
-        [Description("What the master gets with the answer: JSON, or one text. An object, {\"file\": \"a.avi\"}, becomes " +
-            "part of the reply; anything else is its value. Empty: the second of a pair, else nothing.")]
+        [Description("What the master gets with the answer: JSON, or one text. An object, {\"file\": \"a.avi\"}, " +
+            "becomes part of the reply; anything else is its value. Empty: the second of a pair, else nothing.")]
         public string Data { get; set; }
 
         /// <summary>Initializes a new instance of the <see cref="Answer"/> class.</summary>
@@ -77,7 +77,8 @@ namespace Bonsai.IblBridge
     [Combinator]
     [WorkflowElementCategory(ElementCategory.Sink)]
     [DefaultProperty("Sentence")]
-    [Description("Says of commands of Serve nodes that they were not done: their master gets an error. Passes them on.")]
+    [Description("Says of commands of Serve nodes that they were not done, so that their master gets an error, and " +
+        "passes them on.")]
     public class Fail
     {
         /// <summary>Gets or sets why they were not done.</summary>

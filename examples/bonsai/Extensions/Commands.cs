@@ -1,10 +1,10 @@
-// Commands.cs: what masters ask of a bridge, and the Serve nodes that it goes to. A program has one listener and is given
-// one command at a time, so one thread takes them for all nodes, as long as there are some.
+// Commands.cs: what masters ask of a bridge, and the Serve nodes that it goes to. A program has one listener and is
+// given one command at a time, so one thread takes them for all nodes, as long as there are some.
 //
 // - Each node gets its elements in a thread of its own. While one is busy with an element, only an EXPINTERRUPT is
 //   taken, for whichever other node wants it: what its master has given up meanwhile never begins.
-// - What is served is what the nodes want, or wanted since there are some: a node may go and come back (Repeat). A command
-//   waits a little for its node, then it fails.
+// - What is served is what the nodes want, or wanted since there are some: a node may go and come back (Repeat). A
+//   command waits a little for its node, then it fails.
 // - What nobody answers the worker tells its master: when its time is up, and at once if the workflow ends.
 using IblBridge;
 using System;

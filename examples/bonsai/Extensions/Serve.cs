@@ -7,11 +7,11 @@ namespace Bonsai.IblBridge
 {
     /// <summary>Emits what masters ask of this workflow.</summary>
     [DefaultProperty("Messages")]
-    [Description("Emits what masters, such as a task on another PC, ask of this workflow. Each command is to reach an " +
-        "Answer or Fail node.")]
+    [Description("Emits what masters, such as a task on another PC, ask of this workflow. Each command is to reach " +
+        "an Answer or Fail node.")]
     public class Serve : Source<BridgeCommand>, INamedElement
     {
-        Message messages = BridgeClient.CameraMessages;
+        Message messages = BridgeClient.Served;
 
         /// <summary>Gets or sets the name of the bridge.</summary>
         [Category("Connection")]
@@ -41,7 +41,7 @@ namespace Bonsai.IblBridge
         // What Bonsai writes under the node; explicitly, so that it is not a property.
         string INamedElement.Name
         {
-            get { return Messages == BridgeClient.CameraMessages ? "Serve" : Messages.ToString(); }
+            get { return Messages == BridgeClient.Served ? "Serve" : Messages.ToString(); }
         }
 
         /// <summary>Initializes a new instance of the <see cref="Serve"/> class.</summary>

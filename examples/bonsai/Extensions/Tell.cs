@@ -9,8 +9,8 @@ namespace Bonsai.IblBridge
     [Combinator]
     [WorkflowElementCategory(ElementCategory.Sink)]
     [DefaultProperty("Message")]
-    [Description("Tells the masters of this workflow something for each element, and passes the element on. It needs a " +
-        "Serve node on the same bridge.")]
+    [Description("Tells the masters of this workflow something for each element, and passes the element on. It needs " +
+        "a Serve node on the same bridge.")]
     public class Tell : INamedElement
     {
         Message message = Message.EXPINTERRUPT;
@@ -25,8 +25,8 @@ namespace Bonsai.IblBridge
         /// <summary>Gets or sets what is told.</summary>
         [Category("Command")]
         [TypeConverter(typeof(ToldConverter))]
-        [Description("EXPINTERRUPT: what the workflow does has ended, a camera died. EXPSTATUS: the status that it is " +
-            "in from now on. EXPINFO: what the worker answers to EXPINFO from now on.")]
+        [Description("EXPINTERRUPT: what the workflow does has ended, a camera died. EXPSTATUS: the status that it " +
+            "is in from now on. EXPINFO: what the worker answers to EXPINFO from now on.")]
         public Message Message
         {
             get { return message; }
@@ -37,8 +37,8 @@ namespace Bonsai.IblBridge
         [Category("Command")]
         [DefaultValue("")]
         [Editor(DesignTypes.MultilineStringEditor, DesignTypes.UITypeEditor)]
-        [Description("What is told with it: JSON, or one text; of EXPSTATUS the status, 20 (RUNNING) or 30 (STOPPED). " +
-            "Empty: the element if it is text, read the same way, else nothing.")]
+        [Description("What is told with it: JSON, or one text; of EXPSTATUS the status, 20 (RUNNING) or 30 " +
+            "(STOPPED). Empty: the element if it is text, read the same way, else nothing.")]
         public string Data { get; set; }
 
         // What Bonsai writes under the node; explicitly, so that it is not a property.

@@ -182,8 +182,8 @@ static partial class Operators
         {
             new Request { Message = Message.EXPSTART }, new SendCommand { Message = Message.EXPEND },
             new BridgeEvents { Events = Message.EXPINTERRUPT | Message.SERVICE_DOWN }, new BridgeStatus(),
-            new CreateBridge { Name = "left" }, new Serve(), new Serve { Messages = Message.EXPEND | Message.EXPINTERRUPT },
-            new Answer(), new Fail(), new Tell(),
+            new CreateBridge { Name = "left" }, new Serve(),
+            new Serve { Messages = Message.EXPEND | Message.EXPINTERRUPT }, new Answer(), new Fail(), new Tell(),
         })
         {
             var named = node as INamedElement;

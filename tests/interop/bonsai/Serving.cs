@@ -46,7 +46,7 @@ static partial class Operators
     // A node in between fails; with an argument the workflow begins anew.
     static void serve_error(string[] texts)
     {
-        IObservable<BridgeCommand> commands = new Answer().Process(Asked(BridgeClient.CameraMessages).Select(command =>
+        IObservable<BridgeCommand> commands = new Answer().Process(Asked(BridgeClient.Served).Select(command =>
         {
             if (command.Message == Message.EXPSTART)
                 throw new InvalidOperationException("the lens is gone");
@@ -110,7 +110,7 @@ static partial class Operators
     {
         using (Rig())
         using (var end = new ManualResetEventSlim())
-        using (Watched.Run("late", new Answer().Process(Asked(BridgeClient.CameraMessages).Do(command =>
+        using (Watched.Run("late", new Answer().Process(Asked(BridgeClient.Served).Do(command =>
         {
             if (command.Message == Message.EXPINIT)
                 Pause("busy");
@@ -128,7 +128,7 @@ static partial class Operators
     static void tell(string[] _)
     {
         using (Rig())
-        using (Obey("serve", BridgeClient.CameraMessages))
+        using (Obey("serve", BridgeClient.Served))
         {
             Pause("serving");
             var died = new Tell { Data = "{\"why\": \"it was unplugged\"}" };
@@ -145,7 +145,7 @@ static partial class Operators
     static void serve_stop(string[] _)
     {
         using (Rig())
-        using (Watched.Run("taken", Asked(BridgeClient.CameraMessages).Select(one => one.Message)))
+        using (Watched.Run("taken", Asked(BridgeClient.Served).Select(one => one.Message)))
             Pause("serving");
         Pause("stopped");
     }

@@ -200,7 +200,7 @@ static class Serves
         using (var rig = Open())
         using (var end = new CancellationTokenSource())
         {
-            Task serving = rig.ServeAsync("cameras", BridgeClient.CameraMessages, async command =>
+            Task serving = rig.ServeAsync("cameras", BridgeClient.Served, async command =>
             {
                 await Task.Delay(10, command.Interrupted);
                 if (command.Message == Message.EXPSTART)
@@ -234,7 +234,7 @@ static class Serves
     static void DisposeEndsLoops()
     {
         var rig = Open();
-        Task loop = Task.Factory.StartNew(() => rig.Serve("cameras", BridgeClient.CameraMessages, _ => null));
+        Task loop = Task.Factory.StartNew(() => rig.Serve("cameras", BridgeClient.Served, _ => null));
         Say("serving");
         rig.Dispose();
         loop.Wait();
@@ -252,7 +252,7 @@ static class Serves
         Throws<ObjectDisposedException>(wait.Wait);
 
         var third = Open();
-        third.Serve("cameras", BridgeClient.CameraMessages, command =>
+        third.Serve("cameras", BridgeClient.Served, command =>
         {
             third.Dispose(); // the master is told; what the handler returns nobody can say
             return 5;
