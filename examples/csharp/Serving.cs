@@ -10,7 +10,8 @@
 // - An EXPINTERRUPT comes before all else, also while the body is busy: that cancels the token Interrupted of every
 //   command that was taken before. Nothing else is taken while the body is busy, so what its master has given up
 //   meanwhile is not begun.
-// - A worker that dies or restarts is waited for. A token, or Dispose of the client in another thread, ends the loop.
+// - A worker that dies or restarts is waited for. A token, or Dispose of the client in another thread, ends the loop, and
+//   cancels that token as well.
 using System;
 using System.Collections;
 using System.Collections.Generic;
@@ -166,6 +167,24 @@ namespace IblBridge
             return own;
         }
 
+        internal bool IsInterrupted(BridgeCommand command)
+        {
+            lock (commandGate)
+                return command.Time < interruptedAt;
+        }
+
+        // Whatever was begun is to end, for nobody serves any more.
+        internal void EndCommands()
+        {
+            CancellationTokenSource ended;
+            lock (commandGate)
+            {
+                ended = interruption;
+                interruption = new CancellationTokenSource();
+            }
+            ended.Cancel();
+        }
+
         // What would be taken next, and is left there; 0: nothing.
         internal Message PeekCommand(int timeoutMs)
         {
@@ -272,8 +291,8 @@ namespace IblBridge
         public int TimeoutMs { get; private set; }
         /// <summary>All of it as it came.</summary>
         public string Json { get; private set; }
-        /// <summary>Cancelled by the next EXPINTERRUPT, also after the answer: whatever this command has begun is to
-        /// end. Callbacks run in the thread that takes commands.</summary>
+        /// <summary>Cancelled by the next EXPINTERRUPT, and at the end of the loop, also after the answer: whatever
+        /// this command has begun is to end. Callbacks run in the thread that takes commands.</summary>
         public CancellationToken Interrupted { get; internal set; }
         /// <summary>Whether it was answered, failed, or was too late for that.</summary>
         public bool IsAnswered { get { return answered; } }
@@ -363,7 +382,14 @@ namespace IblBridge
             return (map == null ? argument : named) as string ?? "";
         }
 
-        string Overtaken { get { return "An EXPINTERRUPT overtook this " + Message + "."; } }
+        string Overtaken
+        {
+            get
+            {
+                return client.IsInterrupted(this) ? "An EXPINTERRUPT overtook this " + Message + "."
+                    : "The program stopped serving before it had done this " + Message + ".";
+            }
+        }
 
         bool End(object data)
         {
@@ -375,11 +401,12 @@ namespace IblBridge
         // Whether that says it all: false if the master has an answer, and would never hear of the error.
         internal bool FailBy(Exception error)
         {
-            if (client.IsClosed)
-                return error is ObjectDisposedException;
             var several = error as AggregateException;
             Error = several == null ? error : several.GetBaseException();
-            if (!(Error is OperationCanceledException) || !Interrupted.IsCancellationRequested)
+            bool overtaken = Error is OperationCanceledException && Interrupted.IsCancellationRequested;
+            if (client.IsClosed)
+                return overtaken || Error is ObjectDisposedException;
+            if (!overtaken)
                 return Leave(Error.GetType().Name + ": " + Error.Message);
             Error = new OperationCanceledException(Overtaken, Error, Interrupted);
             return Leave(Overtaken);
@@ -549,6 +576,14 @@ namespace IblBridge
                 catch (Exception thrown)
                 {
                     error = client.IsClosed ? null : thrown;
+                }
+                try
+                {
+                    client.EndCommands();
+                }
+                catch (AggregateException thrown) // of a callback of the program's
+                {
+                    error = error ?? thrown;
                 }
                 lock (gate)
                 {

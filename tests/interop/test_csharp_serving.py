@@ -187,6 +187,23 @@ def test_dispose_in_another_thread_ends_loops_and_waits(serving):
         assert not failed.ok and 'ended before it answered' in failed.error
 
 
+def test_the_end_of_a_loop_ends_what_its_commands_have_begun(serving):
+    with serving('TheEndOfALoopEndsWhatWasBegun') as program, program.master() as master:
+        program.said('serving')
+        busy = master.submit('EXPINIT', {'exp_ref': REF})
+        program.said('busy')
+        program.go_on()
+        assert 'The program stopped serving before it had done this EXPINIT.' in busy.result(20)['cameras'].error
+        eventually(lambda: ask(master, 'EXPINFO', 0).ok, PATIENCE)
+        assert ask(master, 'EXPSTART', REF).ok
+        program.said('serving')
+        eventually(lambda: ask(master, 'EXPINFO', 0).ok, PATIENCE)
+        busy = master.submit('EXPINIT', {'exp_ref': REF})
+        program.said('busy')
+        program.go_on()
+        assert 'ended before it answered' in busy.result(20)['cameras'].error
+
+
 def test_the_end_of_a_loop_is_the_end_of_serving_unless_it_serves_anew(serving):
     with serving('TheEndOfALoopIsTheEndOfServing') as program, program.master() as master:
         left = ask(master, 'EXPSTART', REF)
@@ -248,18 +265,25 @@ def test_the_core_of_the_guide_runs(built, serve):
 
 
 @pytest.mark.posix('a terminal')
-def test_ctrl_c_at_a_terminal_ends_the_camera_in_order(built, serve):
+@pytest.mark.parametrize('warm_up', ['0.1', '60'])
+def test_ctrl_c_at_a_terminal_ends_the_camera_in_order_also_a_busy_one(built, serve, warm_up):
     for line in serving_commands(built)[:-1]:
         assert run(line, built).returncode == 0
     worker = serve('rig0', {}, listeners=(ListenerConfig('cameras', port=0),))
-    words = [sys.executable, '-c', AT_A_TERMINAL, *serving_commands(built)[-1].split()]
-    with subprocess.Popen(words, cwd=built, env=environment(), stdin=subprocess.PIPE) as process:
+    words = [sys.executable, '-c', AT_A_TERMINAL, *serving_commands(built)[-1].split(), 'cameras', warm_up]
+    with (
+        open(built / 'said', 'wb') as said,
+        subprocess.Popen(words, cwd=built, env=environment(), stdin=subprocess.PIPE, stdout=said) as process,
+    ):
         try:
             with Serving(process, worker.ports['cameras']).master() as master:
+                busy = master.submit('EXPINIT', {'exp_ref': REF}) if warm_up == '60' else None
+                eventually(lambda: not busy or b'EXPINIT from' in (built / 'said').read_bytes(), PATIENCE)
                 assert process.stdin is not None
                 process.stdin.write(b'\x03')
                 process.stdin.flush()
                 assert process.wait(PATIENCE) == 0
-                assert 'no program serves cameras' in ask(master, 'EXPINIT', {'exp_ref': REF}).error
+                assert not busy or 'The program stopped serving before' in busy.result(20)['cameras'].error
+                assert 'no program serves cameras' in ask(master, 'EXPSTART', REF).error
         finally:
             process.kill()

@@ -139,11 +139,12 @@ static class Serves
                 }
                 Console.WriteLine(command.Message);
                 command.Answer();
-                if (command.Message == Message.EXPCLEANUP)
-                    break;
+                if (command.Message != Message.EXPCLEANUP)
+                    continue;
+                string seen = string.Join(" ", cancelled.Select(token => token.IsCancellationRequested ? "yes" : "no"));
+                Same("yes yes no no", seen); // EXPSTART, EXPINIT, EXPINTERRUPT, EXPCLEANUP
+                break;
             }
-            string seen = string.Join(" ", cancelled.Select(token => token.IsCancellationRequested ? "yes" : "no"));
-            Same("yes yes no no", seen); // EXPSTART, EXPINIT, EXPINTERRUPT, EXPCLEANUP
         }
     }
 
@@ -257,6 +258,39 @@ static class Serves
             third.Dispose(); // the master is told; what the handler returns nobody can say
             return 5;
         });
+    }
+
+    // A token, Dispose in another thread, and a body that leaves, while something goes on.
+    static void TheEndOfALoopEndsWhatWasBegun()
+    {
+        Func<BridgeCommand, object> handler = command =>
+        {
+            Console.WriteLine("busy");
+            command.Interrupted.WaitHandle.WaitOne();
+            command.Interrupted.ThrowIfCancellationRequested();
+            return null;
+        };
+        using (var rig = Open())
+        using (var end = new CancellationTokenSource())
+        {
+            Task loop = Task.Factory.StartNew(() => rig.Serve("cameras", BridgeClient.Served, handler, end.Token));
+            Say("serving");
+            end.Cancel();
+            loop.Wait();
+            BridgeCommand last = null;
+            foreach (BridgeCommand command in rig.Serve())
+            {
+                last = command;
+                command.Answer();
+                break;
+            }
+            Same(true, last.Interrupted.IsCancellationRequested);
+        }
+        var other = Open();
+        Task second = Task.Factory.StartNew(() => other.Serve("cameras", BridgeClient.Served, handler));
+        Say("serving");
+        other.Dispose();
+        second.Wait();
     }
 
     static void TheEndOfALoopIsTheEndOfServing()
