@@ -18,6 +18,7 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bridge.loop import LoopThread
 from bridge.nearest import did_you_mean
 from bridge.outcome import Aborted, Outcome, Reason
 
@@ -177,78 +178,6 @@ def check_order(names: Iterable[str], after: Mapping[str, Sequence[str]]) -> Non
         raise ValueError(f'after: {", ".join(left)} wait for each other; remove one of them')
 
 
-class LoopThread:
-    """A thread with an event loop.
-
-    Always the selector's, as Windows' other one goes deaf for UDP after an ICMP reset (cpython issues 91227, 127057).
-
-    Attributes
-    ----------
-    loop : asyncio.AbstractEventLoop
-        Closed when the thread has ended.
-    ended : BaseException or None
-        Why nothing is done any more.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop()
-        self.ended: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._main: Callable[[], Coroutine[Any, Any, None]] | None = None
-        self._at_end: Callable[[BaseException], None] = lambda cause: None
-
-    def start(
-        self, main: Callable[[], Coroutine[Any, Any, None]], at_end: Callable[[BaseException], None], cause: Exception
-    ) -> None:
-        """Run a coroutine function; then, however it ended, call `at_end` with the reason: `cause` if all went well."""
-        self._main, self._at_end, self._cause = main, at_end, cause
-        self.thread.start()
-
-    @property
-    def is_current(self) -> bool:
-        """bool: we are in this thread."""
-        return threading.current_thread() is self.thread
-
-    def ring(self, callback: Callable[..., object], *args: Any) -> bool:
-        """Have the thread call something; False if it has ended."""
-        try:
-            self.loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:  # the loop is closed
-            return False
-        return self.ended is None
-
-    def join(self, timeout: float) -> None:
-        """Wait for the thread's end, for `timeout` (s) at most; not in itself."""
-        if not self.is_current and self.thread.ident is not None:
-            self.thread.join(timeout)
-
-    def _run(self) -> None:
-        cause: BaseException = self._cause
-        assert self._main is not None
-        try:
-            asyncio.set_event_loop(self.loop)
-            self.loop.run_until_complete(self._main())
-        except BaseException as exc:
-            log.exception('the network thread ended')
-            cause = RuntimeError(f'the network thread ended: {exc!r}')
-        finally:
-            # In this order: first say that nothing will be done any more, then resolve what is there.
-            self.ended = cause
-            try:
-                self._at_end(cause)
-                left = asyncio.all_tasks(self.loop)
-                for task in left:
-                    task.cancel()
-                if left:
-                    self.loop.run_until_complete(asyncio.wait(left, timeout=0.1))
-                # Transports close their sockets in a callback of their own: two rounds of the loop.
-                for _ in range(2):
-                    self.loop.run_until_complete(self.loop.create_task(_nothing()))
-            except BaseException:
-                log.exception('the network thread could not be tidied up')
-            self.loop.close()
-
-
 class ThreadedCarrier(ABC):
     """How both carriers live and end: a thread with a loop, and a stop that lets what is under way be answered.
 
@@ -385,7 +314,3 @@ class ThreadedCarrier(ABC):
         self._until = min(self._until, time.monotonic() + patience)
         self._stop.set()
         self._changed.set()
-
-
-async def _nothing() -> None:
-    """Let the loop run once."""

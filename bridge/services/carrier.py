@@ -1,7 +1,11 @@
 """Commands over the network: one errand per service, and one result, once. Implements `bridge.carrier.Carrier`.
 
     submit ──► Command ──► begin: one Errand per service ──► Link, Line ──► ended ──► resolve: Command.future
-    caller's thread        network thread
+    caller's thread        network thread, or in its place the caller's
+
+- Where the carrier *lends* (the worker's does), a command is begun by the thread that submits it, if the network thread
+  sleeps: its datagrams leave without a wake-up. Commands are begun in the order in which they were submitted, whichever
+  thread does it. What is said below of the network thread is true of whoever stands in for it (`bridge.loop`).
 
 - A command is resolved exactly once, by whoever takes it out of ``_plans``; what is left there when the thread ends,
   however it ends, is resolved too. So nobody waits for ever.
@@ -18,6 +22,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
@@ -113,6 +118,8 @@ class UdpCarrier(ThreadedCarrier):
         `Command.future` is resolved.
     on_opened : callable
         Called in the network thread when there is a new communicator.
+    lends : bool
+        Whoever submits a command may begin it. Not for threads in which a signal may raise an exception anywhere.
     """
 
     def __init__(
@@ -144,6 +151,8 @@ class UdpCarrier(ThreadedCarrier):
         self.held: set[ServiceLink] = set()
         self._order = itertools.count(1)
         self._plans: dict[Command, _Plan] = {}
+        self._submitted: deque[_Plan] = deque()  # and not begun
+        self.lends = False
 
     # --- life ---
 
@@ -206,8 +215,11 @@ class UdpCarrier(ThreadedCarrier):
         plan = _Plan(next(self._order), command, text, wants_reply)
         plan.links, plan.after = self.links, self._after
         self._plans[command] = plan
+        self._submitted.append(plan)
+        if self.lends and self.thread.borrow(self._begin_all):
+            return command.future
         # The thread sets `ended` before its last look at the plans; we look after adding. One of us sees it.
-        if not self.thread.ring(self._begin, plan) and self.thread.ended is not None:
+        if not self.thread.ring(self._begin_all) and self.thread.ended is not None:
             self._give_back(plan, self.thread.ended)
         return command.future
 
@@ -264,6 +276,10 @@ class UdpCarrier(ThreadedCarrier):
         return any(link is one for plan in tuple(self._plans.values()) for one in plan.links.values())
 
     # --- a command's way, in the network thread ---
+
+    def _begin_all(self) -> None:
+        while self._submitted:
+            self._begin(self._submitted.popleft())
 
     def _begin(self, plan: _Plan) -> None:
         command = plan.command

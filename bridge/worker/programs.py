@@ -23,13 +23,13 @@ from typing import Any
 
 from bridge import discretion
 from bridge.addresses import ConfigError
-from bridge.carrier import LoopThread
 from bridge.config import ListenerConfig
 from bridge.errors import BridgeError, error_for
 from bridge.listen import memory, rules
 from bridge.listen.desk import Asked, Desk, Note, Refusal
 from bridge.listen.memory import Address, Left
 from bridge.listen.server import NotBound, Server, bound
+from bridge.loop import LoopThread
 from bridge.numbers import CODES
 from bridge.segment import serving
 from bridge.segment.listeners import Listener

@@ -14,6 +14,12 @@ import threading
 from collections.abc import Callable, Iterator
 
 
+def may_raise() -> bool:
+    """Tell whether a signal may raise KeyboardInterrupt here, between any two steps of this thread."""
+    in_main = threading.current_thread() is threading.main_thread()
+    return in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @contextlib.contextmanager
 def rung_for(ring: Callable[[], object]) -> Iterator[None]:
     """Have `ring` called, in a thread of its own, at every signal that Python handles; only in the main thread.

@@ -2,7 +2,7 @@
 
 Two threads meet here. The one that calls `Worker.run` takes batches, decodes and refuses; the carrier's asks `accept`
 directly before a command's first datagram and, when its outcomes are there, writes the response. Neither waits for the
-other.
+other. While the carrier's sleeps, the one that takes a command begins it in its place (`bridge.loop`).
 
 A command is answered exactly once, whatever happens to it: each path below ends in `_answer`. What the worker does
 besides, health, events, heartbeats and lost clients, is in `housekeeping`.
@@ -255,6 +255,7 @@ class Worker:
         bridge.errors.Superseded
             Another worker has taken over the segment.
         """
+        self._carrier.lends = not signals.may_raise()
         with signals.rung_for(self._segment.ring):
             self._serve()
         if self._failure:

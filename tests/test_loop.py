@@ -1,0 +1,147 @@
+"""A loop that is lent: whoever stands in for its thread is alone with it, and nothing wanted later is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bridge.loop import LoopThread
+
+PATIENCE = 10.0  # s, against hangs
+
+
+@pytest.fixture
+def thread() -> Iterator[LoopThread]:
+    """Run a loop that does nothing until it is told."""
+    thread = LoopThread('lent')
+    begun, ended = threading.Event(), asyncio.Event()
+
+    async def main() -> None:
+        begun.set()
+        await ended.wait()
+
+    thread.start(main, lambda cause: None, RuntimeError('over'))
+    assert begun.wait(PATIENCE)
+    yield thread
+    thread.ring(ended.set)
+    thread.join(PATIENCE)
+    assert not thread.thread.is_alive()
+
+
+def borrowed(thread: LoopThread, callback: Callable[[], object]) -> None:
+    """Borrow the loop as soon as it sleeps."""
+    until = time.monotonic() + PATIENCE
+    while not thread.borrow(callback):
+        assert time.monotonic() < until, 'the loop is never idle'
+        time.sleep(0.001)
+
+
+def test_a_borrower_runs_in_its_own_thread_as_if_it_were_the_loop(thread):
+    found = []
+    borrowed(thread, lambda: found.append((threading.current_thread(), asyncio.get_running_loop())))
+    assert found == [(threading.current_thread(), thread.loop)]
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+
+
+def test_a_loop_that_has_something_to_do_is_not_lent(thread):
+    busy, go_on = threading.Event(), threading.Event()
+    thread.ring(lambda: (busy.set(), go_on.wait(PATIENCE)))
+    assert busy.wait(PATIENCE)
+    called = []
+    assert not thread.borrow(lambda: called.append('while it was busy'))
+    go_on.set()
+    assert not called
+
+
+def test_a_loop_that_is_lent_does_nothing_and_is_lent_to_nobody_else(thread):
+    order = []
+    rung = threading.Event()
+
+    def callback() -> None:
+        thread.ring(lambda: (order.append('the thread'), rung.set()))
+        assert not rung.wait(0.05)
+        assert not thread.borrow(lambda: order.append('another borrower'))
+        order.append('the borrower')
+
+    borrowed(thread, callback)
+    assert rung.wait(PATIENCE)
+    assert order == ['the borrower', 'the thread']
+
+
+@pytest.mark.parametrize(
+    'later',
+    [
+        pytest.param(lambda loop, done: loop.call_soon(done), id='call_soon'),
+        pytest.param(lambda loop, done: loop.call_later(0.01, done), id='call_later'),
+        pytest.param(lambda loop, done: loop.call_at(loop.time(), done), id='call_at'),
+        pytest.param(lambda loop, done: loop.create_task(_calls(done)), id='a task'),
+    ],
+)
+def test_what_a_borrower_wants_done_later_is_done_by_a_thread_that_slept(thread, later):
+    done = threading.Event()
+    who = []
+
+    def callback() -> None:
+        who.append(threading.current_thread())
+        done.set()
+
+    borrowed(thread, lambda: later(asyncio.get_running_loop(), callback))
+    assert done.wait(PATIENCE)
+    assert who == [thread.thread]
+
+
+async def _calls(done: Callable[[], object]) -> None:
+    done()
+
+
+def test_what_a_borrower_fails_at_is_logged_and_the_loop_goes_on(thread, caplog):
+    def fails() -> None:
+        raise ValueError('broken')
+
+    with caplog.at_level(logging.ERROR, 'asyncio'):
+        borrowed(thread, fails)
+    assert 'broken' in caplog.text
+    alive = threading.Event()
+    thread.ring(alive.set)
+    assert alive.wait(PATIENCE)
+    borrowed(thread, lambda: None)
+
+
+def test_a_loop_that_does_not_run_is_not_lent():
+    thread = LoopThread('lent')
+    assert not thread.borrow(lambda: None)
+
+    async def at_once() -> None:
+        pass
+
+    thread.start(at_once, lambda cause: None, RuntimeError('over'))
+    thread.join(PATIENCE)
+    assert not thread.thread.is_alive()
+    assert not thread.borrow(lambda: None)
+
+
+def test_borrowers_do_not_keep_the_loop_from_its_own_work(thread):
+    stop = threading.Event()
+
+    def greedy() -> None:
+        while not stop.is_set():
+            thread.borrow(lambda: sum(range(1000)))
+
+    others = [threading.Thread(target=greedy) for _ in range(3)]
+    for other in others:
+        other.start()
+    try:
+        for _ in range(50):
+            had_its_turn = threading.Event()
+            thread.ring(had_its_turn.set)
+            assert had_its_turn.wait(PATIENCE)
+    finally:
+        stop.set()
+        for other in others:
+            other.join(PATIENCE)
