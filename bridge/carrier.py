@@ -64,6 +64,9 @@ class Command:
     yields : bool
         It is a question that nobody waits for long: other commands go first, and wait for its answer 1 s behind its
         echo, or 3 s if there is none.
+    told : callable, optional
+        For who neither waits nor cancels: called once, with what `future` would resolve with, outcomes and exception.
+        There is no future then: its lock costs as much as all other objects of a command.
     future : concurrent.futures.Future
         Resolves with one `Outcome` per service, in the order of `names`.
     fault : Exception or None
@@ -85,13 +88,20 @@ class Command:
     last: bool = False
     yields: bool = False
     key: str = ''
-    future: Future[Outcomes] = field(default_factory=Future)
+    told: Callable[[Outcomes, BaseException | None], object] | None = field(default=None, repr=False)
+    future: Future[Outcomes] = field(init=False, repr=False)
     fault: Exception | None = field(default=None, init=False)
     forgiven: bool = field(default=False, init=False)
     claimed: bool = field(default=False, init=False)
 
+    def __post_init__(self) -> None:
+        if self.told is None:
+            self.future = Future()
+
     def claim(self) -> bool:
         """Make the future ours; False if its holder has cancelled it."""
+        if self.told is not None:
+            return True
         if not self.claimed:
             self.claimed = True
             try:
@@ -115,6 +125,9 @@ class Command:
 
     def resolve(self, outcomes: Outcomes, error: BaseException | None = None) -> None:
         """Hand the result to whoever waits; later calls do nothing."""
+        if self.told is not None:
+            self._tell(outcomes, error)
+            return
         try:
             if self.claim():
                 if error is not None:
@@ -123,6 +136,15 @@ class Command:
                     self.future.set_result(outcomes)
         except InvalidStateError:
             pass
+
+    def _tell(self, outcomes: Outcomes, error: BaseException | None) -> None:
+        if self.told is None or self.claimed:
+            return
+        self.claimed = True
+        try:
+            self.told(outcomes, error)
+        except Exception:  # as a future does it
+            log.exception('what became of %s could not be told', self.message)
 
 
 class Carrier(Protocol):

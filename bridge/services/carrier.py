@@ -57,6 +57,7 @@ class _Plan:
         self.links: Mapping[str, ServiceLink] = {}  # as they were when it was given to us,
         self.after: Mapping[str, Sequence[str]] = {}  # and the order
         self.errands: dict[str, Errand] = {}
+        self.outcomes: dict[str, Outcome] = {}  # of the errands that have ended
         self.behind: dict[str, set[str]] = {}  # which wait for others, and for whom
         self.left = 0
         self.begun = self.dropped = False
@@ -207,24 +208,30 @@ class UdpCarrier(ThreadedCarrier):
 
     def submit(self, command: Command) -> Future[Outcomes]:
         """Send a command; returns at once. Its future gets the arguments' error if they do not fit the message."""
+        self.carry(command)
+        return command.future
+
+    def carry(self, command: Command) -> None:
+        """Do as `submit`, also with a command that has no future; then it may be over when this returns."""
         try:
             text, wants_reply = encode(command.message, command.args, command.kwargs)
         except Exception as exc:
             command.misfit(exc)
-            return command.future
+            return
         plan = _Plan(next(self._order), command, text, wants_reply)
         plan.links, plan.after = self.links, self._after
         self._plans[command] = plan
         self._submitted.append(plan)
         if self.lends and self.thread.borrow(self._begin_all):
-            return command.future
+            return
         # The thread sets `ended` before its last look at the plans; we look after adding. One of us sees it.
         if not self.thread.ring(self._begin_all) and self.thread.ended is not None:
             self._give_back(plan, self.thread.ended)
-        return command.future
 
     def withdraw(self, command: Command) -> bool:
         """Take a command back by cancelling its future; True if nothing of it was sent."""
+        if command.told is not None:
+            return False
         withdrawn = command.future.cancel()
         if withdrawn:
             self._plans.pop(command, None)
@@ -237,7 +244,7 @@ class UdpCarrier(ThreadedCarrier):
         def clear() -> None:
             error = 'aborted: the message queue was cleared'
             waiting = [plan for plan in tuple(self._plans.values()) if not plan.begun]
-            waiting = [plan for plan in waiting if not plan.command.future.cancelled()]
+            waiting = [plan for plan in waiting if plan.command.told or not plan.command.future.cancelled()]
             for plan in waiting:
                 self._end(plan, Reason.WITHDRAWN, error)
             answer.set_result(len(waiting))
@@ -437,7 +444,8 @@ class UdpCarrier(ThreadedCarrier):
                 errand.command.set_result(errand)
             return
         plan: _Plan = errand.command
-        self._tell_outcome(plan.command, errand)
+        outcome = plan.outcomes[errand.name] = errand.outcome()
+        self._tell_outcome(plan.command, errand, outcome)
         plan.left -= 1
         if plan.behind and not plan.dropped:
             self._advance(plan, errand)
@@ -451,13 +459,12 @@ class UdpCarrier(ThreadedCarrier):
         for errand in errands.values():
             errand.command, errand.reply = _DONE, None
 
-    def _tell_outcome(self, command: Command, errand: Errand) -> None:
+    def _tell_outcome(self, command: Command, errand: Errand, outcome: Outcome) -> None:
         if self.on_outcome is not None and (name := self._present_name(errand)):
             try:
-                outcome = errand.outcome()
                 self.on_outcome(command, outcome if name == outcome.name else replace(outcome, name=name))
             except Exception:  # whoever waits for the command gets its result all the same
-                log.exception('%s: the outcome of %s could not be passed on', errand.name, command.message)
+                log.exception('%s: the outcome of %s could not be passed on', outcome.name, command.message)
 
     def _present_name(self, errand: Errand) -> str:
         """Return what the service of an errand is called now, "" if it was removed meanwhile."""
@@ -537,7 +544,10 @@ class UdpCarrier(ThreadedCarrier):
         """Hand the result to whoever waits for it; once, whoever comes first."""
         if self._plans.pop(plan.command, None) is None:
             return
-        outcomes = {name: plan.errands[name].outcome() for name in plan.command.names} if error is None else {}
+        outcomes = {}
+        if error is None:
+            ended = plan.outcomes
+            outcomes = {name: ended.get(name) or plan.errands[name].outcome() for name in plan.command.names}
         plan.command.resolve(outcomes, error)
         self._changed.set()
 

@@ -15,7 +15,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import bridge
 from bridge import discretion
-from bridge.carrier import Command
+from bridge.carrier import Command, Outcomes
 from bridge.config import (
     ClientLost,
     ConfigError,
@@ -156,7 +155,7 @@ class Worker:
         self._started = False
         self._former = 0.0  # s: how long a service that was removed may take to answer
         self._failure: BaseException | None = None
-        self._under_way: dict[Taken, Future[dict[str, Outcome]]] = {}
+        self._under_way: set[Taken] = set()
         self._clients: dict[int, tuple[int, str]] = {}  # by slot: generation and name
         self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
         self._outbox = Outbox(self._segment.respond, self._segment.largest_response)
@@ -425,18 +424,16 @@ class Worker:
                 return
             if self._stopping and name != 'EXPINTERRUPT':
                 raise Refused(CODES['IBLB_E_ABORTED'], 'The worker was stopped before the command was sent.')
-            gate = partial(self._gate, taken)
-            command = Command(name, taken.args, names=tuple(chosen), gate=gate, deadline=taken.deadline)
+            gate, told = partial(self._gate, taken), partial(self._done, taken, self._optional)
+            command = Command(name, taken.args, names=tuple(chosen), gate=gate, deadline=taken.deadline, told=told)
             command.last, command.key = name == 'EXPINTERRUPT', taken.id
-            future = self._carrier.submit(command)
+            self._under_way.add(taken)  # first: it may be over when it has been submitted
+            self._carrier.carry(command)
         except Refused as refusal:
             self._answer(taken, refusal.code, str(refusal))
         except Exception as error:
+            self._under_way.discard(taken)
             self._not_carried_out(taken, error)
-        else:
-            self._under_way[taken] = future
-            optional = self._optional
-            future.add_done_callback(lambda done: self._done(taken, done, optional))
 
     def _begin_reload(self, taken: Taken) -> None:
         taken.name = 'RELOAD'
@@ -465,16 +462,18 @@ class Worker:
         taken.accepted = time.perf_counter_ns()
         taken.wall = time.time_ns()
 
-    def _done(self, taken: Taken, future: Future[dict[str, Outcome]], optional: frozenset[str]) -> None:
+    def _done(self, taken: Taken, optional: frozenset[str], found: Outcomes, fault: BaseException | None) -> None:
         """In the network thread, mostly: the outcomes are there."""
         try:
-            outcomes = list(future.result().values())
+            if fault is not None:
+                raise fault
+            outcomes = list(found.values())
             code, error = status_of(outcomes, optional)
             self._answer(taken, code, error, [to_entry(outcome, taken.name) for outcome in outcomes])
         except Exception as error:
             self._not_carried_out(taken, error)
         finally:
-            self._under_way.pop(taken, None)
+            self._under_way.discard(taken)
 
     def _not_carried_out(self, taken: Taken, error: Exception) -> None:
         """Answer a command that was not given to us, or at which we failed ourselves."""
