@@ -178,12 +178,12 @@ def status_of(outcomes: Sequence[Outcome], optional: Collection[str] = ()) -> tu
     if not outcomes:
         return CODES['IBLB_W_NO_SERVICES'], NOBODY
     told = [outcome for outcome in outcomes if not outcome.ok]
+    if not told:
+        return CODES['IBLB_OK'], ''
     needed = [outcome for outcome in told if outcome.name not in optional]
     failed = [outcome for outcome in needed if outcome.failed]
     sentence = '; '.join(f'{outcome.name}: {outcome.error}' for outcome in told)
-    if not told:
-        name = 'IBLB_OK'
-    elif not needed:
+    if not needed:
         name = 'IBLB_W_OPTIONAL'
     elif not failed:
         name = 'IBLB_W_STATUS'
@@ -239,7 +239,7 @@ def to_entry(outcome: Outcome, message: str) -> dict[str, Any]:
         'name': outcome.name,
         'ok': outcome.ok,
         'state': outcome.state,
-        'reason': outcome.reason.value,
+        'reason': str(outcome.reason),
         'error': outcome.error,
         'data': data,
         'status': outcome.status,

@@ -30,7 +30,7 @@ def dumps(value: Any) -> str:
         It holds anything else that JSON cannot express; the sentence names it.
     """
     try:
-        return json.dumps(value, allow_nan=False, default=_plain)
+        return _ENCODER.encode(value)
     except RecursionError:
         raise ValueError('JSON cannot express what is nested so deeply, or holds itself') from None
     except (TypeError, ValueError) as error:
@@ -56,6 +56,9 @@ def _plain(value: Any) -> Any:
         if isinstance(text, str):
             return text
     raise TypeError(f'{type(value).__name__} is unknown to JSON')
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False, default=_plain)
 
 
 def _unsayable(value: Any, above: frozenset[int]) -> str | None:  # noqa: PLR0911

@@ -35,10 +35,10 @@ def sayable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911
         return bytes(value).decode(errors='replace')
     if depth >= MAX_DEPTH:
         return '(nested too deeply)'
-    if isinstance(value, Mapping):
-        return {_key(key): sayable(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, (Sequence, Set)):
+    if isinstance(value, list) or (not isinstance(value, (dict, Mapping)) and isinstance(value, (Sequence, Set))):
         return [sayable(item, depth + 1) for item in value]
+    if isinstance(value, (dict, Mapping)):
+        return {_key(key): sayable(item, depth + 1) for key, item in value.items()}
     return sayable(str(value))
 
 

@@ -226,7 +226,7 @@ class Socket(asyncio.DatagramProtocol):
                 self.link.take(data)
             else:
                 self.link.line.stranger(data, f'{addr[0]}:{addr[1]}')
-            if turn == AT_ONCE - 1 or not self.link.line.flying or not self.is_open:
+            if not self.link.line.flying or turn == AT_ONCE - 1 or not self.is_open:
                 break  # what is read has to be taken
             try:
                 data, addr = self._socket.recvfrom(_MOST)

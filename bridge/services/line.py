@@ -47,6 +47,11 @@ from bridge.services.rules import (
     Turn,
 )
 
+# Looked up once: a class of Enum takes long to give its members.
+_OPEN, _OPENING = Channel.OPEN, Channel.OPENING
+_WAITING, _SENT, _ENDED = Stage.WAITING, Stage.SENT, Stage.ENDED
+_LEFT, _ECHO, _ANSWER = Fact.LEFT, Fact.ECHO, Fact.ANSWER
+
 OWED_MOST = 32  # errands that may still be answered
 DEAD_AFTER = 2  # commands in a row without an echo, of which the second waited for that of the first
 SAID_MOST, SAID_BYTES = 256, 1 << 20  # messages of the service that are remembered for copies
@@ -163,7 +168,7 @@ class Line:
 
     def submit(self, errand: Errand) -> None:
         """Carry out a command after those before it; but for those that yield."""
-        behind = 0 if errand.yields else sum(one.yields for one in self.waiting)
+        behind = sum(one.yields for one in self.waiting) if self.waiting and not errand.yields else 0
         self.waiting.insert(len(self.waiting) - behind, errand)
         self._oldest = min(self._oldest, errand.deadline)
 
@@ -238,7 +243,7 @@ class Line:
     def left(self, errand: Errand, now: int) -> None:
         """Its first datagram is on its way."""
         self._starting = None
-        self._move(errand, Fact.LEFT)
+        self._move(errand, _LEFT)
         errand.sent = errand.last_sent = now
         errand.tries = 1
         errand.due = now + _ns(min(errand.timeout, self.timing.echo_timeout))
@@ -294,14 +299,14 @@ class Line:
     def pauses_until(self) -> int:
         """Return when a command could leave if only the pause is waited for, ns; 0 if something else is as well."""
         busy = self.flying or self.urgent or self.unread or self._held or not all(one.yields for one in self.waiting)
-        return 0 if busy or self.channel is not Channel.OPEN else self._next_at()
+        return 0 if busy or self.channel is not _OPEN else self._next_at()
 
     def _times(self) -> Iterator[int]:
         if self._held is not None:
             yield self._held.until
         for errand in self.flying:
             yield errand.look_at
-        free = self._held is None and self.channel is not Channel.OPENING
+        free = self._held is None and self.channel is not _OPENING
         if self._oldest < math.inf:  # told a moment later: whoever waits as long may take it back at that time
             yield int(self._oldest) + rules.LATE
         if self.urgent:
@@ -319,15 +324,14 @@ class Line:
         if self._held is not None and now >= self._held.until:
             self._release(now)
         for errand in tuple(self.flying):
-            if errand.yields and not errand.graces and self._somebody_waits():
-                errand.due = min(errand.due, max(self._yields_at(errand), now))
-            self._look(errand, now)
+            if errand.yields or now >= errand.look_at:
+                self._look(errand, now)
         if self.unread:
-            self.unread = [errand for errand in self.unread if now < self._unread_until(errand)]
+            self._forget_unread(now)
         if self._oldest + rules.LATE <= now:
             self._expire(now)
         for queue in (self.urgent, self.waiting):
-            while queue and queue[0].stage is Stage.ENDED:
+            while queue and queue[0].stage is _ENDED:
                 queue.popleft()
         if self._out or self._held is not None:
             return
@@ -337,12 +341,20 @@ class Line:
         elif self.waiting and not self.flying and self._may_leave(self.waiting[0], now):
             self._start(self.waiting, now)
 
+    def _forget_unread(self, now: int) -> None:
+        self.unread = [errand for errand in self.unread if now < self._unread_until(errand)]
+
+    def _has_read(self, sent: int, still: Errand | None = None) -> None:
+        """Take it that the service has read what was sent until then; the next one waits for `still` all the same."""
+        if self.unread:
+            self.unread = [one for one in self.unread if one.sent > sent or one is still]
+
     def _may_leave(self, errand: Errand, now: int) -> bool:
         return not errand.blocked and self._next_at() <= now < errand.deadline
 
     def _start(self, queue: deque[Errand], now: int) -> None:
-        if self.channel is not Channel.OPEN:
-            if self.channel is not Channel.OPENING:
+        if self.channel is not _OPEN:
+            if self.channel is not _OPENING:
                 self._turn(Turn.NEED)
                 self._out.append(Open())
             return
@@ -363,11 +375,11 @@ class Line:
         else:
             reason = Reason.EXPIRED
             error = 'not sent: it had to wait too long behind earlier commands to this service'
-        left = [errand for errand in (*self.urgent, *self.waiting) if errand.stage is Stage.WAITING]
+        left = [errand for errand in (*self.urgent, *self.waiting) if errand.stage is _WAITING]
         for errand in left:
             if errand.deadline + rules.LATE <= now:
                 self._end(errand, reason, error, now)
-        self._oldest = min((errand.deadline for errand in left if errand.stage is Stage.WAITING), default=math.inf)
+        self._oldest = min((errand.deadline for errand in left if errand.stage is _WAITING), default=math.inf)
 
     def _next_at(self) -> int:
         """Return when the next command may leave (rule 5), ns."""
@@ -388,7 +400,7 @@ class Line:
 
     def _somebody_waits(self) -> bool:
         """Tell whether a command waits that does not yield."""
-        return any(not (one.yields or one.blocked) and one.stage is Stage.WAITING for one in self.waiting)
+        return any(not (one.yields or one.blocked) and one.stage is _WAITING for one in self.waiting)
 
     def _yields_at(self, errand: Errand) -> int:
         """Return until when others wait for the answer to a question that yields (rule 9), ns."""
@@ -412,6 +424,8 @@ class Line:
 
     def _look(self, errand: Errand, now: int) -> None:
         """Send an errand again, or give it up, if its time has come."""
+        if errand.yields and not errand.graces and self._somebody_waits():
+            errand.due = min(errand.due, max(self._yields_at(errand), now))
         at = errand.look_at
         if now < at:
             return
@@ -436,7 +450,7 @@ class Line:
         held = self._held
         if held is not None and self._answered_by(held.event, held.data, held.since) is errand:
             self._release(now)
-            if errand.stage is Stage.ENDED:
+            if errand.stage is _ENDED:
                 return
         if errand.yields and self._somebody_waits():
             self._end(errand, Reason.WITHDRAWN, 'given up: a command went first', now)
@@ -465,10 +479,10 @@ class Line:
         self._spoke = max(self._spoke, now)
         errand.read, self._missed = now, 0
         # Behind a late echo the answer comes: until then the next command waits.
-        self.unread = [one for one in self.unread if one.sent > errand.sent or (one is errand and one.wants_reply)]
-        if errand.stage is not Stage.SENT:
+        self._has_read(errand.sent, errand if errand.wants_reply else None)
+        if errand.stage is not _SENT:
             return
-        self._move(errand, Fact.ECHO)
+        self._move(errand, _ECHO)
         errand.echoed = now
         errand.due = errand.sent + _ns(errand.timeout)
         errand.again_at = 0
@@ -587,7 +601,7 @@ class Line:
         """End a command with what the service says of it."""
         self._answered = now
         errand.echoed = errand.read = errand.echoed or now
-        self.unread = [one for one in self.unread if one.sent > errand.sent]
+        self._has_read(errand.sent)
         if event == ERROR:
             self._end(errand, Reason.CALLBACK_FAILED, f'it failed: {data[0]}', now)
             return
@@ -601,12 +615,13 @@ class Line:
             more += left if now < until else 0
             later = now - (errand.sent if errand.echoed < errand.last_sent else errand.echoed)
             self._surplus[event] = more, max(until, now + more * (later + rules.SURPLUS_FOR))
-        self._move(errand, Fact.ANSWER)
+        self._move(errand, _ANSWER)
         if rules.contradicts(errand.event, errand.status):
             errand.reason = Reason.STATUS
             errand.error = f'answered, but reports the status {rules.status_name(errand.status)}'
         self.flying.remove(errand)
-        self._press(now)
+        if self.urgent:
+            self._press(now)
         self._out.append(Ended(errand))
 
     def _was_busy(self, now: int) -> None:
@@ -648,11 +663,15 @@ class Line:
         """Tell whether an answer is that to a command under way, and not to an earlier one."""
         earlier = self._owing(event, about, now)
         surplus = self._is_surplus(about, now, peek=True)
-        if surplus and (errand.event != about or now - errand.echoed > rules.PROMPT):
+        late_or_other = errand.event != about or now - errand.echoed > rules.PROMPT
+        if (surplus and late_or_other) or (not errand.echoed and (earlier or event == INTERRUPT or surplus)):
             return False
-        if not errand.echoed and (earlier or event == INTERRUPT or surplus):
-            return False
-        named = rules.reference(event, data) if earlier else None
+        return not earlier or self._is_not_earlier(errand, earlier, event, data, now)
+
+    def _is_not_earlier(self, errand: Errand, earlier: list[Errand], event: int, data: list[Any], now: int) -> bool:
+        """Tell whether an answer is that to a command under way, although earlier ones may still be answered."""
+        about = rules.subject(event, data)
+        named = rules.reference(event, data)
         if named is not None and named != errand.reference() and any(named == old.reference() for old in earlier):
             return False
         at_rest = not any(
@@ -660,7 +679,7 @@ class Line:
             or (about == INTERRUPT and old.reason is Reason.ABORTED)  # an EXPCLEANUP that ours has overtaken
             for old in earlier
         )
-        if not earlier or (at_rest and now - errand.echoed <= rules.PROMPT):
+        if at_rest and now - errand.echoed <= rules.PROMPT:
             return True
         if not any(old.read and (old.text != errand.text or old.reason is Reason.ABORTED) for old in earlier):
             return True
@@ -687,7 +706,7 @@ class Line:
         if not owing:
             return False
         del self._owed[next(i for i, (_, old) in enumerate(self._owed) if old is owing[0])]
-        self.unread = [one for one in self.unread if one.sent > owing[0].sent]
+        self._has_read(owing[0].sent)
         return True
 
     def _forget_said(self, now: int) -> None:
@@ -703,7 +722,7 @@ class Line:
     # --- the end of an errand ---
 
     def _end(self, errand: Errand, reason: Reason, error: str, now: int, *, arrived: bool = True) -> None:
-        if errand.stage is Stage.ENDED:
+        if errand.stage is _ENDED:
             return
         self._move(errand, Fact.END)
         errand.reason, errand.error = reason, error

@@ -222,7 +222,7 @@ class Link:
         self._running = True
         try:
             while (first := self._first(since)) is not None:
-                if self._guarded(first):
+                if first.errand is not None and self._guarded(first.payload, first.errand):
                     # The interrupt's datagrams to the other services leave before the aborts are told.
                     asyncio.get_running_loop().call_soon(self.run)
                     break
@@ -232,11 +232,12 @@ class Link:
 
     def _first(self, since: int = 0) -> Send | None:
         """Do what the line says up to the first datagram of a command, and return that; None if it says no more."""
-        while (action := self.line.next(max(time.perf_counter_ns(), since))) is not None:
+        clock, line = time.perf_counter_ns, self.line
+        while (action := line.next(max(clock(), since) if since else clock())) is not None:
             if type(action) is Send:
                 if action.errand is not None:
                     return action
-                self._guarded(action)
+                self._transmit(action.payload)
             elif isinstance(action, Open):
                 self._opening = asyncio.get_running_loop().create_task(self._open())
             else:
@@ -302,13 +303,12 @@ class Link:
         except Exception:
             log.exception('%s: what was told could not be passed on', self.name)
 
-    def _guarded(self, action: Send) -> bool:
+    def _guarded(self, payload: bytes, errand: Errand) -> bool:
         """Send; whatever is raised ends the errand, so that none is left without its outcome."""
         try:
-            return self._send(action)
+            return self._send(payload, errand)
         except BaseException as exc:
-            if (errand := action.errand) is not None:
-                self._failed(errand, exc)
+            self._failed(errand, exc)
             return False
 
     def _failed(self, errand: Errand, fault: BaseException) -> None:
@@ -316,17 +316,13 @@ class Link:
         self.line.withdraw(errand, Reason.INTERNAL, f'{type(fault).__name__}: {fault}', time.perf_counter_ns())
         self.line.denied(errand)
 
-    def _send(self, action: Send) -> bool:
-        """Hand a datagram to the socket; True if it was an interrupt's first."""
-        errand = action.errand
-        if errand is None:
-            self._transmit(action.payload)
-            return False
+    def _send(self, payload: bytes, errand: Errand) -> bool:
+        """Hand a command's first datagram to the socket; True if it was an interrupt's."""
         if not self._host.permit(errand):
             self.line.denied(errand)
             return False
         now = time.perf_counter_ns()
-        error = self._transmit(action.payload)
+        error = self._transmit(payload)
         self._gone(errand, now, error)
         return error is None and errand.event == INTERRUPT
 

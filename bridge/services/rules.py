@@ -212,7 +212,7 @@ def read(datagram: bytes) -> tuple[int, list[Any]] | None:
     True
     """
     try:
-        message = json.loads(datagram.decode())
+        message = _decode(datagram.decode())
     except (ValueError, RecursionError):
         return None
     if not isinstance(message, list) or not message or type(message[0]) is not int:
@@ -270,6 +270,7 @@ def reference_text(value: Any) -> str | None:
 
 
 _SAYING = frozenset((STATUS, INFO))
+_decode = json.JSONDecoder().decode
 _KNOWN = frozenset(STATUSES.values())
 
 

@@ -176,7 +176,7 @@ def said_reference(message: str, data: Sequence[Any]) -> str | None:
         return None  # its map holds tokens by user
     first = _text(data[0]) if message == 'EXPSTART' and data and isinstance(data[0], str) else None
     for part in data:
-        if isinstance(part, Mapping) and 'exp_ref' in part:
+        if isinstance(part, dict) and 'exp_ref' in part:  # as it comes from JSON
             return _text(part['exp_ref']) or first or ''
     return first
 

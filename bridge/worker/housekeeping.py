@@ -119,8 +119,10 @@ class Housekeeping:
 
     def _turn(self, service: str, now: int) -> None:
         """Tell the clients what has just become of a service, and how many are up."""
+        before = self._watch.up()
         event, health = self._watch.turn(service, now), self._watch.health[service]
-        self._segment.publish_services_up(self._watch.up())
+        if self._watch.up() != before:
+            self._segment.publish_services_up(self._watch.up())
         self._segment.publish_service_health(self._places[service], down=health.failed, heard=health.heard)
         if event:
             error = health.error if event == 'SERVICE_DOWN' else ''
