@@ -6,11 +6,10 @@ forgotten, and with the client when that ends.
 
 from __future__ import annotations
 
-import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -54,18 +53,16 @@ class Command:
         The same in ISO 8601.
     timeout_ms : int
         So long after `time` the master is told that it failed.
-    interrupted : bool
-        An EXPINTERRUPT was taken since: what still goes on should end.
     """
 
-    def __init__(self, handle: Callable[[], int], asked: dict[str, Any]) -> None:
-        self._handle = handle
+    def __init__(self, client: Serves, asked: dict[str, Any]) -> None:
+        self._client = client
+        self._interrupts = client._interrupts
         self.number, self.message = int(asked['command']), str(asked['message'])
         self.args: list[Any] = asked['args']
         self.service, self.master = str(asked['service']), str(asked['master'])
         self.time, self.wall, self.timeout_ms = int(asked['time']), str(asked['wall']), int(asked['timeout_ms'])
-        self.interrupted = False
-        self._forgotten = weakref.finalize(self, _forget, handle, self.number, self.message)
+        self._forgotten = weakref.finalize(self, _forget, client, self.number, self.message)
         self._forgotten.atexit = False  # the client's end says it
 
     def __repr__(self) -> str:  # without what it says: ALYX brings a token
@@ -75,6 +72,11 @@ class Command:
     def is_open(self) -> bool:
         """bool: it was neither answered nor failed."""
         return self._forgotten.alive
+
+    @property
+    def interrupted(self) -> bool:
+        """bool: an EXPINTERRUPT was taken since: what still goes on should end."""
+        return self._client._interrupts != self._interrupts
 
     def answer(self, status: str | int | None = None, data: Any = None) -> bool:
         """Say that it was done. Never waits.
@@ -101,7 +103,7 @@ class Command:
             e.g. ``IBLB_E_FULL``: it can be answered again.
         """
         number, told = _status(status), _data(data)
-        return self._end(lib.iblb_answer(self._handle(), self.number, number, told))
+        return self._end(lib.iblb_answer(self._client._handle, self.number, number, told))
 
     def fail(self, sentence: str | BaseException) -> bool:
         """Say that it was not done: the master gets an error. Returns and raises as `answer`; never waits.
@@ -114,11 +116,11 @@ class Command:
         if isinstance(sentence, BaseException):
             sentence = _told_by(sentence)
         told = text(sentence, 'why a command fails').decode(errors='replace')
-        return self._end(lib.iblb_fail(self._handle(), self.number, told.encode()))
+        return self._end(lib.iblb_fail(self._client._handle, self.number, told.encode()))
 
     def _end(self, code: int) -> bool:
         if code < 0 and code != _LATE:
-            raise error_for(code, last_error(self._handle()))
+            raise error_for(code, last_error(self._client._handle))
         self._forgotten.detach()
         return code != _LATE
 
@@ -133,7 +135,7 @@ class Command:
         try:
             self.fail(f'The program did not answer {self.message}.' if error is None else error)
         except BridgeError:
-            if error is None and self._handle():  # the end of the client says it, too
+            if error is None and self._client._handle:  # the end of the client says it, too
                 raise
 
 
@@ -144,8 +146,7 @@ class Serves:
 
     def __init__(self) -> None:
         self._saved_commands: deque[dict[str, Any]] = deque()  # that came as somebody pressed Ctrl-C
-        self._taken: weakref.WeakSet[Command] = weakref.WeakSet()
-        self._takes = threading.Lock()
+        self._interrupts = 0  # how many were taken
 
     def serve(self, service: str = '', messages: str | int | Sequence[str | int] = SERVED) -> None:
         """Get from now on what masters ask of a listener of the worker, in place of what was served before.
@@ -261,18 +262,14 @@ class Serves:
             return None
         if code < 0:
             raise error_for(code, '' if code == _CLOSED else last_error(self._handle))
-        command = Command(lambda: self._handle, asked)
-        with self._takes:
-            if command.message == 'EXPINTERRUPT':
-                for other in self._taken:
-                    other.interrupted = True
-            self._taken.add(command)
-        return command
+        if asked['message'] == 'EXPINTERRUPT':
+            self._interrupts += 1
+        return Command(self, asked)
 
 
-def _forget(handle: Callable[[], int], number: int, message: str) -> None:
+def _forget(client: Serves, number: int, message: str) -> None:
     """Let a command fail that nobody has answered."""
-    if lib.iblb_fail(handle(), number, f'The program forgot to answer {message}.'.encode()) >= 0:
+    if lib.iblb_fail(client._handle, number, f'The program forgot to answer {message}.'.encode()) >= 0:
         warnings.warn(
             f'{message} was never answered: write "with command", or answer it', ResourceWarning, stacklevel=2
         )

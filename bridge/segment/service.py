@@ -19,7 +19,7 @@ from bridge.segment.commands import Command
 from bridge.segment.patience import SLICE
 from bridge.segment.payload import message_number
 
-_OVERTAKEN = 'An EXPINTERRUPT overtook the command.'
+_OVERTAKEN = 'An EXPINTERRUPT overtook this {}.'
 _LATE = 'The program was busy until its time was up.'
 
 log = logging.getLogger(__name__)
@@ -156,11 +156,11 @@ class Service:
         try:
             with command:
                 if command.interrupted or _is_late(command):  # it waited behind another one
-                    command.fail(_OVERTAKEN if command.interrupted else _LATE)
+                    command.fail(_OVERTAKEN.format(command.message) if command.interrupted else _LATE)
                     return
                 data = self._handlers[command.message](command)
                 if command.is_open and command.interrupted:
-                    command.fail(_OVERTAKEN)
+                    command.fail(_OVERTAKEN.format(command.message))
                 elif command.is_open and not command.answer(data=data):
                     log.warning('%s was answered too late: its master was told that it failed', command.message)
         except Exception:

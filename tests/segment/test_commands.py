@@ -371,7 +371,7 @@ def test_an_interrupt_reaches_a_handler_that_is_at_work_and_its_command_fails(wo
         master.begin(master.services.start(REF))
         eventually(lambda: seen)
         interrupt()
-        assert 'An EXPINTERRUPT overtook the command' in refused(master)
+        assert 'An EXPINTERRUPT overtook this EXPSTART' in refused(master)
         assert master.run(master.services.status('STOPPED'))['cameras'] == [30]
 
 
