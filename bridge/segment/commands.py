@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -53,6 +53,8 @@ class Command:
         The same in ISO 8601.
     timeout_ms : int
         So long after `time` the master is told that it failed.
+    error : exception or None
+        What the function of `attempt` raised.
     """
 
     def __init__(self, client: Serves, asked: dict[str, Any]) -> None:
@@ -62,6 +64,7 @@ class Command:
         self.args: list[Any] = asked['args']
         self.service, self.master = str(asked['service']), str(asked['master'])
         self.time, self.wall, self.timeout_ms = int(asked['time']), str(asked['wall']), int(asked['timeout_ms'])
+        self.error: BaseException | None = None
         self._forgotten = weakref.finalize(self, _forget, client, self.number, self.message)
         self._forgotten.atexit = False  # the client's end says it
 
@@ -118,6 +121,31 @@ class Command:
         told = text(sentence, 'why a command fails').decode(errors='replace')
         return self._end(lib.iblb_fail(self._client._handle, self.number, told.encode()))
 
+    def attempt(self, work: Callable[[Command], Any]) -> bool:
+        """Call a function with this command, and answer with what it returns, or fail in the words of what it raises.
+
+        It may answer or fail itself: then what it returns has no meaning. If an EXPINTERRUPT came meanwhile and it did
+        not answer, the command fails. The function's exception is `error` afterwards.
+
+        Returns
+        -------
+        bool
+            As `answer`.
+        """
+        try:
+            data = work(self)
+            if not self.is_open:
+                return True
+            if self.interrupted:
+                return self.fail(f'An EXPINTERRUPT overtook this {self.message}.')
+            return self.answer(data=data)
+        except BaseException as error:
+            self.error = error
+            in_time = self.fail(error) if self.is_open else True
+            if not isinstance(error, Exception):
+                raise
+            return in_time
+
     def _end(self, code: int) -> bool:
         if code < 0 and code != _LATE:
             raise error_for(code, last_error(self._client._handle))
@@ -133,7 +161,7 @@ class Command:
         if not self.is_open:
             return
         try:
-            self.fail(f'The program did not answer {self.message}.' if error is None else error)
+            self.fail(f'The program left {self.message} without an answer.' if error is None else error)
         except BridgeError:
             if error is None and self._client._handle:  # the end of the client says it, too
                 raise
@@ -269,7 +297,7 @@ class Serves:
 
 def _forget(client: Serves, number: int, message: str) -> None:
     """Let a command fail that nobody has answered."""
-    if lib.iblb_fail(client._handle, number, f'The program forgot to answer {message}.'.encode()) >= 0:
+    if lib.iblb_fail(client._handle, number, f'The program forgot {message}, without an answer.'.encode()) >= 0:
         warnings.warn(
             f'{message} was never answered: write "with command", or answer it', ResourceWarning, stacklevel=2
         )

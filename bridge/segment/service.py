@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from bridge.errors import BridgeError
 from bridge.numbers import MESSAGE_NAMES
 from bridge.segment.client import Client
 from bridge.segment.commands import Command
@@ -108,24 +109,27 @@ class Service:
         bridge.errors.NoSegment
             There is no usable segment, or another program serves the listener.
         """
-        self._ended.clear()
+        taken: queue.SimpleQueue[Command | BaseException] = queue.SimpleQueue()
         with Client(self.segment, self.name, timeout) as client:
-            client.serve(self.service, list(self._handlers))
-            self._client = client
-            taken: queue.SimpleQueue[Command | BaseException] = queue.SimpleQueue()
             taker = threading.Thread(target=self._take, args=(client, taken), name='iblbridge-service', daemon=True)
-            taker.start()
             try:
+                client.serve(self.service, list(self._handlers))
+                self._client = client
+                taker.start()
                 self._work(taken)
-            except KeyboardInterrupt:
-                self._ended.set()
-                taker.join()
-                client.close()  # in order: it is how a service is ended
+            except KeyboardInterrupt:  # in order: it is how a service is ended
+                self._end(taker)
+                client.close()
                 raise
             finally:
-                self._ended.set()
-                taker.join()  # it may be at an EXPINTERRUPT
+                self._end(taker)
                 self._client = None
+                self._ended.clear()  # only now: who closes it before it runs is heard, too
+
+    def _end(self, taker: threading.Thread) -> None:
+        self._ended.set()
+        if taker.ident is not None:
+            taker.join()  # it may be at an EXPINTERRUPT
 
     def _take(self, client: Client, taken: queue.SimpleQueue[Command | BaseException]) -> None:
         """Take what is asked; in a thread of its own."""
@@ -157,14 +161,12 @@ class Service:
             with command:
                 if command.interrupted or _is_late(command):  # it waited behind another one
                     command.fail(_OVERTAKEN.format(command.message) if command.interrupted else _LATE)
-                    return
-                data = self._handlers[command.message](command)
-                if command.is_open and command.interrupted:
-                    command.fail(_OVERTAKEN.format(command.message))
-                elif command.is_open and not command.answer(data=data):
+                elif not command.attempt(self._handlers[command.message]):
                     log.warning('%s was answered too late: its master was told that it failed', command.message)
-        except Exception:
-            log.exception('%s failed', command.message)
+        except BridgeError as error:  # the segment is gone, for example, which `run` says
+            log.error('%s could not be answered: %s', command.message, error)
+        if command.error is not None:
+            log.error('%s failed', command.message, exc_info=command.error)
 
 
 def _is_late(command: Command) -> bool:

@@ -134,7 +134,7 @@ def test_a_block_that_ends_without_an_answer_fails_the_command(program, master):
     master.begin(master.services.start(REF))
     with program.next_command(10):
         pass
-    assert 'did not answer EXPSTART' in refused(master)
+    assert 'left EXPSTART without an answer' in refused(master)
 
 
 def test_a_block_that_ends_by_an_exception_fails_the_command_in_its_words_and_lets_it_through(program, master):
@@ -149,7 +149,50 @@ def test_a_command_that_is_forgotten_fails(program, master):
     with pytest.warns(ResourceWarning, match='EXPSTART was never answered'):
         program.next_command(10)
         gc.collect()
-    assert 'forgot to answer EXPSTART' in refused(master)
+    assert 'forgot EXPSTART, without an answer' in refused(master)
+
+
+def test_an_attempt_answers_with_what_is_returned_or_fails_in_the_words_of_what_is_raised(program, master):
+    def refuse(command):
+        raise RuntimeError(f'no disk for {command.message}')
+
+    master.begin(master.services.start(REF))
+    command = program.next_command(10)
+    assert command.attempt(refuse) and str(command.error) == 'no disk for EXPSTART' and not command.is_open
+    assert 'RuntimeError: no disk for EXPSTART' in refused(master)
+    stop = master.begin(master.services.stop())
+    command = program.next_command(10)
+    assert command.attempt(lambda command: {'frames': len(command.args)}) and command.error is None
+    assert stop.result(10)['cameras'] == [{'frames': 1, 'status': 30}]
+
+
+def test_what_is_returned_and_is_no_json_fails_the_command(program, master):
+    master.begin(master.services.start(REF))
+    command = program.next_command(10)
+    assert command.attempt(lambda command: {1, 2}) and isinstance(command.error, TypeError)
+    assert 'TypeError: JSON cannot express' in refused(master)
+
+
+def test_a_keyboard_interrupt_in_an_attempt_fails_the_command_and_goes_on(program, master):
+    def interrupted(command):
+        raise KeyboardInterrupt
+
+    master.begin(master.services.start(REF))
+    with pytest.raises(KeyboardInterrupt):
+        program.next_command(10).attempt(interrupted)
+    assert 'KeyboardInterrupt' in refused(master)
+
+
+def test_a_command_that_comes_as_ctrl_c_is_pressed_is_the_next_one(program, master, monkeypatch):
+    from test_ctrl_c import Interrupting
+
+    stop = master.begin(master.services.stop())
+    monkeypatch.setattr('bridge.segment.commands.lib', Interrupting('iblb_next_command'))
+    with pytest.raises(KeyboardInterrupt):
+        program.next_command(10)
+    with program.next_command(0) as command:
+        assert command.message == 'EXPEND' and command.answer()
+    assert stop.result(10)['cameras'] == [{'status': 30}]
 
 
 def test_an_answer_that_comes_too_late_is_no_exception(serve):
@@ -376,22 +419,25 @@ def test_an_interrupt_reaches_a_handler_that_is_at_work_and_its_command_fails(wo
 
 
 def test_what_waited_behind_a_handler_until_its_time_was_up_is_not_begun(serve):
-    worker = serve('rig', listeners=(ListenerConfig('cameras', port=0, timeout=0.2),))
+    worker = serve('rig', listeners=(ListenerConfig('cameras', port=0, timeout=0.5),))
     camera, go, begun = Service('rig', 'cameras'), threading.Event(), []
 
-    @camera.on('EXPINIT', 'EXPSTART')
+    @camera.on('EXPINIT', 'EXPSTART', 'EXPEND')
     def work(command):
         begun.append(command.message)
         assert go.wait(30)
 
-    with running(camera), Stock(worker.ports['cameras']) as master:
-        master.begin(master.services.init({'exp_ref': REF}))
-        eventually(lambda: len(master.told) == 1)
-        master.begin(master.services.start(REF))
-        eventually(lambda: len(master.told) == 2)
+    address = f'udp://127.0.0.1:{worker.ports["cameras"]}'
+    with running(camera), closing(Auxiliaries({'cameras': address})) as master:
+
+        def ask(*command):
+            return master.submit(*command).result(20)['cameras']
+
+        assert not ask('EXPINIT', {'exp_ref': REF}).ok
+        assert not ask('EXPSTART', REF).ok
         go.set()
-        camera.close()
-    assert begun == ['EXPINIT']
+        eventually(lambda: ask('EXPEND').ok, 30)
+    assert 'EXPEND' in begun and 'EXPSTART' not in begun
 
 
 def test_a_service_whose_listener_is_gone_says_so_and_is_lost(worker):
@@ -404,3 +450,44 @@ def test_a_service_whose_listener_is_gone_says_so_and_is_lost(worker):
 def test_no_message_that_is_none_has_a_handler():
     with pytest.raises(ValueError, match='no message'):
         Service('rig').on('EXPFINISH')
+
+
+@pytest.mark.parametrize('moment', ['serve', '_work'])
+def test_ctrl_c_ends_a_service_in_order_whenever_it_comes(worker, monkeypatch, moment):
+    camera = Service('rig', 'cameras')
+    camera.on('EXPSTART')(lambda command: None)
+    owner: Any = Client if moment == 'serve' else camera
+    before = getattr(owner, moment)
+
+    def pressed(*arguments: Any) -> None:
+        if moment == 'serve':
+            before(*arguments)
+        raise KeyboardInterrupt
+
+    with Client('rig', 'watch') as watch:
+        watch.subscribe('CLIENT_LOST')
+        monkeypatch.setattr(owner, moment, pressed)
+        with pytest.raises(KeyboardInterrupt):
+            camera.run()
+        assert watch.next_event(0.5) is None
+
+
+def test_a_service_that_was_closed_before_it_ran_ends_at_once_and_can_run_again(worker):
+    camera = Service('rig', 'cameras')
+    camera.on('EXPSTART')(lambda command: None)
+    camera.close()
+    camera.run()
+    with running(camera):
+        pass
+
+
+def test_a_service_that_ends_by_an_error_is_lost(worker, monkeypatch):
+    camera = Service('rig', 'cameras')
+    camera.on('EXPSTART')(lambda command: None)
+    with Client('rig', 'watch') as watch:
+        watch.subscribe('CLIENT_LOST')
+        monkeypatch.setattr(Client, 'next_command', lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            camera.run()
+        event = watch.next_event(10)
+        assert event is not None and event['client'] == 'cameras'
