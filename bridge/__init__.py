@@ -6,6 +6,7 @@
 `Worker`               serves a segment: takes what programs command, answers what each service did
 `Client`               commands from Python, through the same C functions that every other program calls
 `AsyncClient`          the same for asyncio
+`Service`              your program as a service that masters command, by a function for each message
 `BridgeError`          what went wrong, with code, sentence, response and the request that stays open; its kinds:
 `Misuse`               the call was wrong: arguments, names, a closed client; nothing was sent
 `ServiceFailure`       a service did not do what was asked, or the command was not carried out
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from bridge.errors import BridgeError, Misuse, NoSegment, NoWorker, OutcomeUnknown, ServiceFailure
     from bridge.segment.aio import AsyncClient
     from bridge.segment.client import Client
+    from bridge.segment.service import Service
     from bridge.worker import Worker
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     'NoSegment',
     'NoWorker',
     'OutcomeUnknown',
+    'Service',
     'ServiceFailure',
     'Worker',
     'load_services',
@@ -59,6 +62,7 @@ _HOMES = {
     'NoSegment': 'bridge.errors',
     'NoWorker': 'bridge.errors',
     'OutcomeUnknown': 'bridge.errors',
+    'Service': 'bridge.segment.service',
     'ServiceFailure': 'bridge.errors',
     'Worker': 'bridge.worker',
     'load_services': 'bridge.config',

@@ -75,7 +75,7 @@ class OutcomeUnknown(BridgeError):
 
 _CLASSES: dict[str, type[BridgeError]] = {
     **dict.fromkeys(('ARGUMENT', 'HANDLE', 'CLOSED', 'FORKED', 'NAME', 'HANDLES', 'MESSAGE', 'SERVICE', 'UTF8', 'JSON',
-                     'MSGPACK', 'ARGS', 'TOO_LARGE', 'REQUEST'), Misuse),
+                     'MSGPACK', 'ARGS', 'TOO_LARGE', 'REQUEST', 'COMMAND'), Misuse),
     **dict.fromkeys(('NO_SEGMENT', 'SEGMENT', 'VERSION', 'STALE', 'PERMISSION', 'NO_SLOT', 'NAME_TAKEN', 'QUARANTINED'),
                     NoSegment),
     'NO_WORKER': NoWorker,

@@ -17,6 +17,7 @@ from typing import Any
 from bridge.errors import BridgeError
 from bridge.numbers import CODES
 from bridge.segment.client import Client, WorkerState
+from bridge.segment.commands import SERVED, Command
 from bridge.segment.patience import seconds, slices
 
 _THREADS = 32  # of more waits than that at a time, each gets its turn
@@ -113,6 +114,42 @@ class AsyncClient:
                 raise
             if event is not None:
                 yield event
+
+    async def serve(self, service: str = '', messages: str | int | Sequence[str | int] = SERVED) -> None:
+        """Get from now on what masters ask of a listener, as `Client.serve`."""
+        serve = partial(self._client.serve, service, messages)
+        await asyncio.wrap_future(self._pool.submit(serve))  # it may wait for a worker that has just started
+
+    async def next_command(self, timeout: float | None = 1.0) -> Command | None:
+        """Wait for the next command, as `Client.next_command`; if the task is cancelled, no command is lost."""
+        client = self._client
+        for pause in slices(seconds(timeout)):
+            await asyncio.wrap_future(self._pool.submit(client._peek_for_command, pause))
+            command = client._look_for_command(0, was_open=True)
+            if command is not None:
+                return command
+        return None
+
+    async def commands(self) -> AsyncIterator[Command]:
+        """Yield the commands as they come, until this is closed; raises as `next_command`.
+
+        To be reached by an EXPINTERRUPT while a command takes long, carry it out in a task, and look at its
+        `interrupted`.
+        """
+        while self._client.is_open:
+            try:
+                command = await self.next_command(None)
+            except BridgeError:
+                if not self._client.is_open:
+                    return
+                raise
+            if command is not None:
+                yield command
+            del command  # or one that was forgotten would live until the next one comes
+
+    def tell(self, message: str | int, data: Any = None) -> None:
+        """Say something without having been asked, as `Client.tell`."""
+        self._client.tell(message, data)
 
     def send(
         self, message: str | int, *args: Any, services: Sequence[str] | None = None, ttl: float | None = 10.0

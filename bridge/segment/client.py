@@ -17,6 +17,7 @@ from bridge import plain
 from bridge.errors import BridgeError, check, error_for
 from bridge.numbers import CODES, EVENTS
 from bridge.segment.calls import attach, read, text
+from bridge.segment.commands import Serves
 from bridge.segment.library import ffi, last_error, lib
 from bridge.segment.patience import milliseconds, seconds, slices
 from bridge.segment.payload import event_number, message_number
@@ -35,8 +36,10 @@ class WorkerState(NamedTuple):
     services_up: int
 
 
-class Client:
+class Client(Serves):
     """Attached to a segment; sends commands to its worker and waits for the responses.
+
+    It can be a service as well, which masters command: `serve` and all that belongs to it are those of `Serves`.
 
     Any thread may call anything. In a ``with`` block it is closed at the end. If the block ends by an exception, or the
     program without `close`, or the client is forgotten (with a ResourceWarning), the worker takes the client for lost
@@ -65,6 +68,7 @@ class Client:
     """
 
     def __init__(self, segment: str, name: str = '', timeout: float | None = 1.0) -> None:
+        super().__init__()
         self.segment, self.name = segment, name
         self._handle = 0
         self._saved: dict[int, dict[str, Any]] = {}  # responses that came as somebody pressed Ctrl-C

@@ -4,6 +4,12 @@
  *     iblbridge::Client rig("rig0", "stimulus");
  *     iblbridge::Response response = rig.call(IBLB_EXPSTART, iblbridge::arguments("2026-01-01_1_subject"));
  *
+ *     iblbridge::Command command;
+ *     rig.serve("cameras");
+ *     while (running)
+ *         if (rig.next_command(command, std::chrono::milliseconds(200)))
+ *             command.answer();
+ *
  * - A `Client` owns one slot of the segment and gives it back when it goes: in order, but as lost while an exception passes
  *   (IBLB_CLIENT_LOST: the worker does what `on_client_lost` of its configuration says). It can be moved, not copied.
  * - Any thread may call anything at any time. A wait in one thread holds up no other call, and ends if another thread closes the client
@@ -343,6 +349,14 @@ template <class Value> std::string to_json(const std::map<std::string, Value> &o
     return json + "}";
 }
 
+inline void append_pairs(std::string &) {
+}
+template <class Value, class... More>
+void append_pairs(std::string &json, const std::string &key, const Value &value, const More &...more) {
+    json += (json.size() > 1 ? "," : "") + quote(key) + ":" + to_json(value);
+    append_pairs(json, more...);
+}
+
 } // namespace detail
 
 /* The arguments of a message as JSON: texts, numbers, bool, nullptr; std::vector and std::map<std::string, ...> of these and of each
@@ -354,6 +368,13 @@ template <class... Values> std::string arguments(const Values &...values) {
     for (std::size_t i = 0; i < sizeof...(values); i++)
         json += (i ? "," : "") + each[i];
     return json + "]";
+}
+
+/* An object as JSON: object("file", name, "frames", 5400). Values and errors as of `arguments`. */
+template <class... Pairs> std::string object(const Pairs &...pairs) {
+    std::string json = "{";
+    detail::append_pairs(json, pairs...);
+    return json + "}";
 }
 
 /* ---- what comes back ---- */
@@ -517,6 +538,173 @@ class Error : public std::runtime_error {
     std::shared_ptr<const Response> response_;
 };
 
+namespace detail {
+
+/* Text as C takes it. C sees an end at a NUL: "cameras\0x" would command the cameras. */
+inline const char *whole(const std::string &text) {
+    if (text.find('\0') != std::string::npos)
+        throw std::invalid_argument("The text holds a NUL character, where C sees its end.");
+    return text.c_str();
+}
+
+/* The sentence of the last error or warning of a handle. */
+inline std::string last_error(int handle) {
+    char text[4096];
+    iblb_last_error(handle, text, sizeof text);
+    return unescaped(text);
+}
+
+/* How many exceptions are in flight in this thread; before C++17 only whether there is one. */
+inline int exceptions_passing() noexcept {
+#ifdef __cpp_lib_uncaught_exceptions
+    return std::uncaught_exceptions();
+#else
+    return std::uncaught_exception() ? 1 : 0;
+#endif
+}
+
+} // namespace detail
+
+/* ---- what masters ask ---- */
+
+/* What a camera wants to be asked. The worker answers the questions IBLB_EXPSTATUS and IBLB_EXPINFO itself. */
+enum { SERVED = IBLB_EXPINIT + IBLB_EXPSTART + IBLB_EXPEND + IBLB_EXPCLEANUP + IBLB_EXPINTERRUPT };
+
+/* What a master asks, to be answered once; from whatever thread. If it goes out of scope, or another is put in its place, without
+ * `answer` or `fail`, it fails by itself, so that no master waits. It can be moved, not copied: keep it while your camera works. Of an
+ * exception that passes a destructor cannot tell the words: `attempt` can. */
+class Command {
+  public:
+    std::string message;                     /* "EXPSTART" */
+    int message_number = 0;                  /* IBLB_EXPSTART, ... */
+    Json args;                               /* an array: args[0].text() */
+    std::string service;                     /* the listener's name */
+    std::string master;                      /* who asks: "192.168.0.3:55123" */
+    std::chrono::nanoseconds time{0};        /* when it reached the worker */
+    std::chrono::milliseconds timeout_ms{0}; /* so long after `time` the master is told that it failed */
+    std::string wall;                        /* ISO 8601 */
+    std::string json;                        /* all of it, as it came */
+
+    Command() = default;
+    Command(Command &&other) noexcept {
+        take(other);
+    }
+    Command &operator=(Command &&other) noexcept {
+        if (this != &other) {
+            forget();
+            take(other);
+        }
+        return *this;
+    }
+    Command(const Command &) = delete;
+    Command &operator=(const Command &) = delete;
+    ~Command() {
+        forget();
+    }
+
+    /* It was neither answered nor failed. */
+    bool is_open() const {
+        return number_ != 0;
+    }
+
+    /* An EXPINTERRUPT was taken since: what still goes on should end. */
+    bool interrupted() const {
+        return interrupts_ && *interrupts_ != seen_;
+    }
+
+    /* Says that it was done. `status`: what the program does now, IBLB_STATUS_RUNNING, ...; -1: what is usual after this message. `data`:
+     * "" or JSON, as `object()` makes it. False: too late, the master has been told already that it failed. Throws Error; with most codes
+     * (iblb_answer) it can be answered again. Never waits. */
+    bool answer(int status = -1, const std::string &data = "") {
+        return end(iblb_answer(handle_, number_, status, detail::whole(data)));
+    }
+
+    /* Says that it was not done, and why, for people. Returns and throws as `answer`. */
+    bool fail(const std::string &sentence) {
+        const bool in_time = end(iblb_fail(handle_, number_, detail::whole(sentence)));
+        error_ = sentence;
+        return in_time;
+    }
+
+    /* The sentence with which it failed; "" if it did not. */
+    const std::string &error() const {
+        return error_;
+    }
+
+    /* Does the work, which returns the data of the answer ("": none), and answers with it, unless the work has answered or moved the
+     * command. A std::exception that the work throws becomes the sentence with which the command fails, and ends here. An EXPINTERRUPT that
+     * came meanwhile lets it fail as well. Returns as `answer`. */
+    template <class Work> bool attempt(Work work) {
+        try {
+            const std::string data = work();
+            if (!number_)
+                return true;
+            return interrupted() ? fail("An EXPINTERRUPT overtook this " + message + ".") : answer(-1, data);
+        } catch (const std::exception &error) {
+            if (!number_)
+                throw;
+            return fail(error.what());
+        }
+    }
+
+  private:
+    friend class Client;
+
+    Command(int handle, int number, int asked, const char *text, std::shared_ptr<const std::atomic<unsigned>> interrupts)
+        : message_number(asked), json(text), handle_(handle), number_(number), passing_(detail::exceptions_passing()),
+          interrupts_(std::move(interrupts)), seen_(*interrupts_) {
+        const Json body = Json::parse(json);
+        message = body["message"].text();
+        args = body["args"];
+        service = body["service"].text();
+        master = body["master"].text();
+        time = std::chrono::nanoseconds(body["time"].integer());
+        timeout_ms = std::chrono::milliseconds(body["timeout_ms"].integer());
+        wall = body["wall"].text();
+    }
+
+    void take(Command &other) noexcept {
+        message = std::move(other.message);
+        message_number = other.message_number;
+        args = std::move(other.args);
+        service = std::move(other.service);
+        master = std::move(other.master);
+        time = other.time;
+        timeout_ms = other.timeout_ms;
+        wall = std::move(other.wall);
+        json = std::move(other.json);
+        handle_ = other.handle_;
+        number_ = other.number_;
+        passing_ = detail::exceptions_passing();
+        interrupts_ = std::move(other.interrupts_);
+        seen_ = other.seen_;
+        error_ = std::move(other.error_);
+        other.number_ = 0;
+    }
+
+    bool end(int code) {
+        if (code < 0 && code != IBLB_E_LATE)
+            throw Error(code, detail::last_error(handle_));
+        number_ = 0;
+        return code != IBLB_E_LATE;
+    }
+
+    void forget() noexcept {
+        if (number_)
+            iblb_fail(handle_, number_,
+                      detail::exceptions_passing() > passing_ ? "An exception ended the program's work at this command."
+                                                              : "The program left a command without an answer.");
+        number_ = 0;
+    }
+
+    int handle_ = 0;
+    int number_ = 0;
+    int passing_ = 0; /* exceptions in flight when it was taken */
+    std::shared_ptr<const std::atomic<unsigned>> interrupts_;
+    unsigned seen_ = 0;
+    std::string error_;
+};
+
 /* ---- the client ---- */
 
 class Client {
@@ -527,20 +715,23 @@ class Client {
      * worker. Opening the same segment under the same name again in this process closes the older one. Throws Error; that no worker is
      * there is only a `warning`. */
     explicit Client(const std::string &segment, const std::string &client = "", milliseconds timeout = std::chrono::seconds(2))
-        : handle_(0), warning_(0), passing_(exceptions_passing()) {
+        : handle_(0), warning_(0), interrupts_(std::make_shared<std::atomic<unsigned>>(0)), passing_(detail::exceptions_passing()) {
         int handle = 0;
-        const int code = iblb_open(whole(segment), whole(client), count(timeout), &handle);
+        const int code = iblb_open(detail::whole(segment), detail::whole(client), count(timeout), &handle);
         if (code < 0)
             throw Error(code, last_error());
         handle_ = handle;
         warning_ = code;
     }
-    Client(Client &&other) noexcept : handle_(other.handle_.exchange(0)), warning_(other.warning_.load()), passing_(exceptions_passing()) {
+    Client(Client &&other) noexcept
+        : handle_(other.handle_.exchange(0)), warning_(other.warning_.load()), interrupts_(other.interrupts_),
+          passing_(detail::exceptions_passing()) {
     }
     Client &operator=(Client &&other) noexcept {
         if (this != &other) {
             close();
             warning_ = other.warning_.load();
+            interrupts_ = other.interrupts_;
             handle_ = other.handle_.exchange(0);
         }
         return *this;
@@ -548,7 +739,7 @@ class Client {
     Client(const Client &) = delete;
     Client &operator=(const Client &) = delete;
     ~Client() {
-        if (exceptions_passing() > passing_) /* one that began in its lifetime */
+        if (detail::exceptions_passing() > passing_) /* one that began in its lifetime */
             abandon();
         else
             close();
@@ -569,13 +760,13 @@ class Client {
      */
     int send(int message, const std::string &arguments = "", const std::string &services = "", milliseconds ttl = milliseconds(0)) {
         int request = 0;
-        warning_ = check(iblb_send(handle_, whole(services), message, whole(arguments), count(ttl), &request));
+        warning_ = check(iblb_send(handle_, detail::whole(services), message, detail::whole(arguments), count(ttl), &request));
         return request;
     }
 
     /* The same without a response: what became of it is counted and logged by the worker. */
     void notify(int message, const std::string &arguments = "", const std::string &services = "", milliseconds ttl = milliseconds(0)) {
-        warning_ = check(iblb_notify(handle_, whole(services), message, whole(arguments), count(ttl)));
+        warning_ = check(iblb_notify(handle_, detail::whole(services), message, detail::whole(arguments), count(ttl)));
     }
 
     /* Waits for the response to a request. Throws Error if the command failed; also, with the request staying open, if there is no response
@@ -595,8 +786,8 @@ class Client {
                   milliseconds timeout = std::chrono::seconds(12)) {
         int request = 0;
         std::vector<char> json(FIRST_CAPACITY);
-        const int code =
-            iblb_call(handle_, whole(services), message, whole(arguments), count(timeout), json.data(), FIRST_CAPACITY, &request);
+        const int code = iblb_call(handle_, detail::whole(services), message, detail::whole(arguments), count(timeout), json.data(),
+                                   FIRST_CAPACITY, &request);
         if (code == IBLB_E_BUFFER)
             return wait(request, milliseconds(0));
         return outcome(code, json.data(), code == IBLB_E_PENDING ? request : 0);
@@ -641,6 +832,37 @@ class Client {
         return true;
     }
 
+    /* Gets from now on what masters ask of the listener `service` ("": the only one there is) of the worker, in place of what was served
+     * before. `messages`: the sum of what the program wants to be asked; 0: it serves no more. Throws Error; that no worker is there is
+     * only a `warning`. */
+    void serve(const std::string &service = "", int messages = SERVED) {
+        warning_ = check(iblb_serve(handle_, detail::whole(service), messages));
+    }
+
+    /* The next command, an EXPINTERRUPT before all others; false if nothing was asked in time. Waits for a worker, too, if there is none.
+     * What `command` held before fails if it was not answered. A program is asked one thing at a time and an EXPINTERRUPT beside it: take
+     * with time-out 0 now and then while a command takes long, or in a second thread. */
+    bool next_command(Command &command, milliseconds timeout) {
+        int number = 0, message = 0;
+        std::vector<char> json(FIRST_CAPACITY);
+        const int code = fill(json, [&](char *text, int capacity, int *needed) {
+            return iblb_next_command(handle_, count(timeout), &number, &message, text, capacity, needed);
+        });
+        if (code == IBLB_E_TIMEOUT || code == IBLB_E_NO_WORKER)
+            return false;
+        check(code);
+        if (message == IBLB_EXPINTERRUPT)
+            ++*interrupts_;
+        command = Command(handle_, number, message, json.data(), interrupts_);
+        return true;
+    }
+
+    /* Says something without having been asked: IBLB_EXPINTERRUPT (a camera died), IBLB_EXPSTATUS (what it does from now on: "20"),
+     * IBLB_EXPINFO. `data`: "" or JSON, as `object()` makes it. */
+    void tell(int message, const std::string &data = "") {
+        warning_ = check(iblb_tell(handle_, message, detail::whole(data)));
+    }
+
     /* Whether a worker lives, and how many services it has. Never blocks. */
     WorkerState worker_state() const {
         int alive = 0, services = 0, services_up = 0;
@@ -655,9 +877,7 @@ class Client {
 
     /* The sentence of the last error or warning, from whatever thread. */
     std::string last_error() const {
-        char text[4096];
-        iblb_last_error(handle_, text, sizeof text);
-        return detail::unescaped(text);
+        return detail::last_error(handle_);
     }
 
     /* For the functions of iblbridge.h; 0 when closed. */
@@ -675,24 +895,8 @@ class Client {
             how(handle);
     }
 
-    /* How many exceptions are in flight in this thread; before C++17 only whether there is one. */
-    static int exceptions_passing() noexcept {
-#ifdef __cpp_lib_uncaught_exceptions
-        return std::uncaught_exceptions();
-#else
-        return std::uncaught_exception() ? 1 : 0;
-#endif
-    }
-
     static int count(milliseconds time) {
         return static_cast<int>(std::max<long long>(INT_MIN, std::min<long long>(INT_MAX, time.count())));
-    }
-
-    /* Text as C takes it. C sees an end at a NUL: "cameras\0x" would command the cameras. */
-    static const char *whole(const std::string &text) {
-        if (text.find('\0') != std::string::npos)
-            throw std::invalid_argument("The text holds a NUL character, where C sees its end.");
-        return text.c_str();
     }
 
     static std::chrono::nanoseconds ns(const Json &stamp) {
@@ -767,7 +971,8 @@ class Client {
 
     std::atomic<int> handle_;
     std::atomic<int> warning_;
-    const int passing_; /* exceptions in flight when it was made */
+    std::shared_ptr<std::atomic<unsigned>> interrupts_; /* how many were taken */
+    const int passing_;                                 /* exceptions in flight when it was made */
 };
 
 } // namespace iblbridge

@@ -29,6 +29,7 @@ classdef iblbridge < handle
     % - iblbridge:PENDING of `call`, iblbridge:TIMEOUT and iblbridge:NO_WORKER of `wait`, and Ctrl-C, leave the request
     %   open, as last_request: wait for it again or cancel it, but do not repeat the command, for it may have started a
     %   camera. After iblbridge:NOT_SENT and iblbridge:NO_WORKER of `call` nothing was sent, and last_request is 0.
+    % - Your program can be a service itself, which masters command: see serve, next_command, tell, iblbridge_command.
 
     properties (SetAccess = private)
         segment = '';       % the name of the rig's segment
@@ -36,6 +37,10 @@ classdef iblbridge < handle
         last_status = 0;    % of the latest method: 0, a positive warning, a negative error (iblbridge.codes)
         last_response = []; % the latest response, also of a command that failed; [] if it has none
         last_request = 0;   % the number of the latest command
+    end
+
+    properties (SetAccess = private, Hidden)
+        interrupts = 0; % how many EXPINTERRUPT were taken by next_command
     end
 
     properties (Constant)
@@ -193,6 +198,57 @@ classdef iblbridge < handle
             end
         end
 
+        function serve(rig, service, messages)
+            % RIG.SERVE(SERVICE, MESSAGES)
+            % From now on this rig gets what masters ask of a listener of the worker (iblbridge serve --listen
+            % cameras=...), in place of what it served before. SERVICE: its name, '' for the only one there is.
+            % MESSAGES: what the program wants to be asked, a cell array of names or their sum; left out: EXPINIT,
+            % EXPSTART, EXPEND, EXPCLEANUP and EXPINTERRUPT; {} or 0: it serves no more. What is not among them the
+            % worker answers itself, as EXPSTATUS and EXPINFO: from what the program last said.
+            if nargin < 2, service = ''; end
+            if nargin < 3, messages = {'EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT'}; end
+            if ischar(messages) || isa(messages, 'string'), messages = cellstr(messages); end
+            if isnumeric(messages), messages = num2cell(messages); end
+            mask = 0;
+            for i = 1:numel(messages)
+                mask = bitor(mask, number_of(messages{i}));
+            end
+            rig.check(invoke('iblb_serve', rig.handle, char(service), mask));
+        end
+
+        function command = next_command(rig, timeout_ms)
+            % COMMAND = RIG.NEXT_COMMAND(TIMEOUT_MS)
+            % The next thing that a master asks, an EXPINTERRUPT before all others, as an iblbridge_command, to be
+            % answered once; [] if nothing was asked in time (1000). Waits for a worker, too, if there is none. One
+            % thing is asked at a time, and an EXPINTERRUPT beside it: look for that with RIG.NEXT_COMMAND(0) while a
+            % command takes long.
+            if nargin < 2, timeout_ms = 1000; end
+            codes = iblbridge.codes;
+            look = @(slice) command_of(rig.handle, slice);
+            found = patiently(look, milliseconds_of(timeout_ms), [codes.E_TIMEOUT, codes.E_NO_WORKER]);
+            command = [];
+            if ~any(found{1} == [codes.E_TIMEOUT, codes.E_NO_WORKER])
+                rig.check(found{1});
+                asked = read(found{2});
+                asked.args = listed(asked.args);
+                rig.interrupts = rig.interrupts + strcmp(asked.message, 'EXPINTERRUPT');
+                command = iblbridge_command(rig, asked);
+            end
+        end
+
+        function tell(rig, message, data)
+            % RIG.TELL(MESSAGE, DATA)
+            % Says something without having been asked: 'EXPINTERRUPT' (a camera died: its masters hear so),
+            % 'EXPSTATUS' (with 'STOPPED', 30, ...: what the program does from now on), 'EXPINFO' (what the worker
+            % answers to it). DATA: a struct, or another value as in a command's answer; [] or left out: none.
+            if nargin < 3, data = []; end
+            number = number_of(message);
+            if number == iblbridge.messages.EXPSTATUS && (ischar(data) || isa(data, 'string'))
+                data = status_of(data);
+            end
+            rig.check(invoke('iblb_tell', rig.handle, number, encode_data(data)));
+        end
+
         function state = worker_state(rig)
             % STATE = RIG.WORKER_STATE()
             % Whether a worker lives (alive), how many services it has, how many of them have answered within the last
@@ -223,6 +279,23 @@ classdef iblbridge < handle
 
         function delete(rig)
             rig.abandon();
+        end
+    end
+
+    methods (Hidden)
+        function in_time = end_command(rig, number, status, said)
+            % For iblbridge_command: answers, or fails if STATUS is 'failed'. False: too late.
+            if strcmp(status, 'failed')
+                status = invoke('iblb_fail', rig.handle, number, sentence_to_c(said));
+            else
+                status = invoke('iblb_answer', rig.handle, number, status_of(status), encode_data(said));
+            end
+            in_time = status ~= iblbridge.codes.E_LATE;
+            if in_time
+                rig.check(status);
+            else
+                rig.last_status = status;
+            end
         end
     end
 
@@ -396,12 +469,57 @@ function json = encode(args)
     json = '';
     if isnumeric(args) && isempty(args), return; end
     if ~iscell(args), args = {args}; end
-    json = regexprep(jsonencode(sayable(args)), '"\\u0001(-?\d+)\\u0001"', '$1');
+    json = json_of(args);
+end
+
+function json = encode_data(data)
+    % The data of an answer as JSON; '' for none.
+    json = '';
+    if ~(isnumeric(data) && isempty(data)), json = json_of(data); end
+end
+
+function json = json_of(value)
+    json = regexprep(jsonencode(sayable(value)), '"\\u0001(-?\d+)\\u0001"', '$1');
     if ~is_octave() % MATLAB's characters are UTF-16, and go to C in the system's code page
         for character = unique(json(json > 127))
             json = strrep(json, character, sprintf('\\u%04x', double(character)));
         end
     end
+end
+
+function sentence = sentence_to_c(sentence)
+    % MATLAB's calllib gives C the system's code page, and a sentence has no escapes.
+    sentence = char(sentence);
+    if ~is_octave() && exist('iblbridge_mex', 'file') ~= 3, sentence(sentence > 127) = '?'; end
+end
+
+function number = status_of(status)
+    % The number of what a program does now, from its name or number; -1 for [], what is usual after a message.
+    number = status;
+    if isnumeric(status) && isempty(status)
+        number = -1;
+    elseif ischar(status) || isa(status, 'string')
+        if ~isfield(iblbridge.statuses, char(status))
+            names = strjoin(fieldnames(iblbridge.statuses)', ', ');
+            error('iblbridge:ARGUMENT', 'There is no status %s; there are %s.', char(status), names);
+        end
+        number = iblbridge.statuses.(char(status));
+    elseif ~(isnumeric(status) && isscalar(status))
+        error('iblbridge:ARGUMENT', 'A status is a name, a number or []; data come after it.');
+    end
+    number = double(number);
+end
+
+function list = listed(args)
+    % The arguments of a command as a row of cells, however jsondecode has put them together.
+    list = args;
+    if ischar(args)
+        list = {args};
+    elseif ~iscell(args)
+        list = num2cell(args, 2:max(ndims(args), 2));
+        if isfloat(args) && iscolumn(args), list(isnan(args)) = {[]}; end % null
+    end
+    list = reshape(list, 1, []);
 end
 
 function value = sayable(value)
@@ -543,6 +661,16 @@ function found = event_of(handle, slice)
     status = codes.E_BUFFER;
     while status == codes.E_BUFFER
         [status, ~, text, needed] = invoke('iblb_next_event', handle, slice, needed);
+    end
+    found = {status, text};
+end
+
+function found = command_of(handle, slice)
+    needed = 65536;
+    codes = iblbridge.codes;
+    status = codes.E_BUFFER;
+    while status == codes.E_BUFFER
+        [status, ~, ~, text, needed] = invoke('iblb_next_command', handle, slice, needed);
     end
     found = {status, text};
 end

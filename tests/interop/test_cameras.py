@@ -10,6 +10,7 @@ scenario, and prints one line of JSON after the other.
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import signal
@@ -62,15 +63,24 @@ LANGUAGES = {
     ),
     'luajit': Language(('luajit',), 'serving.lua', '', 'luajit serving.lua'),
     'node': Language(('node', 'npm'), 'serving.js', '', 'node serving.js'),
+    'python': Language(('python',), 'serving.py', '', 'python serving.py'),
 }
+CAMERAS = {
+    'c': ('cc',),
+    'cpp': ('c++',),
+    'matlab': ('octave-cli', 'mkoctfile'),
+    **{name: language.needs for name, language in LANGUAGES.items()},
+}
+"""The kits that have a camera; what else those do that are no `LANGUAGES` is in tests of their own."""
 AT_A_TERMINAL = {'csharp'}  # mono hears Ctrl-C only there: test_csharp_serving.py
-ELSEWHERE = {'c', 'cpp', 'labview', 'matlab', 'python'}
 
 
 @pytest.mark.parametrize('name', kit.KITS)
 def test_every_guide_says_how_a_program_becomes_a_service(name):
     guide = (kit.examples() / name / 'README.md').read_text(encoding='utf-8')
-    assert (SERVING in guide) or name in ELSEWHERE
+    section = guide.partition(SERVING)[2].replace('_', '').lower()
+    words = ('serve', 'answer', 'fail', 'tell', 'expinterrupt', 'iblbridge serve --segment rig0 --listen')
+    assert [word for word in words if word not in section] == []
 
 
 @pytest.fixture(params=LANGUAGES)
@@ -119,9 +129,10 @@ class Master(Auxiliaries):
         self.close()
 
 
-@pytest.fixture
-def cameras(language: str, kit_of: Callable[[str], Path]) -> Iterator[Cameras]:
-    place = kit_of(language)
+@pytest.fixture(params=CAMERAS)
+def cameras(request, kit_of: Callable[[str], Path]) -> Iterator[Cameras]:
+    require(*CAMERAS[request.param])
+    place = kit_of(request.param)
     for line in serving_commands(place)[:-1]:
         done = run(line, place, timeout=300)
         assert done.returncode == 0, f'{line}\n{done.stdout}{done.stderr}'
@@ -168,8 +179,9 @@ def test_an_interrupt_reaches_a_camera_that_is_busy_and_ends_what_it_does(camera
     master.begin(master.services.init({'exp_ref': REF}))
     assert camera.line().startswith('EXPINIT from')
     assert other.submit('EXPINTERRUPT').result(10)['cameras'].ok
-    assert camera.line() == 'EXPINIT: failed, An EXPINTERRUPT overtook this EXPINIT.'
-    says(camera, 'EXPINTERRUPT')
+    lines = [camera.line() for _ in range(3)]  # two threads may print
+    lines.remove('EXPINIT: failed, An EXPINTERRUPT overtook this EXPINIT.')
+    assert lines[0].startswith('EXPINTERRUPT from 127.0.0.1:') and lines[1] == 'EXPINTERRUPT: done'
     assert other.submit('EXPCLEANUP').result(10)['cameras'].ok
     says(camera, 'EXPCLEANUP')
     eventually(lambda: master.told)
@@ -225,21 +237,21 @@ def test_a_camera_waits_for_the_next_worker(cameras):
 
 
 @pytest.mark.posix('Ctrl-C of a process that has no console')
-@pytest.mark.parametrize('language', [name for name in LANGUAGES if name not in AT_A_TERMINAL], indirect=True)
+@pytest.mark.parametrize('cameras', [name for name in CAMERAS if name not in AT_A_TERMINAL], indirect=True)
 def test_ctrl_c_ends_a_camera_in_order(cameras):
     camera = cameras.start()
     with Client('rig0', 'watch') as watch:
         watch.subscribe('CLIENT_LOST')
         camera.process.send_signal(signal.SIGINT)
         status, errors = camera.end()
-        assert status in (0, 130) and errors == ''
+        assert status in (0, 1, 130) and errors == ''  # 1 is Octave's
         told = cameras.ours().submit('EXPINIT', {'exp_ref': REF}).result(10)['cameras']
         assert not told.ok and 'no program serves cameras' in told.error
         assert watch.next_event(0) is None
 
 
 @pytest.mark.posix('Ctrl-C of a process that has no console')
-@pytest.mark.parametrize('language', [name for name in LANGUAGES if name not in AT_A_TERMINAL], indirect=True)
+@pytest.mark.parametrize('cameras', [name for name in CAMERAS if name not in AT_A_TERMINAL], indirect=True)
 def test_ctrl_c_ends_a_camera_that_is_busy_at_once_and_its_master_is_told(cameras):
     camera = cameras.start(60)
     master = cameras.stock()
@@ -247,7 +259,7 @@ def test_ctrl_c_ends_a_camera_that_is_busy_at_once_and_its_master_is_told(camera
     assert camera.line().startswith('EXPINIT from')
     camera.process.send_signal(signal.SIGINT)
     status, errors = camera.end()
-    assert status in (0, 130) and errors == ''
+    assert status in (0, 1, 130) and errors == ''  # 1 is Octave's
     eventually(lambda: master.told)
     ((event, (_, about)),) = master.told
     assert (event, about) == (ERROR, INIT)
@@ -318,7 +330,7 @@ def test_an_exception_in_a_handler_is_named_to_the_master_and_seen_by_the_progra
 def test_an_exception_that_ends_the_loop_leaves_nobody_waiting_and_nobody_serves(scenes):
     program, master = scenes.play('throw')
     failed = master.submit('EXPSTART', REF).result(10)['cameras']
-    assert not failed.ok and 'without an answer' in failed.error
+    assert not failed.ok and re.search('without an answer|the lens is gone', failed.error)  # as the language knows it
     assert program.says() == 'the lens is gone'
     told = master.submit('EXPINIT', {'exp_ref': REF}).result(10)['cameras']
     assert not told.ok and 'no program serves cameras' in told.error

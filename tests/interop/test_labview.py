@@ -11,18 +11,23 @@ import ctypes
 import json
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from guides import ROOT
-from peers import eventually
+from peers import eventually, free_port
+from stock_masters import Stock
 
 from bridge import kit
+from bridge.auxiliaries import Auxiliaries
+from bridge.config import ListenerConfig
 from bridge.native import LIBRARY
 from bridge.numbers import CODES
 from bridge.segment import inspection as doctor
@@ -34,6 +39,7 @@ import interface  # noqa: E402
 INTERFACE = interface.load()
 GUIDE = (ROOT / 'examples' / 'labview' / 'README.md').read_text(encoding='utf-8')
 ERRORS = ROOT / 'examples' / 'labview' / 'iblbridge-errors.txt'
+REF = '2026-01-01_1_subject'
 GUARD = b'\xa5' * 64  # behind each buffer
 
 
@@ -58,8 +64,8 @@ def settings() -> dict[str, list[dict[str, str]]]:
 
 
 NODES = settings()
-ERROR, COMMAND, SESSION = tables('step')
-CLUSTERS = {name: tables(name)[0] for name in ('response', 'service', 'event')}
+ERROR, COMMAND, SESSION, SERVING = tables('step')
+CLUSTERS = {name: tables(name)[0] for name in ('response', 'service', 'event', 'command')}
 FORMAT = 'Pass, String format or Array format'
 
 
@@ -72,6 +78,12 @@ def wires(row: dict[str, str]) -> dict[str, Any]:
 def again(row: dict[str, str]) -> set[int]:
     """Return the statuses at which a step's loop goes on."""
     return {int(code) for code in re.findall(r'-8\d{3}|5\d{3}', row['loop'])}
+
+
+def cases(row: dict[str, str]) -> list[int]:
+    """Return the messages whose case a step stands in."""
+    found = re.match(r'cases? ([^(]*)\(', row['loop'])
+    return [int(number) for number in re.findall(r'\d+', found[1])] if found else []
 
 
 def rounds(row: dict[str, str]) -> int:
@@ -227,6 +239,75 @@ class Diagram:
         return said, events
 
 
+class Camera:
+    """The VI of the guide that serves, in a thread; what its camera does is what the guide leaves to its reader."""
+
+    def __init__(self, diagram: Diagram) -> None:
+        self.diagram = diagram
+        self.is_ready = self.has_died = self.is_stopped = False
+        self.slow = False  # an EXPINIT waits until it is not
+        self.kept = 0
+        self.asked: list[dict[str, Any]] = []
+        self.statuses: list[int] = []
+        found = diagram.loop(SERVING[0])
+        diagram.handle = found['handle']
+        assert found['status'] == 0
+        assert diagram.step(SERVING[1], handle=diagram.handle)['status'] == 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        wired = {'handle': self.diagram.handle}
+        while not self.is_stopped:
+            found = self.diagram.step(SERVING[2], **wired)
+            self.statuses.append(found['status'])
+            if found['status'] == CODES['IBLB_E_BUFFER']:
+                wired['capacity'] = found['needed']
+            elif found['status'] == 0:
+                self._obey(found)
+            else:
+                assert found['status'] in again(SERVING[2])
+            if self.kept and not self.slow:
+                self.is_ready = True
+                self._do(SERVING[3], self.kept)
+                self.kept = 0
+            if self.has_died:
+                self._do(SERVING[7], 0)
+                self.has_died = False
+
+    def _obey(self, found: dict[str, Any]) -> None:
+        asked = json.loads(found['json'])
+        self.asked.append({**unflatten('command', asked), 'args': asked['args']})
+        row = [row for row in SERVING if found['message'] in cases(row)][0]
+        if found['message'] == 1:
+            self.kept = found['command']
+        elif found['message'] == 2 and not self.is_ready:
+            self._do(SERVING[5], found['command'])
+        elif found['message'] == 2:
+            self._do(row, found['command'], data_json=json.dumps({'file': f'{asked["args"][0]}.avi'}))
+        else:
+            if found['message'] == 16 and self.kept:
+                self._do(
+                    {**SERVING[5], 'wired to it': SERVING[5]['wired to it'].split(' = ')[0]},
+                    self.kept,
+                    sentence='stopped',
+                )
+                self.kept = 0
+            self._do(row, found['command'], data_json='{"frames": 12}')
+
+    def _do(self, row: dict[str, str], command: int, **wired: Any) -> None:
+        found = self.diagram.step(row, handle=self.diagram.handle, command=command, **wired)
+        self.statuses.append(found['status'])
+
+    def __enter__(self) -> Camera:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_stopped = True
+        self._thread.join(10)
+        assert self.diagram.step(SERVING[8], handle=self.diagram.handle)['status'] == 0
+
+
 def fits(kind: str, value: Any) -> bool:
     """Say whether Unflatten From JSON can put a value into a LabVIEW type."""
     if kind in ('I32', 'I64'):
@@ -246,8 +327,8 @@ def unflatten(cluster: str, text: str | dict[str, Any]) -> dict[str, Any]:
         else:
             assert fits(kind, body[label]), f'{label} is no {kind}: {body[label]!r}'
             found[label] = body[label]
-    # In this order, and nothing is missing in the cluster but `data`, which has no fixed shape.
-    assert list(found) == [key for key in body if key != 'data']
+    # In this order, and nothing is missing in the cluster but what has no fixed shape.
+    assert list(found) == [key for key in body if key not in ('data', 'args')]
     return found
 
 
@@ -292,14 +373,19 @@ def test_the_steps_wire_every_input_and_wait_at_most_200_ms():
     inputs = {n: {r['parameter'] for r in rows if r['in or out'].startswith('in')} for n, rows in NODES.items()}
     inputs['Command.vi'] = {'handle', 'message', 'args_json'}
     named = {constant.name: constant.number for constant in INTERFACE.messages}
-    for row in [*ERROR, *COMMAND, *SESSION]:
+    for row in [*ERROR, *COMMAND, *SESSION, *SERVING]:
         node = (re.match(r'`(\w+)`', row['node']) or ['', row['node']])[1]
         assert set(wires(row)) == inputs[node], row
         assert wires(row).get('timeout_ms', 200) == 200
         assert again(row) <= set(CODES.values())
         if name := re.search(r'\((\w+)\)', row['wired to it']):
             assert named[f'IBLB_{name[1]}'] == wires(row)['message']
-    assert all(row['step'] == str(i) for steps in (ERROR, COMMAND, SESSION) for i, row in enumerate(steps, 1))
+        if case := re.search(r'^cases? ([\d, and]+) \(([\w, ]+)\)', row['loop']):
+            numbers = [int(number) for number in re.findall(r'\d+', case[1])]
+            assert numbers == [named[f'IBLB_{name}'] for name in case[2].split(', ')]
+    assert all(row['step'] == str(i) for steps in (ERROR, COMMAND, SESSION, SERVING) for i, row in enumerate(steps, 1))
+    asked = {number for row in SERVING for number in cases(row)}
+    assert sum(asked) == wires(SERVING[1])['message_mask']
 
 
 def test_each_code_and_function_that_the_page_names_exists():
@@ -462,6 +548,70 @@ def test_the_other_nodes_can_be_called_too(diagram, rig):
     got = nodes['iblb_wait_msgpack'](handle=handle, request=sent['request'], timeout_ms=5000, capacity=4096)
     assert got['status'] == 0 and b'2026-01-01_1_subject' in got['bytes'][: got['needed']]
     assert nodes['iblb_worker_state'](handle=handle) == {'status': 0, 'alive': 1, 'services': 2, 'services_up': 2}
+
+
+# --- the VI that serves ---
+
+
+@pytest.fixture
+def listener(serve: Callable[..., Any]) -> Any:
+    return serve('rig0', {}, listeners=(ListenerConfig('cameras', port=0),))
+
+
+def masters(worker: Any) -> Any:
+    """Return a master that goes on after errors."""
+    return closing(Auxiliaries({'cameras': f'udp://127.0.0.1:{worker.ports["cameras"]}'}))
+
+
+def test_a_stock_master_runs_an_experiment_with_the_vi_that_serves(diagram, listener):
+    with Camera(diagram) as camera, Stock(listener.ports['cameras']) as master:
+        ask, services = master.run, master.services
+        assert ask(services.init({'exp_ref': REF}))['cameras'] == [10, {'exp_ref': REF}]
+        assert ask(services.start(REF, {'note': 'ä' * 100}))['cameras'] == [REF, {'file': f'{REF}.avi', 'status': 20}]
+        assert ask(services.status('RUNNING'))['cameras'] == [20]
+        camera.has_died = True
+        died = eventually(lambda: [data for event, data in master.told if event == 16])
+        assert died[0][0]['why'] == 'The camera died.'
+        assert ask(services.stop())['cameras'] == [{'frames': 12, 'status': 30}]
+        assert ask(services.cleanup())['cameras'] == [{'frames': 12, 'status': 0}]
+    assert [one['message'] for one in camera.asked] == ['EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP']
+    assert all(one['service'] == 'cameras' and one['timeout_ms'] == 8000 for one in camera.asked)
+
+
+def test_the_vi_that_serves_fails_what_it_cannot_do_and_is_reached_by_an_interrupt(diagram, listener):
+    with Camera(diagram) as camera, masters(listener) as master, masters(listener) as other:
+        cold = master.submit('EXPSTART', REF).result(20)['cameras']
+        assert not cold.ok and 'The camera is cold. Send EXPINIT first.' in cold.error
+        camera.slow = True
+        slow = master.submit('EXPINIT', {'exp_ref': REF})
+        eventually(lambda: camera.kept)
+        assert other.submit('EXPINTERRUPT').result(20)['cameras'].reply == [{'frames': 12, 'status': 30}]
+        assert 'stopped' in slow.result(20)['cameras'].error
+        camera.slow = False
+        assert master.submit('EXPINIT', {'exp_ref': REF}).result(20)['cameras'].ok
+
+
+def test_what_the_vi_has_in_hand_when_it_stops_is_told_to_its_master(diagram, listener):
+    with masters(listener) as master:
+        with Camera(diagram) as camera:
+            camera.slow = True
+            slow = master.submit('EXPINIT', {'exp_ref': REF})
+            eventually(lambda: camera.kept)
+        assert 'ended before it answered' in slow.result(20)['cameras'].error
+
+
+def test_the_vi_that_serves_waits_for_the_next_worker_and_may_be_late(diagram, listener, serve):
+    with Camera(diagram) as camera:
+        listener.end_of_test()
+        eventually(lambda: CODES['IBLB_E_NO_WORKER'] in camera.statuses, 20)
+        port = free_port()
+        again = serve('rig0', {}, listeners=(ListenerConfig('cameras', port=port, timeout=0.3),))
+        camera.slow = True
+        with masters(again) as master:
+            assert not master.submit('EXPINIT', {'exp_ref': REF}).result(20)['cameras'].ok
+            camera.slow = False
+            eventually(lambda: CODES['IBLB_E_LATE'] in camera.statuses, 20)
+            assert master.submit('EXPEND').result(20)['cameras'].ok
 
 
 # --- Abort ---

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,9 @@ from processes import kill
 from scenarios import WHOLE
 
 from bridge import kit
+from bridge.auxiliaries import Auxiliaries
 from bridge.cli.children import Child
+from bridge.config import ListenerConfig
 from bridge.segment import inspection as doctor
 
 STUBS = Path(__file__).parent / 'matlab'
@@ -291,8 +293,9 @@ def test_the_number_of_a_code_is_found_by_every_name_of_it(through):
 def test_what_is_inside_is_no_method(through):
     # Octave shows private and hidden methods, too: these are left, for they change the rig.
     said = through('mex')("disp(strjoin(sort(methods('iblbridge'))', ' '))")[0].split()
-    inside = {'await', 'check', 'delete', 'finish', 'post', 'take_back'}
-    outside = {'abandon', 'call', 'cancel', 'close', 'notify', 'send', 'subscribe', 'wait', 'withdraw'}
+    inside = {'await', 'check', 'delete', 'end_command', 'finish', 'post', 'take_back'}
+    outside = {'abandon', 'call', 'cancel', 'close', 'notify', 'send', 'serve', 'subscribe', 'tell', 'wait', 'withdraw'}
+    outside |= {'next_command'}
     outside |= {'iblbridge', 'next_event', 'worker_state', 'last_error', 'clock_ns', 'code_of', 'error_text', 'version'}
     assert set(said) == inside | outside
 
@@ -303,6 +306,7 @@ def test_help_tells_of_every_method_but_of_those_that_the_guide_names(through):
     left = re.search(r'in Octave not for `(\w+)` and `(\w+)`', guide)
     assert left and set(left.groups()) == {'close', 'version'}
     names = ['abandon', 'call', 'cancel', 'notify', 'send', 'subscribe', 'wait', 'withdraw', 'next_event']
+    names += ['serve', 'next_command', 'tell']
     names += ['worker_state', 'last_error', 'clock_ns', 'code_of', 'error_text', *left.groups()]
     listed = ', '.join(map(repr, names))
     said = octave(
@@ -472,9 +476,153 @@ def test_the_example_says_the_same_through_calllib(through, rig):
 
 def test_every_public_method_and_every_name_in_the_guide_is_there(through):
     place = through('mex').place
-    code = (place / 'iblbridge.m').read_text(encoding='utf-8')
-    methods = set(re.findall(r'^        function (?:\w+ = )?(\w+)\(', code, re.MULTILINE))
-    properties = set(re.findall(r'^        (\w+) = ', code, re.MULTILINE))
     guide = (place / 'README.md').read_text(encoding='utf-8')
-    used = set(re.findall(r'\b(?:rig|iblbridge)\.(\w+)', guide)) - {'m', 'h'}
-    assert len(used) > 10 and used <= methods | properties
+    for name, of, least in (('iblbridge', 'rig|iblbridge', 10), ('iblbridge_command', 'command', 8)):
+        code = (place / f'{name}.m').read_text(encoding='utf-8')
+        methods = set(re.findall(r'^        function (?:\w+ = )?(\w+)\(', code, re.MULTILINE))
+        properties = set(re.findall(r'^        (\w+) = ', code, re.MULTILINE))
+        used = set(re.findall(rf'\b(?:{of})\.(\w+)', guide)) - {'m', 'h'}
+        assert len(used) > least and used <= methods | properties
+
+
+# --- a program that serves ---
+
+
+@pytest.fixture
+def master(serve):
+    """A worker that listens, and a master that goes on after errors."""
+    worker = serve('rig0', {}, listeners=(ListenerConfig('cameras', port=0),))
+    with closing(Auxiliaries({'cameras': f'udp://127.0.0.1:{worker.ports["cameras"]}'})) as master:
+        master.worker = worker
+        yield master
+
+
+NEXT = 'command = []; while isempty(command), command = rig.next_command(100); end; '
+SERVE = "rig = iblbridge('rig0', 'octave', 10000); rig.serve('cameras'); disp('serves'); "
+
+
+def ask(master, *command):
+    return master.submit(*command).result(20)['cameras']
+
+
+def served(process) -> None:
+    say(process, SERVE)
+    assert hear(process) == 'serves'
+
+
+def test_a_command_shows_all_that_the_library_says_of_it_and_bears_data(octave, master):
+    with octave.session() as process:
+        served(process)
+        asked = master.submit('EXPSTART', '2026-01-01_1_x', {'é': 1})
+        say(
+            process,
+            f'{NEXT} disp(command.message); disp(command.args{{1}}); disp(numel(command.args)); disp(command.service); '
+            "disp(any(strfind(command.master, '127.0.0.1:'))); disp(command.timeout_ms); disp(command.is_open); "
+            'disp(abs(iblbridge.clock_ns() - command.time) < 20e9); '
+            "disp(command.answer('STOPPED', struct('file', 'é', 'big', intmax('int64')))); disp(command.is_open)",
+        )
+        said = [hear(process) for _ in range(10)]
+        assert said == ['EXPSTART', '2026-01-01_1_x', '2', 'cameras', '1', '8000', '1', '1', '1', '0']
+        assert asked.result(20)['cameras'].reply == [
+            '2026-01-01_1_x',
+            {'file': 'é', 'big': 2**63 - 1, 'status': 30},
+        ]
+
+
+@pytest.mark.parametrize(
+    ('args', 'shown'),
+    [
+        ([], '1 double 0'),  # masters fill it with null
+        ([[1, 2]], '1 double 2'),
+        ([{'a': 1}], '1 struct 1'),
+        ([[]], '1 double 0'),
+        ([True], '1 logical 1'),
+        (['text'], '1 char 4'),
+        ([['a', 'b']], '1 cell 2'),
+    ],
+)
+def test_arguments_are_cells_whatever_they_are(octave, master, args, shown):
+    with octave.session() as process:
+        served(process)
+        asked = master.submit('EXPINIT', *args)
+        say(
+            process,
+            f'{NEXT} a = command.args; printf("%d %s %d\\n", numel(a), class(a{{1}}), numel(a{{1}})); '
+            'command.answer();',
+        )
+        assert hear(process) == shown
+        assert asked.result(20)['cameras'].ok
+
+
+def test_a_command_whose_last_variable_goes_fails_by_itself(octave, master):
+    with octave.session() as process:
+        served(process)
+        left = master.submit('EXPINIT', {'a': 1})
+        say(process, f"{NEXT} clear command; disp('gone')")
+        assert 'The program left EXPINIT without an answer.' in left.result(20)['cameras'].error
+        replaced = master.submit('EXPSTART', '2026-01-01_1_x')
+        say(process, f'{NEXT} command = []; disp(1)')
+        assert 'left EXPSTART without an answer' in replaced.result(20)['cameras'].error
+        kept = master.submit('EXPINIT', {'a': 2})
+        say(process, f"{NEXT} rig.close(); clear command; disp('closed')")
+        assert 'ended before it answered' in kept.result(20)['cameras'].error
+
+
+def test_work_that_ends_by_an_error_is_told_and_what_cannot_be_said_can_be_said_again(octave, master):
+    with octave.session() as process:
+        served(process)
+        failed = master.submit('EXPINIT', {'a': 1})
+        say(process, f"{NEXT} disp(command.attempt(@() error('a:b', 'Kamera 2 läuft nicht.'))); disp(command.error)")
+        assert 'Kamera 2 läuft nicht.' in failed.result(20)['cameras'].error
+        assert [hear(process), hear(process)] == ['1', 'Kamera 2 läuft nicht.']
+        done = master.submit('EXPEND')
+        tries = ('command.answer([], NaN)', "command.answer('RUNS')", 'command.answer(5)', "rig.tell('EXPSTART')")
+        tries += ("rig.tell('EXPSTATUS')", "rig.serve('ephys')", "rig.serve('cameras', 'PING')")
+        code = ''.join(f'try, {one}; disp(0); catch err, disp(err.identifier); end; ' for one in tries)
+        say(
+            process,
+            f'{NEXT} {code} command.attempt(@() 5); try, command.answer(); catch err, disp(err.identifier); end',
+        )
+        said = ['ARGUMENT', 'ARGUMENT', 'ARGUMENT', 'MESSAGE', 'ARGUMENT', 'SERVICE', 'MESSAGE', 'COMMAND']
+        assert [hear(process) for _ in said] == [f'iblbridge:{one}' for one in said]
+        assert done.result(20)['cameras'].reply == [{'value': 5, 'status': 30}]
+
+
+def test_an_interrupt_comes_beside_a_command_and_marks_it(octave, master):
+    with octave.session() as process:
+        served(process)
+        start = master.submit('EXPSTART', '2026-01-01_1_x')
+        say(process, f"{NEXT} first = command; disp('busy')")
+        assert hear(process) == 'busy'
+        other = Auxiliaries({'cameras': f'udp://127.0.0.1:{master.worker.ports["cameras"]}'})
+        with closing(other):
+            stop = other.submit('EXPINTERRUPT')
+            say(
+                process,
+                f'{NEXT} disp([first.interrupted(), command.interrupted()]); command.answer(); first.attempt(@() 1);',
+            )
+            assert hear(process) == '1  0' and stop.result(20)['cameras'].ok
+        assert 'An EXPINTERRUPT overtook this EXPSTART.' in start.result(20)['cameras'].error
+
+
+def test_an_answer_that_comes_too_late_is_no_error(octave, serve):
+    worker = serve('rig0', {}, listeners=(ListenerConfig('cameras', port=0, timeout=0.3),))
+    with (
+        octave.session() as process,
+        closing(Auxiliaries({'cameras': f'udp://127.0.0.1:{worker.ports["cameras"]}'})) as master,
+    ):
+        served(process)
+        late = master.submit('EXPSTART', '2026-01-01_1_x')
+        say(process, f"{NEXT} disp('taken')")
+        assert hear(process) == 'taken' and not late.result(20)['cameras'].ok
+        say(process, 'disp(command.answer()); disp(rig.last_status == iblbridge.codes.E_LATE); disp(command.is_open)')
+        assert [hear(process) for _ in range(3)] == ['0', '1', '0']
+
+
+def test_the_loop_of_the_guide_serves(octave, master):
+    guide = (octave.place / 'README.md').read_text(encoding='utf-8')
+    (block,) = [block for block in re.findall(r'```matlab\n(.*?)```', guide, re.DOTALL) if 'next_command' in block]
+    with octave.session() as process:
+        say(process, block)
+        eventually(lambda: master.worker._programs._behind['cameras'].client, 30)
+        assert ask(master, 'EXPEND').reply == [{'frames': 5400, 'status': 30}]

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from guides import run
-from peers import ScriptedPeer, echo_and_reply, free_port, only_echo
-from scenarios import first_snippet
+from peers import ScriptedPeer, echo_and_reply, eventually, free_port, only_echo
+from scenarios import Program, first_snippet
+from stock_masters import Stock
 
-from bridge.config import ServiceConfig
+from bridge.config import ListenerConfig, ServiceConfig
 from bridge.errors import _CLASSES, BridgeError
+
+REF = '2026-01-01_1_subject'
 
 
 @pytest.fixture(scope='session')
@@ -50,8 +53,24 @@ def test_the_program_for_asyncio_runs(place, serve):
     assert (done.returncode, done.stdout, done.stderr) == (0, '0 0\n', '')
 
 
+@pytest.mark.parametrize(
+    ('number', 'said'),
+    [
+        (3, [[REF, {'file': f'{REF}.avi', 'status': 20}], [{'frames': 5400, 'status': 30}]]),
+        (4, [[REF, {'args': [REF, None], 'status': 20}], [{'args': [None], 'status': 30}]]),
+    ],
+)
+def test_the_programs_that_serve_run(place, serve, number, said):
+    worker = serve('rig0', listeners=(ListenerConfig('cameras', port=0),))
+    with Program([sys.executable, '-Wd', '-c', blocks(place)[number]], place):
+        eventually(lambda: worker._programs._behind['cameras'].client, 30)
+        with Stock(worker.ports['cameras']) as master:
+            assert master.run(master.services.start(REF))['cameras'] == said[0]
+            assert master.run(master.services.stop())['cameras'] == said[1]
+
+
 def test_there_is_no_other_program_in_the_guide(place):
-    assert len(blocks(place)) == 3
+    assert len(blocks(place)) == 5
 
 
 def test_the_table_of_exceptions_is_that_of_the_package(place):
