@@ -166,7 +166,7 @@ extern "C" {
 #define IBLB_E_NOT_SENT -8053 /* call: The time was up before the worker took the command; it was withdrawn and nothing was sent. */
 #define IBLB_E_PENDING -8054 /* call: The time is up; the worker has the command and its answer is still to come. */
 #define IBLB_E_CANCELLED -8055 /* wait, call: The request was cancelled during the wait, by another thread. */
-#define IBLB_E_LATE -8056 /* answer, fail: The master was already told that this command failed: its time was up, or an EXPINTERRUPT came. */
+#define IBLB_E_LATE -8056 /* answer, fail: The master was already told that this command failed, for its time was up. */
 #define IBLB_E_COMMAND -8057 /* answer, fail: The number is of no command that was taken, or it was answered already. */
 #define IBLB_E_PARTIAL -8070 /* wait, call: Some services did what was asked and some did not. */
 #define IBLB_E_ALL_FAILED -8071 /* wait, call: No service did what was asked. */
@@ -363,7 +363,8 @@ IBLB_API int iblb_next_event(int handle, int timeout_ms, int *message, char *jso
  * - A program is given one command at a time, and an EXPINTERRUPT beside it. Have a second thread in iblb_next_command, or call it with
  *   timeout_ms 0 now and then while a command takes long. What else masters ask waits in the worker.
  * - A master waits 10 s for its answer. After 8 s (the listener's `timeout`) the worker tells it that the command failed, and your answer
- *   comes too late: IBLB_E_LATE. So does the answer to a command that an EXPINTERRUPT overtook.
+ *   comes too late: IBLB_E_LATE.
+ * - An EXPINTERRUPT ends what waits. A command that you have taken is yours to end: stop what it does, and answer or fail it as well.
  * - If the worker dies, take, answer and tell as before: the next one delivers it. A command that you have taken is not asked twice.
  * - If your program closes or dies with a command in hand, its master is told so at once.
  *

@@ -122,8 +122,8 @@ namespace IblBridge
         public const int E_PENDING = -8054;
         /// <summary>The request was cancelled during the wait, by another thread.</summary>
         public const int E_CANCELLED = -8055;
-        /// <summary>The master was already told that this command failed: its time was up, or an EXPINTERRUPT came. Do
-        /// not go on with it; the next one comes with next_command.</summary>
+        /// <summary>The master was already told that this command failed, for its time was up. Do not go on with it;
+        /// the next one comes with next_command.</summary>
         public const int E_LATE = -8056;
         /// <summary>The number is of no command that was taken, or it was answered already. Use the number that
         /// next_command gave, once.</summary>

@@ -140,7 +140,7 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_PENDING = -8054;
     /** wait, call: The request was cancelled during the wait, by another thread. */
     public static final int E_CANCELLED = -8055;
-    /** answer, fail: The master was already told that this command failed: its time was up, or an EXPINTERRUPT came. */
+    /** answer, fail: The master was already told that this command failed, for its time was up. */
     public static final int E_LATE = -8056;
     /** answer, fail: The number is of no command that was taken, or it was answered already. */
     public static final int E_COMMAND = -8057;
