@@ -26,6 +26,17 @@ class _Turn(selectors.DefaultSelector):
         self._lock = threading.Lock()
         self._lock.acquire()  # nothing is lent before the loop runs, nor when it has ended
         self._awake = True
+        self.changed = False  # whom to wait for; a wait that goes on may not see it (select of Windows)
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Wait for one more, from the next wait on."""
+        self.changed = True
+        return super().register(fileobj, events, data)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Wait for something else, from the next wait on."""
+        self.changed = True
+        return super().modify(fileobj, events, data)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait as any selector."""
@@ -61,7 +72,7 @@ class _Loop(asyncio.SelectorEventLoop):
         if self.get_debug() or not self._turn.take():  # debugging, the loop insists on its own thread
             return False
         before = asyncio._get_running_loop()
-        self._lent = True
+        self._lent, self._turn.changed = True, False
         try:
             asyncio._set_running_loop(self)
             callback()
@@ -70,6 +81,8 @@ class _Loop(asyncio.SelectorEventLoop):
         finally:
             asyncio._set_running_loop(before)
             self._lent = False
+            if self._turn.changed:
+                super().call_soon_threadsafe(_look)
             self._turn.give_back()
         return True
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
+import selectors
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -94,6 +97,31 @@ def test_what_a_borrower_wants_done_later_is_done_by_a_thread_that_slept(thread,
     borrowed(thread, lambda: later(asyncio.get_running_loop(), callback))
     assert done.wait(PATIENCE)
     assert who == [thread.thread]
+
+
+def test_a_socket_that_a_borrower_waits_for_is_heard_also_where_a_wait_does_not_see_new_ones(monkeypatch):
+    """With select, as on Windows, a reply was heard only when something else woke the loop."""
+    monkeypatch.setattr(selectors, 'DefaultSelector', selectors.SelectSelector)
+    by_select = importlib.util.module_from_spec(importlib.util.find_spec('bridge.loop'))
+    by_select.__spec__.loader.exec_module(by_select)
+    thread = by_select.LoopThread('lent')
+    begun, ended = threading.Event(), asyncio.Event()
+
+    async def main() -> None:
+        begun.set()
+        await ended.wait()
+
+    thread.start(main, lambda cause: None, RuntimeError('over'))
+    assert begun.wait(PATIENCE)
+    ours, theirs = socket.socketpair()
+    heard = threading.Event()
+    with ours, theirs:
+        borrowed(thread, lambda: thread.loop.add_reader(ours, lambda: (ours.recv(1), heard.set())))
+        theirs.send(b'x')
+        assert heard.wait(PATIENCE)
+        thread.ring(thread.loop.remove_reader, ours)
+        thread.ring(ended.set)
+        thread.join(PATIENCE)
 
 
 async def _calls(done: Callable[[], object]) -> None:
