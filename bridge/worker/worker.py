@@ -11,6 +11,7 @@ besides, health, events, heartbeats and lost clients, is in `housekeeping`.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import time
@@ -442,8 +443,8 @@ class Worker:
         except NotAccepted as error:
             self._not_carried_out(taken, error)
             return
-        only_check = 'true' in str(taken.arguments).lower()
-        wanted = Wanted(self._client(taken), taken, only_check=only_check)
+        given = json.loads(taken.arguments) if taken.is_json else taken.arguments
+        wanted = Wanted(self._client(taken), taken, only_check=given == [True])
         if self._stopping:
             self._reloaded(taken, Verdict(refused=STOPPED))
         else:
