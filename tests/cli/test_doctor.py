@@ -294,6 +294,7 @@ def test_a_segment_that_another_version_has_made_is_told(capsys, segment_directo
         assert 'rig was made by version 0.0.9, this is' in capsys.readouterr().out
 
 
+@pytest.mark.posix('the manual is beside the sources alone')
 def test_what_is_printed_as_json_has_these_keys(capsys):
     """They are in the manual; scripts rely on them."""
     with Segment('rig') as segment, Client('rig', 'stimulus'):
