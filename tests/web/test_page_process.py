@@ -178,7 +178,7 @@ def test_an_address_that_is_taken_is_a_wrong_setting_and_nothing_runs(capfd):
 def test_without_the_extra_a_sentence_says_what_to_install(tmp_path, monkeypatch, capfd, missing):
     (tmp_path / 'hidden').mkdir()
     (tmp_path / 'hidden' / f'{missing}.py').write_text(f'raise ModuleNotFoundError("none", name={missing!r})')
-    monkeypatch.setenv('PYTHONPATH', str(tmp_path / 'hidden'))
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path / 'hidden'), prepend=os.pathsep)
     assert main(['serve', '--segment', 'rig', '--http', HERE]) == 2
     assert (
         "iblbridge serve: the status page needs the extra web: pip install 'iblbridge[web]'." in capfd.readouterr().err
