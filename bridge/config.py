@@ -53,7 +53,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bridge import carrier, rotation
+from bridge import carrier
 from bridge.addresses import (
     EXAMPLE,
     RESERVED,
@@ -68,6 +68,7 @@ from bridge.addresses import (
     parse_uri,
     same_service,
 )
+from bridge.journal import rotation
 from bridge.listening import ListenerConfig, merge_listeners, parse_listeners
 from bridge.nearest import did_you_mean
 from bridge.numbers import MESSAGE_NAMES, MESSAGES

@@ -18,9 +18,8 @@ MODULES = sorted(path for path in BRIDGE.rglob('*.py') if 'native' not in path.r
 ADAPTERS = {'bridge/services/iblutil.py'}
 HEAVY = ('_cffi_backend', 'cffi', 'iblutil', 'numpy')
 LIGHT = (
-    'numbers', 'outcome', 'config', 'addresses', 'carrier', 'compression', 'discretion', 'journal',
-    'journal_files', 'journal_reading', 'native', 'reading', 'results', 'rotation',
-    'listen', 'listen.desk', 'listen.memory', 'listen.rules', 'listening',
+    'numbers', 'outcome', 'config', 'addresses', 'carrier', 'discretion', 'journal', 'journal.files', 'native',
+    'reading', 'results', 'listen', 'listen.desk', 'listen.memory', 'listen.rules', 'listening',
     'sayable', 'segment', 'services', 'services.rules', 'services.errand', 'services.line', 'services.link',
 )  # fmt: skip
 

@@ -20,12 +20,14 @@ from peers import StockServer, eventually
 from rich.cells import cell_len
 from systems import WINDOWS
 
-from bridge import discretion, journal, journal_reading
+from bridge import discretion
 from bridge.cli import lines, main
 from bridge.cli import parquet as parquet_files
 from bridge.cli.selection import since
-from bridge.entry import _BODY, _COMMAND, to_line
-from bridge.journal import Journal, Reading
+from bridge.journal import KINDS, SCHEMA, Journal, Reading
+from bridge.journal import reading as journal_reading
+from bridge.journal import writing as journal
+from bridge.journal.entry import _BODY, _COMMAND, to_line
 from bridge.segment.client import Client
 from bridge.segment.response import command_id, response_body
 
@@ -49,7 +51,7 @@ def test_every_entry_is_one_line_with_both_clocks(tmp_path):
         book.write('event', event='EXPINFO', data={'text': f'line\n{i} ü'})
     book.close()
     head, *lines, end = path.read_bytes().split(b'\n')
-    assert json.loads(head)['schema'] == journal.SCHEMA
+    assert json.loads(head)['schema'] == SCHEMA
     assert end == b'' and b'\r' not in path.read_bytes(), 'Windows would have other ends of lines'
     assert [json.loads(line)['data']['text'] for line in lines] == [f'line\n{i} ü' for i in range(100)]
     first = json.loads(lines[0])
@@ -444,7 +446,7 @@ def test_a_journal_says_who_sent_what_and_who_served_it(serve, tmp_path):
         worker.end_of_test()
     book.close()
     start, *between, stop = entries(path)
-    assert (start['kind'], start['schema'], start['version']) == ('start', journal.SCHEMA, bridge.__version__)
+    assert (start['kind'], start['schema'], start['version']) == ('start', SCHEMA, bridge.__version__)
     assert (start['segment'], start['pid'], start['settings']['heartbeat']) == ('rig', os.getpid(), 60.0)
     assert [(s['name'], s['uri'], s['optional']) for s in start['services']] == [('cameras', server.uri, False)]
     assert (stop['kind'], stop['reason']) == ('stop', 'SIGTERM')
@@ -557,7 +559,7 @@ def test_parquet_holds_commands_services_and_events_and_is_not_overwritten_unask
 def test_any_entry_can_be_exported(tmp_path_factory, entry):
     pytest.importorskip('pyarrow')
     places = parquet_files.places(str(tmp_path_factory.mktemp('out') / 'out'))
-    list(parquet_files.export([{**entry, 'kind': kind} for kind in journal.KINDS], places))
+    list(parquet_files.export([{**entry, 'kind': kind} for kind in KINDS], places))
 
 
 @pytest.mark.parametrize(('words', 'shown'), [(['--since', '2026-01-31T12:30+00:00'], 1), (['--failures'], 1), ([], 2)])

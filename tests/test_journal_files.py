@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from peers import eventually
 from test_rotation import Clock, names
 
-from bridge import compression, journal_reading
 from bridge.cli import main
-from bridge.journal import Journal, Reading
-from bridge.journal_files import Journals, in_order, journals_in
-from bridge.rotation import Rotation, complete_files, put_aside
+from bridge.journal import Journal, Reading, compression
+from bridge.journal import reading as journal_reading
+from bridge.journal.files import Journals, in_order, journals_in
+from bridge.journal.rotation import Rotation, complete_files, put_aside
 
 HEAD = {'kind': 'journal', 'schema': 2}
 

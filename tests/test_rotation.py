@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from peers import eventually
 from systems import WINDOWS
 
-from bridge import compression, journal, rotation
 from bridge.cli import main
-from bridge.compression import Compressing, Compression
-from bridge.journal import Journal, NewerSchema, Reading
-from bridge.rotation import (
+from bridge.journal import SCHEMA, Journal, NewerSchema, Reading, compression, rotation
+from bridge.journal import writing as journal
+from bridge.journal.compression import Compressing, Compression
+from bridge.journal.rotation import (
     Rotation,
     Turns,
     complete_files,
@@ -207,7 +207,7 @@ def test_each_day_has_its_file_which_begins_with_its_schema_and_is_compressed(at
     assert [numbers(file) for file in (*complete_files(path), path)] == [[0], [1], [2]]
     for file in complete_files(path):
         first = json.loads(gzip.decompress(file.read_bytes()).splitlines()[0])
-        assert (first['kind'], first['schema']) == ('journal', journal.SCHEMA)
+        assert (first['kind'], first['schema']) == ('journal', SCHEMA)
         assert WINDOWS or file.stat().st_mode & 0o777 == 0o600
 
 
@@ -282,10 +282,10 @@ def test_whenever_a_worker_dies_every_entry_is_there_once_and_the_next_one_finis
     path = tmp_path / 'rig0.jsonl'
     program = f"""
 import os, sys
-from bridge import compression
-from bridge.compression import Compression
+from bridge.journal import compression
+from bridge.journal.compression import Compression
 from bridge.journal import Journal
-from bridge.rotation import Rotation
+from bridge.journal.rotation import Rotation
 compression.SETTLE = 0.0
 point, real, pieces = {point!r}, Compression.step, []
 def step(self):
@@ -403,10 +403,10 @@ def test_two_workers_with_one_journal_lose_nothing(tmp_path):
     path = tmp_path / 'rig0.jsonl'
     program = f"""
 import sys
-from bridge import compression
+from bridge.journal import compression
 compression.SETTLE = 1.0
 from bridge.journal import Journal
-from bridge.rotation import Rotation
+from bridge.journal.rotation import Rotation
 book = Journal({str(path)!r}, rotation=Rotation(100_000))
 begin = int(sys.argv[1])
 for number in range(begin, begin + 3000):
@@ -456,16 +456,16 @@ def test_the_schema_is_that_of_the_first_entry_and_of_older_files_1(tmp_path):
     reading = Reading(path)
     assert list(reading) and reading.schema == 1
     book = Journal(path)
-    book.write('start', schema=journal.SCHEMA)
+    book.write('start', schema=SCHEMA)
     book.close()
     reading = Reading(path)
-    assert len(list(reading)) == 2 and reading.schema == journal.SCHEMA
+    assert len(list(reading)) == 2 and reading.schema == SCHEMA
 
 
 @pytest.mark.parametrize('first', ['journal', 'start'])
 def test_a_file_of_a_later_schema_is_refused_with_a_sentence_by_reader_and_worker(tmp_path, capsys, first):
     path = tmp_path / 'rig0.jsonl'
-    path.write_text(json.dumps({'kind': first, 'schema': journal.SCHEMA + 1}) + '\n{"kind": "event"}\n')
+    path.write_text(json.dumps({'kind': first, 'schema': SCHEMA + 1}) + '\n{"kind": "event"}\n')
     before = path.read_bytes()
     with pytest.raises(NewerSchema):
         list(Reading(path))

@@ -16,7 +16,7 @@ from bridge.cli import lines, selection
 from bridge.cli.whole import write_whole
 from bridge.cli.words import example
 from bridge.journal import NewerSchema
-from bridge.journal_files import Journals
+from bridge.journal.files import Journals
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -275,7 +275,7 @@ def _check_journal(path: str | None, *, rotates: bool) -> None:
     """Raise ConfigError if a journal would be appended to what is none, such as the services' file."""
     from bridge.config import ConfigError
     from bridge.journal import NewerSchema, is_foreign
-    from bridge.rotation import GZ
+    from bridge.journal.rotation import GZ
 
     if not path:
         return

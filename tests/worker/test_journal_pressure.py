@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from bridge import journal
 from bridge.errors import BridgeError, OutcomeUnknown
 from bridge.journal import Journal, Reading
+from bridge.journal import writing as journal
 from bridge.numbers import CODES
 from bridge.segment.client import Client
 from bridge.segment.served import Segment

@@ -20,7 +20,7 @@ import zlib
 from collections import deque
 from pathlib import Path
 
-from bridge.rotation import AGAIN, GZ, complete_files, parse_name
+from bridge.journal.rotation import AGAIN, GZ, complete_files, parse_name
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.journal_reading import Reading
-from bridge.rotation import GZ, complete_files, parse_name
+from bridge.journal.reading import Reading
+from bridge.journal.rotation import GZ, complete_files, parse_name
 
 SUFFIX = '.jsonl'
 

@@ -10,7 +10,7 @@ Rules:
 - A day is one of this computer's time zone, from midnight to midnight. What was written before midnight, and comes to
   the disk after it, goes to the file of its day. A clock that is set back by some minutes begins no new file.
 - What fails, because another program keeps the file open for instance, is said, and tried again later; the journal goes
-  on in the same file. How the complete ones are compressed is in `bridge.compression`.
+  on in the same file. How the complete ones are compressed is in `bridge.journal.compression`.
 """
 
 from __future__ import annotations

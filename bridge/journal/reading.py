@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from bridge.rotation import GZ, complete_files, complete_names, parse_name
+from bridge.journal.rotation import GZ, complete_files, complete_names, parse_name
 
 SCHEMA = 2  # of the entries
 KINDS = (

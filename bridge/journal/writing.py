@@ -1,33 +1,4 @@
-"""The journal: what was commanded and what became of it, as JSON Lines, one object a line.
-
-Every entry has ``kind``, ``time`` (ns of the segment's clock) and ``wall`` (ISO 8601 with offset); what else, by kind:
-
-============  =========================================================================================================
-journal       the first of each file: ``schema`` (`SCHEMA`) of what follows, ``version`` (of iblbridge); a file without
-              it has schema 1, or that of its ``start``. `Reading` reads it, and does not yield it
-start         a worker begins: ``schema`` (`SCHEMA`), ``version`` (of iblbridge), ``segment``, ``pid``, ``settings``,
-              ``services`` (each with its settings)
-stop          it ends in order: ``reason``, such as SIGINT; a start that follows neither a stop nor a gap follows a kill
-command       ``command_id``, ``message``, ``client`` (who sent it; of the worker's own commands: on whose behalf),
-              ``services`` (as addressed, "" for all), ``args``, ``sent``
-outcome       the response body as in iblbridge.h, with the same ``command_id`` and ``client``
-notification  the same, of a command that nobody waits for
-served        who serves a listener from now on: ``service`` (the listener), ``client`` (the program, "" for nobody),
-              ``pid``, and of nobody ``error`` (why)
-asked         what a master asked of a listener: ``command_id``, ``message``, ``service`` (the listener), ``client``
-              (the program that serves it, "" if none is known yet), ``master``, ``args``
-replied       what it was told, with the same ``command_id``: ``ok``, ``error``, ``data`` (the reply)
-event         the event's body as in iblbridge.h: ``event``, ``service``, ``client``, ``data``
-reload        the files were read again: ``by`` (a program or SIGHUP), ``ok``, ``error`` (why it was refused),
-              ``added``, ``removed``, ``changed`` (names), and ``settings`` and ``services`` as they are now
-gap           ``lost``: so many entries are missing here, because the disk was full or too slow
-============  =========================================================================================================
-
-Text is UTF-8 as it was said; half a surrogate pair, which UTF-8 cannot say, is JSON's escape for it.
-
-What a reader may rely on: whatever a kind has by this table keeps its name, its type and its meaning. New kinds and
-keys may come at any time, and are to be skipped by who does not know them. `SCHEMA` is raised only if that does not
-hold, and then an older reader refuses the file (`NewerSchema`).
+"""Writes a journal; what stands in it is in `bridge.journal`.
 
 Rules:
 
@@ -40,7 +11,7 @@ Rules:
 - While the disk takes something, a queue that is more than half full is `Journal.is_pressed`: who can wait should.
 - When the disk or the queue is full, that is said (once a minute), counted, and the rig goes on.
 - A file that was moved or removed is begun anew, so that nothing is written to where nobody finds it. When a file is
-  complete, and what becomes of it then, is in `bridge.rotation`.
+  complete, and what becomes of it then, is in `bridge.journal.rotation`.
 - Tokens are never written, whatever is passed: `bridge.discretion` says what of a message may be.
 """
 
@@ -62,13 +33,11 @@ from pathlib import Path
 from typing import Any
 
 from bridge import discretion
-from bridge.compression import Compressing
-from bridge.entry import to_line
-from bridge.journal_reading import KINDS, MOST, SCHEMA, NewerSchema, Reading, entry_of, is_foreign
-from bridge.rotation import AGAIN, NEVER, Rotation, Turns, put_aside
+from bridge.journal.compression import Compressing
+from bridge.journal.entry import to_line
+from bridge.journal.reading import MOST, SCHEMA, entry_of, is_foreign
+from bridge.journal.rotation import AGAIN, NEVER, Rotation, Turns, put_aside
 from bridge.wall import wall
-
-__all__ = ['KINDS', 'MOST', 'SCHEMA', 'Journal', 'NewerSchema', 'Reading', 'entry_of', 'is_foreign']
 
 log = logging.getLogger(__name__)
 
