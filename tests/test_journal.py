@@ -22,8 +22,8 @@ from systems import WINDOWS
 
 from bridge import discretion
 from bridge.cli import lines, main
-from bridge.cli import parquet as parquet_files
-from bridge.cli.selection import since
+from bridge.cli.journal import parquet as parquet_files
+from bridge.cli.journal.selection import since
 from bridge.journal import KINDS, SCHEMA, Journal, Reading
 from bridge.journal import reading as journal_reading
 from bridge.journal import writing as journal

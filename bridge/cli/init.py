@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.cli.words import example, segment_name
 
 if TYPE_CHECKING:
-    from bridge.cli.probe import Answer
+    from bridge.cli.doctor.probe import Answer
     from bridge.config import ServiceConfig
 
 EXPLAINED = """\
@@ -60,7 +60,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask, try, write; 1 if a service did not answer, 2 if nothing was written."""
     from bridge import config
-    from bridge.cli import probe
+    from bridge.cli.doctor import probe
     from bridge.cli.whole import write_whole
 
     place = Path(args.file)

@@ -20,7 +20,7 @@ from bridge.cli import page
 from bridge.cli.words import example, waiting
 
 if TYPE_CHECKING:
-    from bridge.cli.page_process import PageProcess
+    from bridge.cli.page.process import PageProcess
     from bridge.config import RigConfig
     from bridge.journal import Journal
     from bridge.worker import Worker
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
 
     from bridge.cli import exit_status
     from bridge.cli.console import go_on_when_clicked, on_hangup, on_stdin_end, on_stop_signals, say_aside
-    from bridge.cli.page_process import PageProcess
+    from bridge.cli.page.process import PageProcess
     from bridge.errors import BridgeError
     from bridge.worker import Worker
 

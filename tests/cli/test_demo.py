@@ -271,7 +271,7 @@ def test_the_first_command_of_a_program_that_waits_for_the_rig_finds_its_service
 
 
 def test_the_worker_starts_when_its_services_listen(monkeypatch):
-    from bridge.cli import children
+    from bridge.cli.demo import children
 
     born: list[list[bool]] = []
 

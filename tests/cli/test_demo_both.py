@@ -13,8 +13,8 @@ from running_listeners import Running
 from stock_masters import Stock
 from systems import APART, END_SIGNALS, ask_to_end
 
-from bridge.cli import demo_both
 from bridge.cli.demo import PLAN
+from bridge.cli.demo import both as demo_both
 from bridge.native import IBLB
 from bridge.numbers import STATUSES
 from bridge.segment import inspection

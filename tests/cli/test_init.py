@@ -12,8 +12,9 @@ from peers import ScriptedPeer, StockServer, free_port, only_echo
 
 from bridge import config
 from bridge.addresses import is_address
-from bridge.cli import clocks, init, main, probe
-from bridge.cli.probe import ADVICE, answer
+from bridge.cli import init, main
+from bridge.cli.doctor import clocks, probe
+from bridge.cli.doctor.probe import ADVICE, answer
 from bridge.config import ServiceConfig
 from bridge.numbers import MESSAGES
 from bridge.outcome import Outcome, Reason

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.cli import install, logfile, main, systemd, task_scheduler
+from bridge.cli import install, logfile, main
+from bridge.cli.install import systemd, task_scheduler
 from bridge.segment.client import Client
 
 TOOL = """#!/bin/sh

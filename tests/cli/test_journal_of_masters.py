@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from bridge.cli import main, selection
-from bridge.cli.summary import summarize
+from bridge.cli import main
+from bridge.cli.journal import selection
+from bridge.cli.journal.summary import summarize
 
 REF, OTHER = '2026-01-01_1_subject', '2026-01-01_2_subject'
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.cli import main
-from bridge.cli.parquet import NO_DAY, TABLES, by_day
+from bridge.cli.journal.parquet import NO_DAY, TABLES, by_day
 
 dataset = pytest.importorskip('pyarrow.dataset', reason='pyarrow is not installed')
 types = pytest.importorskip('pyarrow.types', reason='pyarrow is not installed')

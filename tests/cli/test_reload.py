@@ -13,7 +13,7 @@ from peers import StockServer, eventually
 from processes import kill, serving
 
 from bridge.cli import console
-from bridge.cli.systemd import unit
+from bridge.cli.install.systemd import unit
 from bridge.errors import BridgeError, NoWorker, OutcomeUnknown
 from bridge.numbers import MESSAGES
 from bridge.segment.client import Client

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from bridge import native
-from bridge.cli import loaded, main, surroundings
+from bridge.cli import main
+from bridge.cli.doctor import loaded, surroundings
 
 PYTHON = r'C:\Program Files\Python311\python.exe'
 TCP = (
@@ -134,7 +135,9 @@ def test_a_blocking_rule_is_wrong_a_missing_one_a_note():
 def test_the_firewall_is_asked_about_the_python_that_runs_not_the_one_that_started_it(tmp_path):
     starter = str(tmp_path / 'python.exe')  # of a virtual environment, which on Windows tells its name so
     environment = os.environ | {'__PYVENV_LAUNCHER__': starter, 'PYTHONPATH': os.pathsep.join(sys.path)}
-    question = 'import sys; from bridge.cli import surroundings; print(sys.executable, surroundings.python(), sep="|")'
+    question = (
+        'import sys; from bridge.cli.doctor import surroundings; print(sys.executable, surroundings.python(), sep="|")'
+    )
     words = [sys.executable, '-c', question]
     said = subprocess.check_output(words, env=environment, stdin=subprocess.DEVNULL, timeout=60)
     runs = surroundings.python() if sys.platform == 'win32' else starter

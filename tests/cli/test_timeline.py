@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.cli import main
-from bridge.cli.selection import experiment, reference_of, select, until
-from bridge.cli.summary import ALL, percentile, summarize
-from bridge.cli.timeline import PROGRAMS, page, picture
+from bridge.cli.journal.selection import experiment, reference_of, select, until
+from bridge.cli.journal.summary import ALL, percentile, summarize
+from bridge.cli.journal.timeline import PROGRAMS, page, picture
 
 NAMES = ('cameras', 'ephys')
 BEGIN = datetime(2026, 1, 1, 8, tzinfo=timezone.utc)
@@ -371,7 +371,7 @@ def test_the_picture_is_a_png(journal, tmp_path, capsys):
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 20), st.integers(0, 3)), max_size=30))
 def test_names_never_cover_each_other_and_none_is_left_out_that_has_room(found):
-    timeline_png = pytest.importorskip('bridge.cli.timeline_png', reason='matplotlib is not installed')
+    timeline_png = pytest.importorskip('bridge.cli.journal.timeline_png', reason='matplotlib is not installed')
     spans = [(begin, begin + length, rank) for begin, length, rank in found]
     shown = timeline_png.free(spans)
 
@@ -385,7 +385,7 @@ def test_names_never_cover_each_other_and_none_is_left_out_that_has_room(found):
 
 def test_in_a_long_session_the_failure_and_the_starts_are_named_and_the_picture_says_what_is_not(tmp_path):
     """Above 60 commands it named none, and below it wrote names upon one another."""
-    timeline_png = pytest.importorskip('bridge.cli.timeline_png', reason='matplotlib is not installed')
+    timeline_png = pytest.importorskip('bridge.cli.journal.timeline_png', reason='matplotlib is not installed')
     journal = Writer()
     for number in range(200):
         journal.now += 60
@@ -404,8 +404,8 @@ def test_in_a_long_session_the_failure_and_the_starts_are_named_and_the_picture_
 
 
 def test_without_matplotlib_the_line_that_installs_it_is_told(journal, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'bridge.cli.timeline_png', None)
-    monkeypatch.delattr('bridge.cli.timeline_png', raising=False)
+    monkeypatch.setitem(sys.modules, 'bridge.cli.journal.timeline_png', None)
+    monkeypatch.delattr('bridge.cli.journal.timeline_png', raising=False)
     assert main(['journal', str(journal), '--timeline', str(tmp_path / 'a.png')]) == 2
     assert "pip install 'iblbridge[plot]'" in capsys.readouterr().err
 

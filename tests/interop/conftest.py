@@ -12,7 +12,7 @@ from guides import commands, require, run
 from workflows import Operators, compile_operators
 
 from bridge import kit
-from bridge.cli.children import Halt, Rig
+from bridge.cli.demo.children import Halt, Rig
 from bridge.worker import Worker
 
 SEGMENT = 'rig0'  # as in the guides

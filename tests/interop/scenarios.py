@@ -21,7 +21,7 @@ from guides import environment
 from peers import ScriptedPeer, echo_and_reply, eventually, free_port
 from processes import kill
 
-from bridge.cli.children import Child, Rig
+from bridge.cli.demo.children import Child, Rig
 from bridge.config import ServiceConfig
 from bridge.native import LIBRARY
 from bridge.numbers import CODES

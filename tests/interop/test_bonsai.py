@@ -23,7 +23,7 @@ from peers import eventually
 from workflows import Operators
 
 from bridge import Client, kit
-from bridge.cli.children import Child, Rig
+from bridge.cli.demo.children import Child, Rig
 from bridge.config import ClientLost
 
 SOURCES = kit.examples() / 'bonsai'

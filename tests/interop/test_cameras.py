@@ -28,7 +28,7 @@ from stock_masters import Stock
 
 from bridge import Client, kit
 from bridge.auxiliaries import Auxiliaries
-from bridge.cli.children import Child
+from bridge.cli.demo.children import Child
 from bridge.config import ListenerConfig
 from bridge.numbers import CODES
 

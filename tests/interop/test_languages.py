@@ -13,7 +13,7 @@ import pytest
 from guides import Said, commands, read, require, run
 from peers import eventually
 
-from bridge.cli.children import Rig
+from bridge.cli.demo.children import Rig
 
 LANGUAGES = {
     'c': ['cc'],

@@ -22,7 +22,7 @@ from processes import kill
 from scenarios import WHOLE
 
 from bridge import kit
-from bridge.cli.children import Child
+from bridge.cli.demo.children import Child
 from bridge.segment import inspection as doctor
 
 PROGRAMS = Path(__file__).parent / 'luajit'

@@ -23,7 +23,7 @@ from scenarios import WHOLE
 
 from bridge import kit
 from bridge.auxiliaries import Auxiliaries
-from bridge.cli.children import Child
+from bridge.cli.demo.children import Child
 from bridge.config import ListenerConfig
 from bridge.segment import inspection as doctor
 

@@ -289,7 +289,7 @@ def test_a_press_that_fails_at_a_service_says_which_one(serve, server):
 
 
 def test_a_page_that_takes_long_to_start_is_not_waited_for(monkeypatch, caplog):
-    from bridge.cli import page_process
+    from bridge.cli.page import process as page_process
     from bridge.web.address import PageConfig
 
     monkeypatch.setattr(page_process, 'AT_FIRST', 0.01)

@@ -31,7 +31,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bridge.cli.children import Child
+from bridge.cli.demo.children import Child
 
 BLOCK = 25  # commands in a row before the next way has its turn
 PATIENCE = 12.0  # s, for a bare exchange, as the other ways have it

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli.loaded import loaded_by, version_of, version_text
+from bridge.cli.doctor.loaded import loaded_by, version_of, version_text
 from bridge.cli.words import example
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, clean if told so, look again, show; 1 if something is (still) wrong."""
-    from bridge.cli import probe, surroundings
+    from bridge.cli.doctor import probe, surroundings
     from bridge.config import ConfigError
     from bridge.errors import BridgeError, Misuse
     from bridge.segment import inspection
@@ -203,7 +203,7 @@ def versions(report: Report, own: Mapping[str, Any]) -> list[str]:
     report : Report
         The segment.
     own : mapping
-        This installation's library, as `bridge.cli.surroundings.look` returns it.
+        This installation's library, as `bridge.cli.doctor.surroundings.look` returns it.
     """
     found = []
     if report.library and not report.code and version_text(report.library) != own['version']:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from bridge import native
-from bridge.cli.loaded import system_folders, version_of, version_text
+from bridge.cli.doctor.loaded import system_folders, version_of, version_text
 
 LIBRARIES = re.compile(r'(lib)?iblbridge(_32|_64)?\.(dll|so|dylib)', re.IGNORECASE)
 _PE_BITS = {0x014C: 32, 0x8664: 64, 0xAA64: 64}  # IMAGE_FILE_MACHINE_I386, _AMD64, _ARM64

@@ -25,10 +25,10 @@ VARIABLES = ('IBLBRIDGE_DIR', 'IBLBRIDGE_WAIT')
 def _manager() -> ModuleType:
     """Return what starts programs by themselves on this system; loaded only for who asks."""
     if sys.platform == 'win32':
-        from bridge.cli import task_scheduler
+        from bridge.cli.install import task_scheduler
 
         return task_scheduler
-    from bridge.cli import systemd
+    from bridge.cli.install import systemd
 
     return systemd
 

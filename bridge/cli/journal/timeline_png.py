@@ -14,7 +14,7 @@ from pathlib import Path
 from matplotlib import dates
 from matplotlib.figure import Figure
 
-from bridge.cli.timeline import Bar, Picture, Sign
+from bridge.cli.journal.timeline import Bar, Picture, Sign
 
 _WAIT, _WORK, _BAD, _WARN, _INK = '#9db7d6', '#2f6db3', '#c2261c', '#a15c00', '#1b1f24'
 _DAY = 86400.0

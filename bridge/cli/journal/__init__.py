@@ -12,7 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli import lines, selection
+from bridge.cli import lines
+from bridge.cli.journal import selection
 from bridge.cli.whole import write_whole
 from bridge.cli.words import example
 from bridge.journal import NewerSchema
@@ -172,7 +173,7 @@ class Printer:
 
 def _export(args: argparse.Namespace, journals: Journals) -> int:
     """Write the Parquet files and say which."""
-    from bridge.cli import parquet
+    from bridge.cli.journal import parquet
 
     if args.parquet and Path(args.parquet).suffix.lower() != '.parquet':
         return _export_days(args, journals)
@@ -192,7 +193,7 @@ def _export(args: argparse.Namespace, journals: Journals) -> int:
 
 def _export_days(args: argparse.Namespace, journals: Journals) -> int:
     """Write folders of Parquet files, by day, and say which."""
-    from bridge.cli import parquet
+    from bridge.cli.journal import parquet
 
     folder = Path(args.parquet)
     if folder.exists() and not folder.is_dir():
@@ -211,8 +212,8 @@ def _export_days(args: argparse.Namespace, journals: Journals) -> int:
 
 def _draw(args: argparse.Namespace, journals: Journals) -> int:
     """Draw the timeline and say where."""
-    from bridge.cli import timeline
-    from bridge.cli.summary import summarize
+    from bridge.cli.journal import timeline
+    from bridge.cli.journal.summary import summarize
 
     place = Path(args.timeline)
     if place.suffix.lower() not in ('.html', '.htm', '.png'):
@@ -225,7 +226,7 @@ def _draw(args: argparse.Namespace, journals: Journals) -> int:
     drawn, title = timeline.picture(entries), _title(args)
     if place.suffix.lower() == '.png':
         try:
-            from bridge.cli import timeline_png
+            from bridge.cli.journal import timeline_png
         except ImportError:
             return _refuse("a .png needs matplotlib: pip install 'iblbridge[plot]'; a .html needs nothing")
         write_whole(place, partial(timeline_png.save, drawn, title))
@@ -245,7 +246,7 @@ def _title(args: argparse.Namespace) -> str:
 def _summarize(args: argparse.Namespace, journals: Journals) -> int:
     """Print counts and times by message and service."""
     from bridge.cli.console import plain_console
-    from bridge.cli.summary import HEAD, summarize
+    from bridge.cli.journal.summary import HEAD, summarize
 
     entries = selection.select(journals, args)
     first = next(entries, None)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.cli import lines
-from bridge.cli.summary import HEAD, Row
+from bridge.cli.journal.summary import HEAD, Row
 from bridge.numbers import CODE_NAMES, STATUSES
 
 PROGRAMS = 'programs'  # the lane of what programs asked, and of what is about no service

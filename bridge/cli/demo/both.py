@@ -20,7 +20,7 @@ from bridge.numbers import STATUS_NAMES
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bridge.cli.children import Halt
+    from bridge.cli.demo.children import Halt
     from bridge.services.stock import Told
 
 LISTENER = 'video'
@@ -71,7 +71,7 @@ def camera(tool: Path, segment: str, halt: Halt) -> Iterator[list[dict[str, Any]
     DemoError
         It does not serve within `PATIENCE`.
     """
-    from bridge.cli.children import TICK, DemoError
+    from bridge.cli.demo.children import TICK, DemoError
     from bridge.segment import inspection
 
     asked: list[dict[str, Any]] = []

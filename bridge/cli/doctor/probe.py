@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from bridge.cli import clocks
+from bridge.cli.doctor import clocks
 from bridge.cli.lines import as_text, elapsed_ms
 from bridge.config import ServiceConfig
 from bridge.numbers import STATUS_NAMES

@@ -1,10 +1,10 @@
 """``iblbridge demo``: a whole experiment on this computer, with a C program as the one who commands.
 
-``--both`` adds the other direction, see `bridge.cli.demo_both`.
+``--both`` adds the other direction, see `bridge.cli.demo.both`.
 
 Two simulated services and a worker run as processes of their own; the compiled tool ``iblb`` is run once per command,
 from EXPINFO to EXPCLEANUP. Everything said here about the outcome is taken from what that program printed. `judge` is
-a function of values and decides about verdict and exit status; processes and clean-up are in `bridge.cli.children`.
+a function of values and decides about verdict and exit status; processes and clean-up are in `children`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bridge.cli.words import example
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bridge.cli.children import Halt, Rig
+    from bridge.cli.demo.children import Halt, Rig
 
 SERVICES = ('cameras', 'ephys')
 REFERENCE = '2026-01-01_1_subject'
@@ -164,9 +164,9 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bridge import native
-    from bridge.cli import demo_both
-    from bridge.cli.children import DemoError, Halt, Interrupted, Rig
     from bridge.cli.console import on_stop_signals
+    from bridge.cli.demo import both as demo_both
+    from bridge.cli.demo.children import DemoError, Halt, Interrupted, Rig
 
     console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
     tool = native.IBLB
@@ -202,7 +202,7 @@ def run(args: argparse.Namespace) -> int:
 
 def experiment(console: Console, tool: Path, segment: str, halt: Halt) -> list[Record]:
     """Run the C program once per command, printing each row of the table when its command is done."""
-    from bridge.cli.children import run_tool
+    from bridge.cli.demo.children import run_tool
 
     row(console, ('command', *SERVICES, 'in all'), 'bold')
     console.print('  ' + '-' * sum(widths(console)), style='dim')
@@ -293,8 +293,8 @@ def introduce(console: Console, rig: Rig, tool: Path, args: argparse.Namespace) 
 
 def stay(console: Console, rig: Rig, halt: Halt) -> NoReturn:
     """Keep the rig up until a signal comes; raises Interrupted then, and DemoError if a process ends before."""
-    from bridge.cli.children import TICK, DemoError
     from bridge.cli.console import own_name
+    from bridge.cli.demo.children import TICK, DemoError
 
     console.print(f'The rig is up: open the segment {rig.segment!r} in your program. Ctrl-C ends it.', style='bold')
     console.print(f'next, in another shell: {own_name()} send {rig.segment} {LAST_HEARD} {REFERENCE}', style='dim')
