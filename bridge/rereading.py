@@ -7,11 +7,13 @@ unless it had none before.
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bridge.config import ConfigError, RigConfig
+from bridge.reading import MOST_BYTES
 
 SETTLE = 0.2  # s in which nobody may write
 TRIES = 10
@@ -38,6 +40,9 @@ class Rereading:
 
     def __call__(self) -> RigConfig:
         """Return what the files say now; ConfigError if that cannot be used, or if they are being written."""
+        for path in self._paths:
+            if _is_pipe(path):
+                raise ConfigError(f'{path}: is no ordinary file, and nothing is read from it again; name one that is.')
         for _ in range(TRIES):
             found = self._contents()
             self._wait(SETTLE)
@@ -61,10 +66,22 @@ class Rereading:
 
 
 def _content(path: str) -> bytes | None:
-    try:
-        return Path(path).read_bytes()
-    except OSError:  # of that it is told by who reads it
+    if _is_pipe(path):
         return None
+    try:
+        with open(path, 'rb') as file:
+            return file.read(MOST_BYTES + 1)
+    except (OSError, ValueError):  # of that it is told by who reads it
+        return None
+
+
+def _is_pipe(path: str) -> bool:
+    """Tell whether to open a file, or to read it, may wait for ever or never end."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _check(path: str, text: bytes, before: bytes) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tracemalloc
+
 import pytest
 
 from bridge.config import ConfigError, load_rig
@@ -57,6 +60,30 @@ def test_what_can_not_be_used_is_refused_with_a_sentence(file, text, says):
     file.unlink() if text is None else file.write_text(text)
     with pytest.raises(ConfigError, match=says):
         read()
+
+
+@pytest.mark.posix('has no files that are pipes or devices')
+@pytest.mark.parametrize('other', ['a pipe', '/dev/zero'])
+def test_what_never_ends_or_waits_for_ever_is_not_opened(file, other):
+    read = rereading(file)
+    file.unlink()
+    os.mkfifo(file) if other == 'a pipe' else file.symlink_to(other)
+    with pytest.raises(ConfigError, match='no ordinary file'):
+        read()
+    file.unlink()
+    file.write_text(GOOD)
+    assert list(read().services) == ['cameras', 'ephys']
+
+
+def test_of_a_huge_file_no_more_is_read_than_of_any(file):
+    read = rereading(file)
+    with file.open('r+b') as huge:
+        huge.truncate(3 << 30)
+    tracemalloc.start()
+    with pytest.raises(ConfigError, match='KiB'):
+        read()
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize('before', ['', '# none yet\n', 'cameras: 192.168.0.8'])

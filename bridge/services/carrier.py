@@ -294,8 +294,7 @@ class UdpCarrier(ThreadedCarrier):
             return
         event = self._divide(plan)
         if event == rules.INTERRUPT:
-            for link in tuple(self.former):  # it is not sent to those that were removed, but nothing begins there now
-                link.withdraw_all(Reason.ABORTED, 'aborted by EXPINTERRUPT')
+            self._interrupt_former(plan)
         if not plan.errands:
             self._resolve(plan)
             return
@@ -307,12 +306,29 @@ class UdpCarrier(ThreadedCarrier):
             self._align(plan)
         self._enqueue(tuple(plan.errands.values()))
 
+    def _interrupt_former(self, interrupt: _Plan) -> None:
+        """Have services that were removed stop what has reached them and is not answered; nothing else begins there."""
+        at_work = {
+            errand.link
+            for plan in self._plans.values()
+            for errand in plan.errands.values()
+            if errand.sent and not errand.has_ended
+        }
+        for link, former in tuple(self.former.items()):
+            if link not in at_work:
+                link.withdraw_all(Reason.ABORTED, 'aborted by EXPINTERRUPT')
+                continue
+            errand = self._errand(interrupt, former.name, rules.INTERRUPT, link)
+            errand.command = self.thread.loop.create_future()
+            errand.command.add_done_callback(_log_former)
+            link.enqueue(errand)
+
     def _divide(self, plan: _Plan) -> int:
         """Make the errands of a command, in the order in which they are to leave; return its event."""
         command = plan.command
         event = MESSAGE_NUMBERS[command.message]
         names = command.names[::-1] if command.message in REVERSED else command.names
-        plan.errands = {name: self._errand(plan, name, event) for name in names}
+        plan.errands = {name: self._errand(plan, name, event, plan.links[name]) for name in names}
         plan.left = len(names)
         return event
 
@@ -334,9 +350,8 @@ class UdpCarrier(ThreadedCarrier):
                 self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
         run_together(together)
 
-    def _errand(self, plan: _Plan, name: str, event: int) -> Errand:
-        command, link = plan.command, plan.links[name]
-        timing = link.timing
+    def _errand(self, plan: _Plan, name: str, event: int, link: ServiceLink) -> Errand:
+        command, timing = plan.command, link.timing
         timeout = command.timeout if command.timeout is not None else timing.timeout
         if timeout is None:
             timeout = self.timeout()
@@ -571,3 +586,11 @@ def kind(uri: str) -> Callable[[Home, str, str, Timing], ServiceLink]:
     """Return what makes the link to a service at an address."""
     scheme = str(uri).partition('://')[0].lower() if '://' in str(uri) else 'udp'
     return KINDS.get(scheme, _over_udp)  # which says of an unknown one that it is not supported
+
+
+def _log_former(done: asyncio.Future[Errand]) -> None:
+    """Say what became of an EXPINTERRUPT at a service that was removed: no command's outcome tells it."""
+    if not done.cancelled():
+        errand = done.result()
+        said = errand.error or 'it has answered'
+        log.warning('%s, which was removed and was at work, was sent EXPINTERRUPT: %s', errand.name, said)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection
 from concurrent import futures
 from concurrent.futures import Future
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 SIGNAL = 'SIGHUP'
 PATIENCE = 10.0  # s for looking up names and opening sockets
 NO_FILE = 'this worker has no file of services: what stands on its command line takes a restart'
+MOST = 30.0  # s that a reload may take
+SLOW = f'its files, or the names in them, could not be read within {MOST:g} s; try again'
 STOPPED = 'the worker was stopped before it had read its files again'
 
 
@@ -70,6 +73,7 @@ class _Run:
     fault: BaseException | None = None
     is_ready: bool = False
     is_left: bool = False
+    began: float = field(default_factory=time.monotonic)
 
 
 class Reloading:
@@ -137,11 +141,21 @@ class Reloading:
             if self._run.is_ready:
                 run, self._run = self._run, None
                 self._finish(run)
+            elif time.monotonic() > self._run.began + MOST:
+                self._leave()
         elif self._signalled or self._waiting:
             if self._signalled:
                 self._signalled = False
                 self._waiting.append(Wanted(SIGNAL))
             self._begin()
+
+    def _leave(self) -> None:
+        """Wait no longer for one: its thread may hang in the file system, and what it finds is no longer wanted."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.is_left = True
+            self._drop(run)
+            self._finish(_Run(run.wanted, run.only_check, Verdict(refused=SLOW)))
 
     def stop(self) -> None:
         """Begin nothing new, and tell those who wait."""

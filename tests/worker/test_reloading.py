@@ -21,9 +21,10 @@ from bridge.segment.client import Client
 from bridge.segment.served import RELOAD
 from bridge.services import changing
 from bridge.services.rules import Channel
+from bridge.worker import reloading
 
 REF = '2026-01-01_1_subject'
-INIT, STATUS, INTERRUPT = MESSAGES['EXPINIT'], MESSAGES['EXPSTATUS'], MESSAGES['EXPINTERRUPT']
+INIT, START, STATUS, INTERRUPT = (MESSAGES[name] for name in ('EXPINIT', 'EXPSTART', 'EXPSTATUS', 'EXPINTERRUPT'))
 
 
 class Rig:
@@ -362,6 +363,38 @@ def test_an_interrupt_ends_what_is_under_way_at_a_service_that_was_removed(rig, 
     it.client.call('EXPINTERRUPT')
     assert [outcome(it, request)['services'][0]['reason'] for request in requests] == ['aborted', 'aborted']
     assert [one for one in a.saw if one[0] == INIT] == [[INIT, 'slow']]
+
+
+def test_a_service_that_was_removed_while_it_was_at_work_is_sent_the_interrupt_too(rig, peers, caplog):
+    """It was told "aborted by EXPINTERRUPT" of a camera that went on to record, and could no longer be addressed."""
+    a, b, c = peers
+    a.answers[START] = None
+    it = rig(of('a', a, timeout=30.0), of('b', b), of('c', c))
+    request = it.client.send('EXPSTART', REF, services=['a'], ttl=None)
+    eventually(lambda: a.saw)
+    it.reload(of('b', b))
+    assert [one['name'] for one in it.client.call('EXPINTERRUPT')['services']] == ['b']
+    assert outcome(it, request)['services'][0]['reason'] == 'aborted'
+    eventually(lambda: 'a, which was removed and was at work, was sent EXPINTERRUPT: it has answered' in caplog.text)
+    assert [one[0] for one in a.saw] == [START, INTERRUPT] and not c.saw
+
+
+def test_files_that_cannot_be_read_in_time_are_given_up_and_the_next_reload_is_not_in_their_way(
+    rig, peers, monkeypatch
+):
+    """A FIFO in place of the file ended reloads for the life of the worker."""
+    monkeypatch.setattr(reloading, 'MOST', 0.2)
+    a, b, _ = peers
+    it, free = rig(of('a', a)), threading.Event()
+    read = it.worker._reloading._read
+    it.worker._reloading._read = lambda: free.wait(60) and read()
+    with pytest.raises(Misuse, match='could not be read within'):
+        it.reload(of('b', b))
+    it.worker._reloading._read = read
+    monkeypatch.setattr(reloading, 'MOST', 30.0)
+    assert it.reload(of('a', a), of('b', b))['added'] == ['b']
+    free.set()
+    assert it.names() == ['a', 'b']
 
 
 def test_programs_are_told_and_the_journal_knows(rig, peers, tmp_path):
