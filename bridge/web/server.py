@@ -21,6 +21,7 @@ from aiohttp import web
 
 from bridge.web import guard
 from bridge.web.metrics import CONTENT_TYPE
+from bridge.web.seldom import STRANGERS
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ class Page:
 
     async def _post_interrupt(self, request: web.Request) -> web.Response:
         if why := guard.press_refused(request.headers, self._press):
-            log.warning('the button was refused to %s: %s', request.remote, why)
+            log.warning('the button was refused to %s: %s', request.remote, why, extra=STRANGERS)
             raise web.HTTPForbidden(text=f'Nothing was sent: {why}.\n')
         log.warning('EXPINTERRUPT: the button was pressed at %s', request.remote)
         return web.json_response(await asyncio.get_running_loop().run_in_executor(None, self._rig.press))

@@ -95,8 +95,11 @@ def _serve(args: argparse.Namespace, page: PageConfig, token: str) -> int:
             raise
         raise ConfigError(f'{MISSING}.') from e
     from bridge.web.follow import Follower
+    from bridge.web.seldom import Seldom
 
     logging.basicConfig(level=logging.INFO, stream=sys.stdout if args.until_eof else sys.stderr, format='%(message)s')
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Seldom())
     if not token and not page.is_local:
         token = secrets.token_urlsafe(24)
 
