@@ -5,13 +5,28 @@ from __future__ import annotations
 import atexit
 import logging
 import logging.handlers
+import os
 import queue
+from typing import Any
 
 from bridge.cli.console import log_to_stderr
 
 MOST_BYTES = 5_000_000  # of one file
 KEPT = 5  # files before it: NAME.1 is the last one
 FORMAT = '%(asctime)s %(levelname)-7s %(message)s'
+
+
+class _Private(logging.handlers.RotatingFileHandler):
+    """A log that nobody else reads: the address of the status page may be in it, with its token."""
+
+    def _open(self) -> Any:
+        return open(
+            self.baseFilename,
+            self.mode,
+            encoding=self.encoding,
+            errors=self.errors,
+            opener=lambda path, flags: os.open(path, flags, 0o600),
+        )
 
 
 def open_log(path: str) -> logging.Handler:
@@ -22,7 +37,7 @@ def open_log(path: str) -> logging.Handler:
     OSError
         It cannot be written.
     """
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=MOST_BYTES, backupCount=KEPT, encoding='utf-8')
+    handler = _Private(path, maxBytes=MOST_BYTES, backupCount=KEPT, encoding='utf-8')
     handler.setFormatter(logging.Formatter(FORMAT))
     return handler
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -175,6 +176,22 @@ def test_a_log_is_begun_anew_when_it_is_large_and_the_last_ones_are_kept(tmp_pat
     assert [file.name for file in files] == ['rig0.log', *(f'rig0.log.{n}' for n in range(1, logfile.KEPT + 1))]
     assert all(file.stat().st_size <= 1000 for file in files)
     assert 'line 199 of many' in files[0].read_text()
+
+
+@pytest.mark.posix('is about the mode of a file; on Windows its folder decides')
+def test_a_log_is_its_owners_alone_also_after_it_was_begun_anew(tmp_path, monkeypatch):
+    """The address of the status page stands in it, with the token by which one may interrupt the rig."""
+    monkeypatch.setattr(logfile, 'MOST_BYTES', 10)
+    before = os.umask(0o022)
+    try:
+        handler = logfile.open_log(str(tmp_path / 'rig0.log'))
+        for _ in range(2):
+            handler.emit(logging.LogRecord('x', logging.INFO, 'x', 1, 'a line', (), None))
+        handler.close()
+    finally:
+        os.umask(before)
+    files = list(tmp_path.iterdir())
+    assert len(files) > 1 and {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
 def test_a_log_that_cannot_be_written_is_refused_before_the_rig_is_served(tmp_path, capsys):

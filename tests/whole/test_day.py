@@ -59,7 +59,9 @@ class Day:
             for poll in range(self._polls):
                 at = time.monotonic() + self._pause
                 self._call(monitor, 'EXPSTATUS')
-                if poll % 10 == 0:
+                if (
+                    poll % 10 == 5
+                ):  # not when a service says something by itself: a stock one forgets that while it answers
                     task.notify('EXPINFO', 0, {'trial': poll})
                     self.notified['EXPINFO'] += 1
                 if poll % 20 == 0:
