@@ -215,7 +215,7 @@ def bound(host: str, port: int) -> socket.socket:
 @asynccontextmanager
 async def serving(page: Page, listening: socket.socket) -> AsyncIterator[None]:
     """Serve a page at a socket within a block."""
-    runner = web.AppRunner(page.application(), access_log=None, keepalive_timeout=15.0, shutdown_timeout=0.5)
+    runner = web.AppRunner(page.application(), access_log=None, keepalive_timeout=SLOW, shutdown_timeout=0.5)
     await runner.setup()
     server = runner.server
     assert server is not None

@@ -114,8 +114,9 @@ namespace IblBridge
         /// <summary>The buffer is too small; the response is kept. Wait for the request again, with a buffer of the
         /// size in `needed`.</summary>
         public const int E_BUFFER = -8052;
-        /// <summary>The time was up before the worker took the command; it was withdrawn and nothing was sent. Check
-        /// the worker and repeat.</summary>
+        /// <summary>The time was up before the command could be sent; it was withdrawn and nothing was sent. The
+        /// worker, or a service that is still at an earlier command, was too busy: iblbridge top shows which.
+        /// Repeat.</summary>
         public const int E_NOT_SENT = -8053;
         /// <summary>The time is up; the worker has the command and its answer is still to come. Wait for this request;
         /// do not repeat the command.</summary>
@@ -159,8 +160,8 @@ namespace IblBridge
         /// <summary>All services answered, but the status that one of them reports contradicts the command. Look at
         /// `services` in the response: an EXPEND that is answered with RUNNING has not stopped anything.</summary>
         public const int W_STATUS = 5005;
-        /// <summary>The worker has no services: the command reached nobody. Name some: iblbridge serve --services FILE
-        /// or --service NAME=URI.</summary>
+        /// <summary>The worker has no services: the command reached nobody. Add some to its file and reload, or start
+        /// it with --services FILE or --service NAME=URI.</summary>
         public const int W_NO_SERVICES = 5006;
 
         /// <summary>The name of a code as in iblbridge.h, or its number if there is none.</summary>

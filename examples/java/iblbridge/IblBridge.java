@@ -134,7 +134,7 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_REQUEST = -8051;
     /** wait, call, texts: The buffer is too small; the response is kept. */
     public static final int E_BUFFER = -8052;
-    /** call: The time was up before the worker took the command; it was withdrawn and nothing was sent. */
+    /** call: The time was up before the command could be sent; it was withdrawn and nothing was sent. */
     public static final int E_NOT_SENT = -8053;
     /** call: The time is up; the worker has the command and its answer is still to come. */
     public static final int E_PENDING = -8054;
