@@ -28,7 +28,7 @@ from bridge.numbers import CODES, MESSAGES
 
 NOT_SENT, UNREACHABLE, ECHOED, ANSWERED = STATES = ('not_sent', 'unreachable', 'echoed', 'answered')
 NO_STATUS = -1  # the service reported none
-NOBODY = 'the worker has no services, so this reached nobody: add some to its file and reload, or name them at its start'
+NOBODY = 'the worker has no services, so this reached nobody: reload the file of its --services with some, or restart'
 
 
 class Reason(str, Enum):
