@@ -8,6 +8,8 @@ The clock is passed in. Rules:
   service that was away when it is heard again. Its answer, or the question that follows, tells anew.
 - **An experiment is lost** if a service that said it runs it says, later, that it does not, and nothing that we or it
   itself did explains that: a service that stops by itself says so, or is STOPPED with the reference that it had.
+- **An error is kept** until a command of the same sort is fine: that EXPSTATUS was answered does not undo that EXPSTART
+  was refused. A question (EXPSTATUS, EXPINFO, ALYX) that fails is the last error until one is answered.
 """
 
 from __future__ import annotations
@@ -51,8 +53,10 @@ class Health:
         When it was last sent something that it may find still, as nothing was heard of it since, ns; 0 for nothing.
     rtt : int
         Time from its last datagram to the echo, ns; 0 if unknown.
-    error : str
-        The last error, empty if the last command was fine.
+    failure : str
+        The error of the last command that makes it do something; empty if that was fine.
+    unanswered : str
+        The error of the last question, if it came after that command; empty if it was answered.
     status : int
         As it last reported (``iblutil.io.net.base.ExpStatus``); -1 if it never did, or if that may have changed since.
     exp_ref : str
@@ -65,7 +69,8 @@ class Health:
     failed: bool = False
     unread: int = 0
     rtt: int = 0
-    error: str = ''
+    failure: str = ''
+    unanswered: str = ''
     status: int = NO_STATUS
     exp_ref: str = ''
     lost: Lost | None = None
@@ -81,7 +86,7 @@ class Health:
         if outcome.aborted and not outcome.echoed:
             return  # there was no time to hear of it
         if not outcome.aborted:
-            self.error = discretion.said(message, outcome.error) if outcome.echoed else outcome.error
+            self._fail(message, discretion.said(message, outcome.error) if outcome.echoed else outcome.error)
         if heard := max(outcome.echoed, outcome.answered):
             self.rtt = max(outcome.echoed - outcome.sent, 0)
             self._hear(heard)
@@ -97,6 +102,18 @@ class Health:
         self._hear(now)
         self._forget(message)
         self._learn(message, data, rules.reported_status(MESSAGES.get(message, 0), data))
+
+    @property
+    def error(self) -> str:
+        """str: the last error, empty if the last command was fine and so were the questions since."""
+        return self.unanswered or self.failure
+
+    def _fail(self, message: str, error: str) -> None:
+        """Keep the error of a message, "" if it was fine."""
+        if message in _CHANGES:
+            self.failure, self.unanswered = error, ''
+        else:
+            self.unanswered = error
 
     def _hear(self, at: int) -> None:
         """Take it that the service lives; what it was before it was away tells nothing."""

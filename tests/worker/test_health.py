@@ -218,3 +218,35 @@ def test_a_reference_is_one_line_of_bounded_length_whatever_a_service_says(said,
 
 def test_a_number_in_the_place_of_the_reference_is_none():
     assert said_reference('EXPSTART', [20, {'exp_ref': ['a']}]) == ''
+
+
+@pytest.mark.parametrize('message', CHANGING)
+@pytest.mark.parametrize('failed', [UNHEARD, REFUSED, UNANSWERED, RAISED, NOT_SENT])
+def test_that_a_question_is_answered_does_not_undo_that_a_command_has_failed(message, failed):
+    health = Health()
+    health.note(failed, message)
+    for question in ('EXPSTATUS', 'EXPINFO', 'ALYX'):
+        health.note(answered(question, CONNECTED), question)
+        assert health.describe(5)['last_error'] == failed.error, question
+    health.hear('EXPSTATUS', [CONNECTED], 5)
+    assert health.error == failed.error
+    health.note(OVERTAKEN, 'EXPSTART')
+    assert health.error == failed.error
+    health.note(answered('EXPEND', None), 'EXPEND')
+    assert health.error == ''
+
+
+def test_a_question_that_fails_is_the_last_error_until_one_is_answered_or_a_command_is():
+    health = running()
+    health.note(UNHEARD, 'EXPSTATUS')
+    assert health.error == 'no echo'
+    health.note(answered('EXPINFO', RUNNING), 'EXPINFO')
+    assert health.error == ''
+    health.note(RAISED, 'EXPEND')
+    health.note(UNHEARD, 'EXPSTATUS')
+    assert health.error == 'no echo'
+    health.note(answered('EXPSTATUS', RUNNING), 'EXPSTATUS')
+    assert health.error == 'OSError', 'what the command failed of is said again'
+    health.note(UNHEARD, 'EXPSTATUS')
+    health.note(answered('EXPEND', None), 'EXPEND')
+    assert health.error == ''
