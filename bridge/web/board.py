@@ -3,8 +3,8 @@
 - A **light** is green only for a service that was heard lately and did what it was told last, while a worker goes on:
   who says nothing or fails is yellow, who is down red, and without a worker nobody knows anything.
 - A **recording** goes on as long as some service last said RUNNING. What a command may have changed does not end it
-  before the service has said something, so that one that dies of EXPEND is lost during the recording. When an end has
-  its outcome, who is away has no say any more.
+  before the service has said something, so that one that dies of EXPEND is lost during the recording. When an end or
+  the next beginning has its outcome, whomever it was for, who is down has no say any more until it is back.
 - An **alarm** is raised when something is lost during a recording, once until it is back. It is never taken back: who
   has seen it says so to his own browser.
 """
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LAST = 12  # commands, events and alarms that are kept
 SILENT = 15.0  # s without a word of the worker's loop, which goes round every 5 s
 _ENDS = ('EXPEND', 'EXPINTERRUPT', 'EXPCLEANUP')
+_TURNS = (*_ENDS, 'EXPINIT', 'EXPSTART')
 _OF_COMMANDS = ('command', 'progress', 'outcome', 'notification', 'asked', 'replied')
 
 
@@ -218,8 +219,11 @@ class Board:
                 service = self.services.get(done['name'])
                 if service is not None:
                     service.failures += not done['ok']
-                    if command['message'] in _ENDS:  # who is away has no say any more
-                        service.running = service.data['status'] == RUNNING and not service.down
+                    if command['message'] in _ENDS:
+                        service.running = service.data['status'] == RUNNING
+            if command['message'] in _TURNS:
+                for service in self.services.values():
+                    service.running = service.running and not service.down
 
     def _take_event(self, entry: Mapping[str, Any], now: Moment) -> None:
         event, service, data = told.text(entry['event']), told.text(entry.get('service')), entry.get('data')

@@ -78,7 +78,7 @@ class Service:
     failures : int
         Of its commands, since the page began.
     running : bool
-        It said RUNNING when it last said anything.
+        It said RUNNING when it last said anything. What the worker remembers of one that is down does not begin it.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Service:
         age = data.get('age_ms', -1)
         self.heard = now.at - age / 1000 if isinstance(age, int) and age >= 0 else None
         if self.data['status'] != -1:
-            self.running = self.data['status'] == RUNNING
+            self.running = self.data['status'] == RUNNING and (self.running or not self.down)
 
     def health(self, now: Moment) -> str:
         """Return ``up``, ``down``, or ``unknown``, as the worker would."""

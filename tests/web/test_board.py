@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -190,6 +191,54 @@ def test_a_service_that_dies_of_the_end_is_lost_during_the_recording():
     done = [{'name': name, 'ok': name == 'ephys', 'state': 'x', 'error': ''} for name in ('cameras', 'ephys')]
     board.take(outcome('2', 'EXPEND', code=-8070, error='x', services=done), at(63))
     assert board.snapshot(at(64))['experiment']['ended'] == at(63).text(), 'it does not go on for who is away'
+
+
+@pytest.mark.parametrize('message', ['EXPEND', 'EXPINTERRUPT', 'EXPCLEANUP'])
+@pytest.mark.parametrize('to', [('cameras', 'ephys'), ('ephys',)])
+def test_the_recording_of_a_service_that_is_down_ends_with_the_others_and_stays_so_while_it_is_asked(message, to):
+    second = '2026-01-01_2_subject'
+    board = running()
+
+    def is_asked(moment: Moment) -> None:
+        """Ask it, who is down: the worker tells what it said before."""
+        board.take(progress('cameras', status=20, exp_ref=REF, health='down', last_error='no echo'), moment)
+
+    board.take(event('SERVICE_DOWN', service='cameras', data={'value': 'no echo'}), at(10))
+    is_asked(at(12))
+    assert board.snapshot(at(13))['experiment']['running']
+    board.take(progress('ephys', '2', message, status=30, exp_ref=REF), at(60))
+    is_asked(at(60))
+    done = [{'name': name, 'ok': name == 'ephys', 'state': 'x', 'error': ''} for name in to]
+    board.take(outcome('2', message, services=done), at(61))
+    for moment in (62, 64):
+        is_asked(at(moment))
+        experiment = board.snapshot(at(moment))['experiment']
+        assert (experiment['running'], experiment['exp_ref'], experiment['took_s']) == (False, REF, 61.0)
+    board.take(command('3', args=[second], wall=at(100).text()), at(100))
+    board.take(progress('ephys', '3', 'EXPSTART', status=20, exp_ref=second), at(100))
+    is_asked(at(101))
+    experiment = board.snapshot(at(110))['experiment']
+    assert (experiment['running'], experiment['exp_ref'], experiment['took_s']) == (True, second, 10.0)
+    assert [(alarm['title'], alarm['over']) for alarm in board.snapshot(at(110))['alarms']] == [('cameras is lost', '')]
+
+
+def test_the_next_experiment_is_shown_though_nobody_has_ended_the_one_of_a_service_that_is_down():
+    second = '2026-01-01_2_subject'
+    board = running()
+    board.take(progress('cameras', status=20, exp_ref=REF, health='down'), at(10))
+    board.take(command('2', args=[second]), at(20))
+    board.take(progress('ephys', '2', 'EXPSTART', status=20, exp_ref=second), at(20))
+    board.take(outcome('2'), at(21))
+    assert board.snapshot(at(22))['experiment']['exp_ref'] == second
+
+
+def test_what_is_remembered_of_a_service_that_is_down_begins_no_recording_and_what_it_says_when_it_is_back_does():
+    board = Board('rig0')
+    board.look(report(health=[Service('cameras', True, 60.0)]), at(0))
+    board.learn({'services': [{'data': health('cameras', status=20, exp_ref=REF, health='down')}]}, at(0))
+    assert not board.snapshot(at(1))['experiment']['running']
+    board.take(progress('cameras', status=20, exp_ref=REF), at(2))
+    assert board.snapshot(at(3))['experiment']['running']
 
 
 def test_outside_of_a_recording_and_before_it_a_service_that_is_down_is_no_alarm():
