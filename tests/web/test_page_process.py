@@ -228,6 +228,18 @@ def test_an_address_that_is_none_is_refused(address, capsys):
     assert '--http: ' in capsys.readouterr().err
 
 
+def test_a_page_alone_is_where_the_help_says_without_any_option(monkeypatch, capsys):
+    from bridge.cli import page
+
+    asked = []
+    monkeypatch.setattr(page, '_serve', lambda args, found, token: asked.append(found.address) or 0)
+    assert main(['page', 'rig']) == 0
+    assert main(['page', 'rig', '--http', '0.0.0.0:80']) == 0
+    assert asked == ['127.0.0.1:8650', '0.0.0.0:80']
+    assert main(['page', '--help']) == 0
+    assert 'default 127.0.0.1:8650' in ' '.join(capsys.readouterr().out.split())
+
+
 @pytest.mark.slow
 def test_a_page_alone_waits_for_its_rig_shows_it_and_ends_in_order(serve, server):
     command = [sys.executable, '-u', '-m', 'bridge', 'page', 'rig', '--http', HERE]

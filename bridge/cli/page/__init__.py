@@ -13,7 +13,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from bridge.addresses import LOOPBACK
 from bridge.cli.words import example, segment_name
+from bridge.web.address import DEFAULT_PORT, EXAMPLE
 
 if TYPE_CHECKING:
     import socket
@@ -41,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
         ),
     )
     parser.add_argument('segment', metavar='SEGMENT', type=segment_name, help='the name of the rig, such as rig0')
-    add_http(parser.add_argument, default='')
+    add_http(parser.add_argument, default=f':{DEFAULT_PORT}')
     parser.add_argument(
         '--host',
         action='append',
@@ -57,11 +59,14 @@ def add_parser(subparsers: Any) -> None:
 
 def add_http(add: Any, **options: Any) -> None:
     """Describe the option that page and serve share."""
-    says = 'show the rig in a browser at this address' if 'default' not in options else 'where it is'
+    if 'default' in options:
+        says = f'where it is; default {LOOPBACK}:{DEFAULT_PORT}, this computer alone; 0.0.0.0 for others, too'
+    else:
+        says = f'show the rig in a browser at this address, such as {EXAMPLE}'
     add(
         '--http',
         metavar='ADDRESS',
-        help=f'{says}, such as 127.0.0.1:8650 for this computer alone, or 0.0.0.0:8650',
+        help=says,
         **options,
     )
 
@@ -72,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     from bridge.web.address import check_token, parse_page
 
     try:
-        page = parse_page({'address': args.http or ':', 'hosts': args.host}, '--http')
+        page = parse_page({'address': args.http, 'hosts': args.host}, '--http')
         token = check_token(os.environ.get(TOKEN, ''), TOKEN)
         return _serve(args, page, token)
     except ConfigError as e:
