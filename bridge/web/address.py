@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,3 +108,26 @@ def _hosts(value: Any, where: str) -> tuple[str, ...]:
                 f'{where}: hosts: {str(name)[:40]!a} is no name of a host; write such as rig0.lab.example.'
             )
     return tuple(str(name).lower() for name in names)
+
+
+def reached(host: str) -> list[str]:
+    """Return by what others reach a page that is bound to an address: the address, or what this PC has for "any".
+
+    That is the address of the interface to the outside, if there is one, and the PC's name, of which only a name
+    service knows whether it is of use. Nothing is sent and no name is looked up, which may take long without a network.
+
+    Examples
+    --------
+    >>> reached('192.168.0.2'), socket.gethostname() in reached('0.0.0.0')
+    (['192.168.0.2'], True)
+    """
+    if not ipaddress.ip_address(host).is_unspecified:
+        return [host]
+    six = ':' in host
+    with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(('2001:db8::1' if six else '203.0.113.1', 9))  # RFC 3849, RFC 5737: of examples
+            found = str(probe.getsockname()[0])
+        except OSError:  # there is no way to the outside
+            found = ''
+    return [*([found] if found else []), socket.gethostname()]

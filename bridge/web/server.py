@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from bridge.web import guard
+from bridge.web.address import reached
 from bridge.web.metrics import CONTENT_TYPE
 from bridge.web.seldom import STRANGERS
 
@@ -254,13 +255,14 @@ class _Closed(asyncio.Protocol):
         transport.close()
 
 
-def url(address: tuple[str, int], token: str = '') -> str:
-    """Return where a browser finds a page that listens at an address.
+def urls(address: tuple[str, int], token: str = '') -> list[str]:
+    """Return where browsers find a page that listens at an address, best first.
 
     Examples
     --------
-    >>> url(('127.0.0.1', 8650)), url(('::', 8650), 'x')
-    ('http://127.0.0.1:8650/', 'http://[::]:8650/?token=x')
+    >>> urls(('127.0.0.1', 8650)), urls(('::1', 8650), 'x')
+    (['http://127.0.0.1:8650/'], ['http://[::1]:8650/?token=x'])
     """
-    host, port = address[:2]
-    return urlsplit(f'http://{f"[{host}]" if ":" in host else host}:{port}/{token and f"?token={token}"}').geturl()
+    port, query = address[1], token and f'?token={token}'
+    hosts = [f'[{host}]' if ':' in host else host for host in reached(address[0])]
+    return [urlsplit(f'http://{host}:{port}/{query}').geturl() for host in hosts]

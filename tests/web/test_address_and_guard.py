@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.config import ConfigError, load_settings, parse_rig
 from bridge.web import guard
-from bridge.web.address import PageConfig, parse_page
+from bridge.web.address import PageConfig, parse_page, reached
 
 TOKEN = 'a-long-word-of-your-own'
 
@@ -100,3 +102,25 @@ def test_the_policy_of_the_page_lets_nothing_inline_and_nothing_from_elsewhere()
     policy = guard.HEADERS['Content-Security-Policy']
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
     assert 'unsafe' not in policy and 'http' not in policy and '*' not in policy
+
+
+@pytest.mark.parametrize('host', ['0.0.0.0', '::'])
+def test_others_are_told_addresses_and_names_that_they_can_open_and_that_are_ours(host):
+    found = reached(host)
+    assert found
+    for one in found:
+        assert one not in ('0.0.0.0', '::', '')
+        assert guard.is_our_host(f'[{one}]:8650' if ':' in one else f'{one}:8650', [socket.gethostname().lower()])
+
+
+def test_a_pc_without_a_way_to_the_outside_is_told_by_its_name(monkeypatch):
+    class Nowhere(socket.socket):
+        def connect(self, address):
+            raise OSError(101, 'Network is unreachable')
+
+    monkeypatch.setattr(socket, 'socket', Nowhere)
+    assert reached('0.0.0.0') == [socket.gethostname()]
+
+
+def test_who_is_bound_to_one_address_is_found_there():
+    assert [reached(host) for host in ('127.0.0.1', '192.168.0.2', '::1')] == [['127.0.0.1'], ['192.168.0.2'], ['::1']]

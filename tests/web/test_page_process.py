@@ -200,7 +200,8 @@ def test_without_the_option_nothing_of_the_page_is_loaded():
 @pytest.mark.slow
 def test_for_others_than_this_pc_a_token_is_made_and_printed_or_the_given_one_is_used(tmp_path):
     with rig('--http', '0.0.0.0:0') as served:
-        made = re.fullmatch(r'http://0\.0\.0\.0:(\d+)/\?token=(\S{16,})', served.url)
+        assert '0.0.0.0' not in served.said[-1], 'no browser finds that'
+        made = re.search(rf'http://{re.escape(socket.gethostname())}:(\d+)/\?token=(\S{{16,}})$', served.said[-1])
         url = f'http://127.0.0.1:{made[1]}/'
         assert not state(url)
         assert eventually(lambda: state(url, Authorization=f'Bearer {made[2]}'))['segment'] == 'rig'

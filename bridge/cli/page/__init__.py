@@ -1,6 +1,7 @@
 """``iblbridge page``: the status page of a rig, for browsers, until Ctrl-C; ``serve --http`` starts it by itself.
 
-Standard output gets one line, ``READY <address>``, once browsers can connect. A token comes in the environment, where
+Standard output gets one line, ``READY <address>``, once browsers can connect; ``READY <address> or <address>`` if it is
+at all addresses of this PC: its address and its name. A token comes in the environment, where
 other users do not see it.
 """
 
@@ -127,7 +128,7 @@ def _serve(args: argparse.Namespace, page: PageConfig, token: str) -> int:
         async with server.serving(shown, listening):
             follower.start()
             try:
-                say(f'READY {server.url(listening.getsockname(), token)}')
+                say(f'READY {" or ".join(server.urls(listening.getsockname(), token))}')
                 await stopped.wait()
             finally:
                 await loop.run_in_executor(None, follower.stop)
