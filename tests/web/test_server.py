@@ -15,15 +15,19 @@ from typing import Any
 
 import pytest
 from peers import eventually
-from test_board import at, running
+from test_board import at, listening, report, running
 
 pytest.importorskip('aiohttp', reason='the extra web is not installed')
 pytest.importorskip('prometheus_client', reason='the extra web is not installed')
 
+from bridge.segment.inspection import Service  # noqa: E402
 from bridge.web import guard, metrics, server  # noqa: E402
+from bridge.web.board import Board  # noqa: E402
 
 TOKEN = 'a-long-word-of-your-own'
 STATE = running().snapshot(at(10))
+LABELS = ('segment', 'service', 'listener', 'message', 'result')
+LISTENERS = ('up', 'heard_seconds', 'status', 'refused')  # what Prometheus reads of each
 
 
 class FakeRig:
@@ -298,18 +302,23 @@ def test_nonsense_is_refused_and_the_next_one_is_served(served, sent):
     assert served.ask('/api/state')[0].status == 200
 
 
-def test_prometheus_reads_the_same_as_figures():
+def figures(state: dict, results: Counter, pages: int = 0) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Return what Prometheus reads, by name and labels."""
     from prometheus_client.parser import text_string_to_metric_families
 
-    text = metrics.metrics(STATE, Counter({('EXPSTART', 'done'): 2, ('EXP"\\\n', 'failed'): 1}), 3).decode()
-    samples = {
+    text = metrics.metrics(state, results, pages).decode()
+    return {
         (
             s.name,
-            tuple(s.labels[name] for name in ('segment', 'service', 'message', 'result') if name in s.labels),
+            tuple(s.labels[name] for name in LABELS if name in s.labels),
         ): s.value
         for f in text_string_to_metric_families(text)
         for s in f.samples
     }
+
+
+def test_prometheus_reads_the_same_as_figures():
+    samples = figures(STATE, Counter({('EXPSTART', 'done'): 2, ('EXP"\\\n', 'failed'): 1}), 3)
     assert samples['iblbridge_worker_up', ('rig0',)] == 1
     assert samples['iblbridge_recording_seconds', ('rig0',)] == 10.0
     assert samples['iblbridge_service_up', ('rig0', 'cameras')] == 1
@@ -317,6 +326,26 @@ def test_prometheus_reads_the_same_as_figures():
     assert samples['iblbridge_service_round_trip_seconds', ('rig0', 'ephys')] == 0.0008
     assert samples['iblbridge_commands_total', ('rig0', 'EXPSTART', 'done')] == 2
     assert samples['iblbridge_pages', ('rig0',)] == 3
+
+
+def test_who_was_never_heard_is_minus_one_to_prometheus():
+    board = Board('rig0')
+    board.look(report(health=[Service('cameras', False, None), Service('ephys', False, 2.0)]), at(0))
+    samples = figures(board.snapshot(at(0)), Counter())
+    heard = [samples['iblbridge_service_heard_seconds', ('rig0', name)] for name in ('cameras', 'ephys')]
+    assert heard == [-1, 2]
+
+
+def test_prometheus_reads_of_listeners_too_and_without_a_worker_none_is_up():
+    board = Board('rig0')
+    board.look(listening(refused=2), at(0))
+    samples = figures(board.snapshot(at(1)), Counter())
+    assert [samples[f'iblbridge_listener_{name}', ('rig0', 'cameras')] for name in LISTENERS] == [1, 1.0, 20, 2]
+    board.look(listening(client='', status=0, age=None), at(2))
+    samples = figures(board.snapshot(at(3)), Counter())
+    assert [samples[f'iblbridge_listener_{name}', ('rig0', 'cameras')] for name in LISTENERS] == [0, -1, 0, 0]
+    board.look(listening()._replace(worker_alive=False), at(4))
+    assert figures(board.snapshot(at(5)), Counter())['iblbridge_listener_up', ('rig0', 'cameras')] == 0
 
 
 def test_an_address_that_another_has_cannot_be_had():
