@@ -391,6 +391,26 @@ def test_the_summary_counts_services_by_the_words_of_their_tiles(browser):
         tab.wait('document.querySelector("#summary").innerText === "No services are configured."')
 
 
+def test_who_hears_the_page_is_told_of_services_by_the_words_of_their_tiles(browser):
+    from test_server import STATE, Served
+
+    one = STATE['services'][0]
+    kinds = [
+        ('yellow', 'up', 'x', 'has failed'),
+        ('yellow', 'unknown', 'x', 'is silent'),
+        ('red', 'down', 'x', 'is down'),
+        ('green', 'up', '', 'is up'),
+    ]
+    with Served() as served:
+        tab = browser.tab()
+        tab.go(f'http://{served.host}/')
+        served.show({**STATE, 'services': [one]})
+        tab.wait('document.querySelector("#summary").innerText === "it is up"')
+        for light, health, error, said in kinds:
+            served.show({**STATE, 'services': [{**one, 'light': light, 'health': health, 'last_error': error}]})
+            tab.wait(f'document.querySelector("#said").textContent === "{one["name"]} {said}."')
+
+
 def test_the_sound_is_off_until_somebody_wants_it_and_an_alarm_is_heard_then(browser):
     from test_server import STATE, Served
 

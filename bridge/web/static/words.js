@@ -81,10 +81,11 @@ export const addressed = (command, state) =>
 /** Say what changed between two states, for who hears the page: a list of sentences. */
 export function changes(before, after) {
   if (!before) return [];
-  const was = new Map(before.services.map((service) => [service.name, service.light]));
+  const was = new Map(before.services.map((service) => [service.name, how(service, false)[0]]));
   const said = after.services
-    .filter((service) => was.has(service.name) && was.get(service.name) !== service.light)
-    .map((service) => `${service.name} is ${LIGHTS[service.light].toLowerCase()}.`);
+    .map((service) => [service.name, how(service, false)[0]])
+    .filter(([name, word]) => was.has(name) && was.get(name) !== word)
+    .map(([name, word]) => (word === 'FAILED' ? `${name} has failed.` : `${name} is ${word.toLowerCase()}.`));
   if (before.experiment.running !== after.experiment.running) {
     said.push(after.experiment.running ? `A recording has begun: ${after.experiment.exp_ref}.` : 'The recording has ended.');
   }
