@@ -12,7 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 import systems
@@ -21,6 +21,7 @@ from processes import kill
 from systems import APART, ask_to_end, go_on, stop
 
 from bridge.cli import main
+from bridge.errors import BridgeError
 from bridge.segment.client import Client
 
 pytest.importorskip('aiohttp', reason='the extra web is not installed')
@@ -102,6 +103,49 @@ def test_the_page_tells_of_services_commands_and_the_experiment_with_the_keys_of
         (command,) = said['commands']
         assert (command['message'], command['client'], command['services'][0]['ok']) == ('EXPSTART', 'stimulus', True)
         assert [program['client'] for program in said['programs']] == ['stimulus']
+
+
+@pytest.mark.slow
+def test_a_question_neither_goes_on_with_the_recording_of_the_dead_nor_undoes_a_failure():
+    def refuse(data: list) -> list:
+        raise OSError('the disk is full')
+
+    second = '2026-01-01_2_subject'
+    replies = {1: refuse, 2: lambda data: [*data, {'status': 20}], 3: lambda data: [{'status': 30}], 6: [30]}
+    with StockServer(replies) as ephys, ExitStack() as power, ExitStack() as stack:
+        cameras = power.enter_context(StockServer(replies))
+        served = stack.enter_context(rig('--service', f'cameras={cameras.uri}', '--service', f'ephys={ephys.uri}'))
+        client = stack.enter_context(Client('rig', 'stimulus'))
+
+        def tell(message: str, *args: object, to: str | None = None) -> dict:
+            """Send a command, whatever becomes of it, and return the state once the page knows that."""
+            with suppress(BridgeError):
+                client.call(message, *args, services=to)
+            told.append(message)
+            ended = [(one, True) for one in told]
+            return eventually(lambda: (s := served.state()) and ended == of_commands(s) and s)
+
+        def of_commands(state: dict) -> list[tuple[str, bool]]:
+            return [(one['message'], one['finished']) for one in state['commands']]
+
+        told: list[str] = []
+        eventually(
+            lambda: (s := served.state()) and s['services'] and s['services'][0]['uri']
+        )  # it has begun to listen
+        assert tell('EXPSTART', REF)['experiment']['running']
+        power.close()
+        assert tell('EXPSTATUS', 20, to='cameras')['experiment']['running'], 'it was not ended'
+        assert not tell('EXPEND')['experiment']['running']
+        said = tell('EXPSTATUS', 20, to='cameras')
+        assert not said['experiment']['running'] and said['experiment']['exp_ref'] == REF
+        assert [alarm['title'] for alarm in said['alarms']] == ['cameras is lost']
+        assert tell('EXPINIT', second, to='ephys')['services'][1]['light'] == 'yellow'
+        failed = tell('EXPSTATUS', 20, to='ephys')['services'][1]
+        assert failed['light'] == 'yellow' and 'the disk is full' in failed['last_error']
+        assert client.call('SERVICES')['services'][1]['data']['last_error'] == failed['last_error']
+        said = tell('EXPSTART', second, to='ephys')
+        assert said['experiment']['running'] and said['experiment']['exp_ref'] == second
+        assert said['services'][1]['light'] == 'green'
 
 
 @pytest.mark.slow
