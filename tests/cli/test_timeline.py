@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,6 @@ def test_each_command_is_a_bar_in_the_programs_lane_and_a_part_in_each_services(
     cameras, ephys = bar.parts
     assert (cameras.lane, cameras.sent, cameras.echoed, cameras.answered) == (1, 1.001, 1.002, 1.003)
     assert (ephys.lane, ephys.ok, ephys.echoed, ephys.said) == (2, False, None, 'nothing came back')
-    assert cameras.status == 20
 
 
 def test_a_command_without_an_outcome_is_drawn_and_says_so():
@@ -126,6 +126,52 @@ def test_what_a_master_asks_of_a_program_is_a_bar_in_the_lane_of_its_listener():
     assert (drawn.lanes[part.lane], part.ok, part.said) == ('scope', False, 'Camera 2 does not answer.')
     (bar,) = picture(journal.entries[:-1]).bars
     assert (bar.finished, bar.parts, bar.mark) == (None, [], '~')
+
+
+def running(journal: Writer) -> list[tuple[str, float, float | None]]:
+    drawn = picture(journal.entries)
+    return [(drawn.lanes[run.lane], run.begin, run.end) for run in drawn.running]
+
+
+def test_a_service_that_is_down_does_not_run_again_because_the_worker_remembers_its_status():
+    """Every SERVICES of a page or of top drew it RUNNING, long after it was dead."""
+    journal = Writer()
+    journal.command('EXPSTART', status=20)
+    journal.add('event', event='SERVICE_DOWN', service='cameras', client='', data={'value': 'silent'})
+    journal.now += 1
+    journal.command('SERVICES', status=20)
+    for one in journal.entries[-1]['services']:
+        one.update(state='not_sent', sent=0, echoed=0, answered=0)
+    assert running(journal) == [('cameras', 0.003, 1.01), ('ephys', 0.003, None)]
+    journal.add('reload', ok=True, added=[], removed=['ephys'], changed=[])
+    assert running(journal)[1] == ('ephys', 0.003, pytest.approx(journal.now))
+
+
+@pytest.mark.parametrize('end', ['EXPEND', 'dead', 'told'])
+def test_a_listener_runs_from_its_reply_until_it_says_otherwise_or_nobody_serves_it(end):
+    journal = Writer()
+    about = {'service': 'scope', 'master': '1.2.3.4:5', 'ok': True, 'error': ''}
+    journal.add('replied', **about, command_id='1', message='EXPSTART', data=['a reference', {'status': 20}])
+    journal.now = 2.0
+    journal.add('replied', **about | {'ok': False}, command_id='2', message='EXPEND', data=[])
+    assert running(journal) == [('scope', 0.0, None)]
+    if end == 'EXPEND':
+        journal.add('replied', **about, command_id='3', message='EXPEND', data=['a reference', {'status': 30}])
+    elif end == 'dead':
+        journal.add('served', service='scope', client='', pid=0, error='it has ended')
+    else:
+        journal.add('event', event='EXPINTERRUPT', service='scope', client='', data={'value': {'status': 30}})
+    assert running(journal) == [('scope', 0.0, 2.0)]
+
+
+def test_both_pictures_have_what_was_running_and_the_png_draws_it_to_its_end():
+    timeline_png = pytest.importorskip('bridge.cli.journal.timeline_png', reason='matplotlib is not installed')
+    journal = Writer()
+    journal.command('EXPSTART', status=20)
+    journal.command('EXPSTATUS')
+    drawn = picture(journal.entries)
+    assert timeline_png.spans_of_running(drawn) == [(1, 0.003, 1.02), (2, 0.003, 1.02)]
+    assert len(json.loads(picture_of(page(drawn, 'x', [])))['running']) == 2
 
 
 def test_a_restart_of_the_computer_begins_its_clock_anew_and_not_the_picture():
@@ -401,6 +447,17 @@ def test_in_a_long_session_the_failure_and_the_starts_are_named_and_the_picture_
     timeline_png.save(drawn, 'x', tmp_path / 'a.png')
     assert timeline_png.names(picture([])) == ([], [])
     timeline_png.save(picture([]), 'x', tmp_path / 'empty.png')
+
+
+@pytest.mark.parametrize(('length', 'pattern'), [(0.4, r'08:00:00\.\d+'), (5, r'08:00:0\d'), (300, r'08:0\d')])
+def test_the_times_of_the_axis_are_whole_however_short_the_session_is(length, pattern):
+    """A session of some seconds had 02.5, 05.0 and so on below it."""
+    timeline_png = pytest.importorskip('bridge.cli.journal.timeline_png', reason='matplotlib is not installed')
+    locator = timeline_png.dates.AutoDateLocator(tz=timezone.utc)
+    begin = BEGIN + timedelta(microseconds=length * 1e5)
+    ticks = locator.tick_values(begin, begin + timedelta(seconds=length))
+    shown = [text for text in timeline_png.clock(locator, timezone.utc).format_ticks(ticks) if text]
+    assert shown and all(re.fullmatch(pattern, text) for text in shown), shown
 
 
 def test_without_matplotlib_the_line_that_installs_it_is_told(journal, tmp_path, capsys, monkeypatch):

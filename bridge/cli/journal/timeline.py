@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bridge.cli import lines
+from bridge.cli.journal.running import Word, runs, words
 from bridge.cli.journal.summary import HEAD, Row
-from bridge.numbers import CODE_NAMES, STATUSES
+from bridge.numbers import CODE_NAMES
 
 PROGRAMS = 'programs'  # the lane of what programs asked, and of what is about no service
 _JUMP = 0.05  # s by which clock and wall may drift apart before a new start of the clock is assumed
@@ -28,13 +29,12 @@ _ANSWERS = ('outcome', 'notification')
 
 @dataclass
 class Part:
-    """What one service did with a command, and its status then, -1 if it did not say; the stamps are None for never."""
+    """What one service did with a command; the stamps are None for never."""
 
     lane: int
     ok: bool
     state: str
     said: str
-    status: int
     sent: float | None
     echoed: float | None
     answered: float | None
@@ -67,6 +67,15 @@ class Sign:
 
 
 @dataclass
+class Running:
+    """From when until when a service was RUNNING, by its own word; None if it has not ended."""
+
+    lane: int
+    begin: float
+    end: float | None
+
+
+@dataclass
 class Picture:
     """All that is drawn.
 
@@ -85,6 +94,7 @@ class Picture:
     lanes: list[str] = field(default_factory=lambda: [PROGRAMS])
     bars: list[Bar] = field(default_factory=list)
     signs: list[Sign] = field(default_factory=list)
+    running: list[Running] = field(default_factory=list)
 
 
 class _Clock:
@@ -125,9 +135,10 @@ def picture(entries: Iterable[dict[str, Any]]) -> Picture:
     entries : iterable of dict
         As `bridge.journal.Reading` yields them; of any content, for the file may have been edited.
     """
-    drawn, clock, bars = Picture(), _Clock(), dict[str, Bar]()
+    drawn, clock, bars, said = Picture(), _Clock(), dict[str, Bar](), list[Word]()
     for number, entry in enumerate(entries):
         now, kind = clock.see(entry), entry.get('kind')
+        said += words(entry, now, clock.place)
         if kind in ('asked', 'replied'):
             _served(drawn, bars, entry, now)
             continue
@@ -144,6 +155,7 @@ def picture(entries: Iterable[dict[str, Any]]) -> Picture:
         else:
             _finish(drawn, bars[key], entry, clock, now)
     drawn.zero, drawn.offset, drawn.bars = clock.zero, clock.utc_offset, list(bars.values())
+    drawn.running = [Running(_lane(drawn, service), begin, end) for service, begin, end in runs(said)]
     return drawn
 
 
@@ -158,7 +170,7 @@ def _served(drawn: Picture, bars: dict[str, Bar], entry: dict[str, Any], now: fl
     ok, error = entry.get('ok') is True, lines.as_text(entry.get('error'))
     said = error or (lines.as_json(entry['data']) if entry.get('data') else '')
     bar.finished, bar.mark, bar.said = now, ' ' if ok else '!', error or 'done'
-    bar.parts = [Part(lane, ok, 'answered' if ok else 'failed', said, -1, bar.sent, bar.sent, now)]
+    bar.parts = [Part(lane, ok, 'answered' if ok else 'failed', said, bar.sent, bar.sent, now)]
 
 
 def _sign(drawn: Picture, entry: dict[str, Any], now: float) -> Sign:
@@ -194,7 +206,6 @@ def _finish(drawn: Picture, bar: Bar, entry: dict[str, Any], clock: _Clock, now:
                 one.get('ok') is True,
                 lines.as_text(one.get('state')).replace('_', ' '),
                 lines.as_text(one.get('error')) or data,
-                one['status'] if one.get('status') in STATUSES.values() else -1,
                 *(clock.place(one.get(stamp)) for stamp in ('sent', 'echoed', 'answered')),
             )
         )
