@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.cli import main
-from bridge.cli.journal.selection import experiment, reference_of, select, until
+from bridge.cli.journal.experiments import experiment, reference_of
+from bridge.cli.journal.selection import select, until
 from bridge.cli.journal.summary import ALL, percentile, summarize
 from bridge.cli.journal.timeline import PROGRAMS, page, picture
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines
 from bridge.cli.journal import selection
+from bridge.cli.journal.experiments import ANSWERING
 from bridge.cli.whole import write_whole
 from bridge.cli.words import example
 from bridge.journal import NewerSchema
@@ -93,7 +94,7 @@ def _show(args: argparse.Namespace, journals: Journals) -> int:
     for entry in selection.select(journals, args):
         printer.show(entry)
         shown += 1
-        if entry['kind'] in selection.ANSWERING:
+        if entry['kind'] in ANSWERING:
             commands += 1
             failed += lines.mark(entry) == '!'
             warned += lines.mark(entry) == '~'
