@@ -18,9 +18,11 @@ from peers import eventually
 from test_rotation import Clock, names
 
 from bridge.cli import main
+from bridge.cli.journal.summary import summarize
+from bridge.cli.journal.timeline import picture
 from bridge.journal import Journal, Reading, compression
 from bridge.journal import reading as journal_reading
-from bridge.journal.files import Journals, in_order, journals_in
+from bridge.journal.files import Journals, in_order, journals_in, labels
 from bridge.journal.rotation import Rotation, complete_files, put_aside
 
 HEAD = {'kind': 'journal', 'schema': 2}
@@ -78,12 +80,47 @@ def test_the_order_of_names_on_the_command_line_does_not_matter(order):
     ]  # fmt: skip
 
 
-def test_several_rigs_of_one_folder_are_read_one_after_the_other_whatever_their_journals_are_called(folder):
+def test_several_rigs_of_one_folder_are_merged_by_time_whatever_their_journals_are_called(folder):
     (folder / 'rig1.jsonl').write_bytes(lines(7))
     (folder / 'ephys.log').write_bytes(lines(9))
     (folder / 'ephys-2025-11-26-001.log').write_bytes(lines(8))
     assert [path.name for path in journals_in(folder)] == ['ephys.log', 'rig0.jsonl', 'rig1.jsonl']
-    assert numbers(Journals([folder])) == [8, 9, 1, 2, 3, 4, 5, 6, 7]
+    found = list(Journals([folder]))
+    assert [entry['wall'] for entry in found] == sorted(entry['wall'] for entry in found)
+    for rig, own in (('ephys', [8, 9]), ('rig0', [1, 2, 3, 4, 5, 6]), ('rig1', [7])):
+        assert numbers(entry for entry in found if entry['rig'] == rig) == own
+    (folder / 'rig1.jsonl').unlink()
+    for path in folder.glob('ephys*'):
+        path.unlink()
+    (folder / 'notes.jsonl').write_text('{"mouse": 1}\n')
+    assert not any('rig' in entry for entry in Journals([folder])), 'there is one rig'
+
+
+def test_two_rigs_have_lanes_rows_lines_and_experiments_of_their_own(tmp_path, capsys):
+    """Both rigs' cameras shared a lane and a row, and no line said of which rig it was."""
+    for rig, day in (('rig0', 27), ('rig1', 28)):
+        text = lines(1, day=27).replace(b'2025-11-27_1_x', b'2025-11-%d_1_x' % day).replace(b'x-00-', rig.encode())
+        service = b'[{"name": "cameras", "ok": true, "state": "answered"}]'
+        (tmp_path / f'{rig}.jsonl').write_bytes(text.replace(b'"services": []', b'"services": ' + service))
+    rigs = [str(tmp_path / 'rig0.jsonl'), str(tmp_path / 'rig1.jsonl')]
+    drawn = picture(Journals(rigs))
+    assert drawn.lanes == ['rig0/programs', 'rig0/cameras', 'rig1/programs', 'rig1/cameras']
+    assert [(bar.lane, bar.parts[0].lane) for bar in drawn.bars] == [(0, 1), (2, 3)]
+    rows = [row.service for row in summarize(Journals(rigs))]
+    assert rows == ['rig0/all', 'rig0/cameras', 'rig1/all', 'rig1/cameras']
+    assert main(['journal', *rigs, '--reference', '2025-11-28_1_x']) == 0
+    shown = capsys.readouterr().out
+    assert 'rig1: ' in shown and 'rig0' not in shown
+
+
+@pytest.mark.parametrize('place', ['a', '.'])
+def test_journals_of_the_same_name_are_called_by_their_folders_too(place):
+    found = labels([Path(place, 'rig0.jsonl'), Path('b', 'rig0.jsonl')])
+    assert len(set(found.values())) == 2
+
+
+def test_only_one_journal_can_be_followed(folder):
+    (folder / 'rig1.jsonl').write_bytes(lines(7))
     with pytest.raises(ValueError, match='only one journal can be followed'):
         Journals([folder], follow=True)
 

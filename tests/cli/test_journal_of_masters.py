@@ -94,7 +94,17 @@ def test_what_masters_asked_is_counted_apart_from_what_programs_sent():
         command('EXPSTART', 1, REF), outcome('EXPSTART', 1),
     )  # fmt: skip
     rows = [(row.message, row.service, row.count, row.failed, row.took) for row in summarize(found)]
-    assert rows == [('EXPSTART', 'as cameras', 2, 1, [1000.0, 1000.0]), ('EXPSTART', 'all', 1, 0, [])]
+    assert rows == [('EXPSTART', 'all', 1, 0, []), ('EXPSTART', 'as cameras', 2, 1, [1000.0, 1000.0])]
+
+
+def test_a_listener_has_one_name_in_the_summary_whatever_it_is_asked():
+    told = outcome('SERVICES', 1)
+    told['services'] = [
+        {'name': 'cameras', 'ok': True, 'data': {'role': 'listener'}},
+        {'name': 'ephys', 'ok': True, 'data': {'role': 'service'}},
+    ]
+    rows = summarize(entries(command('SERVICES', 1), told))
+    assert [row.service for row in rows] == ['all', 'as cameras', 'ephys']
 
 
 @pytest.mark.parametrize('option', [(), ('--summary',)])

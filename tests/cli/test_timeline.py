@@ -22,6 +22,7 @@ from bridge.cli.journal.experiments import experiment, reference_of
 from bridge.cli.journal.selection import select, until
 from bridge.cli.journal.summary import ALL, percentile, summarize
 from bridge.cli.journal.timeline import PROGRAMS, page, picture
+from bridge.cli.lines import details
 
 NAMES = ('cameras', 'ephys')
 BEGIN = datetime(2026, 1, 1, 8, tzinfo=timezone.utc)
@@ -129,6 +130,12 @@ def test_what_a_master_asks_of_a_program_is_a_bar_in_the_lane_of_its_listener():
     assert (bar.finished, bar.parts, bar.mark) == (None, [], '~')
 
 
+def test_an_experiment_that_is_lost_is_told_as_a_sentence():
+    lost = {'kind': 'event', 'event': 'EXPERIMENT_LOST', 'data': {'value': {'exp_ref': '2026-01-01_1_x', 'status': 0}}}
+    assert details(lost) == 'it does not run 2026-01-01_1_x any more; now it says CONNECTED'
+    assert details({**lost, 'data': {'value': {'exp_ref': '', 'status': []}}}).endswith('now it says []')
+
+
 def running(journal: Writer) -> list[tuple[str, float, float | None]]:
     drawn = picture(journal.entries)
     return [(drawn.lanes[run.lane], run.begin, run.end) for run in drawn.running]
@@ -201,7 +208,7 @@ ANYTHING = st.recursive(
 )
 KEYS = st.sampled_from(
     ['command_id', 'message', 'client', 'services', 'args', 'sent', 'finished', 'code', 'error', 'event', 'service']
-    + ['data', 'time', 'wall', 'lost', 'reason', 'version', 'pid']
+    + ['data', 'time', 'wall', 'lost', 'reason', 'version', 'pid', 'rig', 'removed']
 )
 SERVICE = st.dictionaries(
     st.sampled_from(['name', 'ok', 'state', 'error', 'data', 'status', 'sent', 'echoed', 'answered', 'uri']), ANYTHING
@@ -209,7 +216,20 @@ SERVICE = st.dictionaries(
 ENTRY = st.builds(
     lambda kind, entry, services: {**entry, **({'services': services} if services else {}), 'kind': kind},
     st.sampled_from(
-        ['start', 'stop', 'command', 'outcome', 'notification', 'event', 'gap', 'asked', 'replied', 'other']
+        [
+            'start',
+            'stop',
+            'command',
+            'outcome',
+            'notification',
+            'event',
+            'gap',
+            'asked',
+            'replied',
+            'served',
+            'reload',
+            'other',
+        ]
     ),
     st.dictionaries(KEYS, ANYTHING),
     st.lists(SERVICE, max_size=2),

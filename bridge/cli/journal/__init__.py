@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
         help='show what was commanded, and what became of it',
         description='Show a journal, as "iblbridge serve --journal FILE" writes it, as a table, or export it as '
         'Parquet. Failures are marked with !, warnings with ~. Several files, or all of a folder, are read as one, in '
-        'the order in which they were written, compressed or not.',
+        'the order in which they were written, compressed or not; several rigs are merged by time.',
         epilog=example(
             'iblbridge journal rig0.jsonl --since 15min --failures',
             'Exit status: 0 all is well, 1 nothing was found, 2 misuse, or a file that cannot be read or written.',

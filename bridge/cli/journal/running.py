@@ -8,15 +8,15 @@ until the service is down or removed, or nobody serves the listener any more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from bridge.cli import lines
 from bridge.numbers import MESSAGES, STATUSES
 from bridge.outcome import NO_STATUS
 from bridge.services.rules import reported_status
 
+Key = TypeVar('Key')
 Word = tuple[str, float, int]  # of whom, when (s), and the status, `NO_STATUS` if it is not known any more
-Run = tuple[str, float, float | None]  # of whom, from when, until when (s), None if it has not ended
 
 
 def words(entry: dict[str, Any], now: float, place: Callable[[Any], float | None]) -> Iterator[Word]:
@@ -56,16 +56,16 @@ def _said(name: str, message: Any, data: list[Any], now: float) -> Iterator[Word
         yield name, now, status
 
 
-def runs(said: Iterable[Word]) -> list[Run]:
-    """Return from when until when each one was RUNNING.
+def runs(said: Iterable[tuple[Key, float, int]]) -> list[tuple[Key, float, float | None]]:
+    """Return who was RUNNING from when until when (s), None if that has not ended, of words or what is like them.
 
     Examples
     --------
     >>> runs([('cameras', 1.0, 20), ('ephys', 2.0, 20), ('cameras', 3.0, 20), ('cameras', 4.0, 30)])
     [('cameras', 1.0, 4.0), ('ephys', 2.0, None)]
     """
-    begun: dict[str, float] = {}
-    found: list[Run] = []
+    begun: dict[Key, float] = {}
+    found: list[tuple[Key, float, float | None]] = []
     for name, at, status in sorted(said, key=lambda word: word[1]):
         if status == STATUSES['RUNNING']:
             begun.setdefault(name, at)

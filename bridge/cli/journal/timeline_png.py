@@ -52,7 +52,7 @@ def save(drawn: Picture, title: str, path: Path) -> None:
         axes.plot([zero + at / _DAY for at, _ in points], [y for _, y in points], marker, color=colour, ms=7)
     bars, signs = names(drawn)
     for bar in bars:
-        at = (zero + bar.sent / _DAY, -0.22)
+        at = (zero + bar.sent / _DAY, bar.lane - 0.22)
         axes.annotate(bar.message, at, color=_colour(bar.mark), fontsize=7, rotation=30, parse_math=False)
     for sign in signs:
         at = (zero + sign.at / _DAY, sign.lane + 0.42)
@@ -126,7 +126,7 @@ def _spans(bars: Iterable[Bar]) -> dict[str, list[tuple[int, float, float]]]:
     spans: dict[str, list[tuple[int, float, float]]] = {_WAIT: [], _WORK: []}
     for bar in bars:
         if bar.finished is not None:
-            spans[_WORK].append((0, bar.sent, bar.finished))
+            spans[_WORK].append((bar.lane, bar.sent, bar.finished))
         for part in bar.parts:
             if part.sent is not None and part.echoed is not None:
                 spans[_WAIT].append((part.lane, part.sent, part.echoed))
@@ -155,9 +155,9 @@ def _points(drawn: Picture) -> Iterable[tuple[str, str, list[tuple[float, float]
         add('^', sign.mark, sign.at, sign.lane + 0.25)
     for bar in drawn.bars:
         if bar.mark != ' ':
-            add('x' if bar.mark == '!' else 'D', bar.mark, bar.finished or bar.sent, 0)
+            add('x' if bar.mark == '!' else 'D', bar.mark, bar.finished or bar.sent, bar.lane)
         else:
-            add('|', ' ', bar.sent, 0)
+            add('|', ' ', bar.sent, bar.lane)
         for part in bar.parts:
             at = next((at for at in (part.answered, part.echoed, part.sent) if at is not None), bar.sent)
             add('|' if part.ok else 'x', ' ' if part.ok else '!', at, part.lane)
