@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from bridge.cli.journal.summary import summarize
 from bridge.cli.journal.timeline import picture
 from bridge.journal import Journal, Reading, compression
 from bridge.journal import reading as journal_reading
-from bridge.journal.files import Journals, in_order, journals_in, labels
+from bridge.journal.files import Journals, in_order, journals_in, labels, older
 from bridge.journal.rotation import Rotation, complete_files, put_aside
 
 HEAD = {'kind': 'journal', 'schema': 2}
@@ -137,6 +137,41 @@ def test_only_one_journal_can_be_followed(folder):
 def test_what_chooses_entries_chooses_from_all_files(folder, capsys, words, shown):
     assert main(['journal', str(folder), '--json', *words]) == (0 if shown else 1)
     assert len(capsys.readouterr().out.splitlines()) == shown
+
+
+@pytest.mark.parametrize(
+    ('words', 'shown'),
+    [
+        (['--since', '2025-11-26T00:00+00:00'], 8),
+        (['--since', '2000-01-01'], 12),
+        (['--until', '2025-11-26T00:00+00:00'], 4),
+        (['--reference', '2025-11-25_1_x'], 4),
+        ([], 4),
+        (['--failures'], 0),
+    ],
+)
+def test_who_names_the_present_file_gets_what_is_asked_for_from_the_complete_ones_or_is_told(
+    folder, capsys, words, shown
+):
+    """With rotation, --since 2days was answered with today alone, and not a word."""
+    assert main(['journal', str(folder / 'rig0.jsonl'), '--json', *words]) == (0 if shown else 1)
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == shown
+    is_told = 'rig0.jsonl: 2 complete files beside it are not read; for all of them add --since' in told.err
+    assert is_told == (words in ([], ['--failures']))
+
+
+def test_files_that_are_older_than_what_is_asked_for_are_not_read(folder):
+    journals = Journals([folder / 'rig0.jsonl'], whole=True, since=datetime(2025, 11, 29, tzinfo=timezone.utc))
+    assert numbers(journals) == [3, 4, 5, 6]
+    days = [Path(f'rig0-2025-11-0{day}-001.jsonl.gz') for day in (1, 3, 5, 7)]
+    for day, count in ((1, 0), (4, 0), (6, 1), (7, 2), (8, 2), (9, 3)):
+        assert older(days, datetime(2025, 11, day, tzinfo=timezone.utc)) == days[:count]
+
+
+def test_a_present_file_that_is_missing_is_said(tmp_path, capsys):
+    assert main(['journal', str(tmp_path / 'rig0.jsonl'), '--since', '2000-01-01']) == 2
+    assert 'rig0.jsonl' in capsys.readouterr().err
 
 
 def test_an_experiment_over_midnight_is_one(tmp_path, capsys):

@@ -6,7 +6,7 @@ import heapq
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -31,6 +31,10 @@ class Journals:
         Go on waiting for more at the end of the last one.
     on_new : callable
         As `bridge.journal.Reading` has it.
+    whole : bool
+        Of a journal that is named by its present file alone, read the complete ones before it too.
+    since : datetime, optional
+        Whole, but without the complete files that are older than this.
 
     Attributes
     ----------
@@ -46,18 +50,33 @@ class Journals:
     """
 
     def __init__(
-        self, names: Sequence[str | Path], *, follow: bool = False, on_new: Callable[[], object] = lambda: None
+        self,
+        names: Sequence[str | Path],
+        *,
+        follow: bool = False,
+        on_new: Callable[[], object] = lambda: None,
+        whole: bool = False,
+        since: datetime | None = None,
     ) -> None:
         self._names, self._follow, self._on_new = [Path(name) for name in names], follow, on_new
         self.readings: list[Reading] = []
         folders = [name for name in self._names if name.is_dir()]
         self._journals = [found for folder in folders for found in journals_in(folder)]
         self._files = in_order([name for name in self._names if name not in folders])
+        self._since = since
+        if whole:
+            self._journals += self.alone()
+            self._files = [path for path in self._files if path not in self._journals]
         for folder in folders:
             if not journals_in(folder):
                 raise ValueError(f'{folder}: there is no journal in this folder; their names end in {SUFFIX}.')
         if follow and len(self._sources) > 1:
             raise ValueError(f'only one journal can be followed; name one of {", ".join(map(str, self._all()))}.')
+
+    def alone(self) -> list[Path]:
+        """Return the present files that are read without the complete ones that stand beside them."""
+        present = [present_of(path) for path in self._files]
+        return [path for path in self._files if present.count(path) == 1 and complete_files(path)]
 
     def _all(self) -> list[Path]:
         return [*self._journals, *self._files]
@@ -103,7 +122,7 @@ class Journals:
 
     def _whole(self, journal: Path) -> Iterator[Reading]:
         """Yield the files of one journal, also those that are complete only when the ones before were read."""
-        done: set[str] = set()
+        done = {path.name.removesuffix(GZ) for path in older(complete_files(journal), self._since)}
 
         def complete() -> list[Path]:
             return [path for path in complete_files(journal) if path.name.removesuffix(GZ) not in done]
@@ -126,6 +145,16 @@ class Journals:
 
     def _reading(self, path: Path, is_last: bool) -> Reading:
         return Reading(path, follow=self._follow and is_last, on_new=self._on_new)
+
+
+def older(paths: Sequence[Path], since: datetime | None) -> list[Path]:
+    """Return the complete files in which there is nothing since a moment; a day more is kept, for clocks are set."""
+    days = [parsed.day for path in paths if (parsed := parse_name(path.name)) is not None]
+    if since is None or len(days) < len(paths):
+        return []
+    least = (since - timedelta(days=1)).date().isoformat() if since.year > 1 else ''
+    kept = next((i for i, day in enumerate(days) if day >= least), len(days))
+    return list(paths[: max(kept - 1, 0)])  # the one before the first goes on until that
 
 
 def present_of(path: Path) -> Path:
