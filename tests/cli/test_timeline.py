@@ -289,9 +289,11 @@ STUB = """
 const fs = require('fs');
 const text = fs.readFileSync(process.argv[2], 'utf-8');
 const [data, program] = [...text.matchAll(/<script[^>]*>([^]*?)<\\/script>/g)].map(found => found[1]);
-let drawn = 0, listeners = {};
+let drawn = 0, right = 0, listeners = {};
 const measure = t => ({width: 7 * t.length}), draw = () => { drawn++; };
-const context = new Proxy({}, {get: (_, name) => name === 'measureText' ? measure : draw, set: () => true});
+const write = (t, x) => { drawn++; if (!/^[0-9]/.test(t)) right = Math.max(right, x + 7 * t.length); };
+const methods = {measureText: measure, fillText: write};
+const context = new Proxy({}, {get: (_, name) => methods[name] ?? draw, set: () => true});
 const thing = id => ({textContent: id === 'picture' ? data : '', style: {}, clientWidth: 1000,
                       getContext: () => context, setPointerCapture() {},
                       addEventListener: (name, f) => { listeners[name] = f; }});
@@ -310,7 +312,7 @@ for (const key of ['+', '-', 'ArrowLeft', 'ArrowRight', 'Home']) listeners.keydo
 listeners.wheel({deltaY: 1, offsetX: 500, preventDefault() {}});
 listeners.dblclick({});
 made.next.onclick(); said.push(made.said.textContent);
-console.log(JSON.stringify({drawn, said: [...new Set(said)]}));
+console.log(JSON.stringify({drawn, right, said: [...new Set(said)]}));
 """
 
 
@@ -322,6 +324,7 @@ def test_the_page_draws_and_tells_what_is_pointed_at(tmp_path, commands):
     journal, random_ = Writer(), random.Random(1)
     for _ in range(commands):
         journal.command(random_.choice(['EXPSTATUS', 'EXPSTART', 'EXPEND']), failing=['ephys'], status=20)
+    journal.add('event', event='EXPERIMENT_LOST', service='cameras', data={})
     (tmp_path / 'stub.js').write_text(STUB)
     (tmp_path / 'page.html').write_text(page(picture(journal.entries), 'x', summarize(journal.entries)))
     done = subprocess.run(
@@ -330,6 +333,7 @@ def test_the_page_draws_and_tells_what_is_pointed_at(tmp_path, commands):
     assert not done.stderr and done.returncode == 0
     told = json.loads(done.stdout)
     assert told['drawn'] > commands
+    assert told['right'] <= 1000, 'a name is cut off'
     texts = '\n'.join(told['said'])
     assert ('cameras: answered. sent 08:00:00.001, echoed +1.0 ms, answered +2.0 ms' in texts) == (commands > 0)
     assert ('ephys: unreachable, failed' in texts or 'IBLB_E_PARTIAL' in texts) == (commands > 0)
