@@ -106,6 +106,8 @@ def test_two_rigs_have_lanes_rows_lines_and_experiments_of_their_own(tmp_path, c
     drawn = picture(Journals(rigs))
     assert drawn.lanes == ['rig0/programs', 'rig0/cameras', 'rig1/programs', 'rig1/cameras']
     assert [(bar.lane, bar.parts[0].lane) for bar in drawn.bars] == [(0, 1), (2, 3)]
+    starts = [{'kind': 'start', 'rig': rig, 'services': [{'name': 'cameras'}]} for rig in ('rig0', 'rig1')]
+    assert picture(starts).lanes == drawn.lanes
     rows = [row.service for row in summarize(Journals(rigs))]
     assert rows == ['rig0/all', 'rig0/cameras', 'rig1/all', 'rig1/cameras']
     assert main(['journal', *rigs, '--reference', '2025-11-28_1_x']) == 0

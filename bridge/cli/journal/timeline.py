@@ -190,6 +190,8 @@ def _lane(drawn: Picture, entry: dict[str, Any], service: str) -> int:
     rig = lines.as_text(entry.get('rig'))
     if rig and drawn.lanes == [PROGRAMS]:
         drawn.lanes[0] = f'{rig}/{PROGRAMS}'
+    if rig and f'{rig}/{PROGRAMS}' not in drawn.lanes:
+        drawn.lanes.append(f'{rig}/{PROGRAMS}')  # above its services
     if not service and (not rig or drawn.lanes[0] == f'{rig}/{PROGRAMS}'):
         return 0
     service = f'{rig}/{service or PROGRAMS}' if rig else service

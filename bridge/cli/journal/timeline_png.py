@@ -46,7 +46,7 @@ def save(drawn: Picture, title: str, path: Path) -> None:
     rows, begins, ends = zip(*running, strict=True) if running else ((), (), ())
     axes.hlines(
         [row + 0.18 for row in rows], [zero + at / _DAY for at in begins], [zero + at / _DAY for at in ends],
-        colors=_RUN, lw=4, label='RUNNING, as it last said',
+        colors=_RUN, lw=4,
     )  # fmt: skip
     for marker, colour, points in _points(drawn):
         axes.plot([zero + at / _DAY for at, _ in points], [y for _, y in points], marker, color=colour, ms=7)
@@ -57,9 +57,10 @@ def save(drawn: Picture, title: str, path: Path) -> None:
     for sign in signs:
         at = (zero + sign.at / _DAY, sign.lane + 0.42)
         axes.annotate(sign.kind, at, color=_INK, fontsize=_SIZE, va='top', ha='center', parse_math=False)
+    said = ['green: RUNNING, as it last said'] if running else []
     if left := len(drawn.bars) + len(drawn.signs) - len(bars) - len(signs):
-        said = f'{left} names are left out, where they would cover others; a .html has them all'
-        axes.set_xlabel(said, fontsize=_SIZE + 1, loc='left')
+        said.append(f'{left} names are left out, where they would cover others; a .html has them all')
+    axes.set_xlabel('; '.join(said), fontsize=_SIZE + 1, loc='left')
     figure.savefig(path, format='png')
 
 
