@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.cli.journal.selection import reference_of
+from bridge.cli.journal.experiments import reference_of
 from bridge.numbers import CODES, MESSAGES
 from bridge.outcome import NOBODY, Outcome, Reason, status_of
 from bridge.segment.response import command_id, shown_request

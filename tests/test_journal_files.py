@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,11 @@ from peers import eventually
 from test_rotation import Clock, names
 
 from bridge.cli import main
+from bridge.cli.journal.summary import summarize
+from bridge.cli.journal.timeline import picture
 from bridge.journal import Journal, Reading, compression
 from bridge.journal import reading as journal_reading
-from bridge.journal.files import Journals, in_order, journals_in
+from bridge.journal.files import Journals, in_order, journals_in, labels, older
 from bridge.journal.rotation import Rotation, complete_files, put_aside
 
 HEAD = {'kind': 'journal', 'schema': 2}
@@ -78,12 +80,49 @@ def test_the_order_of_names_on_the_command_line_does_not_matter(order):
     ]  # fmt: skip
 
 
-def test_several_rigs_of_one_folder_are_read_one_after_the_other_whatever_their_journals_are_called(folder):
+def test_several_rigs_of_one_folder_are_merged_by_time_whatever_their_journals_are_called(folder):
     (folder / 'rig1.jsonl').write_bytes(lines(7))
     (folder / 'ephys.log').write_bytes(lines(9))
     (folder / 'ephys-2025-11-26-001.log').write_bytes(lines(8))
     assert [path.name for path in journals_in(folder)] == ['ephys.log', 'rig0.jsonl', 'rig1.jsonl']
-    assert numbers(Journals([folder])) == [8, 9, 1, 2, 3, 4, 5, 6, 7]
+    found = list(Journals([folder]))
+    assert [entry['wall'] for entry in found] == sorted(entry['wall'] for entry in found)
+    for rig, own in (('ephys', [8, 9]), ('rig0', [1, 2, 3, 4, 5, 6]), ('rig1', [7])):
+        assert numbers(entry for entry in found if entry['rig'] == rig) == own
+    (folder / 'rig1.jsonl').unlink()
+    for path in folder.glob('ephys*'):
+        path.unlink()
+    (folder / 'notes.jsonl').write_text('{"mouse": 1}\n')
+    assert not any('rig' in entry for entry in Journals([folder])), 'there is one rig'
+
+
+def test_two_rigs_have_lanes_rows_lines_and_experiments_of_their_own(tmp_path, capsys):
+    """Both rigs' cameras shared a lane and a row, and no line said of which rig it was."""
+    for rig, day in (('rig0', 27), ('rig1', 28)):
+        text = lines(1, day=27).replace(b'2025-11-27_1_x', b'2025-11-%d_1_x' % day).replace(b'x-00-', rig.encode())
+        service = b'[{"name": "cameras", "ok": true, "state": "answered"}]'
+        (tmp_path / f'{rig}.jsonl').write_bytes(text.replace(b'"services": []', b'"services": ' + service))
+    rigs = [str(tmp_path / 'rig0.jsonl'), str(tmp_path / 'rig1.jsonl')]
+    drawn = picture(Journals(rigs))
+    assert drawn.lanes == ['rig0/programs', 'rig0/cameras', 'rig1/programs', 'rig1/cameras']
+    assert [(bar.lane, bar.parts[0].lane) for bar in drawn.bars] == [(0, 1), (2, 3)]
+    starts = [{'kind': 'start', 'rig': rig, 'services': [{'name': 'cameras'}]} for rig in ('rig0', 'rig1')]
+    assert picture(starts).lanes == drawn.lanes
+    rows = [row.service for row in summarize(Journals(rigs))]
+    assert rows == ['rig0/all', 'rig0/cameras', 'rig1/all', 'rig1/cameras']
+    assert main(['journal', *rigs, '--reference', '2025-11-28_1_x']) == 0
+    shown = capsys.readouterr().out
+    assert 'rig1: ' in shown and 'rig0' not in shown
+
+
+@pytest.mark.parametrize('place', ['a', '.'])
+def test_journals_of_the_same_name_are_called_by_their_folders_too(place):
+    found = labels([Path(place, 'rig0.jsonl'), Path('b', 'rig0.jsonl')])
+    assert len(set(found.values())) == 2
+
+
+def test_only_one_journal_can_be_followed(folder):
+    (folder / 'rig1.jsonl').write_bytes(lines(7))
     with pytest.raises(ValueError, match='only one journal can be followed'):
         Journals([folder], follow=True)
 
@@ -100,6 +139,41 @@ def test_several_rigs_of_one_folder_are_read_one_after_the_other_whatever_their_
 def test_what_chooses_entries_chooses_from_all_files(folder, capsys, words, shown):
     assert main(['journal', str(folder), '--json', *words]) == (0 if shown else 1)
     assert len(capsys.readouterr().out.splitlines()) == shown
+
+
+@pytest.mark.parametrize(
+    ('words', 'shown'),
+    [
+        (['--since', '2025-11-26T00:00+00:00'], 8),
+        (['--since', '2000-01-01'], 12),
+        (['--until', '2025-11-26T00:00+00:00'], 4),
+        (['--reference', '2025-11-25_1_x'], 4),
+        ([], 4),
+        (['--failures'], 0),
+    ],
+)
+def test_who_names_the_present_file_gets_what_is_asked_for_from_the_complete_ones_or_is_told(
+    folder, capsys, words, shown
+):
+    """With rotation, --since 2days was answered with today alone, and not a word."""
+    assert main(['journal', str(folder / 'rig0.jsonl'), '--json', *words]) == (0 if shown else 1)
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == shown
+    is_told = 'rig0.jsonl: 2 complete files beside it are not read; for all of them add --since' in told.err
+    assert is_told == (words in ([], ['--failures']))
+
+
+def test_files_that_are_older_than_what_is_asked_for_are_not_read(folder):
+    journals = Journals([folder / 'rig0.jsonl'], whole=True, since=datetime(2025, 11, 29, tzinfo=timezone.utc))
+    assert numbers(journals) == [3, 4, 5, 6]
+    days = [Path(f'rig0-2025-11-0{day}-001.jsonl.gz') for day in (1, 3, 5, 7)]
+    for day, count in ((1, 0), (4, 0), (6, 1), (7, 2), (8, 2), (9, 3)):
+        assert older(days, datetime(2025, 11, day, tzinfo=timezone.utc)) == days[:count]
+
+
+def test_a_present_file_that_is_missing_is_said(tmp_path, capsys):
+    assert main(['journal', str(tmp_path / 'rig0.jsonl'), '--since', '2000-01-01']) == 2
+    assert 'rig0.jsonl' in capsys.readouterr().err
 
 
 def test_an_experiment_over_midnight_is_one(tmp_path, capsys):

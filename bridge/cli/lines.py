@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from bridge.numbers import CODE_NAMES, LOCAL
+from bridge.numbers import CODE_NAMES, LOCAL, STATUS_NAMES
 
 WIDE = 80  # columns; from here on with milliseconds and the program's name
 WIDER = 110  # and from here on with the command's key
@@ -59,6 +59,8 @@ def line(entry: dict[str, Any], width: int, *, fold: bool) -> str:
     cells = (time, _KINDS.get(kind, kind), what, who(entry), short(entry.get('command_id')))
     columns = _columns(cells, width)
     begin, said = f'{mark(entry)} {columns}', details(entry)
+    if entry.get('rig'):
+        said = f'{as_text(entry["rig"])}: {said}'
     if width < WIDE and who(entry):
         said = f'{who(entry)}: {said}' if said else who(entry)
     if not fold:
@@ -109,11 +111,7 @@ def details(entry: dict[str, Any]) -> str:
                 f'{as_text(entry.get("service"))} by {by}' if entry.get('client') else f'{why}: masters get an error'
             ]
         case 'event':
-            alone = data.get('value') if isinstance(data, dict) and len(data) == 1 else None
-            if entry.get('event') == 'SERVICES_CHANGED' and isinstance(alone, dict):
-                said = [_changes(alone) or 'another order']
-            else:
-                said = [as_text(alone) if isinstance(alone, str) else as_json(data) if data else '']
+            said = [_event(entry, data)]
         case 'reload':
             refused = entry.get('ok') is False
             what = as_text(entry.get('error')) if refused else _changes(entry) or 'no other services'
@@ -140,6 +138,19 @@ def _listening(entry: dict[str, Any]) -> list[str]:
         f'listening as {as_text(row.get("name"))} at udp://{as_text(row.get("host"))}:{as_text(row.get("port"))}'
         for row in rows
     ]
+
+
+def _event(entry: dict[str, Any], data: Any) -> str:
+    """Return what an event tells beside its name."""
+    alone = data.get('value') if isinstance(data, dict) and len(data) == 1 else None
+    if entry.get('event') == 'SERVICES_CHANGED' and isinstance(alone, dict):
+        return _changes(alone) or 'another order'
+    if entry.get('event') == 'EXPERIMENT_LOST' and isinstance(alone, dict):
+        now = alone.get('status')
+        name = STATUS_NAMES.get(now) if type(now) is int else None
+        reference = as_text(alone.get('exp_ref')) or 'its experiment'
+        return f'it does not run {reference} any more; now it says {name or as_text(now)}'
+    return as_text(alone) if isinstance(alone, str) else as_json(data) if data else ''
 
 
 def _changes(entry: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bridge.cli import main
-from bridge.cli.journal import selection
+from bridge.cli.journal.experiments import experiment
 from bridge.cli.journal.summary import summarize
 
 REF, OTHER = '2026-01-01_1_subject', '2026-01-01_2_subject'
@@ -46,8 +46,8 @@ def test_an_experiment_that_a_master_began_ends_with_its_cleanup():
         asked('EXPINIT', 2, {'exp_ref': REF}), replied('EXPINIT', 2), asked('EXPSTART', 3, REF), replied('EXPSTART', 3),
         asked('EXPCLEANUP', 4), replied('EXPCLEANUP', 4), asked('EXPSTATUS', 5),
     )  # fmt: skip
-    assert list(selection.experiment(found, REF)) == found[2:8]
-    assert list(selection.experiment(found, OTHER)) == found[:2]
+    assert list(experiment(found, REF)) == found[2:8]
+    assert list(experiment(found, OTHER)) == found[:2]
 
 
 def test_an_end_that_the_program_passes_on_ends_with_the_answer_to_its_master():
@@ -56,7 +56,36 @@ def test_an_end_that_the_program_passes_on_ends_with_the_answer_to_its_master():
         asked('EXPCLEANUP', 2), command('EXPCLEANUP', 2), outcome('EXPCLEANUP', 2), replied('EXPCLEANUP', 2),
         command('EXPSTATUS', 3), outcome('EXPSTATUS', 3),
     )  # fmt: skip
-    assert list(selection.experiment(found, REF)) == found[:8]
+    assert list(experiment(found, REF)) == found[:8]
+
+
+@pytest.mark.parametrize('args', [({'exp_ref': OTHER},), ()])
+def test_what_a_master_begins_does_not_end_what_the_programs_run(args):
+    """A master's EXPINIT hid the EXPEND and EXPCLEANUP of the experiment that this rig commanded meanwhile."""
+    found = entries(
+        command('EXPINIT', 1), outcome('EXPINIT', 1), command('EXPSTART', 2, REF), outcome('EXPSTART', 2),
+        asked('EXPINIT', 1, *args), replied('EXPINIT', 1), asked('EXPSTART', 2, OTHER), replied('EXPSTART', 2),
+        {'kind': 'event', 'event': 'EXPINTERRUPT'}, command('EXPEND', 3), outcome('EXPEND', 3),
+        command('EXPCLEANUP', 4), outcome('EXPCLEANUP', 4),
+        asked('EXPEND', 3), replied('EXPEND', 3), command('EXPSTATUS', 5), outcome('EXPSTATUS', 5),
+        asked('EXPCLEANUP', 4), replied('EXPCLEANUP', 4), command('EXPSTATUS', 6), outcome('EXPSTATUS', 6),
+    )  # fmt: skip
+    ours = found[:4] + found[8:13]
+    if not args:  # it does not say of what it is, so it may be of this one
+        ours[4:4] = found[4:6]
+    assert list(experiment(found, REF)) == ours
+    assert list(experiment(found, OTHER)) == [*found[4:9], *found[13:19]]
+
+
+def test_two_listeners_have_an_experiment_each():
+    ephys = [asked('EXPSTART', 7, OTHER), replied('EXPSTART', 7)]
+    for entry in ephys:
+        entry.update(service='ephys', command_id='other-7')
+    found = entries(
+        asked('EXPSTART', 1, REF), replied('EXPSTART', 1), *ephys, asked('EXPCLEANUP', 2), replied('EXPCLEANUP', 2)
+    )
+    assert list(experiment(found, REF)) == [*found[:2], *found[4:]]
+    assert list(experiment(found, OTHER)) == [*found[2:4]]
 
 
 def test_what_masters_asked_is_counted_apart_from_what_programs_sent():
@@ -65,7 +94,17 @@ def test_what_masters_asked_is_counted_apart_from_what_programs_sent():
         command('EXPSTART', 1, REF), outcome('EXPSTART', 1),
     )  # fmt: skip
     rows = [(row.message, row.service, row.count, row.failed, row.took) for row in summarize(found)]
-    assert rows == [('EXPSTART', 'as cameras', 2, 1, [1000.0, 1000.0]), ('EXPSTART', 'all', 1, 0, [])]
+    assert rows == [('EXPSTART', 'all', 1, 0, []), ('EXPSTART', 'as cameras', 2, 1, [1000.0, 1000.0])]
+
+
+def test_a_listener_has_one_name_in_the_summary_whatever_it_is_asked():
+    told = outcome('SERVICES', 1)
+    told['services'] = [
+        {'name': 'cameras', 'ok': True, 'data': {'role': 'listener'}},
+        {'name': 'ephys', 'ok': True, 'data': {'role': 'service'}},
+    ]
+    rows = summarize(entries(command('SERVICES', 1), told))
+    assert [row.service for row in rows] == ['all', 'as cameras', 'ephys']
 
 
 @pytest.mark.parametrize('option', [(), ('--summary',)])

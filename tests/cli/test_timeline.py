@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.cli import main
-from bridge.cli.journal.selection import experiment, reference_of, select, until
+from bridge.cli.journal.experiments import experiment, reference_of
+from bridge.cli.journal.selection import select, until
 from bridge.cli.journal.summary import ALL, percentile, summarize
 from bridge.cli.journal.timeline import PROGRAMS, page, picture
+from bridge.cli.lines import details
 
 NAMES = ('cameras', 'ephys')
 BEGIN = datetime(2026, 1, 1, 8, tzinfo=timezone.utc)
@@ -86,7 +89,6 @@ def test_each_command_is_a_bar_in_the_programs_lane_and_a_part_in_each_services(
     cameras, ephys = bar.parts
     assert (cameras.lane, cameras.sent, cameras.echoed, cameras.answered) == (1, 1.001, 1.002, 1.003)
     assert (ephys.lane, ephys.ok, ephys.echoed, ephys.said) == (2, False, None, 'nothing came back')
-    assert cameras.status == 20
 
 
 def test_a_command_without_an_outcome_is_drawn_and_says_so():
@@ -128,6 +130,58 @@ def test_what_a_master_asks_of_a_program_is_a_bar_in_the_lane_of_its_listener():
     assert (bar.finished, bar.parts, bar.mark) == (None, [], '~')
 
 
+def test_an_experiment_that_is_lost_is_told_as_a_sentence():
+    lost = {'kind': 'event', 'event': 'EXPERIMENT_LOST', 'data': {'value': {'exp_ref': '2026-01-01_1_x', 'status': 0}}}
+    assert details(lost) == 'it does not run 2026-01-01_1_x any more; now it says CONNECTED'
+    assert details({**lost, 'data': {'value': {'exp_ref': '', 'status': []}}}).endswith('now it says []')
+
+
+def running(journal: Writer) -> list[tuple[str, float, float | None]]:
+    drawn = picture(journal.entries)
+    return [(drawn.lanes[run.lane], run.begin, run.end) for run in drawn.running]
+
+
+def test_a_service_that_is_down_does_not_run_again_because_the_worker_remembers_its_status():
+    """Every SERVICES of a page or of top drew it RUNNING, long after it was dead."""
+    journal = Writer()
+    journal.command('EXPSTART', status=20)
+    journal.add('event', event='SERVICE_DOWN', service='cameras', client='', data={'value': 'silent'})
+    journal.now += 1
+    journal.command('SERVICES', status=20)
+    for one in journal.entries[-1]['services']:
+        one.update(state='not_sent', sent=0, echoed=0, answered=0)
+    assert running(journal) == [('cameras', 0.003, 1.01), ('ephys', 0.003, None)]
+    journal.add('reload', ok=True, added=[], removed=['ephys'], changed=[])
+    assert running(journal)[1] == ('ephys', 0.003, pytest.approx(journal.now))
+
+
+@pytest.mark.parametrize('end', ['EXPEND', 'dead', 'told'])
+def test_a_listener_runs_from_its_reply_until_it_says_otherwise_or_nobody_serves_it(end):
+    journal = Writer()
+    about = {'service': 'scope', 'master': '1.2.3.4:5', 'ok': True, 'error': ''}
+    journal.add('replied', **about, command_id='1', message='EXPSTART', data=['a reference', {'status': 20}])
+    journal.now = 2.0
+    journal.add('replied', **about | {'ok': False}, command_id='2', message='EXPEND', data=[])
+    assert running(journal) == [('scope', 0.0, None)]
+    if end == 'EXPEND':
+        journal.add('replied', **about, command_id='3', message='EXPEND', data=['a reference', {'status': 30}])
+    elif end == 'dead':
+        journal.add('served', service='scope', client='', pid=0, error='it has ended')
+    else:
+        journal.add('event', event='EXPINTERRUPT', service='scope', client='', data={'value': {'status': 30}})
+    assert running(journal) == [('scope', 0.0, 2.0)]
+
+
+def test_both_pictures_have_what_was_running_and_the_png_draws_it_to_its_end():
+    timeline_png = pytest.importorskip('bridge.cli.journal.timeline_png', reason='matplotlib is not installed')
+    journal = Writer()
+    journal.command('EXPSTART', status=20)
+    journal.command('EXPSTATUS')
+    drawn = picture(journal.entries)
+    assert timeline_png.spans_of_running(drawn) == [(1, 0.003, 1.02), (2, 0.003, 1.02)]
+    assert len(json.loads(picture_of(page(drawn, 'x', [])))['running']) == 2
+
+
 def test_a_restart_of_the_computer_begins_its_clock_anew_and_not_the_picture():
     first, second = Writer(), Writer(boot=10**9)
     first.command('EXPSTART')
@@ -154,7 +208,7 @@ ANYTHING = st.recursive(
 )
 KEYS = st.sampled_from(
     ['command_id', 'message', 'client', 'services', 'args', 'sent', 'finished', 'code', 'error', 'event', 'service']
-    + ['data', 'time', 'wall', 'lost', 'reason', 'version', 'pid']
+    + ['data', 'time', 'wall', 'lost', 'reason', 'version', 'pid', 'rig', 'removed']
 )
 SERVICE = st.dictionaries(
     st.sampled_from(['name', 'ok', 'state', 'error', 'data', 'status', 'sent', 'echoed', 'answered', 'uri']), ANYTHING
@@ -162,7 +216,20 @@ SERVICE = st.dictionaries(
 ENTRY = st.builds(
     lambda kind, entry, services: {**entry, **({'services': services} if services else {}), 'kind': kind},
     st.sampled_from(
-        ['start', 'stop', 'command', 'outcome', 'notification', 'event', 'gap', 'asked', 'replied', 'other']
+        [
+            'start',
+            'stop',
+            'command',
+            'outcome',
+            'notification',
+            'event',
+            'gap',
+            'asked',
+            'replied',
+            'served',
+            'reload',
+            'other',
+        ]
     ),
     st.dictionaries(KEYS, ANYTHING),
     st.lists(SERVICE, max_size=2),
@@ -222,9 +289,11 @@ STUB = """
 const fs = require('fs');
 const text = fs.readFileSync(process.argv[2], 'utf-8');
 const [data, program] = [...text.matchAll(/<script[^>]*>([^]*?)<\\/script>/g)].map(found => found[1]);
-let drawn = 0, listeners = {};
+let drawn = 0, right = 0, listeners = {};
 const measure = t => ({width: 7 * t.length}), draw = () => { drawn++; };
-const context = new Proxy({}, {get: (_, name) => name === 'measureText' ? measure : draw, set: () => true});
+const write = (t, x) => { drawn++; if (!/^[0-9]/.test(t)) right = Math.max(right, x + 7 * t.length); };
+const methods = {measureText: measure, fillText: write};
+const context = new Proxy({}, {get: (_, name) => methods[name] ?? draw, set: () => true});
 const thing = id => ({textContent: id === 'picture' ? data : '', style: {}, clientWidth: 1000,
                       getContext: () => context, setPointerCapture() {},
                       addEventListener: (name, f) => { listeners[name] = f; }});
@@ -243,7 +312,7 @@ for (const key of ['+', '-', 'ArrowLeft', 'ArrowRight', 'Home']) listeners.keydo
 listeners.wheel({deltaY: 1, offsetX: 500, preventDefault() {}});
 listeners.dblclick({});
 made.next.onclick(); said.push(made.said.textContent);
-console.log(JSON.stringify({drawn, said: [...new Set(said)]}));
+console.log(JSON.stringify({drawn, right, said: [...new Set(said)]}));
 """
 
 
@@ -255,6 +324,7 @@ def test_the_page_draws_and_tells_what_is_pointed_at(tmp_path, commands):
     journal, random_ = Writer(), random.Random(1)
     for _ in range(commands):
         journal.command(random_.choice(['EXPSTATUS', 'EXPSTART', 'EXPEND']), failing=['ephys'], status=20)
+    journal.add('event', event='EXPERIMENT_LOST', service='cameras', data={})
     (tmp_path / 'stub.js').write_text(STUB)
     (tmp_path / 'page.html').write_text(page(picture(journal.entries), 'x', summarize(journal.entries)))
     done = subprocess.run(
@@ -263,6 +333,7 @@ def test_the_page_draws_and_tells_what_is_pointed_at(tmp_path, commands):
     assert not done.stderr and done.returncode == 0
     told = json.loads(done.stdout)
     assert told['drawn'] > commands
+    assert told['right'] <= 1000, 'a name is cut off'
     texts = '\n'.join(told['said'])
     assert ('cameras: answered. sent 08:00:00.001, echoed +1.0 ms, answered +2.0 ms' in texts) == (commands > 0)
     assert ('ephys: unreachable, failed' in texts or 'IBLB_E_PARTIAL' in texts) == (commands > 0)
@@ -401,6 +472,17 @@ def test_in_a_long_session_the_failure_and_the_starts_are_named_and_the_picture_
     timeline_png.save(drawn, 'x', tmp_path / 'a.png')
     assert timeline_png.names(picture([])) == ([], [])
     timeline_png.save(picture([]), 'x', tmp_path / 'empty.png')
+
+
+@pytest.mark.parametrize(('length', 'pattern'), [(0.4, r'08:00:00\.\d+'), (5, r'08:00:0\d'), (300, r'08:0\d')])
+def test_the_times_of_the_axis_are_whole_however_short_the_session_is(length, pattern):
+    """A session of some seconds had 02.5, 05.0 and so on below it."""
+    timeline_png = pytest.importorskip('bridge.cli.journal.timeline_png', reason='matplotlib is not installed')
+    locator = timeline_png.dates.AutoDateLocator(tz=timezone.utc)
+    begin = BEGIN + timedelta(microseconds=length * 1e5)
+    ticks = locator.tick_values(begin, begin + timedelta(seconds=length))
+    shown = [text for text in timeline_png.clock(locator, timezone.utc).format_ticks(ticks) if text]
+    assert shown and all(re.fullmatch(pattern, text) for text in shown), shown
 
 
 def test_without_matplotlib_the_line_that_installs_it_is_told(journal, tmp_path, capsys, monkeypatch):

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines
 from bridge.cli.journal import selection
+from bridge.cli.journal.experiments import ANSWERING
 from bridge.cli.whole import write_whole
 from bridge.cli.words import example
 from bridge.journal import NewerSchema
 from bridge.journal.files import Journals
+from bridge.journal.rotation import complete_files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,13 +32,19 @@ def add_parser(subparsers: Any) -> None:
         help='show what was commanded, and what became of it',
         description='Show a journal, as "iblbridge serve --journal FILE" writes it, as a table, or export it as '
         'Parquet. Failures are marked with !, warnings with ~. Several files, or all of a folder, are read as one, in '
-        'the order in which they were written, compressed or not.',
+        'the order in which they were written, compressed or not; several rigs are merged by time.',
         epilog=example(
             'iblbridge journal rig0.jsonl --since 15min --failures',
             'Exit status: 0 all is well, 1 nothing was found, 2 misuse, or a file that cannot be read or written.',
         ),
     )
-    parser.add_argument('files', metavar='FILE', nargs='+', help='the journal, files of it, or a folder with all')
+    parser.add_argument(
+        'files',
+        metavar='FILE',
+        nargs='+',
+        help='the journal, files of it, or a folder with all; with '
+        '--since, --until or --reference its complete files too',
+    )
     selection.add_options(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument('--follow', action='store_true', help='go on with what is added, until Ctrl-C')
@@ -62,9 +70,11 @@ def run(args: argparse.Namespace) -> int:
     """Show or export; 1 if nothing was found, 2 if a file cannot be read or written, or is no journal."""
     try:
         try:
-            journals = Journals(args.files, follow=args.follow, on_new=_say_new)
+            whole = bool(args.since or args.until or args.reference is not None)
+            journals = Journals(args.files, follow=args.follow, on_new=_say_new, whole=whole, since=args.since)
         except ValueError as e:
             return _refuse(str(e))
+        _say_older([] if whole or args.follow else journals.alone())
         if args.parquet is not None:
             return _export(args, journals)
         if args.timeline is not None:
@@ -77,6 +87,17 @@ def run(args: argparse.Namespace) -> int:
             raise  # not a file's, but the output's
         print(f'iblbridge journal: {e.filename}: {e.strerror or e}', file=sys.stderr)
         return 2
+
+
+def _say_older(journals: Sequence[Path]) -> None:
+    """Say of present files how much of their journals is in others, and what reads those too."""
+    for path in journals:
+        count = len(complete_files(path))
+        files = 'complete file beside it is' if count == 1 else 'complete files beside it are'
+        print(
+            f'iblbridge journal: {path}: {count} {files} not read; for all of them add --since 2000-01-01',
+            file=sys.stderr,
+        )
 
 
 def _say_new() -> None:
@@ -93,7 +114,7 @@ def _show(args: argparse.Namespace, journals: Journals) -> int:
     for entry in selection.select(journals, args):
         printer.show(entry)
         shown += 1
-        if entry['kind'] in selection.ANSWERING:
+        if entry['kind'] in ANSWERING:
             commands += 1
             failed += lines.mark(entry) == '!'
             warned += lines.mark(entry) == '~'

@@ -19,15 +19,15 @@ from bridge.cli.whole import write_whole
 WALL = 'timestamp'
 COMMANDS = {
     'command_id': str, 'message': str, 'client': str, 'addressed': str, 'args': str, 'notification': bool, 'wall': WALL,
-    'code': int, 'error': str, 'sent': int, 'accepted': int, 'finished': int, 'latency_ms': float,
+    'code': int, 'error': str, 'sent': int, 'accepted': int, 'finished': int, 'latency_ms': float, 'rig': str,
 }  # fmt: skip
 SERVICES = {
     'command_id': str, 'message': str, 'client': str, 'wall': WALL, 'service': str, 'ok': bool, 'state': str,
     'reason': str, 'error': str, 'status': int, 'data': str, 'sent': int, 'echoed': int, 'answered': int,
-    'echo_ms': float, 'reply_ms': float,
+    'echo_ms': float, 'reply_ms': float, 'rig': str,
 }  # fmt: skip
 EVENTS = {
-    'kind': str, 'time': int, 'wall': WALL, 'event': str, 'service': str, 'client': str, 'details': str,
+    'kind': str, 'time': int, 'wall': WALL, 'event': str, 'service': str, 'client': str, 'details': str, 'rig': str,
 }  # fmt: skip
 
 TABLES = ('commands', 'services', 'events')
@@ -156,7 +156,7 @@ def service_rows(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         services = entry.get('services')
         if entry['kind'] not in ('outcome', 'notification') or not isinstance(services, list):
             continue
-        about = {name: entry.get(name) for name in ('command_id', 'message', 'client', 'wall')}
+        about = {name: entry.get(name) for name in ('command_id', 'message', 'client', 'wall', 'rig')}
         for service in services:
             if isinstance(service, dict):
                 sent = service.get('sent')

@@ -9,12 +9,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from bridge.cli import lines
+from bridge.cli.journal.experiments import experiment
 from bridge.cli.words import length
-from bridge.services.rules import reference_text
 
-BEGINNINGS = ('EXPINIT', 'EXPSTART')
-ASKING = ('command', 'asked')  # by programs of services; by masters of a listener
-ANSWERING = ('outcome', 'notification', 'replied')
 WHEN = '10:30, 2026-01-31, 2026-01-31T10:30, or 15min for a quarter of an hour ago'
 
 
@@ -54,54 +51,6 @@ def select(entries: Iterable[dict[str, Any]], args: argparse.Namespace) -> Itera
             continue
         if not (args.failures and lines.mark(entry) == ' '):
             yield entry
-
-
-def experiment(entries: Iterable[dict[str, Any]], reference: str) -> Iterator[dict[str, Any]]:
-    """Yield the entries of one experiment.
-
-    It begins with an EXPINIT or EXPSTART that bears the reference, or with the EXPINIT without one before that. It ends
-    with the answer to an EXPCLEANUP, or before an EXPINIT or EXPSTART that bears another reference. It may do so
-    several times. What masters asked of a listener counts as what programs commanded; a program that passes an
-    EXPCLEANUP on has it answered before it answers itself, so the last of the answers ends it.
-    """
-    inside, held, open_ends = False, list[dict[str, Any]](), set[str]()
-    for entry in entries:
-        kind, message, key = entry.get('kind'), entry.get('message'), str(entry.get('command_id'))
-        if kind in ASKING and message in BEGINNINGS:
-            found = reference_of(entry.get('args'))
-            if found == reference and not inside:
-                yield from held
-            if found:
-                inside = found == reference
-                open_ends.clear()
-            if found or message == 'EXPINIT':
-                held = []
-            if message == 'EXPINIT' and not found and not inside:
-                held.append(entry)
-                continue
-        if inside:
-            yield entry
-        elif held:
-            held.append(entry)
-        if inside and kind in ASKING and message == 'EXPCLEANUP':
-            open_ends.add(key)
-        elif kind in ANSWERING and key in open_ends:
-            open_ends.discard(key)
-            inside = bool(open_ends)
-
-
-def reference_of(args: Any) -> str:
-    """Return the reference of an experiment in the arguments of EXPINIT or EXPSTART, "" if there is none.
-
-    Examples
-    --------
-    >>> reference_of([{'date': '2026-01-01', 'sequence': 1, 'subject': 'KM_01'}])
-    '2026-01-01_1_KM_01'
-    """
-    first = args[0] if isinstance(args, list) and args else args
-    if isinstance(first, dict) and 'exp_ref' in first:
-        first = first['exp_ref']
-    return reference_text(first) or ''
 
 
 def since(text: str, now: datetime | None = None) -> datetime:

@@ -23,6 +23,8 @@ class Row:
     count: int = 0
     failed: int = 0
     took: list[float] = field(default_factory=list)  # ms, of those that were answered
+    rig: str = ''  # of several
+    is_total: bool = False
 
     def cells(self) -> tuple[str, ...]:
         """Return the row as text, in the order of `HEAD`; times are "" if none was answered."""
@@ -42,24 +44,29 @@ def summarize(entries: Iterable[dict[str, Any]]) -> list[Row]:
     asked: dict[Any, Any] = {}  # when, of what masters asked and nobody has answered
     for entry in entries:
         kind, message, key = entry.get('kind'), lines.as_text(entry.get('message')), str(entry.get('command_id'))
+        rig = f'{lines.as_text(entry["rig"])}/' if entry.get('rig') else ''
         if kind == 'asked':
             asked[key] = entry.get('time')
         if kind == 'replied':
-            listener = f'as {lines.as_text(entry.get("service"))}'
-            row = rows.setdefault(message, {}).setdefault(listener, Row(message, listener))  # no service begins so
+            listener = f'as {rig}{lines.as_text(entry.get("service"))}'
+            row = rows.setdefault(message, {}).setdefault(
+                listener, Row(message, listener, rig=rig)
+            )  # no service begins so
             _count(row, lines.mark(entry) == '!', asked.pop(key, 0), entry.get('time'))
         if kind not in ('outcome', 'notification'):
             continue
         of = rows.setdefault(message, {})
-        of.setdefault(ALL, Row(message, ALL))
-        _count(of[ALL], lines.mark(entry) == '!', entry.get('sent'), entry.get('finished'))
+        total = of.setdefault(f'{rig}{ALL}', Row(message, f'{rig}{ALL}', rig=rig, is_total=True))
+        _count(total, lines.mark(entry) == '!', entry.get('sent'), entry.get('finished'))
         services = entry.get('services')
         for service in services if isinstance(services, list) else ():
             if isinstance(service, dict):
-                name = lines.as_text(service.get('name'))
-                row = of.setdefault(f' {name}', Row(message, name))  # never `ALL`
+                data = service.get('data')
+                is_listener = isinstance(data, dict) and data.get('role') == 'listener'
+                name = f'{"as " * is_listener}{rig}{lines.as_text(service.get("name"))}'
+                row = of.setdefault(name if is_listener else f' {name}', Row(message, name, rig=rig))  # never `ALL`
                 _count(row, service.get('ok') is not True, service.get('sent'), service.get('answered'))
-    return [row for of in rows.values() for row in of.values()]
+    return [row for of in rows.values() for row in sorted(of.values(), key=lambda row: (row.rig, not row.is_total))]
 
 
 def _count(row: Row, failed: bool, begin: Any, end: Any) -> None:

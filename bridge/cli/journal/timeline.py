@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from bridge.cli import lines
+from bridge.cli.journal.running import runs, words
 from bridge.cli.journal.summary import HEAD, Row
-from bridge.numbers import CODE_NAMES, STATUSES
+from bridge.numbers import CODE_NAMES
 
 PROGRAMS = 'programs'  # the lane of what programs asked, and of what is about no service
 _JUMP = 0.05  # s by which clock and wall may drift apart before a new start of the clock is assumed
@@ -28,13 +29,12 @@ _ANSWERS = ('outcome', 'notification')
 
 @dataclass
 class Part:
-    """What one service did with a command, and its status then, -1 if it did not say; the stamps are None for never."""
+    """What one service did with a command; the stamps are None for never."""
 
     lane: int
     ok: bool
     state: str
     said: str
-    status: int
     sent: float | None
     echoed: float | None
     answered: float | None
@@ -48,6 +48,7 @@ class Bar:
     message: str
     client: str
     sent: float
+    lane: int = 0
     finished: float | None = None
     args: str = ''
     said: str = 'no answer is written'
@@ -64,6 +65,15 @@ class Sign:
     mark: str
     said: str
     at: float
+
+
+@dataclass
+class Running:
+    """From when until when a service was RUNNING, by its own word; None if it has not ended."""
+
+    lane: int
+    begin: float
+    end: float | None
 
 
 @dataclass
@@ -85,6 +95,7 @@ class Picture:
     lanes: list[str] = field(default_factory=lambda: [PROGRAMS])
     bars: list[Bar] = field(default_factory=list)
     signs: list[Sign] = field(default_factory=list)
+    running: list[Running] = field(default_factory=list)
 
 
 class _Clock:
@@ -125,9 +136,10 @@ def picture(entries: Iterable[dict[str, Any]]) -> Picture:
     entries : iterable of dict
         As `bridge.journal.Reading` yields them; of any content, for the file may have been edited.
     """
-    drawn, clock, bars = Picture(), _Clock(), dict[str, Bar]()
+    drawn, clock, bars, said = Picture(), _Clock(), dict[str, Bar](), list[tuple[int, float, int]]()
     for number, entry in enumerate(entries):
         now, kind = clock.see(entry), entry.get('kind')
+        said += [(_lane(drawn, entry, name), at, status) for name, at, status in words(entry, now, clock.place)]
         if kind in ('asked', 'replied'):
             _served(drawn, bars, entry, now)
             continue
@@ -138,44 +150,51 @@ def picture(entries: Iterable[dict[str, Any]]) -> Picture:
         if key not in bars:
             sent = clock.place(entry.get('sent'))
             message, client = (lines.as_text(entry.get(name)) for name in ('message', 'client'))
-            bars[key] = Bar(key, message, client, now if sent is None else sent)
+            bars[key] = Bar(key, message, client, now if sent is None else sent, _lane(drawn, entry, ''))
         if kind == 'command':
             bars[key].args = lines.as_json(entry['args']) if entry.get('args') else ''
         else:
             _finish(drawn, bars[key], entry, clock, now)
     drawn.zero, drawn.offset, drawn.bars = clock.zero, clock.utc_offset, list(bars.values())
+    drawn.running = [Running(*run) for run in runs(said)]
     return drawn
 
 
 def _served(drawn: Picture, bars: dict[str, Bar], entry: dict[str, Any], now: float) -> None:
     """Draw what a master asked of a program, and what it was told, in the lane of the listener."""
     key, message, master = (lines.as_text(entry.get(name)) for name in ('command_id', 'message', 'master'))
-    bar = bars.setdefault(key, Bar(key, message, master, now))
-    lane = _lane(drawn, lines.as_text(entry.get('service')))
+    bar = bars.setdefault(key, Bar(key, message, master, now, _lane(drawn, entry, '')))
+    lane = _lane(drawn, entry, lines.as_text(entry.get('service')))
     if entry.get('kind') == 'asked':
         bar.args = lines.as_json(entry['args']) if entry.get('args') else ''
         return
     ok, error = entry.get('ok') is True, lines.as_text(entry.get('error'))
     said = error or (lines.as_json(entry['data']) if entry.get('data') else '')
     bar.finished, bar.mark, bar.said = now, ' ' if ok else '!', error or 'done'
-    bar.parts = [Part(lane, ok, 'answered' if ok else 'failed', said, -1, bar.sent, bar.sent, now)]
+    bar.parts = [Part(lane, ok, 'answered' if ok else 'failed', said, bar.sent, bar.sent, now)]
 
 
 def _sign(drawn: Picture, entry: dict[str, Any], now: float) -> Sign:
     kind, service = lines.as_text(entry.get('kind')), ''
     if kind in ('start', 'reload'):
         for one in _dicts(entry.get('services')):
-            _lane(drawn, lines.as_text(one.get('name')))
+            _lane(drawn, entry, lines.as_text(one.get('name')))
     if kind == 'event':
         kind, service = lines.as_text(entry.get('event')), lines.as_text(entry.get('service'))
     said = ' '.join(filter(None, (lines.as_text(entry.get('client')), lines.details(entry))))
-    return Sign(_lane(drawn, service), kind, lines.mark(entry), said, now)
+    return Sign(_lane(drawn, entry, service), kind, lines.mark(entry), said, now)
 
 
-def _lane(drawn: Picture, service: str) -> int:
-    """Return the lane of a service, the programs' for none."""
-    if not service:
+def _lane(drawn: Picture, entry: dict[str, Any], service: str) -> int:
+    """Return the lane of a service, the programs' for none; of several rigs each has lanes of its own."""
+    rig = lines.as_text(entry.get('rig'))
+    if rig and drawn.lanes == [PROGRAMS]:
+        drawn.lanes[0] = f'{rig}/{PROGRAMS}'
+    if rig and f'{rig}/{PROGRAMS}' not in drawn.lanes:
+        drawn.lanes.append(f'{rig}/{PROGRAMS}')  # above its services
+    if not service and (not rig or drawn.lanes[0] == f'{rig}/{PROGRAMS}'):
         return 0
+    service = f'{rig}/{service or PROGRAMS}' if rig else service
     if service not in drawn.lanes[1:]:
         drawn.lanes.append(service)
     return drawn.lanes.index(service, 1)
@@ -190,11 +209,10 @@ def _finish(drawn: Picture, bar: Bar, entry: dict[str, Any], clock: _Clock, now:
         data = lines.as_json(one['data']) if one.get('data') else ''
         bar.parts.append(
             Part(
-                _lane(drawn, lines.as_text(one.get('name')) or '?'),
+                _lane(drawn, entry, lines.as_text(one.get('name')) or '?'),
                 one.get('ok') is True,
                 lines.as_text(one.get('state')).replace('_', ' '),
                 lines.as_text(one.get('error')) or data,
-                one['status'] if one.get('status') in STATUSES.values() else -1,
                 *(clock.place(one.get(stamp)) for stamp in ('sent', 'echoed', 'answered')),
             )
         )
