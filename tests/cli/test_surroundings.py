@@ -14,7 +14,7 @@ import pytest
 
 from bridge import native
 from bridge.cli import main
-from bridge.cli.doctor import loaded, surroundings
+from bridge.cli.doctor import elf, loaded, surroundings
 
 PYTHON = r'C:\Program Files\Python311\python.exe'
 TCP = (
@@ -211,5 +211,80 @@ def test_doctor_says_what_a_program_would_load(tmp_path, capsys, monkeypatch):
     assert main(['doctor', '--program', str(program)]) == 0
     said = capsys.readouterr().out
     assert f'program: {program}, 32 bits\nit would load {beside / "iblbridge_32.dll"}\n' in said
-    assert main(['doctor', '--program', str(tmp_path / 'missing.exe')]) == 1
-    assert 'missing.exe is not a program, or cannot be read.' in capsys.readouterr().out
+
+
+def test_a_program_that_is_none_is_misuse_and_not_something_to_do(tmp_path, capsys):
+    (tmp_path / 'script.py').write_text('print()\n')
+    executable(tmp_path / 'odd.exe', 0x1C0)
+    for name in ('missing.exe', 'script.py', 'odd.exe', ''):
+        assert main(['doctor', '--program', str(tmp_path / name)]) == 2
+        said = capsys.readouterr()
+        assert not said.out and said.err.startswith(f'iblbridge doctor: --program: {tmp_path / name}')
+
+
+@pytest.fixture
+def linked(tmp_path, monkeypatch):
+    """A folder as of a kit, and what makes a program in it that is linked to the library."""
+    if sys.platform != 'linux' or shutil.which('cc') is None:
+        pytest.skip('needs a C compiler of Linux')
+    monkeypatch.setenv('IBLBRIDGE_DIR', str(tmp_path / 'segments'))
+    monkeypatch.delenv('LD_LIBRARY_PATH', raising=False)
+    kit = tmp_path / 'kit'
+    kit.mkdir()
+    shutil.copy(native.LIBRARY, kit)
+    executable(kit / 'iblbridge_64.dll', 0x8664)
+    (kit / 'one.c').write_text('int iblb_version(void); int main(void) { return iblb_version() == 0; }\n')
+
+    def make(*options: str) -> Path:
+        words = ['cc', 'one.c', '-o', 'one', '-L.', '-Wl,--no-as-needed', *options]
+        subprocess.run(words, cwd=kit, check=True, stdin=subprocess.DEVNULL, timeout=60)
+        return kit / 'one'
+
+    return make
+
+
+@pytest.mark.parametrize('tags', ['--enable-new-dtags', '--disable-new-dtags'])
+def test_a_program_of_linux_loads_what_its_loader_finds_and_no_library_of_windows(linked, capsys, tags):
+    """It was said to load the library of Windows that every kit has beside it."""
+    program = linked('-liblbridge', '-Wl,-rpath,$ORIGIN', f'-Wl,{tags}')
+    assert main(['doctor', '--program', str(program)]) == 0
+    assert f'it would load {program.parent / native.LIBRARY.name}\n' in capsys.readouterr().out
+    assert str(program.parent / native.LIBRARY.name) in subprocess.check_output(['ldd', program], text=True)
+
+
+def test_a_program_of_linux_does_not_find_what_is_only_beside_it(linked, capsys, monkeypatch):
+    program = linked('-liblbridge')
+    monkeypatch.chdir(program.parent)
+    assert main(['doctor', '--program', str(program)]) == 1
+    assert '! Its loader finds no library of 64 bits. ' in capsys.readouterr().out
+    monkeypatch.setenv('LD_LIBRARY_PATH', str(program.parent))
+    main(['doctor', '--program', str(program)])
+    assert f'it would load {program.parent / native.LIBRARY.name}\n' in capsys.readouterr().out
+
+
+def test_of_a_program_that_loads_the_library_by_itself_no_more_is_said_than_that(linked, capsys):
+    (linked('-liblbridge').parent / 'one.c').write_text('int main(void) { return 0; }\n')
+    assert main(['doctor', '--program', str(linked())]) == 0
+    said = capsys.readouterr().out
+    assert 'it names no library of iblbridge: it loads one by itself while it runs, or none' in said
+    assert 'it would load' not in said
+
+
+def test_what_a_program_of_linux_says_is_read_whatever_is_cut_off_or_wrong(linked):
+    program = linked('-liblbridge', '-Wl,-rpath,$ORIGIN/lib:/opt/lib')
+    whole = program.read_bytes()
+    says = elf.wanted(program)
+    assert native.LIBRARY.name in says.names and says.rpath + says.runpath == ('$ORIGIN/lib', '/opt/lib')
+    for length in range(4, len(whole), 197):
+        program.write_bytes(whole[:length])
+        elf.wanted(program)
+    for place in range(4, 1200, 3):
+        program.write_bytes(whole[:place] + b'\xff' * 8 + whole[place + 8 :])
+        elf.wanted(program)
+
+
+def test_a_program_of_macos_is_left_to_its_loader(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('IBLBRIDGE_DIR', str(tmp_path / 'segments'))
+    (tmp_path / 'experiment').write_bytes(bytes.fromhex('cffaedfe') + bytes(100))
+    assert main(['doctor', '--program', str(tmp_path / 'experiment')]) == 0
+    assert f'its loader decides; this tells: otool -L {tmp_path / "experiment"}' in capsys.readouterr().out

@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         services = _services(args)
+        _check_program(args.program)
     except ConfigError as e:
         print(f'iblbridge doctor: {e}', file=sys.stderr)
         return 2
@@ -122,6 +123,22 @@ def _services(args: argparse.Namespace) -> dict[str, ServiceConfig]:
     services = config.merge_services(services.values(), map(config.parse_service_option, args.service))
     config.check_addresses(services, args.services or '--service')
     return services
+
+
+def _check_program(path: str | None) -> None:
+    """Raise ConfigError if a file is no program: then there is nothing to find out."""
+    from bridge.cli.doctor import program, surroundings
+    from bridge.config import ConfigError
+
+    if path is None:
+        return
+    try:
+        kind = program.kind_of(Path(path))
+    except OSError as e:
+        raise ConfigError(f'--program: {path}: {e.strerror or e}.') from e
+    if not kind or (kind != 'macos' and not surroundings.bits_of(Path(path))):
+        what = 'Give the program that runs: for a script its interpreter, such as python'
+        raise ConfigError(f'--program: {path} is not a program of Windows, Linux or macOS. {what}.')
 
 
 def clean(reports: list[Report]) -> tuple[list[str], list[dict[str, str]]]:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from bridge import native
 from bridge.cli.doctor.loaded import system_folders, version_of, version_text
+from bridge.cli.doctor.program import about, kind_of, where
 
 LIBRARIES = re.compile(r'(lib)?iblbridge(_32|_64)?\.(dll|so|dylib)', re.IGNORECASE)
 _PE_BITS = {0x014C: 32, 0x8664: 64, 0xAA64: 64}  # IMAGE_FILE_MACHINE_I386, _AMD64, _ARM64
@@ -115,7 +116,7 @@ def _runs_with_any_bits(file: BinaryIO, image: bytes) -> bool:
     return False
 
 
-def libraries(folders: Iterable[Path], ours: Iterable[Path]) -> list[Library]:
+def libraries(folders: Iterable[Path], ours: Iterable[Path], names: re.Pattern[str] = LIBRARIES) -> list[Library]:
     """Return the libraries of iblbridge in some folders, in their order.
 
     Parameters
@@ -124,15 +125,17 @@ def libraries(folders: Iterable[Path], ours: Iterable[Path]) -> list[Library]:
         Where programs look.
     ours : iterable of Path
         The libraries of this installation.
+    names : pattern
+        What they are called.
     """
     known = {_digest(path) for path in ours}
     found: dict[Path, Library] = {}
     for folder in folders:
         try:
-            names = sorted(name for name in os.listdir(folder) if LIBRARIES.fullmatch(name))
+            there = sorted(name for name in os.listdir(folder) if names.fullmatch(name))
         except OSError:
             continue
-        for path in (folder.resolve() / name for name in names):
+        for path in (folder.resolve() / name for name in there):
             found.setdefault(path, Library(str(path), bits_of(path), _digest(path) in known))
     return list(found.values())
 
@@ -193,29 +196,9 @@ def advice(found: Mapping[str, Any]) -> tuple[list[str], list[str]]:
             wrong.append(
                 f'Programs find another library first: {said}. It does not belong to this installation; replace it.'
             )
-    for about in (_about_program(found['program']), _about_firewall(found['firewall']), _about_sleep(found['sleep'])):
-        wrong += about[0]
-        notes += about[1]
-    return wrong, notes
-
-
-def _about_program(program: Mapping[str, Any] | None) -> tuple[list[str], list[str]]:
-    if program is None:
-        return [], []
-    if not program['bits']:
-        return [f'{program["path"]} is not a program, or cannot be read.'], []
-    wrong, notes = [], [f'program: {program["path"]}, {program["bits"]} bits']
-    fits = [library['path'] for library in program['libraries'] if library['bits'] == program['bits']]
-    if fits:
-        notes.append(f'it would load {fits[0]}')
-    else:
-        others = [library['path'] for library in program['libraries']]
-        but = f', but {others[0]}' if others else ''
-        wrong.append(
-            f'It finds no library of {program["bits"]} bits{but}. Looked for beside it, in this folder, on the PATH: '
-            'if it loads from a folder of its own (that of a VI, for LabVIEW), run this command there. '
-            'iblbridge kit writes both.'
-        )
+    for more in (about(found['program']), _about_firewall(found['firewall']), _about_sleep(found['sleep'])):
+        wrong += more[0]
+        notes += more[1]
     return wrong, notes
 
 
@@ -262,16 +245,24 @@ def look(program: str | None = None) -> dict[str, Any]:
     dict
         ``library``, ``twins`` (on the program path, where the system looks, in this folder or named by
         IBLBRIDGE_LIBRARY), ``program``, ``firewall``, ``sleep``.
+
+    Raises
+    ------
+    OSError
+        The program cannot be read.
     """
     ours = [*native.TOOLS.glob('iblbridge_*.dll'), native.LIBRARY]
     folders = search_path()
     asked = None
     if program is not None:
-        beside = Path(program).resolve().parent
+        kind = kind_of(Path(program))
+        places, names, named = where(Path(program), kind, folders)
         asked = {
             'path': program,
+            'kind': kind,
             'bits': bits_of(Path(program)),
-            'libraries': [library._asdict() for library in libraries([beside, *folders], ours)],
+            'named': named,
+            'libraries': [library._asdict() for library in libraries(places, ours, names)],
         }
     own = {path.resolve() for path in ours}
     rules = _firewall()
