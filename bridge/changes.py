@@ -82,15 +82,24 @@ class Changes:
         """bool: programs are to be told."""
         return bool(self.added or self.removed or self.changed or self.reordered)
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Tuple of str: what is different beside the services, such as ``heartbeat of the rig``."""
+        of_listeners = (f'listener {name}' for name in (*self.listeners, *self.moved))
+        return (*(f'{name} of the rig' for name in self.rig), *of_listeners)
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """Dict of str to list of str: the services ``added``, ``removed`` and ``changed``."""
+        return {'added': list(self.added), 'removed': list(self.removed), 'changed': list(self.changed)}
+
     def __bool__(self) -> bool:
         return any(getattr(self, one.name) for one in fields(self))
 
     def __str__(self) -> str:
-        said = [(what, getattr(self, what)) for what in ('added', 'removed', 'changed')]
-        parts = [f'{what} {", ".join(names)}' for what, names in said if names]
-        parts += ['another order'] * self.reordered + [f'{name} of the rig' for name in self.rig]
-        parts += [f'listener {name}' for name in (*self.listeners, *self.moved)]
-        return '; '.join(parts) or NOTHING
+        said = {'added': self.added, 'removed': self.removed, 'changed': (*self.changed, *self.settings)}
+        parts = [f'{what} {", ".join(names)}' for what, names in said.items() if names]
+        return '; '.join(parts + ['another order'] * self.reordered) or NOTHING
 
 
 def changes(old: RigConfig, new: RigConfig) -> Changes:

@@ -62,7 +62,7 @@ def test_listeners_and_settings_of_the_rig_are_named():
     one = RigConfig(heartbeat=5.0, listen={'cameras': listener})
     found = changes(RigConfig(), one)
     assert (found.rig, found.moved, found.listeners, found.of_services) == (('heartbeat',), ('cameras',), (), False)
-    assert str(found) == 'heartbeat of the rig; listener cameras'
+    assert str(found) == 'changed heartbeat of the rig, listener cameras'
     for other, moved, changed in (
         (replace(listener, port=11005), ('cameras',), ()),
         (replace(listener, host='0.0.0.0'), ('cameras',), ()),

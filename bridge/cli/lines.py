@@ -114,7 +114,8 @@ def details(entry: dict[str, Any]) -> str:
             said = [_event(entry, data)]
         case 'reload':
             refused = entry.get('ok') is False
-            what = as_text(entry.get('error')) if refused else _changes(entry) or 'no other services'
+            nothing = 'another order' if entry.get('reordered') else 'nothing has changed'
+            what = as_text(entry.get('error')) if refused else _changes(entry) or nothing
             said = [f'by {as_text(entry.get("by"))}:', what]
         case 'gap':
             said = [f'{as_text(entry.get("lost", "?"))} entries are missing']
@@ -154,10 +155,14 @@ def _event(entry: dict[str, Any], data: Any) -> str:
 
 
 def _changes(entry: dict[str, Any]) -> str:
-    """Return which services were added, removed and changed."""
-    lists = [(what, entry.get(what)) for what in ('added', 'removed', 'changed')]
-    named = [(what, ', '.join(map(as_text, names))) for what, names in lists if isinstance(names, list) and names]
-    return '; '.join(f'{what} {names}' for what, names in named)
+    """Return what was added, removed and changed."""
+
+    def names(*keys: str) -> str:
+        lists = (entry.get(key) for key in keys)
+        return ', '.join(as_text(name) for one in lists if isinstance(one, list) for name in one)
+
+    said = {'added': names('added'), 'removed': names('removed'), 'changed': names('changed', 'changed_settings')}
+    return '; '.join(f'{what} {named}' for what, named in said.items() if named)
 
 
 def _outcome(entry: dict[str, Any], services: Sequence[dict[str, Any]]) -> str:

@@ -19,7 +19,8 @@ asked         what a master asked of a listener: ``command_id``, ``message``, ``
 replied       what it was told, with the same ``command_id``: ``ok``, ``error``, ``data`` (the reply)
 event         the event's body as in iblbridge.h: ``event``, ``service``, ``client``, ``data``
 reload        the files were read again: ``by`` (a program or SIGHUP), ``ok``, ``error`` (why it was refused),
-              ``added``, ``removed``, ``changed`` (names), and ``settings`` and ``services`` as they are now
+              ``added``, ``removed``, ``changed`` (names of services), ``reordered``, ``changed_settings`` (what else is
+              different, such as "heartbeat of the rig"), and ``settings`` and ``services`` as they are now
 gap           ``lost``: so many entries are missing here, because the disk was full or too slow
 ============  =========================================================================================================
 

@@ -249,8 +249,8 @@ class Reloading:
             log.error('the reload by %s is refused, nothing was changed: %s', by, verdict.refused, exc_info=run.fault)
         else:
             log.info('%s by %s: %s', 'a reload is tried' if run.only_check else 'reloaded', by, verdict.changes)
-        if self._journal and not run.only_check and not verdict.changes.of_services:
-            self._journal.write('reload', by=by, ok=not verdict.refused, error=verdict.refused, **self._settings())
+        if not run.only_check and (verdict.refused or not verdict.changes.of_services):
+            self._write(by, Changes() if verdict.refused else verdict.changes, verdict.refused)
         for one in run.wanted:
             if one.taken is not None:
                 self._answer(one.taken, verdict)
@@ -281,10 +281,14 @@ class Reloading:
         self._house.show()
         if not found.of_services:
             return
-        names = {'added': list(found.added), 'removed': list(found.removed), 'changed': list(found.changed)}
+        self._write(by, found)
+        self._house.tell('SERVICES_CHANGED', data=[{**found.names, 'services': list(rig.services)}])
+
+    def _write(self, by: str, found: Changes, refused: str = '') -> None:
+        """Have the journal say what came of it."""
         if self._journal:
-            self._journal.write('reload', by=by, ok=True, error='', **names, **self._settings())
-        self._house.tell('SERVICES_CHANGED', data=[{**names, 'services': list(rig.services)}])
+            said = {**found.names, 'changed_settings': list(found.settings), 'reordered': found.reordered}
+            self._journal.write('reload', by=by, ok=not refused, error=refused, **said, **self._settings())
 
     def _settings(self) -> dict[str, Any]:
         """Return what the rig is like now, as the journal has it."""

@@ -12,6 +12,7 @@ from peers import StockServer, aux_of, eventually
 from processes import program
 
 from bridge.auxiliaries import Auxiliaries
+from bridge.cli.lines import details
 from bridge.config import ClientLost, ConfigError, ListenerConfig, RigConfig, ServiceConfig, load_rig
 from bridge.errors import BridgeError, Misuse, OutcomeUnknown, ServiceFailure
 from bridge.journal import Journal, Reading
@@ -407,7 +408,7 @@ def test_programs_are_told_and_the_journal_knows(rig, peers, tmp_path):
     assert event['event'] == 'SERVICES_CHANGED'
     assert event['data'] == {'value': {'added': ['b'], 'removed': [], 'changed': [], 'services': ['a', 'b']}}
     assert it.reload(of('a', a), of('b', b, after=('a',)))['said'] == 'nothing has changed'
-    assert it.reload(of('a', a), of('b', b, after=('a',)), heartbeat=100.0)['said'] == 'heartbeat of the rig'
+    assert it.reload(of('a', a), of('b', b, after=('a',)), heartbeat=100.0)['said'] == 'changed heartbeat of the rig'
     it.refused = 'services.yaml: is nonsense.'
     with pytest.raises(Misuse, match='is nonsense'):
         it.reload()
@@ -421,6 +422,9 @@ def test_programs_are_told_and_the_journal_knows(rig, peers, tmp_path):
     assert (changed['by'], changed['ok'], changed['added']) == ('stimulus', True, ['b'])
     assert [one['name'] for one in changed['services']] == ['a', 'b'] and told['event'] == 'SERVICES_CHANGED'
     assert same['ok'] and rig_only['settings']['heartbeat'] == 100.0
+    assert rig_only['changed_settings'] == ['heartbeat of the rig'] and rig_only['changed'] == []
+    assert details(same) == 'by stimulus: nothing has changed'
+    assert details(rig_only) == 'by stimulus: changed heartbeat of the rig', 'it was called no other services'
     assert (refused['ok'], refused['error']) == (False, 'services.yaml: is nonsense')
 
 
@@ -468,7 +472,7 @@ def test_who_may_command_a_listener_changes_where_it_is(rig, peers):
     port = it.worker.ports['recorder']
     desk = it.worker._programs._servers['recorder'].desk
     other = replace(listener, masters=('192.168.0.3',), timeout=3.0, max_message_size=4096)
-    assert it.reload(of('a', a), listen={'recorder': other})['said'] == 'listener recorder'
+    assert it.reload(of('a', a), listen={'recorder': other})['said'] == 'changed listener recorder'
     assert (desk.masters, desk.timeout, desk.cut) == ({'192.168.0.3'}, 3_000_000_000, 4096)
     assert it.worker.ports['recorder'] == port
     with aux_of(recorder=f'udp://127.0.0.1:{port}') as master:
