@@ -219,6 +219,21 @@ def one_address(first: str, second: str, uri: str, other: str = '') -> str:
     return f'{two}, which would get every command twice; remove one of them'
 
 
+def given_twice(name: str, first: str, second: str) -> str:
+    """Return what is to be done about a name that comes twice, as of a file and of the command line.
+
+    Examples
+    --------
+    >>> given_twice('cameras', 'udp://:1', 'udp://:2')
+    'cameras is given twice; keep one of udp://:1 and udp://:2'
+    >>> given_twice('cameras', 'udp://:1', 'udp://:1')
+    'cameras is given twice, both times as udp://:1; leave one of the two out'
+    """
+    if first == second:
+        return f'{name} is given twice, both times as {first}; leave one of the two out'
+    return f'{name} is given twice; keep one of {first} and {second}'
+
+
 def is_heard_at(uri: str, host: str, port: int) -> bool:
     """Tell whether what is sent to a service's address comes to who listens at another, of which 0.0.0.0 is all.
 

@@ -61,6 +61,7 @@ from bridge.addresses import (
     ConfigError,
     check_name,
     commands_itself,
+    given_twice,
     is_address,
     is_heard_at,
     kind_of,
@@ -264,9 +265,7 @@ def merge_services(*groups: Iterable[ServiceConfig], where: str = 'services') ->
     merged: dict[str, ServiceConfig] = {}
     for service in (service for group in groups for service in group):
         if service.name in merged:
-            raise ConfigError(
-                f'{where}: {service.name} is given twice; keep one of {merged[service.name].uri} and {service.uri}.'
-            )
+            raise ConfigError(f'{where}: {given_twice(service.name, merged[service.name].uri, service.uri)}.')
         merged[service.name] = service
     if len(merged) > MAX_SERVICES:
         raise ConfigError(

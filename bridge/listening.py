@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.addresses import DEFAULT_PORT, LOOPBACK, ConfigError, check_name, kind_of
+from bridge.addresses import DEFAULT_PORT, LOOPBACK, ConfigError, check_name, given_twice, kind_of
 
 EXAMPLE = 'udp://:11001 (this computer alone) or udp://0.0.0.0:11001'
 MOST = 16  # listeners, as in csrc/layout.h
@@ -104,7 +104,7 @@ def merge_listeners(*groups: Iterable[ListenerConfig], where: str) -> dict[str, 
     merged: dict[str, ListenerConfig] = {}
     for one in (listener for group in groups for listener in group):
         if one.name in merged:
-            raise ConfigError(f'{where}: {one.name} is given twice; keep one of {merged[one.name].uri} and {one.uri}.')
+            raise ConfigError(f'{where}: {given_twice(one.name, merged[one.name].uri, one.uri)}.')
         for other in merged.values():
             if one.port and one.port == other.port and (one.host == other.host or '0.0.0.0' in (one.host, other.host)):
                 raise ConfigError(

@@ -222,6 +222,8 @@ def test_file_and_options_together_may_not_name_a_service_twice():
     one, two = ServiceConfig('cameras', 'udp://127.0.0.1:1'), ServiceConfig('cameras', 'udp://127.0.0.1:2')
     with pytest.raises(ConfigError, match='cameras is given twice'):
         merge_services([one], [two])
+    with pytest.raises(ConfigError, match=r'both times as udp://127.0.0.1:1; leave one of the two out\.$'):
+        merge_services([one], [one])
     assert list(merge_services([one], [ServiceConfig('ephys', 'udp://127.0.0.1:2')])) == ['cameras', 'ephys']
 
 
