@@ -185,6 +185,8 @@ class Desk:
     ----------
     counts : collections.Counter
         How many copies, strangers, malformed datagrams, and so on there were.
+    last_stranger : str
+        The address of the last stranger; "" for none.
     changed : callable
         Called when the memory has changed, or what is owed an answer.
     """
@@ -208,6 +210,7 @@ class Desk:
         self.closing = ''  # why nothing new is begun any more
         self._masters: dict[Address, _Master] = {}
         self._strangers: dict[str, int] = {}
+        self.last_stranger = ''
         self._numbers = itertools.count(1)
         self._stamp = random.randrange(rules.NUMBERS)  # noqa: S311 (not where the worker before us began)
         self._arrived: deque[Asked] = deque()  # echoed, as soon as the echo has left
@@ -294,6 +297,7 @@ class Desk:
 
     def _stranger(self, datagram: bytes, address: Address, now: int) -> None:
         self.counts['strangers'] += 1
+        self.last_stranger = address[0]
         told = self._strangers.get(address[0])
         if told is not None and now - told < STRANGERS_EVERY:
             return

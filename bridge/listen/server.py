@@ -12,7 +12,7 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bridge.listen.desk import Desk, Note, Send
@@ -84,6 +84,41 @@ def why_not_bound(error: OSError, port: int) -> str:
     if code in (errno.EADDRNOTAVAIL, getattr(errno, 'WSAEADDRNOTAVAIL', None), 10049):
         return 'this computer has no such address; use one of its own, or 0.0.0.0 for all of them'
     return f'{error.strerror or error}; choose another port or address'
+
+
+def ignored(counts: Mapping[str, int], stranger: str) -> str:
+    """Return what a listener did not take for a command so far, and what to do, in sentences.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Of a desk.
+    stranger : str
+        The address of the last one who may not command.
+
+    Examples
+    --------
+    >>> ignored({'strangers': 1}, '192.168.0.7')
+    'refused 1 message of 192.168.0.7, which may not command; if it may, name it under masters'
+    >>> ignored({'strangers': 5, 'malformed': 2}, '192.168.0.7')
+    'refused 5 messages of who may not command, the last of 192.168.0.7; if it may, name it under masters; \
+ignored 2 messages that are no commands: another program sends to this port'
+    """
+    said = []
+    if count := counts.get('strangers', 0):
+        who = f'of {stranger}, which' if count == 1 else 'of who'
+        last = '' if count == 1 else f', the last of {stranger}'
+        said.append(f'refused {_messages(count)} {who} may not command{last}; if it may, name it under masters')
+    if count := counts.get('malformed', 0):
+        what = 'is no command' if count == 1 else 'are no commands'
+        said.append(f'ignored {_messages(count)} that {what}: another program sends to this port')
+    if count := counts.get('masters too many', 0):
+        said.append(f'ignored {_messages(count)}, as too many masters command at once')
+    return '; '.join(said)
+
+
+def _messages(count: int) -> str:
+    return f'{count} message{"s"[count == 1 :]}'
 
 
 class Server:
@@ -207,5 +242,4 @@ class Server:
         total = counts['strangers'] + counts['malformed'] + counts['masters too many']
         if total != self._said_counts and time.monotonic() >= self._said_until:
             self._said_counts, self._said_until = total, time.monotonic() + _SAY_EVERY
-            ignored = ', '.join(f'{count} {what}' for what, count in sorted(counts.items()))
-            log.warning('%s: not everything that came was a command: %s', self.desk.name, ignored)
+            log.warning('%s: %s', self.desk.name, ignored(counts, self.desk.last_stranger))

@@ -25,7 +25,7 @@ from bridge.cli import lines
 from bridge.config import ListenerConfig
 from bridge.errors import BridgeError
 from bridge.journal import Journal, Reading
-from bridge.listen.server import NotBound, bound
+from bridge.listen.server import NotBound, bound, ignored
 from bridge.numbers import CODES
 from bridge.segment.served import Segment
 from bridge.segment.serving import Incoming
@@ -232,11 +232,25 @@ def test_a_flood_of_strangers_and_of_nonsense_holds_up_nobody():
         assert {one['master'].split(':')[0] for one in program.asked} == {'127.0.0.1'}
 
 
-def test_a_stranger_is_told_that_it_may_not():
+def test_a_stranger_is_told_that_it_may_not_and_the_log_says_who_it_was_and_what_to_do(caplog):
     with Running(ListenerConfig('cameras', port=0, masters=('10.0.0.1',))) as running, Stock(running.port) as master:
         master.begin(master.services.start(REF))
         eventually(lambda: master.told)
         assert 'PermissionError: 127.0.0.1 may not command cameras' in master.told[0][1][0]
+        said = 'cameras: refused 1 message of 127.0.0.1, which may not command; if it may, name it under masters'
+        eventually(lambda: said in caplog.text)
+
+
+@pytest.mark.parametrize(
+    ('counts', 'says'),
+    [
+        ({'malformed': 1, 'copies': 3}, 'ignored 1 message that is no command: another program sends to this port'),
+        ({'masters too many': 2}, 'ignored 2 messages, as too many masters command at once'),
+        ({'copies': 3}, ''),
+    ],
+)
+def test_what_was_no_command_is_said_with_the_reason(counts, says):
+    assert ignored(counts, '') == says
 
 
 def test_one_port_is_never_shared(running):
