@@ -60,7 +60,7 @@ def describe(listener: Listener) -> dict[str, Any]:
         'health': 'up' if listener.client else 'down',
         'age_ms': -1 if listener.age is None else int(listener.age * 1000),
         'rtt_us': 0,
-        'status': listener.status,
+        'status': listener.status if listener.client else -1,  # masters who ask get an error
         'exp_ref': listener.exp_ref,
         'last_error': '' if listener.client else NOBODY,
         'client': listener.client,
@@ -141,12 +141,15 @@ def sentence(listener: Listener) -> str:
     --------
     >>> sentence(Listener('cameras', 'udp://127.0.0.1:11001'))
     'listening as cameras at udp://127.0.0.1:11001: no program serves it: masters get an error'
+    >>> sentence(Listener('cameras', 'udp://:1', status=0, age=4.0))
+    'listening as cameras at udp://:1: no program serves it: masters get an error, asked 4 s ago'
     >>> sentence(Listener('cameras', 'udp://:1', 'camera', 42, 20, '2026-01-01_1_mouse', ('192.168.0.3:5',), 4.0, 2))
     'listening as cameras at udp://:1: served by camera (process 42), RUNNING, 2026-01-01_1_mouse, 1 master, asked 4 s \
 ago, 2 messages of strangers refused'
     """
     who = f'served by {listener.client}' + (f' (process {listener.pid})' if listener.pid else '')
-    parts = [who if listener.client else NOBODY, STATUS_NAMES.get(listener.status, ''), listener.exp_ref]
+    status = STATUS_NAMES.get(listener.status, '') if listener.client else ''  # of nobody, no master is told one
+    parts = [who if listener.client else NOBODY, status, listener.exp_ref]
     parts += [_count(len(listener.masters), 'master') if listener.masters else '']
     parts += [f'asked {words_of(listener.age)} ago' if listener.age is not None else '']
     parts += [f'{_count(listener.refused, "message")} of strangers refused' if listener.refused else '']

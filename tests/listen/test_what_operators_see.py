@@ -57,7 +57,7 @@ def test_a_listener_that_nobody_serves_is_named_by_every_tool_and_doctor_has_som
     with Running() as running:
         at = f'udp://127.0.0.1:{running.port}'
         eventually(lambda: seen().uri == at)
-        assert seen().client == '' and asked_of_the_worker() == Listener('cameras', at, status=0)
+        assert seen().client == '' and asked_of_the_worker() == Listener('cameras', at)
         assert main(['doctor']) == 1
         assert f'! Nobody serves cameras at {at}, and masters get an error.' in capsys.readouterr().out
         for words in (['top', 'rig'], ['send', 'rig', 'SERVICES']):
