@@ -75,6 +75,8 @@ class Rig:
     ----------
     head : str
         One line about the worker.
+    is_served : bool
+        There is one.
     services : dict of str to Known
         By name, in configured order.
     programs : list of tuple of str
@@ -89,6 +91,7 @@ class Rig:
 
     name: str
     head: str = ''
+    is_served: bool = True
     services: dict[str, Known] = field(default_factory=dict)
     programs: list[tuple[str, str, str, str]] = field(default_factory=list)
     listeners: list[str] = field(default_factory=list)
@@ -99,10 +102,12 @@ class Rig:
         """Take in what the segment's file says."""
         from bridge.cli.doctor import process_name
         from bridge.segment.listeners import sentence
-        from bridge.segment.words import HEARD_WITHIN, age
+        from bridge.segment.words import HEARD_WITHIN, age, worker_sentence
 
         alive = f'served by process {report.worker["pid"]} for {age(report.worker["age"])}' if report.worker else ''
-        self.head = alive if report.worker_alive else 'NO WORKER: commands wait for one, and expire'
+        ended = worker_sentence(report.worker['pid']) if report.worker else 'no worker'
+        self.head = alive if report.worker_alive else f'{ended}: commands wait for one, and expire'
+        self.is_served = report.worker_alive
         self.wrong = [lines.as_text(sentence) for sentence in report.findings]
         before, self.services = self.services, {}
         for service in report.health:
@@ -110,6 +115,8 @@ class Rig:
             known = self.services[name] = before.get(name, Known())
             heard = service.age is not None and service.age < HEARD_WITHIN
             known.health = 'down' if service.down else 'up' if heard else 'silent'
+            if not report.worker_alive:  # nobody asks it: what was known may not hold
+                known.health = ''
             known.heard = 'never' if service.age is None else f'{age(service.age)} ago'
         self.listeners = [lines.as_text(sentence(one)) for one in (report.listeners if report.worker_alive else ())]
         self.programs = [
@@ -225,9 +232,7 @@ def view(rig: Rig, width: int, now: datetime | None = None) -> RenderableType:
     from rich.text import Text
 
     clock = f'  {now:%H:%M:%S}' if now else ''
-    parts: list[RenderableType] = [
-        Text(f'{rig.name}: {rig.head}{clock}', 'bold' if rig.head[:2] != 'NO' else 'bold red')
-    ]
+    parts: list[RenderableType] = [Text(f'{rig.name}: {rig.head}{clock}', 'bold' if rig.is_served else 'bold red')]
     services = [
         (name, one.health, one.heard, one.status, one.trip, one.experiment) for name, one in rig.services.items()
     ]

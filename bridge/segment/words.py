@@ -39,6 +39,17 @@ def services_sentence(services: Sequence[tuple[bool, float | None]]) -> str:
     return f'{len(services)} service{"s"[len(services) == 1 :]}: {", ".join(parts)}'
 
 
+def worker_sentence(pid: int) -> str:
+    """Return how a worker ended that serves no more, as part of a sentence.
+
+    Parameters
+    ----------
+    pid : int
+        Its process, as the segment has it; 0: it stopped in order.
+    """
+    return f'worker {"gone" if pid else "stopped in order"}'
+
+
 def age(seconds: float | None) -> str:
     """Return how long ago, for people.
 

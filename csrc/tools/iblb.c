@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "iblbridge.h"
+#include "iblbridge_worker.h"
 #include "camera.h"
 #include "words.h"
 
@@ -223,12 +224,24 @@ static void print_listeners(const char *json) {
     }
 }
 
-static int state(int handle, const struct options *options) {
+/* Whether the last worker of a segment stopped in order, so that nobody has to look for what ended it. */
+static int was_stopped(const char *segment) {
+    struct iblbw_report *found = malloc(sizeof *found);
+    struct iblbw_slot_report *slots = malloc(64 * sizeof *slots);
+    char services[128 * 64];
+    int stopped = found && slots && iblbw_inspect(segment, found, slots, services, sizeof services) == IBLB_OK && found->is_segment &&
+                  found->slots && found->epoch && found->worker_pid == 0;
+    free(found);
+    free(slots);
+    return stopped;
+}
+
+static int state(int handle, const char *segment, const struct options *options) {
     int alive = 0, services = 0, request, needed, capacity = 1 << 18; /* of 128 services with long errors */
     int code = iblb_worker_state(handle, &alive, &services, NULL);
     if (code != IBLB_OK)
         return report(handle, code);
-    printf("worker %s", alive ? "alive" : "gone");
+    printf("worker %s", alive ? "alive" : was_stopped(segment) ? "stopped in order" : "gone");
     char *json = alive ? malloc((size_t)capacity) : NULL;
     if (json) {
         code =
@@ -387,7 +400,7 @@ static int run(int count, char **arguments) {
     else if (camera)
         status = report(handle, play_camera(handle, left == 3 ? words[2] : NULL));
     else
-        status = state(handle, &options);
+        status = state(handle, words[1], &options);
     iblb_close(handle);
     free(args);
     return status;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from peers import StockServer, eventually, free_port
+from processes import SEGMENT, kill, program
 
 from bridge.cli import main
 from bridge.cli.send import show
@@ -102,6 +104,34 @@ def test_what_is_down_is_named_by_doctor_and_a_rig_that_was_stopped_in_order_is_
         assert main(['doctor']) == 1
         assert '1 command of 1 program without an answer. Start the worker' in capsys.readouterr().out
     eventually(lambda: main(['doctor']) == 1)
+
+
+def said_of_the_worker(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Return what each tool says about the worker of the segment "rig", which has ended."""
+    found = {}
+    for tool in ('doctor', 'top'):
+        main([tool] if tool == 'doctor' else [tool, 'rig'])
+        found[tool] = capsys.readouterr().out
+    done = subprocess.run([IBLB, 'state', 'rig'], capture_output=True, text=True, check=True, timeout=30)
+    found['state'] = done.stdout
+    matches = {tool: re.search('worker (gone|stopped in order)', said) for tool, said in found.items()}
+    return {tool: match[0] if match else found[tool] for tool, match in matches.items()}
+
+
+def test_a_worker_that_stopped_in_order_did_so_in_the_words_of_all_tools(serve, capsys):
+    """`iblb state` said that it was gone, and `top` that its services were up."""
+    with StockServer() as server:
+        worker = serve('rig', {'cameras': server.uri})
+        with Client('rig') as client:
+            client.call('EXPSTATUS')
+            worker.end_of_test()
+            assert said_of_the_worker(capsys) == dict.fromkeys(('doctor', 'top', 'state'), 'worker stopped in order')
+
+
+def test_a_worker_that_was_killed_is_gone_in_the_words_of_all_tools(capsys):
+    with program(SEGMENT, 'rig') as worker:
+        kill(worker)
+        assert said_of_the_worker(capsys) == dict.fromkeys(('doctor', 'top', 'state'), 'worker gone')
 
 
 def test_a_worker_that_does_not_answer_is_said_to_be_alive(serve):

@@ -81,7 +81,8 @@ def test_services_programs_and_what_happened_stand_in_eighty_columns():
 def test_a_rig_without_a_worker_says_so_first():
     rig = top.Rig('rig0')
     rig.look(report(worker_alive=False))
-    assert shown(rig).startswith('rig0: NO WORKER')
+    assert shown(rig).startswith('rig0: worker gone: commands wait for one, and expire')
+    assert {one.health for one in rig.services.values()} == {''}, 'they were said to be up'
 
 
 def test_what_is_known_of_a_service_stays_while_the_file_is_looked_at_again():

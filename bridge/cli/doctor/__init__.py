@@ -248,7 +248,7 @@ def other_user(directory: Path) -> str:
 
 def summary(report: Report) -> str:
     """Return one line about a file."""
-    from bridge.segment.words import age, services_sentence
+    from bridge.segment.words import age, services_sentence, worker_sentence
 
     parts = [f'{report.name}: {report.bytes / 1e6:.1f} MB']
     if report.kind != 'segment':
@@ -261,7 +261,7 @@ def summary(report: Report) -> str:
             said = services_sentence([(service.down, service.age) for service in report.health])
             parts.append(f'{said} ({", ".join(report.services)})' if report.services else said)
         else:
-            parts.append('no worker' if worker['pid'] else 'stopped in order, the next worker takes it over')
+            parts.append(worker_sentence(worker['pid']))
         parts.append(f'slots: {len(report.slots)} of {report.size} taken')
         parts.append(f'version {version_text(report.library)}')
     if report.layout:
