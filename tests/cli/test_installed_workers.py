@@ -92,7 +92,11 @@ def test_a_rig_is_installed_shown_and_uninstalled(home, tmp_path, capsys, monkey
     assert main(['uninstall', 'rig0']) == 0
     assert '--user disable --now iblbridge-rig0.service' in calls(home)
     assert not list((home / '.config/systemd/user').iterdir())
+    capsys.readouterr()
     assert main(['status']) == 3
+    assert capsys.readouterr().err == 'iblbridge status: no worker is installed; iblbridge install does that\n'
+    assert main(['status', 'rig1']) == 3
+    assert capsys.readouterr().err.startswith('iblbridge status: rig1 is not installed; ')
 
 
 def test_several_rigs_are_installed_side_by_side(home, capsys):

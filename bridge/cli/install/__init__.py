@@ -110,7 +110,8 @@ def status(args: argparse.Namespace) -> int:
 
     installed = [name for name in _manager().segments() if args.segment in (None, name)]
     if not installed:
-        print(f'iblbridge status: {args.segment or "no rig"} is not installed', file=sys.stderr)
+        said = f'{args.segment} is not installed' if args.segment else 'no worker is installed'
+        print(f'iblbridge status: {said}; iblbridge install does that', file=sys.stderr)
         return 3
     try:
         reports = {report.name: report for report in inspection.survey()[0]}
