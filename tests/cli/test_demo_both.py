@@ -55,6 +55,13 @@ def test_a_stock_master_commands_a_c_program_and_nothing_is_left(tmp_path):
         assert run.left() == []
 
 
+def test_what_the_c_program_was_told_stands_before_the_other_direction_which_has_another_one(tmp_path):
+    with demos(tmp_path) as start:
+        run = start('--both', '--fail', 'cameras')
+        assert run.finish() == 0, run.output
+    assert 0 < run.output.index('What the C program was told') < run.output.index('The other way round')
+
+
 @pytest.mark.parametrize('name', END_SIGNALS)
 def test_a_signal_in_the_other_direction_leaves_nothing(tmp_path, name):
     with demos(tmp_path) as start:

@@ -185,6 +185,8 @@ def run(args: argparse.Namespace) -> int:
             if args.stay:
                 stay(console, rig, halt)
             records = experiment(console, tool, args.segment, halt)
+            if args.fail:  # before the other direction, whose C program is another one
+                explain(console, records, args.fail)
             if args.both:
                 wrong = demo_both.show_both(console, tool, args.segment, PLAN, halt)
     except Interrupted as e:
@@ -194,8 +196,6 @@ def run(args: argparse.Namespace) -> int:
         console.print(f'The demo has ended: {e}', style='bold red')
         return 3
     wrong = judge(records, args.fail) + wrong + left
-    if args.fail:
-        explain(console, records, args.fail)
     conclude(console, wrong, args.fail, both=args.both)
     return 1 if wrong else 0
 
