@@ -209,6 +209,17 @@ def test_a_worker_that_is_stopped_is_said_to_be():
         eventually(lambda: served.state()['worker']['state'] == 'serving')
 
 
+def test_a_page_of_a_rig_that_does_not_exist_yet_says_that_it_waits_for_it():
+    """A name that was mistyped looked as ready as any other."""
+    command = [sys.executable, '-m', 'bridge', 'page', 'nosuch', '--http', HERE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **APART) as process:
+        try:
+            assert process.stdout.readline().startswith('READY ')
+            assert any(line.startswith('there is no rig nosuch yet; the page waits for') for line in process.stderr)
+        finally:
+            process.kill()
+
+
 def test_an_address_that_is_taken_is_a_wrong_setting_and_nothing_runs(capfd):
     with socket.create_server(('127.0.0.1', 0)) as other:
         at = f'127.0.0.1:{other.getsockname()[1]}'

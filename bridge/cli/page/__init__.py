@@ -129,6 +129,8 @@ def _serve(args: argparse.Namespace, page: PageConfig, token: str) -> int:
             follower.start()
             try:
                 say(f'READY {" or ".join(server.urls(listening.getsockname(), token))}')
+                if not args.until_eof and _is_missing(args.segment):
+                    log.warning('there is no rig %s yet; the page waits for iblbridge serve', args.segment)
                 await stopped.wait()
             finally:
                 await loop.run_in_executor(None, follower.stop)
@@ -140,6 +142,18 @@ def _serve(args: argparse.Namespace, page: PageConfig, token: str) -> int:
     finally:
         loop.close()
     return 0
+
+
+def _is_missing(segment: str) -> bool:
+    """Tell whether there is no such rig."""
+    from bridge.errors import BridgeError
+    from bridge.segment import inspection
+
+    try:
+        inspection.inspect(segment)
+    except BridgeError as e:
+        return e.name == 'IBLB_E_NO_SEGMENT'
+    return False
 
 
 def _bound(page: PageConfig) -> socket.socket:
