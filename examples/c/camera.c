@@ -140,6 +140,9 @@ int main(int count, char **arguments) {
     int status = iblb_open(arguments[1], "camera", OPEN_MS, &handle);
     if (status >= 0)
         status = iblb_serve(handle, count > 2 ? arguments[2] : "", WANTED);
+    if (status >= 0)
+        printf("serving %s at %s\n", count > 2 ? arguments[2] : "the listener", arguments[1]);
+    fflush(stdout);
     while (!ended && (status >= 0 || status == IBLB_E_TIMEOUT || status == IBLB_E_NO_WORKER)) { /* the next worker is waited for */
         status = iblb_next_command(handle, LOOK_MS, &command, &message, json, sizeof json, NULL);
         if (status == IBLB_OK)

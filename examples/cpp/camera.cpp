@@ -105,6 +105,7 @@ int main(int count, char **arguments) {
         Camera camera(count > 3 ? std::atof(arguments[3]) : 0.1, count > 4 ? std::atof(arguments[4]) : 0);
         Command command;
         rig.serve(count > 2 ? arguments[2] : "");
+        std::cout << "serving " << (count > 2 ? arguments[2] : "the listener") << " at " << arguments[1] << std::endl;
         while (!ended) {
             if (rig.next_command(command, LOOK))
                 camera.obey(command);

@@ -58,7 +58,7 @@ sealed class Camera
                 BridgeClient.Use(arguments[0], "camera", rig =>
                 {
                     var camera = new Camera(rig, Ms(arguments, 2, "0.1"), Ms(arguments, 3, "0"));
-                    camera.Run(arguments.Length > 1 ? arguments[1] : null, end.Token);
+                    camera.Run(arguments[0], arguments.Length > 1 ? arguments[1] : null, end.Token);
                 });
                 return 0;
             }
@@ -76,9 +76,11 @@ sealed class Camera
         return (int)(1000 * double.Parse(seconds, CultureInfo.InvariantCulture));
     }
 
-    void Run(string service, CancellationToken end)
+    void Run(string segment, string service, CancellationToken end)
     {
-        foreach (BridgeCommand command in rig.Serve(service, token: end))
+        BridgeCommands commands = rig.Serve(service, token: end);
+        Console.WriteLine("serving {0} at {1}", service ?? "the listener", segment);
+        foreach (BridgeCommand command in commands)
         {
             Console.WriteLine(command);
             bool inTime = command.Attempt(Obey);

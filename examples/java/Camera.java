@@ -43,7 +43,7 @@ public class Camera {
         double diesAfter = arguments.length > 3 ? Double.parseDouble(arguments[3]) : 0;
         try (IblBridge rig = new IblBridge(arguments[0], "camera")) {
             Runtime.getRuntime().addShutdownHook(new Thread(rig::close)); /* Ctrl-C is an orderly end */
-            new Camera(rig, warmUp, diesAfter).serve(arguments.length > 1 ? arguments[1] : null);
+            new Camera(rig, warmUp, diesAfter).serve(arguments[0], arguments.length > 1 ? arguments[1] : null);
         } catch (IblBridge.BridgeException error) {
             if (error.code == IblBridge.E_CLOSED || error.code == IblBridge.E_HANDLE)
                 return; /* by the hook */
@@ -52,8 +52,9 @@ public class Camera {
         }
     }
 
-    private void serve(String service) throws InterruptedException {
+    private void serve(String segment, String service) throws InterruptedException {
         rig.serve(service);
+        System.out.println("serving " + (service == null ? "the listener" : service) + " at " + segment);
         for (;;) {
             try (IblBridge.Command command = rig.nextCommand(1000)) {
                 if (command == null)

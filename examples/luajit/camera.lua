@@ -56,6 +56,7 @@ end
 
 local function serve(rig)
     rig:serve(service)
+    print(('serving %s at %s'):format(service or 'the listener', segment))
     while true do
         local command = rig:next_command(LOOK_MS)
         look(rig)

@@ -13,6 +13,7 @@ function camera(segment, service, warm_up, dies_after)
     rig = iblbridge(segment, 'camera');
     at_the_end = onCleanup(@() rig.close()); %#ok<NASGU> in order, also after Ctrl-C
     rig.serve(service);
+    if isempty(service), say('serving the listener at %s\n', segment); else, say('serving %s at %s\n', service, segment); end
     state = struct('warm_up', warm_up, 'dies_after', dies_after, 'warming', [], 'warm_at', 0, 'is_warm', false, ...
         'records', false, 'since', 0, 'frames', 0);
     while true

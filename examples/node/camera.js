@@ -70,6 +70,7 @@ async function main(segment, service = '', warmUp = 0.1, diesAfter = 0) {
         await use(segment, 'camera', async (rig) => {
             process.once('SIGINT', () => rig.close()); // which ends the loop
             const camera = new Camera(warmUp, diesAfter, (what) => rig.tell('EXPINTERRUPT', what));
+            console.log(`serving ${service || 'the listener'} at ${segment}`);
             for await (const command of rig.serve(service)) {
                 console.log(`${command.message} from ${command.master}`);
                 await command.attempt(() => camera.obey(command));

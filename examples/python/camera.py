@@ -100,6 +100,7 @@ def serve(segment, service, warm_up, dies_after):
     def end(command):
         return {'frames': camera.stop()}
 
+    print(f'serving {service or "the listener"} at {segment}', flush=True)
     program.run()
 
 

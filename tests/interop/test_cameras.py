@@ -1,6 +1,7 @@
 """The kits' serving side: the simulated camera of each, built and run as its guide says, and commanded by real masters.
 
-What a camera prints is the same in all languages: ``EXPSTART from 127.0.0.1:55123`` when it has taken a command, then
+What a camera prints is the same in all languages: ``serving cameras at rig0``, so that one sees that it is there (``the
+listener`` if it was told none), ``EXPSTART from 127.0.0.1:55123`` when it has taken a command, then
 ``EXPSTART: done``, ``EXPSTART: failed, sentence`` or ``EXPSTART: too late, ...``. Its arguments are segment, service,
 how long it warms up (s), and after how much recording it dies (s).
 
@@ -110,6 +111,7 @@ class Cameras:
         camera = self.stack.enter_context(Program(words, self.place))
         with self.ours() as master:
             eventually(lambda: master.submit('EXPINFO', 0).result(10)['cameras'].ok, PATIENCE)
+        assert camera.line() == f'serving {"cameras" if options else "the listener"} at rig0'
         return camera
 
     def ours(self) -> Auxiliaries:
