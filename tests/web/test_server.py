@@ -343,7 +343,7 @@ def test_prometheus_reads_of_listeners_too_and_without_a_worker_none_is_up():
     assert [samples[f'iblbridge_listener_{name}', ('rig0', 'cameras')] for name in LISTENERS] == [1, 1.0, 20, 2]
     board.look(listening(client='', status=0, age=None), at(2))
     samples = figures(board.snapshot(at(3)), Counter())
-    assert [samples[f'iblbridge_listener_{name}', ('rig0', 'cameras')] for name in LISTENERS] == [0, -1, 0, 0]
+    assert [samples[f'iblbridge_listener_{name}', ('rig0', 'cameras')] for name in LISTENERS] == [0, -1, -1, 0]
     board.look(listening()._replace(worker_alive=False), at(4))
     assert figures(board.snapshot(at(5)), Counter())['iblbridge_listener_up', ('rig0', 'cameras')] == 0
 
