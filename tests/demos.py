@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,15 @@ class Demo:
 
     def finish(self) -> int:
         """Return the exit status, after reading the rest."""
-        self.output += self.process.communicate(timeout=60)[0]
+        try:
+            self.output += self.process.communicate(timeout=60)[0]
+        except subprocess.TimeoutExpired:
+            there = self.processes()
+            for pid in there:  # on Windows a pipe that is still read cannot even be closed
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGTERM)
+            self.process.kill()
+            raise AssertionError(f'it does not end; there are {[*there.values()]}:\n{self.output}') from None
         return self.process.returncode
 
     def processes(self) -> dict[int, str]:
