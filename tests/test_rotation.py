@@ -246,7 +246,7 @@ def test_a_file_has_no_more_than_its_size_and_none_is_lost_or_twice_under_load(a
         if book.is_pressed():
             time.sleep(0.001)
     eventually(lambda: not book._entries)
-    eventually(lambda: book._compressing.rest() > 0, 60)
+    eventually(lambda: all(file.suffix == '.gz' for file in complete_files(path)), 60)
     book.close()
     files = complete_files(path)
     assert len(files) > 5 and all(file.suffix == '.gz' for file in files)
