@@ -8,7 +8,6 @@ import sys
 from contextlib import closing
 from typing import Any
 
-from bridge.changes import NOTHING
 from bridge.cli.words import duration, example
 
 
@@ -36,6 +35,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask the worker; 0 if it has done it, 2 if it refuses, 3 if there is none, 4 if nobody knows."""
+    from bridge.changes import NOTHING
     from bridge.cli import exit_status
     from bridge.errors import BridgeError
     from bridge.numbers import CODES

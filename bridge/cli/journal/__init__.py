@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.cli import lines
 from bridge.cli.journal import selection
-from bridge.cli.journal.experiments import ANSWERING
 from bridge.cli.whole import write_whole
 from bridge.cli.words import example
-from bridge.journal import NewerSchema
-from bridge.journal.files import Journals
-from bridge.journal.rotation import complete_files
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from bridge.journal.files import Journals
 
 
 def add_parser(subparsers: Any) -> None:
@@ -68,6 +66,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show or export; 1 if nothing was found, 2 if a file cannot be read or written, or is no journal."""
+    from bridge.journal import NewerSchema
+    from bridge.journal.files import Journals
+
     try:
         try:
             whole = bool(args.since or args.until or args.reference is not None)
@@ -91,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _say_older(journals: Sequence[Path]) -> None:
     """Say of present files how much of their journals is in others, and what reads those too."""
+    from bridge.journal.rotation import complete_files
+
     for path in journals:
         count = len(complete_files(path))
         files = 'complete file beside it is' if count == 1 else 'complete files beside it are'
@@ -107,6 +110,7 @@ def _say_new() -> None:
 def _show(args: argparse.Namespace, journals: Journals) -> int:
     """Print the entries, and, if nothing more can come, how many commands failed."""
     from bridge.cli.console import plain_console
+    from bridge.cli.journal.experiments import ANSWERING
 
     console = plain_console()
     printer = Printer(console, as_json=args.json)

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from bridge.cli import lines
-from bridge.cli.journal.experiments import experiment
 from bridge.cli.words import length
 
 WHEN = '10:30, 2026-01-31, 2026-01-31T10:30, or 15min for a quarter of an hour ago'
@@ -43,6 +42,8 @@ def select(entries: Iterable[dict[str, Any]], args: argparse.Namespace) -> Itera
     args : argparse.Namespace
         With the options of `add_options`.
     """
+    from bridge.cli.journal.experiments import experiment
+
     for entry in entries if args.reference is None else experiment(entries, args.reference):
         when = lines.moment(entry) if args.since or args.until else None
         if args.since and (when is None or when < args.since):
