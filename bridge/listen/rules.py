@@ -236,13 +236,4 @@ def named_reference(event: int, data: Sequence[Any]) -> str | None:
         return None
     if event == INIT and data and isinstance(data[0], str):
         return data[0] if _REFERENCE.fullmatch(data[0]) else None
-    if event == START and data and (named := _of_parts(data[0])):
-        return named
-    of_a_map = (_of_parts(part.get('exp_ref')) for part in data if isinstance(part, Mapping))
-    return reference(event, data) or next(filter(None, of_a_map), None)
-
-
-def _of_parts(value: Any) -> str:
-    """Return the reference that a map of its parts is, "" if it is none."""
-    parts = [value.get(key) for key in ('date', 'sequence', 'subject')] if isinstance(value, Mapping) else [None]
-    return '_'.join(map(str, parts)) if all(isinstance(part, (str, int)) for part in parts) else ''
+    return reference(event, data) or None
