@@ -18,7 +18,7 @@ from bridge.numbers import CODES
 from bridge.segment import kept, listeners
 from bridge.segment.library import ffi, last_error, lib, text_of
 from bridge.segment.listeners import Listener
-from bridge.segment.words import age
+from bridge.segment.words import age, counted
 
 TOOL_SLOTS = 1  # segment.c keeps the last one for the tools
 _MOST_SLOTS = 64
@@ -340,7 +340,7 @@ def _unserved(report: Report) -> list[str]:
     start = f'Start the worker: iblbridge serve --segment {report.name}.'
     pending = sum(max(slot.pending, 0) for slot in report.slots)
     gone = sum(not slot.alive for slot in report.slots)
-    left = f'{_count(pending, "command")} of {_count(len(report.slots), "program")} without an answer'
+    left = f'{counted(pending, "command")} of {counted(len(report.slots), "program")} without an answer'
     left += f', {gone} of these gone' if gone else ''
     if len(report.slots) >= report.size - TOOL_SLOTS:
         return [f'No worker serves it and frees the slots, and all are taken: {left}. {start}']
@@ -350,10 +350,6 @@ def _unserved(report: Report) -> list[str]:
         return []
     next_step = 'The next worker will take it over; or remove it with --clean.'
     return [f'It has no worker and no clients, and the last worker did not stop in order. {next_step}']
-
-
-def _count(number: int, what: str) -> str:
-    return f'{number} {what}{"s"[number == 1 :]}'
 
 
 def _slot_findings(slot: Slot, *, unserved: bool = False) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from bridge.numbers import STATUS_NAMES
 from bridge.segment.words import age as words_of
+from bridge.segment.words import counted
 
 ROLE, LISTENER, SERVICE = 'role', 'listener', 'service'
 NOBODY = 'no program serves it: masters get an error'
@@ -150,9 +151,9 @@ ago, 2 messages of strangers refused'
     who = f'served by {listener.client}' + (f' (process {listener.pid})' if listener.pid else '')
     status = STATUS_NAMES.get(listener.status, '') if listener.client else ''  # of nobody, no master is told one
     parts = [who if listener.client else NOBODY, status, listener.exp_ref]
-    parts += [_count(len(listener.masters), 'master') if listener.masters else '']
+    parts += [counted(len(listener.masters), 'master') if listener.masters else '']
     parts += [f'asked {words_of(listener.age)} ago' if listener.age is not None else '']
-    parts += [f'{_count(listener.refused, "message")} of strangers refused' if listener.refused else '']
+    parts += [f'{counted(listener.refused, "message")} of strangers refused' if listener.refused else '']
     at = f' at {listener.uri}' if listener.uri else ''
     return f'listening as {listener.name}{at}: {", ".join(filter(None, parts))}'
 
@@ -163,7 +164,3 @@ def finding(listener: Listener) -> str:
         return ''
     at = f' at {listener.uri}' if listener.uri else ''
     return f'Nobody serves {listener.name}{at}, and masters get an error. Start the program that calls iblb_serve.'
-
-
-def _count(number: int, what: str) -> str:
-    return f'{number} {what}{"s"[number == 1 :]}'

@@ -36,7 +36,18 @@ def services_sentence(services: Sequence[tuple[bool, float | None]]) -> str:
         'never heard': len([heard for heard in alive if heard is None]),
     }
     parts = [f'{len(services) - len(alive)} down', *(f'{count} {what}' for what, count in counts.items() if count)]
-    return f'{len(services)} service{"s"[len(services) == 1 :]}: {", ".join(parts)}'
+    return f'{counted(len(services), "service")}: {", ".join(parts)}'
+
+
+def counted(number: int, what: str) -> str:
+    """Return how many there are of something.
+
+    Examples
+    --------
+    >>> counted(1, 'service'), counted(2, 'service')
+    ('1 service', '2 services')
+    """
+    return f'{number} {what}{"s"[number == 1 :]}'
 
 
 def worker_sentence(pid: int) -> str:

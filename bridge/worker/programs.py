@@ -342,8 +342,7 @@ class Programs:
             if self._left[name] and now >= self._left_until:
                 self._tell_what_is_left(name, server.desk, now)
             server.run()
-        refused = sum(server.desk.counts['strangers'] for server in self._servers.values())
-        if refused != self._kept_refused and now - self._kept_at >= KEEP_EVERY:
+        if self._refused() != self._kept_refused and now - self._kept_at >= KEEP_EVERY:
             self._keep_all()
         self._thread.loop.call_later(LOOK, self._guarded, self._look)
 
@@ -420,6 +419,9 @@ class Programs:
 
     # --- what is kept, and written down ---
 
+    def _refused(self) -> int:
+        return sum(server.desk.counts['strangers'] for server in self._servers.values())
+
     def _mark(self) -> None:
         self._is_changed = True
 
@@ -441,7 +443,7 @@ class Programs:
     def _keep_all(self) -> None:
         self._is_changed = False
         self._kept_at = time.perf_counter_ns()
-        self._kept_refused = sum(server.desk.counts['strangers'] for server in self._servers.values())
+        self._kept_refused = self._refused()
         desks = {
             name: memory.to_keep(server.desk.memory, server.port)
             | {'host': self._hosts[name], 'refused': server.desk.counts['strangers'], 'open': self._owed(name)}
