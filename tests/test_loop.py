@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -18,10 +19,9 @@ from bridge.loop import LoopThread
 PATIENCE = 10.0  # s, against hangs
 
 
-@pytest.fixture
-def thread() -> Iterator[LoopThread]:
+@contextmanager
+def running(thread: LoopThread) -> Iterator[LoopThread]:
     """Run a loop that does nothing until it is told."""
-    thread = LoopThread('lent')
     begun, ended = threading.Event(), asyncio.Event()
 
     async def main() -> None:
@@ -34,6 +34,12 @@ def thread() -> Iterator[LoopThread]:
     thread.ring(ended.set)
     thread.join(PATIENCE)
     assert not thread.thread.is_alive()
+
+
+@pytest.fixture
+def thread() -> Iterator[LoopThread]:
+    with running(LoopThread('lent')) as thread:
+        yield thread
 
 
 def borrowed(thread: LoopThread, callback: Callable[[], object]) -> None:
@@ -104,24 +110,13 @@ def test_a_socket_that_a_borrower_waits_for_is_heard_also_where_a_wait_does_not_
     monkeypatch.setattr(selectors, 'DefaultSelector', selectors.SelectSelector)
     by_select = importlib.util.module_from_spec(importlib.util.find_spec('bridge.loop'))
     by_select.__spec__.loader.exec_module(by_select)
-    thread = by_select.LoopThread('lent')
-    begun, ended = threading.Event(), asyncio.Event()
-
-    async def main() -> None:
-        begun.set()
-        await ended.wait()
-
-    thread.start(main, lambda cause: None, RuntimeError('over'))
-    assert begun.wait(PATIENCE)
     ours, theirs = socket.socketpair()
     heard = threading.Event()
-    with ours, theirs:
+    with ours, theirs, running(by_select.LoopThread('lent')) as thread:
         borrowed(thread, lambda: thread.loop.add_reader(ours, lambda: (ours.recv(1), heard.set())))
         theirs.send(b'x')
         assert heard.wait(PATIENCE)
         thread.ring(thread.loop.remove_reader, ours)
-        thread.ring(ended.set)
-        thread.join(PATIENCE)
 
 
 async def _calls(done: Callable[[], object]) -> None:

@@ -54,7 +54,7 @@ def csharp_names(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, st
     place = tmp_path_factory.mktemp('csharp-names')
     checks = Path(__file__).with_name('csharp') / 'Checks.cs'
     sources = [kit.examples() / 'csharp' / name for name in ('BridgeClient.cs', 'Native.cs')]
-    done = run(['mcs', '-out:Checks.exe', checks, *sources], place)
+    done = run(['mcs', '-out:Checks.exe', checks, checks.with_name('Checking.cs'), *sources], place)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in run(['mono', 'Checks.exe', 'NamesOfTheLibrary'], place).stdout.splitlines()]
     return {(line[0], line[1], int(line[2])): line[3:] for line in lines}

@@ -25,6 +25,7 @@ from bridge.config import ServiceConfig
 from bridge.native import LIBRARY
 
 CHECKS = Path(__file__).parent / 'csharp' / 'Checks.cs'
+CHECKING = CHECKS.with_name('Checking.cs')
 COMPILE = 'mcs -langversion:5 -warn:4 -warnaserror -noconfig'
 SEGMENT = 'rig0'
 EXPINIT, EXPSTART, EXPEND, EXPINTERRUPT = 1, 2, 4, 16
@@ -36,7 +37,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require('mcs', 'mono')
     place = tmp_path_factory.mktemp('csharp') / 'kit'
     kit.write('csharp', place)
-    line = f'{COMPILE} -r:System -r:System.Core -out:Checks.exe {CHECKS} BridgeClient.cs Native.cs'
+    line = f'{COMPILE} -r:System -r:System.Core -out:Checks.exe {CHECKS} {CHECKING} BridgeClient.cs Native.cs'
     done = run(line, place)
     assert done.returncode == 0, done.stdout + done.stderr
     return place

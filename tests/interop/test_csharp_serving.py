@@ -24,6 +24,7 @@ from bridge.auxiliaries import Auxiliaries
 from bridge.config import ListenerConfig
 
 SERVES = Path(__file__).parent / 'csharp' / 'Serves.cs'
+CHECKING = SERVES.with_name('Checking.cs')
 REF = '2026-01-01_1_subject'
 LISTENING = """
 import sys
@@ -42,7 +43,8 @@ def built(kit_of: Callable[[str], Path]) -> Path:
     require('mcs', 'mono')
     place = kit_of('csharp')
     done = run(
-        f'mcs -langversion:5 -warn:4 -warnaserror -noconfig -r:System -r:System.Core -out:Serves.exe {SERVES} '
+        'mcs -langversion:5 -warn:4 -warnaserror -noconfig -r:System -r:System.Core '
+        f'-out:Serves.exe {SERVES} {CHECKING} '
         'Serving.cs BridgeClient.cs Native.cs',
         place,
     )

@@ -4,59 +4,16 @@ using System;
 using System.Collections.Generic;
 using System.Diagnostics;
 using System.Linq;
-using System.Reflection;
 using System.Runtime.CompilerServices;
-using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
 using IblBridge;
 
-static class Checks
+sealed class Checks : Checking
 {
     static int Main(string[] arguments)
     {
-        Console.OutputEncoding = new UTF8Encoding(false);
-        try
-        {
-            typeof(Checks).GetMethod(arguments[0], BindingFlags.NonPublic | BindingFlags.Static).Invoke(null, null);
-            return 0;
-        }
-        catch (TargetInvocationException error)
-        {
-            Console.Error.WriteLine(error.InnerException);
-            return 1;
-        }
-    }
-
-    static void Same(object wanted, object got, string what = "")
-    {
-        if (!object.Equals(wanted, got))
-            throw new Exception(string.Format("{0}: {1} is wanted, {2} came", what, wanted ?? "null", got ?? "null"));
-    }
-
-    static T Throws<T>(Action action) where T : Exception
-    {
-        try
-        {
-            action();
-        }
-        catch (AggregateException error)
-        {
-            if (error.InnerException is T)
-                return (T)error.InnerException;
-            throw;
-        }
-        catch (T error)
-        {
-            return error;
-        }
-        throw new Exception("no " + typeof(T).Name);
-    }
-
-    static void Say(string word)
-    {
-        Console.WriteLine(word);
-        Console.ReadLine();
+        return Run(typeof(Checks), arguments);
     }
 
     static BridgeClient Open(string name = "checks")
