@@ -14,11 +14,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli.console import ended_by_signals
 from bridge.cli.words import example
+from bridge.wall import wall
 
 if TYPE_CHECKING:
     from bridge.segment.client import Client
@@ -111,8 +111,7 @@ def entries(
                         idle(client)
                         continue
                     if expected and (lost := event['sequence'] - expected):
-                        wall = datetime.now().astimezone().isoformat(timespec='milliseconds')
-                        yield {'kind': 'gap', 'lost': lost, 'wall': wall}
+                        yield {'kind': 'gap', 'lost': lost, 'wall': wall()}
                     expected = event['sequence'] + 1
                     if event.get('kind') in CLOSE:
                         continue

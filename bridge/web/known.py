@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from bridge.numbers import STATUS_NAMES, STATUSES
 from bridge.segment.listeners import ROLE, SERVICE, Listener, describe
 from bridge.segment.words import HEARD_WITHIN
+from bridge.wall import wall
 from bridge.web.told import text
 
 RUNNING = STATUSES['RUNNING']
@@ -24,7 +24,7 @@ class Moment(NamedTuple):
 
     def text(self) -> str:
         """Return the latter as ISO 8601."""
-        return datetime.fromtimestamp(self.wall).astimezone().isoformat(timespec='milliseconds')
+        return wall(round(self.wall * 1e6) * 1000)
 
 
 @dataclass

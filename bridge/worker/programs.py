@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -36,6 +35,7 @@ from bridge.segment.listeners import Listener
 from bridge.segment.served import Segment, Taken
 from bridge.segment.serving import Answer, Incoming, Tell
 from bridge.services.repeats import Repeats
+from bridge.wall import wall
 from bridge.worker.housekeeping import Housekeeping
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class _Behind:
             'message': rules.event_name(asked.event),
             'args': asked.data,
             'time': asked.arrived,
-            'wall': datetime.now().astimezone().isoformat(timespec='milliseconds'),
+            'wall': wall(),
             'timeout_ms': (asked.due - asked.arrived) // rules.MS,
         }
         code, token = self._incoming.hand(self.name, asked.event, asked.arrived, body)

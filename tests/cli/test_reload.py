@@ -28,12 +28,6 @@ def reload(*words):
 
 
 @pytest.fixture
-def server():
-    with StockServer() as server:
-        yield server
-
-
-@pytest.fixture
 def file(tmp_path, server):
     path = tmp_path / 'services.yaml'
     path.write_text(f'cameras: {server.uri}\n')

@@ -29,12 +29,6 @@ class Told:
 
 
 @pytest.fixture
-def server() -> Iterator[StockServer]:
-    with StockServer() as server:
-        yield server
-
-
-@pytest.fixture
 def carrier(server: StockServer) -> Iterator[UdpCarrier]:
     carrier = UdpCarrier({'cameras': server.uri})
     carrier.start()

@@ -20,12 +20,6 @@ PATIENCE = 10.0  # s, against hangs
 
 
 @pytest.fixture
-def server() -> Iterator[StockServer]:
-    with StockServer() as server:
-        yield server
-
-
-@pytest.fixture
 def carrier(server: StockServer) -> Iterator[UdpCarrier]:
     carrier = UdpCarrier({'cameras': server.uri})
     carrier.lends = True
