@@ -23,10 +23,11 @@ def sayable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911
     Numbers beyond 64 bits become floats, lone surrogates question marks, NaN and infinity None, keys text, bytes text,
     sets lists, and what is nested deeper than 48 becomes text.
     """
-    if isinstance(value, str):
-        return value.encode('utf-8', 'replace').decode()
-    if isinstance(value, bool) or value is None:
+    if value is None or value is True or value is False:
         return value
+    if isinstance(value, str):
+        plain = type(value) is str and value.isascii()
+        return value if plain else value.encode('utf-8', 'replace').decode()
     if isinstance(value, int):
         return int(value) if -(2**63) <= value < 2**64 else _as_float(value)
     if isinstance(value, float):

@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from bridge import discretion
@@ -48,19 +48,22 @@ _FORWARD = frozenset((rules.INIT, rules.START))
 _STAGED = frozenset((rules.INIT, rules.START, rules.END))
 
 
+@dataclass(eq=False, slots=True)
 class _Plan:
     """A command on its way through the network thread: its errands, and which of them wait for which."""
 
-    def __init__(self, order: int, command: Command, text: bytes, wants_reply: bool) -> None:
-        self.order, self.command = order, command
-        self.text, self.wants_reply = text, wants_reply
-        self.links: Mapping[str, ServiceLink] = {}  # as they were when it was given to us,
-        self.after: Mapping[str, Sequence[str]] = {}  # and the order
-        self.errands: dict[str, Errand] = {}
-        self.outcomes: dict[str, Outcome] = {}  # of the errands that have ended
-        self.behind: dict[str, set[str]] = {}  # which wait for others, and for whom
-        self.left = 0
-        self.begun = self.dropped = False
+    order: int
+    command: Command
+    text: bytes
+    wants_reply: bool
+    links: Mapping[str, ServiceLink] = field(default_factory=dict)  # as they were when it was given to us,
+    after: Mapping[str, Sequence[str]] = field(default_factory=dict)  # and the order
+    errands: dict[str, Errand] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)  # of the errands that have ended
+    behind: dict[str, set[str]] = field(default_factory=dict)  # which wait for others, and for whom
+    left: int = 0
+    begun: bool = False
+    dropped: bool = False
 
 
 _DONE = _Plan(0, Command(''), b'', False)  # of errands whose command is over: nothing of it may leave any more
@@ -218,8 +221,7 @@ class UdpCarrier(ThreadedCarrier):
         except Exception as exc:
             command.misfit(exc)
             return
-        plan = _Plan(next(self._order), command, text, wants_reply)
-        plan.links, plan.after = self.links, self._after
+        plan = _Plan(next(self._order), command, text, wants_reply, self.links, self._after)
         self._plans[command] = plan
         self._submitted.append(plan)
         if self.lends and self.thread.borrow(self._begin_all):
@@ -301,7 +303,8 @@ class UdpCarrier(ThreadedCarrier):
         if self._closing and not command.last:
             self._end(plan, Reason.CLOSED, f'aborted: {self.ended_by}')
             return
-        self._stage(plan, event)
+        if plan.after or not command.concurrent:
+            self._stage(plan, event)
         if event in (rules.END, rules.CLEANUP) and not plan.behind:
             self._align(plan)
         self._enqueue(tuple(plan.errands.values()))
@@ -328,7 +331,9 @@ class UdpCarrier(ThreadedCarrier):
         command = plan.command
         event = MESSAGE_NUMBERS[command.message]
         names = command.names[::-1] if command.message in REVERSED else command.names
-        plan.errands = {name: self._errand(plan, name, event, plan.links[name]) for name in names}
+        links, errand = plan.links, self._errand
+        for name in names:
+            plan.errands[name] = errand(plan, name, event, links[name])
         plan.left = len(names)
         return event
 
@@ -342,33 +347,25 @@ class UdpCarrier(ThreadedCarrier):
                     link.line_up(errand)
                     together.append((link, errand))
                 else:
-                    run_together(together)  # in order
-                    together = []
+                    if together:
+                        run_together(together)  # in order
+                        together = []
                     link.enqueue(errand)
             except Exception as exc:
                 log.exception('%s: %s', errand.name, rules.event_name(errand.event))
                 self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
-        run_together(together)
+        if together:
+            run_together(together)
 
     def _errand(self, plan: _Plan, name: str, event: int, link: ServiceLink) -> Errand:
-        command, timing = plan.command, link.timing
-        timeout = command.timeout if command.timeout is not None else timing.timeout
-        if timeout is None:
+        command = plan.command
+        timeout = command.timeout
+        if timeout is None and (timeout := link.timing.timeout) is None:
             timeout = self.timeout()
         deadline = command.deadline * 1e9
-        return Errand(
-            name,
-            event,
-            plan.text,
-            plan.order,
-            timeout,
-            deadline,
-            plan.wants_reply,
-            command.once,
-            command=plan,
-            link=link,
-            yields=command.yields,
-        )
+        once, yields = command.once, command.yields
+        # By position: keywords take twice as long.
+        return Errand(name, event, plan.text, plan.order, timeout, deadline, plan.wants_reply, once, plan, link, yields)
 
     def _stage(self, plan: _Plan, event: int) -> None:
         """Note which errands wait for which others. They keep their places in the lines meanwhile."""
@@ -564,7 +561,8 @@ class UdpCarrier(ThreadedCarrier):
             ended = plan.outcomes
             outcomes = {name: ended.get(name) or plan.errands[name].outcome() for name in plan.command.names}
         plan.command.resolve(outcomes, error)
-        self._changed.set()
+        if self._closing:  # somebody waits for it
+            self._changed.set()
 
 
 class Home(Host, Protocol):

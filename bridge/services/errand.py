@@ -12,6 +12,7 @@ from bridge.services.rules import LONGEST, Stage
 
 REMEMBERED = 128  # commands whose echo may still come; also the most trailing spaces
 REMEMBERED_BYTES = 1 << 20
+_BLANKS = b' ' * REMEMBERED
 
 
 @dataclass(eq=False, slots=True)
@@ -133,21 +134,19 @@ class Stamps:
         ValueError
             It does not fit into one datagram.
         """
-        room = LONGEST - len(errand.text)
-        if room < 0:
-            raise ValueError(
-                f'the message has {len(errand.text)} bytes, but a datagram holds {LONGEST}: send less data'
-            )
+        commands, size = self.commands, len(errand.text)
+        if size > LONGEST:
+            raise ValueError(f'the message has {size} bytes, but a datagram holds {LONGEST}: send less data')
         for _ in range(REMEMBERED + 1):
-            self._turn = self._turn % REMEMBERED + 1
-            payload = errand.text + b' ' * min(self._turn, room)
-            if payload not in self.commands:
+            turn = self._turn = self._turn % REMEMBERED + 1
+            payload = errand.text + _BLANKS[: LONGEST - size if size + turn > LONGEST else turn]
+            if payload not in commands:
+                self.bytes += len(payload)
                 break
-        self.bytes += len(payload) - len(payload) * (payload in self.commands)
-        self.commands[payload] = errand
+        commands[payload] = errand
         errand.payload = payload
-        while len(self.commands) >= REMEMBERED or (self.bytes > REMEMBERED_BYTES and len(self.commands) > 1):
-            self.forget(next(iter(self.commands)))
+        while len(commands) >= REMEMBERED or (self.bytes > REMEMBERED_BYTES and len(commands) > 1):
+            self.forget(next(iter(commands)))
 
     def forget(self, payload: bytes) -> None:
         """Take back a stamp: the command did not leave."""

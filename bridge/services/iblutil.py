@@ -96,11 +96,12 @@ def encode(message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[b
         The arguments do not fit the message.
     """
     service = net.base.Service
-    kwargs = {name: value for name, value in kwargs.items() if name != 'concurrent'}
+    if kwargs:
+        kwargs = {name: value for name, value in kwargs.items() if name != 'concurrent'}
     if message == 'ALYX':
         return _encode_alyx(*args, **kwargs)
     if message in ('EXPEND', 'EXPINTERRUPT'):
-        kwargs['immediately'] = message == 'EXPINTERRUPT'
+        kwargs = {**kwargs, 'immediately': message == 'EXPINTERRUPT'}
     try:
         parts = getattr(service, METHODS[message])(None, *args, **kwargs)
     except KeyError as exc:
@@ -218,15 +219,15 @@ class Socket(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Take a datagram from the transport."""
         assert self._socket is not None
-        size = self.com.max_message_size
-        self.link.line.cut = size if size <= rules.LONGEST else 0
+        size, line = self.com.max_message_size, self.link.line
+        line.cut = size if size <= rules.LONGEST else 0
         # An answer follows its echo closely: what is there by now is taken without another turn of the loop.
         for turn in range(AT_ONCE):
             if addr == self.peer:
                 self.link.take(data)
             else:
-                self.link.line.stranger(data, f'{addr[0]}:{addr[1]}')
-            if not self.link.line.flying or turn == AT_ONCE - 1 or not self.is_open:
+                line.stranger(data, f'{addr[0]}:{addr[1]}')
+            if not line.flying or turn == AT_ONCE - 1:
                 break  # what is read has to be taken
             try:
                 data, addr = self._socket.recvfrom(_MOST)

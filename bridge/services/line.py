@@ -32,7 +32,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.outcome import Reason
+from bridge.outcome import NO_STATUS, Reason
 from bridge.services import rules
 from bridge.services.errand import REMEMBERED, Errand, Stamps
 from bridge.services.rules import (
@@ -136,6 +136,8 @@ class Line:
     ----------
     cut : int
         Echoes are cut to so many bytes; 0: they are not.
+    out : deque
+        What is to be done, as far as it is known: `next` takes from it, and whoever wants to may do so without it.
     """
 
     def __init__(self, name: str, uri: str, timing: Timing) -> None:
@@ -162,14 +164,16 @@ class Line:
         self._oldest = math.inf  # ns: the earliest deadline of what waits
         self._now = 0
         self._starting: Errand | None = None
-        self._out: deque[Action] = deque()
+        self.out: deque[Action] = deque()
 
     # --- what the carrier wants ---
 
     def submit(self, errand: Errand) -> None:
         """Carry out a command after those before it; but for those that yield."""
-        behind = sum(one.yields for one in self.waiting) if self.waiting and not errand.yields else 0
-        self.waiting.insert(len(self.waiting) - behind, errand)
+        if self.waiting and not errand.yields:
+            self.waiting.insert(len(self.waiting) - sum(one.yields for one in self.waiting), errand)
+        else:
+            self.waiting.append(errand)
         self._oldest = min(self._oldest, errand.deadline)
 
     def interrupt(self, errand: Errand, now: int) -> None:
@@ -228,7 +232,7 @@ class Line:
             message = rules.read(datagram)
             if message is None:
                 text = f'{self.name}: {len(datagram)} bytes that are not a message were ignored'
-                self._out.append(Noted(logging.WARNING, text, 'what is no message'))
+                self.out.append(Noted(logging.WARNING, text, 'what is no message'))
             else:
                 self._message(*message, datagram, now)
 
@@ -243,12 +247,13 @@ class Line:
     def left(self, errand: Errand, now: int) -> None:
         """Its first datagram is on its way."""
         self._starting = None
-        self._move(errand, _LEFT)
+        timing = self.timing
+        errand.stage = STAGES[errand.stage, _LEFT]
         errand.sent = errand.last_sent = now
         errand.tries = 1
-        errand.due = now + _ns(min(errand.timeout, self.timing.echo_timeout))
-        if self._repeats(errand):
-            errand.again_at = now + _ns(self.timing.resend_at * self.timing.echo_timeout)
+        errand.due = now + _ns(min(errand.timeout, timing.echo_timeout))
+        if errand.event in timing.repeat and not errand.once:
+            errand.again_at = now + _ns(timing.resend_at * timing.echo_timeout)
         self.flying.append(errand)
         if errand.event == INTERRUPT:
             self._press(now)
@@ -274,9 +279,9 @@ class Line:
     def next(self, now: int) -> Action | None:
         """Return what is to be done next, None for nothing."""
         self._now = now
-        if not self._out and self._starting is None:
+        if not self.out and self._starting is None:
             self._proceed(now)
-        return self._out.popleft() if self._out else None
+        return self.out.popleft() if self.out else None
 
     def wake_at(self) -> int | None:
         """Return when `next` may have something to do although nothing happens, ns; None for never."""
@@ -319,8 +324,22 @@ class Line:
 
     def _proceed(self, now: int) -> None:
         """Do what the time brings; one step is enough, `next` comes again."""
-        if not (self.urgent or self.waiting or self.flying or self._held):
+        if not (self.urgent or self.waiting or self._held or self.unread):  # as nearly always
+            if not self.flying:
+                return
+            if len(self.flying) == 1 and now < self.flying[0].look_at and not self.flying[0].yields:
+                return
+        self._age(now)
+        if self.out or self._held is not None:
             return
+        if self.urgent:
+            if self._urgent_at() <= now < self.urgent[0].deadline:
+                self._start(self.urgent, now)
+        elif self.waiting and not self.flying and self._may_leave(self.waiting[0], now):
+            self._start(self.waiting, now)
+
+    def _age(self, now: int) -> None:
+        """Take or give up what has become old enough."""
         if self._held is not None and now >= self._held.until:
             self._release(now)
         for errand in tuple(self.flying):
@@ -333,21 +352,13 @@ class Line:
         for queue in (self.urgent, self.waiting):
             while queue and queue[0].stage is _ENDED:
                 queue.popleft()
-        if self._out or self._held is not None:
-            return
-        if self.urgent:
-            if self._urgent_at() <= now < self.urgent[0].deadline:
-                self._start(self.urgent, now)
-        elif self.waiting and not self.flying and self._may_leave(self.waiting[0], now):
-            self._start(self.waiting, now)
 
     def _forget_unread(self, now: int) -> None:
         self.unread = [errand for errand in self.unread if now < self._unread_until(errand)]
 
     def _has_read(self, sent: int, still: Errand | None = None) -> None:
         """Take it that the service has read what was sent until then; the next one waits for `still` all the same."""
-        if self.unread:
-            self.unread = [one for one in self.unread if one.sent > sent or one is still]
+        self.unread = [one for one in self.unread if one.sent > sent or one is still]
 
     def _may_leave(self, errand: Errand, now: int) -> bool:
         return not errand.blocked and self._next_at() <= now < errand.deadline
@@ -356,7 +367,7 @@ class Line:
         if self.channel is not _OPEN:
             if self.channel is not _OPENING:
                 self._turn(Turn.NEED)
-                self._out.append(Open())
+                self.out.append(Open())
             return
         errand = queue.popleft()
         try:
@@ -365,7 +376,7 @@ class Line:
             self._end(errand, Reason.TOO_LARGE, str(error), now)
             return
         self._starting = errand
-        self._out.append(Send(errand.payload, errand))
+        self.out.append(Send(errand.payload, errand))
 
     def _expire(self, now: int) -> None:
         """End what has become too old to be sent."""
@@ -441,8 +452,8 @@ class Line:
             errand.last_sent, errand.again_at = now, 0
             errand.tries += 1
             text = f'{self.name}: {rules.event_name(errand.event)} is sent again ({errand.tries})'
-            self._out.append(Noted(logging.DEBUG, text, 'what is sent again'))
-            self._out.append(Send(errand.payload))
+            self.out.append(Noted(logging.DEBUG, text, 'what is sent again'))
+            self.out.append(Send(errand.payload))
         else:
             self._give_up(errand, now)
 
@@ -478,21 +489,21 @@ class Line:
             return
         self._spoke = max(self._spoke, now)
         errand.read, self._missed = now, 0
-        # Behind a late echo the answer comes: until then the next command waits.
-        self._has_read(errand.sent, errand if errand.wants_reply else None)
+        if self.unread:  # behind a late echo the answer comes: until then the next command waits
+            self._has_read(errand.sent, errand if errand.wants_reply else None)
         if errand.stage is not _SENT:
             return
-        self._move(errand, _ECHO)
+        errand.stage = STAGES[_SENT, _ECHO]
         errand.echoed = now
         errand.due = errand.sent + _ns(errand.timeout)
         errand.again_at = 0
         if not errand.wants_reply:
             self._end(errand, Reason.NONE, '', now)
-        elif self._repeats(errand) and errand.tries == 1:
+        elif errand.tries == 1 and self._repeats(errand):
             errand.again_at = now + _ns(min(self.timing.again_after, errand.timeout / 2))
         held = self._held
-        overtaken = held is not None and now - held.since <= rules.PROMPT  # by its answer
-        if overtaken and held is not None and self._answered_by(held.event, held.data, now) is errand:
+        prompt = held is not None and now - held.since <= rules.PROMPT
+        if held and prompt and self._answered_by(held.event, held.data, now) is errand:  # its answer has overtaken it
             self._release(now)
 
     # --- messages ---
@@ -503,7 +514,7 @@ class Line:
         held = self._held
         if held is not None and held.datagram == datagram:
             self._held = None  # two came: one is meant
-            self._take(event, data, datagram, now)
+            self._take(event, data, datagram, now, self._answered_by(event, data, now))
             return
         if held is not None and event != ERROR:
             if held.event == ERROR:
@@ -514,16 +525,11 @@ class Line:
         if said is None and unproved and self._held is None:
             self._hold(event, data, datagram, now)  # its own, or our answer: the echo will tell
             return
-        if said is None or self._is_surplus(event, now, peek=True) or (event == ERROR and self._held is not None):
-            self._take(event, data, datagram, now)
-            return
         expected = self._answered_by(event, data, now)
-        if expected is not None:
-            if expected.echoed and now - expected.echoed <= rules.PROMPT:
-                self._take(event, data, datagram, now)
-            else:
-                self._hold(event, data, datagram, now)
-        elif self._may_be_meant(said, event, data, now):
+        prompt = expected is not None and expected.echoed and now - expected.echoed <= rules.PROMPT
+        if said is None or prompt or (event == ERROR and self._held) or self._is_surplus(event, now, peek=True):
+            self._take(event, data, datagram, now, expected)
+        elif expected is not None or self._may_be_meant(said, event, data, now):
             self._hold(event, data, datagram, now)
 
     def _may_be_meant(self, said: _Said, event: int, data: list[Any], now: int) -> bool:
@@ -547,7 +553,8 @@ class Line:
             return  # this computer stood still: nobody waits for a confirmation any more
         errand = self._answered_by(held.event, held.data, held.since)
         if errand is None or held.event in (ERROR, rules.STATUS, rules.INFO) or self._is_plausible(errand, held):
-            self._take(held.event, held.data, held.datagram, now)
+            errand = self._answered_by(held.event, held.data, now)
+            self._take(held.event, held.data, held.datagram, now, errand)
         elif held.event in rules.REPEATABLE:
             errand.doubted = held.since
             self._confirm(held.event, held.datagram, now, _Said(now, True))
@@ -556,16 +563,15 @@ class Line:
         """Tell whether what was held may be the answer to a command, by when it came."""
         return bool(errand.echoed) or held.since - errand.sent <= rules.PROMPT  # then its echo was lost
 
-    def _take(self, event: int, data: list[Any], datagram: bytes, now: int) -> None:
-        """Take a message that is meant."""
-        errand = self._answered_by(event, data, now)
-        about = rules.subject(event, data)
+    def _take(self, event: int, data: list[Any], datagram: bytes, now: int, errand: Errand | None) -> None:
+        """Take a message that is meant, and answers a command under way, or none."""
         news, answered = True, True
         if errand is not None:
             news = False
             self._answer(errand, event, data, now)
-            self._was_busy(now)
-        elif about is not None and self._settle(event, about, now):
+            if self.flying:
+                self._was_busy(now)
+        elif (about := rules.subject(event, data)) is not None and self._settle(event, about, now):
             for one in self.flying:
                 if one.echoed and rules.accepts(one.event, about):
                     one.doubted = now
@@ -579,7 +585,7 @@ class Line:
         if errand is not None and errand.event != event != ERROR and now - errand.echoed > rules.PROMPT:
             news = True  # an EXPCLEANUP was answered by an EXPINTERRUPT, or the service has something to say
         self._confirm(event, datagram, now, _Said(now, answered))
-        self._out.append(Heard(event, data, datagram, not news))
+        self.out.append(Heard(event, data, datagram, not news))
 
     def _doubt(self, event: int, data: list[Any], now: int, until: int) -> None:
         """Keep what was taken for one more answer to a command that left twice: it may answer what is under way."""
@@ -592,7 +598,7 @@ class Line:
     def _confirm(self, event: int, datagram: bytes, now: int, said: _Said) -> None:
         self._spoke, self._missed = now, 0
         if event != ERROR:  # iblutil never confirms errors
-            self._out.append(Send(datagram))
+            self.out.append(Send(datagram))
         if self._said.pop(datagram, None) is None:
             self._said_bytes += len(datagram)
         self._said[datagram] = said
@@ -601,7 +607,8 @@ class Line:
         """End a command with what the service says of it."""
         self._answered = now
         errand.echoed = errand.read = errand.echoed or now
-        self._has_read(errand.sent)
+        if self.unread:
+            self._has_read(errand.sent)
         if event == ERROR:
             self._end(errand, Reason.CALLBACK_FAILED, f'it failed: {data[0]}', now)
             return
@@ -615,14 +622,14 @@ class Line:
             more += left if now < until else 0
             later = now - (errand.sent if errand.echoed < errand.last_sent else errand.echoed)
             self._surplus[event] = more, max(until, now + more * (later + rules.SURPLUS_FOR))
-        self._move(errand, _ANSWER)
-        if rules.contradicts(errand.event, errand.status):
+        errand.stage = STAGES[errand.stage, _ANSWER]
+        if errand.status != NO_STATUS and rules.contradicts(errand.event, errand.status):
             errand.reason = Reason.STATUS
             errand.error = f'answered, but reports the status {rules.status_name(errand.status)}'
         self.flying.remove(errand)
         if self.urgent:
             self._press(now)
-        self._out.append(Ended(errand))
+        self.out.append(Ended(errand))
 
     def _was_busy(self, now: int) -> None:
         """Repeat what else is under way: the service was busy with what it has answered now (rule 7)."""
@@ -647,7 +654,7 @@ class Line:
     def _answered_by(self, event: int, data: list[Any], now: int) -> Errand | None:
         """Find the command under way that a message answers."""
         about = rules.subject(event, data)
-        if about is None:
+        if about is None or not self.flying:
             return None
         for exact in (True, False):
             for errand in self.flying:
@@ -661,8 +668,10 @@ class Line:
 
     def _is_its(self, errand: Errand, event: int, about: int, data: list[Any], now: int) -> bool:
         """Tell whether an answer is that to a command under way, and not to an earlier one."""
-        earlier = self._owing(event, about, now)
-        surplus = self._is_surplus(about, now, peek=True)
+        earlier = self._owing(event, about, now) if self._owed else []
+        surplus = bool(self._surplus) and self._is_surplus(about, now, peek=True)
+        if not (earlier or surplus):  # as nearly always
+            return bool(errand.echoed) or event != INTERRUPT
         late_or_other = errand.event != about or now - errand.echoed > rules.PROMPT
         if (surplus and late_or_other) or (not errand.echoed and (earlier or event == INTERRUPT or surplus)):
             return False
@@ -687,8 +696,6 @@ class Line:
 
     def _owing(self, event: int, about: int, now: int) -> list[Errand]:
         """Return the commands given up that a message about an event may still answer, the oldest first."""
-        if not self._owed:
-            return []
         self._owed = [(until, old) for until, old in self._owed if now < until]
         return [
             old
@@ -724,7 +731,7 @@ class Line:
     def _end(self, errand: Errand, reason: Reason, error: str, now: int, *, arrived: bool = True) -> None:
         if errand.stage is _ENDED:
             return
-        self._move(errand, Fact.END)
+        errand.stage = STAGES[errand.stage, Fact.END]
         errand.reason, errand.error = reason, error
         if errand in self.flying:
             self.flying.remove(errand)
@@ -736,10 +743,7 @@ class Line:
                     self._missed += not errand.yields and reason in (Reason.NO_ECHO, Reason.OTHER_ADDRESS)
                     self.unread.append(errand)
                     self._turn(Turn.DOUBT)
-        self._out.append(Ended(errand))
-
-    def _move(self, errand: Errand, fact: Fact) -> None:
-        errand.stage = STAGES[errand.stage, fact]
+        self.out.append(Ended(errand))
 
     def _turn(self, turn: Turn) -> None:
         self.channel = CHANNELS.get((self.channel, turn), self.channel)

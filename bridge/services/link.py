@@ -221,31 +221,33 @@ class Link:
             return  # a callback of ours has called: the loop below goes on
         self._running = True
         try:
-            while (first := self._first(since)) is not None:
-                if first.errand is not None and self._guarded(first.payload, first.errand):
+            while (errand := self._first(since)) is not None:
+                if self._depart(errand):
                     # The interrupt's datagrams to the other services leave before the aborts are told.
                     asyncio.get_running_loop().call_soon(self.run)
                     break
         finally:
             self._running = False
-        self._set_timer()
+        if (at := self.line.wake_at()) is not None and not (self._timer and self._rings_at <= at):
+            self._set_timer(at)
 
-    def _first(self, since: int = 0) -> Send | None:
-        """Do what the line says up to the first datagram of a command, and return that; None if it says no more."""
-        clock, line = time.perf_counter_ns, self.line
-        while (action := line.next(max(clock(), since) if since else clock())) is not None:
+    def _first(self, since: int = 0) -> Errand | None:
+        """Do what the line says until it has a command to send, and return that; None if it says no more."""
+        line, clock = self.line, time.perf_counter_ns
+        said = line.out
+        while action := said.popleft() if said else line.next(max(clock(), since) if since else clock()):
             if type(action) is Send:
                 if action.errand is not None:
-                    return action
+                    return action.errand
                 self._transmit(action.payload)
-            elif isinstance(action, Open):
+            elif type(action) is Open:
                 self._opening = asyncio.get_running_loop().create_task(self._open())
             else:
                 self._tell(action)
         return None
 
-    def prepare(self, errand: Errand) -> Send | None:
-        """Do as `run`, but return the first datagram of a command instead of sending it; only for `run_together`.
+    def prepare(self, errand: Errand) -> Errand | None:
+        """Do as `run`, but return the first command that is to be sent instead of sending it; only for `run_together`.
 
         Then nothing else runs the line until `resume`. If it fails, `errand` is what it fails for.
         """
@@ -274,15 +276,12 @@ class Link:
     def gone(self, errand: Errand, now: int, error: OSError | None) -> None:
         """Take it that what was prepared was handed to the socket at a time, ns."""
         try:
-            self._gone(errand, now, error)
-        except Exception as exc:
+            if error is None:
+                self.line.left(errand, now)
+            else:
+                self.line.not_left(errand, error, now)
+        except BaseException as exc:
             self._failed(errand, exc)
-
-    def _gone(self, errand: Errand, now: int, error: OSError | None) -> None:
-        if error is None:
-            self.line.left(errand, now)
-        else:
-            self.line.not_left(errand, error, now)
 
     def resume(self) -> None:
         """Go on behind what was prepared."""
@@ -303,28 +302,19 @@ class Link:
         except Exception:
             log.exception('%s: what was told could not be passed on', self.name)
 
-    def _guarded(self, payload: bytes, errand: Errand) -> bool:
-        """Send; whatever is raised ends the errand, so that none is left without its outcome."""
-        try:
-            return self._send(payload, errand)
-        except BaseException as exc:
-            self._failed(errand, exc)
+    def _depart(self, errand: Errand) -> bool:
+        """Hand a command's first datagram to the socket; True if it was an interrupt's."""
+        if not self.permitted(errand):
             return False
+        now = time.perf_counter_ns()
+        error = self._transmit(errand.payload)
+        self.gone(errand, now, error)
+        return error is None and errand.event == INTERRUPT
 
     def _failed(self, errand: Errand, fault: BaseException) -> None:
         log.error('%s: %s', self.name, event_name(errand.event), exc_info=fault)
         self.line.withdraw(errand, Reason.INTERNAL, f'{type(fault).__name__}: {fault}', time.perf_counter_ns())
         self.line.denied(errand)
-
-    def _send(self, payload: bytes, errand: Errand) -> bool:
-        """Hand a command's first datagram to the socket; True if it was an interrupt's."""
-        if not self._host.permit(errand):
-            self.line.denied(errand)
-            return False
-        now = time.perf_counter_ns()
-        error = self._transmit(payload)
-        self._gone(errand, now, error)
-        return error is None and errand.event == INTERRUPT
 
     def _transmit(self, payload: bytes) -> OSError | None:
         try:
@@ -348,18 +338,15 @@ class Link:
 
     # --- the timer ---
 
-    def _set_timer(self) -> None:
-        at = self.line.wake_at()
-        if at is None or self.closed:
+    def _set_timer(self, at: int) -> None:
+        """Have the line looked at, at a time, ns. What rings earlier is not touched: it is set anew then."""
+        if self.closed:
             return
         if self._timer is not None:
-            if self._rings_at <= at:
-                return  # one that rings earlier than needed is left alone: it looks, and is set anew
             self._timer.cancel()
-        loop = asyncio.get_running_loop()
         # It may ring up to one tick of the clock early (15 ms on Windows), and must not look in vain until then.
-        self._timer = loop.call_later(max(at - time.perf_counter_ns(), 0) / 1e9, self._ring, at)
-        self._rings_at = at
+        wait = max(at - time.perf_counter_ns(), 0) / 1e9
+        self._timer, self._rings_at = asyncio.get_running_loop().call_later(wait, self._ring, at), at
 
     def _ring(self, at: int) -> None:
         self._timer = None
@@ -380,11 +367,10 @@ def run_together(pairs: Sequence[tuple[Link, Errand]]) -> None:
     if not pairs:
         return
     clock = time.perf_counter_ns
-    prepared = [(link, send) for link, errand in pairs if (send := link.prepare(errand)) is not None]
+    prepared = [(link, first) for link, errand in pairs if (first := link.prepare(errand)) is not None]
     try:
-        leaving = [(link, send.payload, send.errand) for link, send in prepared if send.errand is not None]
-        leaving = [one for one in leaving if one[0].permitted(one[2])]  # the gate is asked here, once
-        for link, errand, now, error in [(link, it, clock(), link._transmit(payload)) for link, payload, it in leaving]:
+        leaving = [one for one in prepared if one[0].permitted(one[1])]  # the gate is asked here, once
+        for link, errand, now, error in [(link, it, clock(), link._transmit(it.payload)) for link, it in leaving]:
             link.gone(errand, now, error)
     finally:
         for link, _ in prepared:

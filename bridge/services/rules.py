@@ -212,10 +212,11 @@ def read(datagram: bytes) -> tuple[int, list[Any]] | None:
     True
     """
     try:
-        message = _decode(datagram.decode())
+        text = datagram.decode().strip(_BLANKS)
+        message, end = _decode(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(message, list) or not message or type(message[0]) is not int:
+    if type(message) is not list or not message or type(message[0]) is not int or end != len(text):
         return None
     event, *data = message
     if event == ERROR:
@@ -270,7 +271,8 @@ def reference_text(value: Any) -> str | None:
 
 
 _SAYING = frozenset((STATUS, INFO))
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder().raw_decode
+_BLANKS = ' \t\n\r'  # of JSON
 _KNOWN = frozenset(STATUSES.values())
 
 
