@@ -91,6 +91,9 @@ class UdpCarrier(ThreadedCarrier):
         Which services a service comes after.
     ports : dict of str to int, optional
         The local port that each service knows us by; filled in as they are opened.
+    tells_first : bool
+        What a service says by itself is told before it is confirmed, which takes as long as a system call: `on_event`
+        has to be quick then, and nobody to register callbacks at its communicator.
 
     Raises
     ------
@@ -132,6 +135,8 @@ class UdpCarrier(ThreadedCarrier):
         timings: Mapping[str, Timing] | None = None,
         after: Mapping[str, Sequence[str]] | None = None,
         ports: dict[str, int] | None = None,
+        *,
+        tells_first: bool = False,
     ) -> None:
         check_order(addresses, after or {})
         super().__init__('auxiliaries')
@@ -144,6 +149,7 @@ class UdpCarrier(ThreadedCarrier):
         self.timeout: Callable[[], float] = lambda: TIMEOUT
         self.communicators: dict[str, Any] = {}
         self.ports = {} if ports is None else ports
+        self.tells_first = tells_first
         self._after = {name: tuple(before) for name, before in (after or {}).items()}
         self.logger: Callable[[], logging.Logger] = lambda: log
         self.opener = Opener(self.thread.ring, RESOLVE_TIMEOUT, self.ports, self._opened)
@@ -515,9 +521,11 @@ class UdpCarrier(ThreadedCarrier):
             net.base.Communicator._receive(com, message.datagram, (com.hostname, com.port))
         if message.answer:
             return
-        self._note(name, message)
-        if self.on_event is not None:
-            self.on_event(name, message.event, message.data)
+        try:
+            if self.on_event is not None:
+                self.on_event(name, message.event, message.data)
+        finally:
+            self._note(name, message)
 
     def _note(self, name: str, message: Heard) -> None:
         """Log what a service says by itself or too late, but not all of it if it says the same all the time."""
@@ -570,10 +578,13 @@ class Home(Host, Protocol):
 
     opener: Opener
     repeats: dict[str, Repeats]
+    tells_first: bool
 
 
 def _over_udp(home: Home, name: str, uri: str, timing: Timing) -> ServiceLink:
-    return Link(Line(name, uri, timing), home, home.opener, home.repeats[name])
+    line = Line(name, uri, timing)
+    line.tells_first = home.tells_first
+    return Link(line, home, home.opener, home.repeats[name])
 
 
 KINDS: dict[str, Callable[[Home, str, str, Timing], ServiceLink]] = {'udp': _over_udp}

@@ -48,6 +48,7 @@ class Prepared:
         self.kept: dict[str, str] = {}
         self.opener = carrier.opener.part({}, self._communicators.__setitem__)
         self.repeats = {name: Repeats(name, log) for name in addresses}
+        self.tells_first = carrier.tells_first
 
     # --- as a host ---
 

@@ -136,6 +136,9 @@ class Line:
     ----------
     cut : int
         Echoes are cut to so many bytes; 0: they are not.
+    tells_first : bool
+        What the service says by itself is told before it is confirmed. Only for hosts that are quick: the service waits
+        1 s for its confirmation.
     out : deque
         What is to be done, as far as it is known: `next` takes from it, and whoever wants to may do so without it.
     """
@@ -143,6 +146,7 @@ class Line:
     def __init__(self, name: str, uri: str, timing: Timing) -> None:
         self.name, self.uri, self.timing = name, uri, timing
         self.cut = timing.max_message_size
+        self.tells_first = False
         self.channel = Channel.CLOSED
         self.waiting: deque[Errand] = deque()
         self.urgent: deque[Errand] = deque()
@@ -584,8 +588,12 @@ class Line:
             self._talks.add(event)
         if errand is not None and errand.event != event != ERROR and now - errand.echoed > rules.PROMPT:
             news = True  # an EXPCLEANUP was answered by an EXPINTERRUPT, or the service has something to say
+        heard, first = Heard(event, data, datagram, not news), news and self.tells_first
+        if first:
+            self.out.append(heard)
         self._confirm(event, datagram, now, _Said(now, answered))
-        self.out.append(Heard(event, data, datagram, not news))
+        if not first:
+            self.out.append(heard)
 
     def _doubt(self, event: int, data: list[Any], now: int, until: int) -> None:
         """Keep what was taken for one more answer to a command that left twice: it may answer what is under way."""

@@ -226,6 +226,7 @@ class Worker:
             {service.name: service.timing(self._timeout) for service in services},
             {service.name: service.after for service in services if service.after},
             {name: port for name, port in known.items() if name in self._services},
+            tells_first=True,
         )
         carrier.ended_by = 'the worker was stopped'
         carrier.on_event = self._house.heard

@@ -549,6 +549,16 @@ def test_an_answer_is_told_before_it_is_confirmed():
     assert actions[1].payload == b'[1, null]' and actions[1].errand is None
 
 
+@pytest.mark.parametrize(('first', 'order'), [(False, ['Send', 'Heard']), (True, ['Heard', 'Send'])])
+def test_what_a_service_says_by_itself_is_told_before_it_is_confirmed_where_the_host_is_quick(first, order):
+    line = Line('a', 'udp://a', Timing())
+    line.opened()
+    line.tells_first = first
+    line.received(b'[16, null]', S)
+    assert [type(line.next(S + 1)).__name__ for _ in range(2)] == order
+    assert line.next(S + 1) is None
+
+
 def test_an_interrupt_ends_what_is_older_when_it_has_left_and_nothing_younger():
     world = World(only_echo)
     older, waiting = world.submit(INIT), world.submit(START)
