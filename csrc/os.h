@@ -131,6 +131,12 @@ int os_lock(os_file file, uint64_t offset); /* 1 taken, 0 held by somebody, -1 f
 void os_unlock(os_file file, uint64_t offset);
 bool os_locked(os_file file, uint64_t offset); /* does somebody hold it? */
 
+/* --- the network --- */
+
+/* Hands a datagram to an IPv4 socket that does not block. `address`: 127.0.0.1 is 0x7F000001. 0, or the system's number
+ * of what is wrong: errno, WSAGetLastError. */
+int os_send_datagram(intptr_t socket, uint32_t address, int port, const void *payload, int bytes);
+
 /* --- waiting --- */
 
 /* How the processes of one segment wake each other. */

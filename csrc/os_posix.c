@@ -7,11 +7,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -505,6 +507,14 @@ void os_unlock(os_file file, uint64_t offset) {
 bool os_locked(os_file file, uint64_t offset) {
     struct flock range = lock_range(F_WRLCK, offset);
     return fcntl((int)file, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+}
+
+/* --- the network --- */
+
+int os_send_datagram(intptr_t socket, uint32_t address, int port, const void *payload, int bytes) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(address)};
+    ssize_t sent = sendto((int)socket, payload, (size_t)bytes, 0, (struct sockaddr *)&to, sizeof to);
+    return sent < 0 ? errno : 0;
 }
 
 /* --- waiting --- */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <winsock2.h> /* has to come before windows.h */
 #include <windows.h>
 
 #include <aclapi.h>
@@ -746,6 +747,13 @@ int os_lock(os_file file, uint64_t offset) {
             return 0;
         SwitchToThread();
     }
+}
+
+/* --- the network --- */
+
+int os_send_datagram(intptr_t socket, uint32_t address, int port, const void *payload, int bytes) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(address)};
+    return sendto((SOCKET)socket, payload, bytes, 0, (struct sockaddr *)&to, sizeof to) == SOCKET_ERROR ? WSAGetLastError() : 0;
 }
 
 /* --- waiting --- */

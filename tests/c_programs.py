@@ -51,6 +51,7 @@ PROGRAMS = {
         {'plain': (400_000, 10_000_000), 'address': (100_000, 1_000_000), 'thread': (100_000, 1_000_000)},
     ),
     'test_inbox': Program(['inbox.c']),
+    'test_datagrams': Program(),
     'test_segment': Program(),
     'test_records': Program(variants=('plain', 'address', 'thread'), link=['-Wl,--wrap=os_asleep_ns']),
     'test_slots': Program(),

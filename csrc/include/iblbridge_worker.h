@@ -185,6 +185,23 @@ IBLB_API int iblbw_inherit(struct iblbw_worker *worker, struct iblbw_incoming *i
 /* Makes iblbw_take return soon. */
 IBLB_API void iblbw_ring(struct iblbw_worker *worker);
 
+/* --- what leaves for the services --- */
+
+/* One datagram: from where and whereto, and what became of it. */
+struct iblbw_datagram {
+    long long socket;     /* the system's handle of a UDP socket that does not block */
+    unsigned int address; /* IPv4: 127.0.0.1 is 0x7F000001 */
+    int port;
+    int bytes;               /* of the payload */
+    int error;               /* out: 0: it left; else errno, on Windows WSAGetLastError */
+    unsigned long long sent; /* out: ns of iblb_clock_ns, from directly before it was handed over */
+};
+
+/* Sends datagrams, one directly behind the other, with nothing of the caller's in between: where a language has a lock around its
+ * interpreter, other threads take it between two calls of its own. `payloads`: theirs, without a gap. One that fails does not keep the
+ * others. Never blocks. Returns how many left. */
+IBLB_API int iblbw_send_datagrams(struct iblbw_datagram *datagrams, int count, const unsigned char *payloads);
+
 /* --- seeing what there is, and removing what nobody owns (iblbridge doctor). No worker object is needed; nothing is mapped. --- */
 
 /* What a segment's file says, and what the kernel says of its locks. */

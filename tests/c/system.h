@@ -71,6 +71,13 @@ static inline int child_stop(struct child *child);  /* it stands still where it 
 static inline int child_go_on(struct child *child);
 static inline int kill_process(uint32_t pid); /* one that is no child of ours */
 
+/* --- the network --- */
+
+static inline intptr_t open_socket(int *port); /* UDP, at 127.0.0.1, not blocking */
+static inline int receive_datagram(intptr_t socket, void *to, int capacity,
+                                   int *from); /* waits for it: its size, and the port that sent it */
+static inline void close_socket(intptr_t socket);
+
 #ifdef _WIN32
 #include "system_windows.h"
 #else

@@ -4,11 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -215,6 +218,32 @@ static inline int child_go_on(struct child *child) {
 }
 static inline int kill_process(uint32_t pid) {
     return pid ? kill((pid_t)pid, SIGKILL) : -1;
+}
+
+/* --- the network --- */
+
+static inline intptr_t open_socket(int *port) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    int made = socket(AF_INET, SOCK_DGRAM, 0);
+    if (made < 0 || bind(made, (struct sockaddr *)&at, size) || getsockname(made, (struct sockaddr *)&at, &size) ||
+        fcntl(made, F_SETFL, O_NONBLOCK))
+        return -1;
+    *port = ntohs(at.sin_port);
+    return made;
+}
+
+static inline int receive_datagram(intptr_t socket, void *to, int capacity, int *from) {
+    struct pollfd watched = {.fd = (int)socket, .events = POLLIN};
+    struct sockaddr_in sender = {0};
+    socklen_t size = sizeof sender;
+    ssize_t got = poll(&watched, 1, 10000) == 1 ? recvfrom((int)socket, to, (size_t)capacity, 0, (struct sockaddr *)&sender, &size) : -1;
+    *from = ntohs(sender.sin_port);
+    return (int)got;
+}
+
+static inline void close_socket(intptr_t socket) {
+    close((int)socket);
 }
 
 #endif

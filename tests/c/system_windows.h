@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <winsock2.h> /* has to come before windows.h */
 #include <windows.h>
 
 #include <aclapi.h>
@@ -295,6 +296,37 @@ static inline int kill_process(uint32_t pid) {
     if (process)
         CloseHandle(process);
     return done ? 0 : -1;
+}
+
+/* --- the network --- */
+
+static inline intptr_t open_socket(int *port) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int size = sizeof at;
+    u_long yes = 1;
+    WSADATA unused;
+    WSAStartup(MAKEWORD(2, 2), &unused);
+    SOCKET made = socket(AF_INET, SOCK_DGRAM, 0);
+    if (made == INVALID_SOCKET || bind(made, (struct sockaddr *)&at, size) || getsockname(made, (struct sockaddr *)&at, &size) ||
+        ioctlsocket(made, (long)FIONBIO, &yes))
+        return -1;
+    *port = ntohs(at.sin_port);
+    return (intptr_t)made;
+}
+
+static inline int receive_datagram(intptr_t socket, void *to, int capacity, int *from) {
+    fd_set watched = {.fd_count = 1, .fd_array = {(SOCKET)socket}};
+    struct timeval patience = {.tv_sec = 10};
+    struct sockaddr_in sender = {0};
+    int size = sizeof sender;
+    int got =
+        select(0, &watched, NULL, NULL, &patience) == 1 ? recvfrom((SOCKET)socket, to, capacity, 0, (struct sockaddr *)&sender, &size) : -1;
+    *from = ntohs(sender.sin_port);
+    return got;
+}
+
+static inline void close_socket(intptr_t socket) {
+    closesocket((SOCKET)socket);
 }
 
 #endif

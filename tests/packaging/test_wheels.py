@@ -171,7 +171,7 @@ def declared() -> set[str]:
 
 
 SYSTEM_LIBRARIES = {
-    'win': {'kernel32.dll', 'advapi32.dll', 'msvcrt.dll'},
+    'win': {'kernel32.dll', 'advapi32.dll', 'msvcrt.dll', 'ws2_32.dll'},
     'manylinux': {'libc.so.6', 'libpthread.so.0', 'libm.so.6', 'ld-linux-x86-64.so.2'},  # the last: thread-locals
     'musllinux': {'libc.so'},
     'macosx': {'/usr/lib/libSystem.B.dylib'},

@@ -22,7 +22,7 @@ MACHINES = {64: 'x86_64', 32: 'i686'}
 BITS = (64, 32) if os.environ.get('WINE32') else (64,)
 """tuple of int: of the programs that can be run here."""
 FLAGS = ['-std=c11', '-g', '-D_WIN32_WINNT=0x0A00', '-D__USE_MINGW_ANSI_STDIO=1', *WARNINGS, f'-I{CSRC}']
-LIBRARIES = ['-static', '-lpthread', '-ladvapi32']
+LIBRARIES = ['-static', '-lpthread', '-ladvapi32', '-lws2_32']
 
 
 def compiler(bits: int = 64) -> str:
