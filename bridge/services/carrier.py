@@ -36,7 +36,7 @@ from bridge.services import rules
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
 from bridge.services.line import Heard, Line
-from bridge.services.link import Host, Link, ServiceLink, Unreachable, run_together
+from bridge.services.link import Host, Link, SendAll, ServiceLink, Unreachable, run_together
 from bridge.services.repeats import Repeats
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
@@ -125,6 +125,8 @@ class UdpCarrier(ThreadedCarrier):
         `Command.future` is resolved.
     on_opened : callable
         Called in the network thread when there is a new communicator.
+    send_all : callable or None
+        Lets the datagrams of one command leave by one call: `bridge.datagrams.send`, if the caller has it.
     lends : bool
         Whoever submits a command may begin it. Not for threads in which a signal may raise an exception anywhere.
     """
@@ -162,6 +164,7 @@ class UdpCarrier(ThreadedCarrier):
         self._order = itertools.count(1)
         self._plans: dict[Command, _Plan] = {}
         self._submitted: deque[_Plan] = deque()  # and not begun
+        self.send_all: SendAll | None = None
         self.lends = False
 
     # --- life ---
@@ -354,14 +357,14 @@ class UdpCarrier(ThreadedCarrier):
                     together.append((link, errand))
                 else:
                     if together:
-                        run_together(together)  # in order
+                        run_together(together, self.send_all)  # in order
                         together = []
                     link.enqueue(errand)
             except Exception as exc:
                 log.exception('%s: %s', errand.name, rules.event_name(errand.event))
                 self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
         if together:
-            run_together(together)
+            run_together(together, self.send_all)
 
     def _errand(self, plan: _Plan, name: str, event: int, link: ServiceLink) -> Errand:
         command = plan.command
@@ -430,7 +433,7 @@ class UdpCarrier(ThreadedCarrier):
         for errand in errands:
             errand.blocked = False
         links = [(errand.link, errand) for errand in errands]
-        run_together([(link, errand) for link, errand in links if isinstance(link, Link)])
+        run_together([(link, errand) for link, errand in links if isinstance(link, Link)], self.send_all)
         for link, _ in links:
             if not isinstance(link, Link):
                 link.run()

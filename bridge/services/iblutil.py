@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import socket
@@ -159,7 +160,7 @@ class Socket(asyncio.DatagramProtocol):
 
     def __init__(self, link: Link, com: Any) -> None:
         self.link, self.com = link, com
-        self.peer = (com.hostname, com.port)
+        self._aim()
         self.port = 0
         self._socket: socket.socket | None = None
 
@@ -183,7 +184,7 @@ class Socket(asyncio.DatagramProtocol):
         self.port = int(sock.getsockname()[1])
         self.com._transport, self.com._socket = transport, transport.get_extra_info('socket')
         self.com.confirmed_send = self._confirmed_send
-        self.link.send, self.link.close_socket = self.send, self.com.close
+        self.link.send, self.link.place, self.link.close_socket = self.send, self.place, self.com.close
 
     @property
     def is_open(self) -> bool:
@@ -193,11 +194,31 @@ class Socket(asyncio.DatagramProtocol):
     def move(self, uri: str) -> None:
         """Send to another address from now on."""
         self.com.server_uri = uri
-        self.peer = (self.com.hostname, self.com.port)
+        self._aim()
 
-    def send(self, payload: bytes) -> OSError | None:
-        """Hand a datagram to the socket; return why it did not leave, or None."""
+    def _aim(self) -> None:
+        self.peer = (self.com.hostname, self.com.port)
+        try:
+            self._address = int(ipaddress.IPv4Address(self.peer[0]))
+        except ValueError:
+            self._address = 0  # `send` says what is wrong
+
+    def place(self) -> tuple[int, int, int] | None:
+        """Return where a datagram may be put; None if others wait for room before it, or only `send` will do."""
         assert self._socket is not None
+        transport = self.com._transport
+        if transport is None or transport.get_write_buffer_size() or not self._address:
+            return None
+        return self._socket.fileno(), self._address, self.peer[1]
+
+    def send(self, payload: bytes, failed: int = 0) -> OSError | None:
+        """Hand a datagram to the socket; return why it did not leave, or None.
+
+        `failed` is the system's number of why it has not left already.
+        """
+        assert self._socket is not None
+        if failed:
+            self._forget_errors()
         if self.com._transport.get_write_buffer_size():
             self.com._transport.sendto(payload, self.peer)  # behind what waits for room
             return None

@@ -20,6 +20,9 @@ from bridge.services.rules import INTERRUPT, Timing, event_name
 
 log = logging.getLogger(__name__)
 
+SendAll = Callable[[Sequence[tuple[int, int, int, bytes]]], Sequence[tuple[int, int]]]
+"""Sends several datagrams at once: `bridge.datagrams.send`."""
+
 
 class Unreachable(Exception):
     """An address cannot be used; `reason` says why in a word."""
@@ -103,7 +106,11 @@ class Link:
     Attributes
     ----------
     send : callable or None
-        Hands a datagram to the socket; returns the OSError that came of it, or None. Set by the opener.
+        Hands a datagram to the socket; returns the OSError that came of it, or None. Its second argument is the
+        system's number of why that failed already, or 0. Set by the opener.
+    place : callable
+        Returns the socket's file number, the service's address and its port, as `bridge.datagrams.send` takes them;
+        None if what leaves has to go by `send`. Set by the opener.
     close_socket : callable
         Closes the socket. Set by the opener.
     opener : callable
@@ -113,7 +120,8 @@ class Link:
     def __init__(self, line: Line, host: Host, opener: Callable[[Link], Awaitable[None]], repeats: Repeats) -> None:
         self.line, self.name = line, line.name
         self.closed = False
-        self.send: Callable[[bytes], OSError | None] | None = None
+        self.send: Callable[[bytes, int], OSError | None] | None = None
+        self.place: Callable[[], tuple[int, int, int] | None] = lambda: None
         self.close_socket: Callable[[], None] = lambda: None
         self.opener = opener
         self._host = host
@@ -316,9 +324,9 @@ class Link:
         self.line.withdraw(errand, Reason.INTERNAL, f'{type(fault).__name__}: {fault}', time.perf_counter_ns())
         self.line.denied(errand)
 
-    def _transmit(self, payload: bytes) -> OSError | None:
+    def _transmit(self, payload: bytes, failed: int = 0) -> OSError | None:
         try:
-            return self.send(payload) if self.send else ConnectionError('there is no socket')
+            return self.send(payload, failed) if self.send else ConnectionError('there is no socket')
         except Exception as exc:
             return exc if isinstance(exc, OSError) else ConnectionError(f'{type(exc).__name__}: {exc}')
 
@@ -353,7 +361,7 @@ class Link:
         self.run(at)
 
 
-def run_together(pairs: Sequence[tuple[Link, Errand]]) -> None:
+def run_together(pairs: Sequence[tuple[Link, Errand]], send_all: SendAll | None = None) -> None:
     """Run several links: the datagrams of one command leave one behind the other, with nothing in between.
 
     Whatever has to be worked out is before the first of them, and whatever follows from them is behind the last. So
@@ -363,15 +371,40 @@ def run_together(pairs: Sequence[tuple[Link, Errand]]) -> None:
     ----------
     pairs : sequence of (Link, Errand)
         In the order in which their datagrams are to leave; each errand has its place in the line.
+    send_all : callable, optional
+        `bridge.datagrams.send`; without it each link hands over its own.
     """
     if not pairs:
         return
-    clock = time.perf_counter_ns
     prepared = [(link, first) for link, errand in pairs if (first := link.prepare(errand)) is not None]
     try:
         leaving = [one for one in prepared if one[0].permitted(one[1])]  # the gate is asked here, once
-        for link, errand, now, error in [(link, it, clock(), link._transmit(it.payload)) for link, it in leaving]:
-            link.gone(errand, now, error)
+        try:
+            handed = _hand_over(leaving, send_all)
+        except Exception as exc:
+            for link, errand in leaving:
+                link._failed(errand, exc)
+        else:
+            for (link, errand), (now, error) in zip(leaving, handed, strict=True):
+                link.gone(errand, now, error)
     finally:
         for link, _ in prepared:
             link.resume()
+
+
+def _hand_over(
+    leaving: Sequence[tuple[Link, Errand]], send_all: SendAll | None
+) -> Sequence[tuple[int, OSError | None]]:
+    """Hand datagrams to their sockets; return of each when, ns, and why it did not leave, or None."""
+    told: dict[Link, tuple[int, int]] = {}
+    if send_all is not None and len(leaving) > 1:
+        placed = {link: (*place, errand.payload) for link, errand in leaving if (place := link.place()) is not None}
+        told = dict(zip(placed, send_all(list(placed.values())), strict=True))
+    handed: list[tuple[int, OSError | None]] = []
+    for link, errand in leaving:
+        now, failed = told.get(link, (0, 0))
+        if now and not failed:
+            handed.append((now, None))
+        else:  # as it would leave alone: that knows what to do about it, or says why it cannot be done
+            handed.append((time.perf_counter_ns(), link._transmit(errand.payload, failed)))
+    return handed

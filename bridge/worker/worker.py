@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import bridge
-from bridge import discretion
+from bridge import datagrams, discretion
 from bridge.carrier import Command, Outcomes
 from bridge.config import (
     ClientLost,
@@ -232,6 +232,7 @@ class Worker:
         carrier.on_event = self._house.heard
         carrier.on_outcome = self._house.learn
         carrier.on_opened = lambda: self._keeper.keep(ports.KIND, carrier.ports)
+        carrier.send_all = datagrams.send
         carrier.opener.exclusive = not self._shared_addresses
         carrier.opener.listening = self._listening
         carrier.start()
