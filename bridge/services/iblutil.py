@@ -230,11 +230,9 @@ class Socket(asyncio.DatagramProtocol):
             except (BlockingIOError, InterruptedError):
                 self.com._transport.sendto(payload, self.peer)  # when there is room
                 return None
-            except rules.NOBODY_LISTENS as exc:  # of an *earlier* datagram: told here, once, instead of sending
+            except OSError as exc:  # perhaps of an *earlier* datagram: told here, once, instead of sending
                 self._forget_errors()
                 error = exc
-            except OSError as exc:
-                return exc
         return error
 
     def datagram_received(self, data: bytes, addr: Any) -> None:

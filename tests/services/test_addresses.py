@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import socket
@@ -26,6 +27,7 @@ from bridge.outcome import Reason
 from bridge.segment import ports
 from bridge.segment.client import Client
 from bridge.services.iblutil import Opener
+from bridge.services.link import Link
 from bridge.worker import Worker
 
 pytestmark = pytest.mark.skipif(sys.platform == 'darwin', reason='has no 127.0.0.2')
@@ -321,6 +323,37 @@ def test_refused_confirmations_do_not_keep_the_loop_busy() -> None:
         assert cpu_time_of_an_idle_second() < 0.1
         with Place(HERE, port):
             assert ask(aux, 'EXPINIT').ok
+
+
+def test_what_is_too_large_to_leave_does_not_keep_the_loop_busy() -> None:
+    """Linux reports that by way of the network, too."""
+    with Place(HERE) as place, aux_of(a=place.uri) as aux:
+        assert ask(aux, 'EXPINIT').ok
+        link, failed = aux._carrier.links['a'], []
+        assert isinstance(link, Link) and link.send is not None
+        aux._loop.call_soon_threadsafe(lambda: failed.append(link.send(b'x' * 65508, 0)))
+        assert isinstance(eventually(lambda: failed)[0], OSError)
+        assert cpu_time_of_an_idle_second() < 0.1
+
+
+@pytest.mark.parametrize('number', [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EPROTO])
+def test_an_error_of_an_earlier_datagram_costs_no_later_one_whatever_it_is(number) -> None:
+    with Place(HERE) as place, aux_of(a=place.uri) as aux:
+        of_a = aux._carrier.opener._sockets['a']
+        stock, told = of_a._socket, []
+
+        class Telling:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(stock, name)
+
+            def sendto(self, *what: Any) -> int:
+                if not told:
+                    told.append(number)
+                    raise OSError(number, 'of an earlier one')
+                return stock.sendto(*what)
+
+        of_a._socket = Telling()
+        assert ask(aux, 'EXPINIT').ok and told
 
 
 def cpu_time_of_an_idle_second() -> float:
