@@ -282,7 +282,7 @@ class Worker:
     def _pass(self, timeout: float) -> int:
         try:
             self._let_journal_catch_up()
-            _, batch = self._segment.take(timeout)
+            batch = self._segment.take_commands(timeout)
         except BridgeError as error:
             self._fail(error)
             return 0

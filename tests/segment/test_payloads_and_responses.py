@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bridge.numbers import CODES, MESSAGES, STATUSES
 from bridge.outcome import Outcome, reply_data, to_entry
 from bridge.sayable import sayable
+from bridge.segment import response
 from bridge.segment.payload import (
     Refused,
     check_arguments,
@@ -230,6 +231,15 @@ def test_a_response_that_fits_is_left_alone():
     body = body_of({'a': 1})
     code, packed = pack_response(body, 10_000)
     assert (code, msgpack.unpackb(packed)) == (0, body)
+
+
+def test_what_is_packed_with_a_token_in_it_is_packed_with_nothing_that_is_kept(monkeypatch):
+    real, packed = response._kept.pack, []
+    monkeypatch.setattr(response._kept, 'pack', lambda body: packed.append(body['message']) or real(body))
+    for message in ('EXPINFO', 'ALYX', 'PING'):
+        whole = body_of({'value': {'user': 'token'}}) | {'message': message}
+        assert msgpack.unpackb(pack_response(whole, 10_000)[1]) == whole
+    assert packed == ['EXPINFO', 'PING']
 
 
 def test_a_response_that_is_too_large_loses_its_data_and_says_how_much():
