@@ -7,6 +7,7 @@ is called: half a surrogate pair in them becomes a question mark as they are pac
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +23,11 @@ _MAX_ERROR = 300
 _MOST_OF_AN_EVENT = 16 << 10  # bytes
 
 
+@functools.lru_cache(256)
+def _of_slot(segment_id: int, slot: int) -> str:
+    return f'{segment_id:016x}-{slot:02d}-'
+
+
 def command_id(segment_id: int, slot: int, request: int) -> str:
     """Return the key of a command in journals and logs: unique across segments, slots and claims.
 
@@ -30,7 +36,7 @@ def command_id(segment_id: int, slot: int, request: int) -> str:
     >>> command_id(0xABC, 3, 17)
     '0000000000000abc-03-17'
     """
-    return f'{segment_id:016x}-{slot:02d}-{request}'
+    return f'{_of_slot(segment_id, slot)}{request}'
 
 
 def shown_request(request: int) -> int:

@@ -37,7 +37,8 @@ _ORPHAN, _LEFT = int(lib.IBLBW_ORPHAN), int(lib.IBLBW_LEFT)
 _FULL = CODES['IBLB_E_FULL']
 BATCH = 64  # commands at a time: who comes next waits for so many at most
 _PAYLOAD_BYTES = 1 << 20
-_DESCRIPTORS = ffi.typeof('struct iblbw_command[]')
+_PAIR = b'\x92'  # an array of two follows
+_DESCRIPTOR, _DESCRIPTORS = ffi.typeof('struct iblbw_command *'), ffi.typeof('struct iblbw_command[]')
 _ROW = struct.Struct(''.join(COMMAND[name].char for name in COMMAND.names or ()))  # the same bytes, as plain values
 
 
@@ -51,7 +52,7 @@ class Taken:
     ----------
     key : cffi pointer
         The C descriptor, for `Segment.accept` and `Segment.respond`.
-    batch : cffi array
+    batch : cffi object
         Keeps the memory that `key` points into.
     request : int
         The number in its slot, 64 bits.
@@ -235,6 +236,9 @@ class Segment:
             check(count)
             return b'', []
         raw = bytes(self._rows[: count * _ROW.size])  # the next batch is written over this one
+        if count == 1:  # as mostly; it costs half of what the way of many costs
+            key, row = ffi.from_buffer(_DESCRIPTOR, raw), _ROW.unpack(raw)
+            return raw, [Taken(key, key, *row, *msgpack.unpackb(_PAIR + self._payloads[: row[-1]]))]
         batch = ffi.from_buffer(_DESCRIPTORS, raw)
         rows = list(_ROW.iter_unpack(raw))
         *_, offset, size = rows[-1]
