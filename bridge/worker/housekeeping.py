@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -52,8 +52,6 @@ class Housekeeping:
         Where events and commands of our own are written down.
     fail : callable
         Called with the exception that says that this worker has to stop.
-    optional : collection of str
-        Services whose failure is only a warning.
     keep : callable
         Has something kept for the next worker, see `bridge.segment.kept.Keeper.keep`.
 
@@ -69,23 +67,21 @@ class Housekeeping:
         watch: Watch,
         journal: Journal | None,
         fail: Callable[[BaseException], None],
-        optional: Collection[str] = (),
         *,
         keep: Callable[[str, Mapping[str, Any]], None] = lambda kind, what: None,
     ) -> None:
         self._keep, self._kept, self._keeping = keep, dict[str, int](), threading.Lock()
         self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
-        self._optional, self._places = optional, dict[str, int]()
-        self.change(optional)
+        self.change(())
         self._numbers = itertools.count(1)
         self._early: list[tuple[int, dict[str, Any]]] | None = []  # events until the clients are found
         self._telling = threading.Lock()
         self.under_way: set[Future[dict[str, Outcome]]] = set()
         self.asking: set[Future[dict[str, Outcome]]] = set()
 
-    def change(self, optional: Collection[str]) -> None:
+    def change(self, optional: Iterable[str]) -> None:
         """Look after the services that `watch` has by now, of which some are optional; while nobody else does."""
-        self._optional = optional
+        self._optional = frozenset(optional)
         self._places = {service: place for place, service in enumerate(self._watch.health)}
 
     def show(self) -> None:
