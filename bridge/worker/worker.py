@@ -257,7 +257,7 @@ class Worker:
         ticked, put_off = 0.0, False
         while not self._stopping:
             self._reloading.go_on()
-            took = self._pass(self._watch.pause(time.perf_counter_ns(), _SOON if put_off else _LOOK))
+            took = self._pass(_SOON if put_off else self._watch.pause(time.perf_counter_ns(), _LOOK))
             # After a command the network thread needs the interpreter; what is not urgent gets it a little later.
             put_off = bool(took) and time.monotonic() < ticked + _SOON
             if not (put_off or self._failure):
