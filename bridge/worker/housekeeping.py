@@ -83,14 +83,23 @@ class Housekeeping:
         """Look after the services that `watch` has by now, of which some are optional; while nobody else does."""
         self._optional = frozenset(optional)
         self._places = {service: place for place, service in enumerate(self._watch.health)}
+        self._shown = dict[str, tuple[bool, int]]()  # what stands in the segment of each: down, and heard (s)
 
     def show(self) -> None:
         """Show in the segment how all services are, once their names stand there."""
         self._watch.look(time.perf_counter_ns())
         self._segment.publish_services_up(self._watch.up())
-        for service, place in self._places.items():
-            health = self._watch.health[service]
-            self._segment.publish_service_health(place, down=health.failed, heard=health.heard)
+        self._shown.clear()  # with the names, what stood there is gone
+        for service in self._places:
+            self._show(service)
+
+    def _show(self, service: str) -> None:
+        """Show in the segment how a service is, if something else stands there: that has whole seconds only."""
+        health = self._watch.health[service]
+        shown = health.failed, health.heard // 10**9
+        if self._shown.get(service) != shown:
+            self._segment.publish_service_health(self._places[service], down=health.failed, heard=health.heard)
+            self._shown[service] = shown
 
     # In the network thread
 
@@ -119,7 +128,7 @@ class Housekeeping:
         event, health = self._watch.turn(service, now), self._watch.health[service]
         if self._watch.up() != before:
             self._segment.publish_services_up(self._watch.up())
-        self._segment.publish_service_health(self._places[service], down=health.failed, heard=health.heard)
+        self._show(service)
         if event:
             error = health.error if event == 'SERVICE_DOWN' else ''
             log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')

@@ -181,6 +181,7 @@ class Worker:
                 fail=self._fail,
             )
             self._segment.publish_services(self._services)
+            self._house.show()  # the line before has wiped out what was heard while this began
         except BaseException:
             self._segment.close()
             raise
