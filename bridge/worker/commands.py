@@ -264,12 +264,12 @@ class Commands:
         if code and not private:
             level, key = logging.ERROR if code < 0 else logging.WARNING, self._notes.key_of(taken)
             log.log(level, '%s %s: %d %s', key, taken.name, code, discretion.error(taken.name, error))
-        noted = noted and not private
-        body = self._body(taken, code, error, services) if noted or taken.wants_response else {}
+        noted, wanted = noted and not private, taken.wants_response
+        body = self._body(taken, code, error, services) if noted or wanted else {}
         if noted:  # before the program hears of it, and sends what comes after it
             self._notes.outcome(taken, body)
         try:
-            if taken.wants_response:
+            if wanted:
                 self.outbox.put(taken, body)
             else:
                 self._segment.respond(taken, code, b'')  # is only counted, and always has room

@@ -233,6 +233,13 @@ def test_a_response_that_fits_is_left_alone():
     assert (code, msgpack.unpackb(packed)) == (0, body)
 
 
+def test_text_of_json_is_read_without_a_decoder_of_its_own(monkeypatch):
+    monkeypatch.setattr(json, 'JSONDecoder', None)
+    assert decode_arguments(MESSAGES['EXPEND'], '[{"note": 1.5}]', True, 20) == ('EXPEND', ({'note': 1.5},))
+    with pytest.raises(Refused, match='beyond the range'):
+        decode_arguments(MESSAGES['EXPEND'], '[1e999]', True, 20)
+
+
 def test_what_is_packed_with_a_token_in_it_is_packed_with_nothing_that_is_kept(monkeypatch):
     real, packed = response._kept.pack, []
     monkeypatch.setattr(response._kept, 'pack', lambda body: packed.append(body['message']) or real(body))
