@@ -45,10 +45,13 @@ def shown_request(request: int) -> int:
 
 
 class _Kept(threading.local):
-    """A packer for each thread: to make one costs twice what a short response costs. It keeps what it packed last."""
+    """A packer for each thread: to make one costs twice what a short response costs. It keeps what it packed last.
+
+    It raises UnicodeEncodeError at half a surrogate pair: with a way out of that, each text would be copied first.
+    """
 
     def __init__(self) -> None:
-        self.pack = msgpack.Packer(unicode_errors='replace').pack
+        self.pack = msgpack.Packer().pack
 
 
 _kept = _Kept()
@@ -57,6 +60,16 @@ _kept = _Kept()
 def pack(body: Any) -> bytes:
     """Return the msgpack of a body, or of a part of one."""
     return bytes(msgpack.packb(body, unicode_errors='replace'))
+
+
+def _pack_whole(body: dict[str, Any]) -> bytes:
+    if discretion.is_secret(body['message']):
+        return pack(body)
+    try:
+        packed: bytes = _kept.pack(body)
+    except UnicodeEncodeError:
+        packed = pack(body)
+    return packed
 
 
 def response_body(
@@ -123,7 +136,7 @@ def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
     If it would take more, data are left out, the largest first, and each such service's ``error`` names the size: one
     that says very much costs the others nothing. States and stamps stay whole.
     """
-    packed: bytes = (pack if discretion.is_secret(body['message']) else _kept.pack)(body)
+    packed = _pack_whole(body)
     if len(packed) <= largest:
         return body['code'], packed
     shortened = _shortened(body)

@@ -249,6 +249,12 @@ def test_what_is_packed_with_a_token_in_it_is_packed_with_nothing_that_is_kept(m
     assert packed == ['EXPINFO', 'PING']
 
 
+def test_half_a_surrogate_pair_spoils_neither_its_response_nor_the_next():
+    broken = body_of({}) | {'error': 'caf\udce9'}
+    for whole, error in ((broken, 'caf?'), (body_of({}), ''), (broken, 'caf?')):
+        assert msgpack.unpackb(pack_response(whole, 10_000)[1]) == whole | {'error': error}
+
+
 def test_a_response_that_is_too_large_loses_its_data_and_says_how_much():
     code, packed = pack_response(body_of({'a': 'x' * 50_000}), 10_000)
     short = msgpack.unpackb(packed)
