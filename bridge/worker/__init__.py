@@ -2,6 +2,7 @@
 
 ==============  =====================================================================
 `worker`        `Worker`: opens, takes what comes until it is stopped, ends in order
+`opening`       the services' sockets are opened
 `commands`      a command's way: to the services, and what each of them did back
 `notes`         what is noted of a command, for the journal and for those who watch
 `outbox`        answers that wait for room

@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from bridge.config import (
     ClientLost,
-    ConfigError,
     ListenerConfig,
     RigConfig,
     ServiceConfig,
@@ -26,19 +24,17 @@ from bridge.config import (
 )
 from bridge.errors import BridgeError
 from bridge.journal import Journal
-from bridge.segment import kept, ports
+from bridge.segment import kept
 from bridge.segment.served import Segment
 from bridge.worker import losses, signals
 from bridge.worker.commands import Commands
 from bridge.worker.housekeeping import Housekeeping
 from bridge.worker.notes import Notes
+from bridge.worker.opening import open_services
 from bridge.worker.programs import KIND as LISTENERS
 from bridge.worker.programs import Programs
 from bridge.worker.reloading import Reloading, Wanted
 from bridge.worker.watch import Watch
-
-if TYPE_CHECKING:
-    from bridge.services.carrier import UdpCarrier
 
 log = logging.getLogger(__name__)
 
@@ -119,10 +115,8 @@ class Worker:
         if not shared_addresses:
             check_addresses(self._services)
         check_listeners(self._services, listeners)
-        self._listening = {listener.name: (listener.host, listener.port) for listener in listeners}
         on_client_lost = list(on_client_lost)
         self._watch = Watch(self._services, heartbeat, on_client_lost, ask)
-        self._shared_addresses = shared_addresses
         self._timeout, self._notify, self._journal = timeout, notify, journal
         self._reason = ''
         self._stopping = self._hurry = False  # plain: a signal handler sets them, and must not wait for a lock
@@ -134,7 +128,15 @@ class Worker:
         self._notes = Notes(self._segment, journal, self._house)
         try:
             self._house.take_up(kept.load(self._segment.path, losses.KIND))
-            self._carrier = self._open_services()
+            self._carrier = open_services(
+                self._services,
+                timeout,
+                path=self._segment.path,
+                keeper=self._keeper,
+                house=self._house,
+                listening={listener.name: (listener.host, listener.port) for listener in listeners},
+                shared_addresses=shared_addresses,
+            )
             try:
                 self._programs = Programs(
                     self._segment,
@@ -202,31 +204,6 @@ class Worker:
 
     def __repr__(self) -> str:
         return f'<Worker of {self.path.name}: {", ".join(self._services) or "no services"}>'
-
-    def _open_services(self) -> UdpCarrier:
-        from bridge.services.carrier import UdpCarrier  # imports iblutil, which takes a second
-
-        services = self._services.values()
-        known = ports.load(self._segment.path)
-        carrier = UdpCarrier(
-            {service.name: service.uri for service in services},
-            {service.name: service.timing(self._timeout) for service in services},
-            {service.name: service.after for service in services if service.after},
-            {name: port for name, port in known.items() if name in self._services},
-            tells_first=True,
-        )
-        carrier.ended_by = 'the worker was stopped'
-        carrier.on_event = self._house.heard
-        carrier.on_outcome = self._house.learn
-        carrier.on_opened = lambda: self._keeper.keep(ports.KIND, carrier.ports)
-        carrier.opener.exclusive = not self._shared_addresses
-        carrier.opener.listening = self._listening
-        carrier.start()
-        if carrier.opener.refused:
-            carrier.close()
-            raise ConfigError(f'services: {carrier.opener.refused}.')
-        ports.save(self._segment.path, carrier.ports)
-        return carrier
 
     # --- the loop ---
 
