@@ -17,7 +17,7 @@
 =====================  ===================================================================================
 
 The data path, from the foreign program to the service: ``csrc/commands.c`` → ``csrc/ring.c`` → ``csrc/worker.c`` →
-`bridge.segment.served` → `bridge.worker.worker` → `bridge.services.carrier` → `bridge.services.link`, which does what
+`bridge.segment.served` → `bridge.worker.commands` → `bridge.services.carrier` → `bridge.services.link`, which does what
 `bridge.services.line` decides. Decisions without input or output stand there and in `bridge.services.rules`,
 `bridge.outcome`, `bridge.segment.payload`, `bridge.segment.response`, `bridge.worker.watch` and `bridge.worker.health`.
 

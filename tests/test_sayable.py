@@ -112,7 +112,7 @@ def test_what_a_service_says_is_gone_through_once(serve, monkeypatch):
         return original(value, depth)
 
     monkeypatch.setattr('bridge.services.rules.sayable', watched)
-    for module in ('bridge.segment.response', 'bridge.worker.worker', 'bridge.worker.housekeeping'):
+    for module in ('bridge.segment.response', 'bridge.worker.commands', 'bridge.worker.housekeeping'):
         monkeypatch.setattr(f'{module}.sayable', lambda value: pytest.fail(f'again: {value}'), raising=False)
     with StockServer() as server:
         serve('rig', {'cameras': server.uri})

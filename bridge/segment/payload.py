@@ -138,6 +138,7 @@ _SIGNATURES: dict[str, tuple[int, tuple[tuple[str, _Check], ...]]] = {
     'PING': (0, ()),
     'SERVICES': (0, ()),
 }
+_WITHOUT: dict[str, tuple[Any, ...]] = dict.fromkeys(('EXPSTATUS', 'EXPINFO'), (STATUSES['CONNECTED'],))
 _ANY_REFERENCE: dict[str, tuple[_Check, ...]] = {  # the same for labs whose references have another form
     'EXPINIT': (_anything,),
     'EXPSTART': (references.check_any, _anything),
@@ -176,8 +177,8 @@ def check_arguments(message: str, given: Any, any_reference: bool = False) -> tu
     """
     args = [] if given is None else given if isinstance(given, list) else [given]
     required, parameters = _SIGNATURES[message]
-    if not (args or parameters):
-        return ()
+    if not (args or required):
+        return _WITHOUT.get(message, ())
     if not required <= len(args) <= len(parameters):
         sentence = f'{message} takes {signature(message)}, but was given {len(args)} argument{"s"[len(args) == 1 :]}.'
         raise Refused(CODES['IBLB_E_ARGS'], sentence)
@@ -186,8 +187,6 @@ def check_arguments(message: str, given: Any, any_reference: bool = False) -> tu
         if any_reference:
             checks = list(_ANY_REFERENCE.get(message, checks))
         checked = [check(value) for value, check in zip(args, checks, strict=False)]
-        if message in ('EXPSTATUS', 'EXPINFO') and not checked:
-            checked = [STATUSES['CONNECTED']]
         if message == 'ALYX':
             checked = _alyx(*checked)
     except ValueError as error:
@@ -223,7 +222,7 @@ def decode_arguments(
         raise Refused(CODES['IBLB_E_MESSAGE'], f'{message} is no message.')
     if is_json:
         try:
-            raw = json.loads(raw, parse_float=_finite)
+            raw = _JSON.decode(raw)
         except (ValueError, RecursionError) as error:  # the shim has checked the text; a number may still be too long
             raise Refused(CODES['IBLB_E_JSON'], f'The arguments of {name} cannot be read: {error}.') from None
     args = check_arguments(name, raw, any_reference)
@@ -243,6 +242,9 @@ def _finite(text: str) -> float:
     return value
 
 
+_JSON = json.JSONDecoder(parse_float=_finite)  # json.loads would make one for each text
+
+
 def choose_services(wanted: str, configured: Sequence[str]) -> list[str]:
     """Return the addressed services in configured order.
 
@@ -258,7 +260,7 @@ def choose_services(wanted: str, configured: Sequence[str]) -> list[str]:
     Refused
         One is not configured (``IBLB_E_SERVICE``).
     """
-    if not wanted.strip():
+    if not wanted or wanted.isspace():
         return list(configured)
     names = {name.strip() for name in wanted.split(',')}
     if unknown := names.difference(configured):

@@ -7,17 +7,25 @@ is called: half a surrogate pair in them becomes a question mark as they are pac
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgpack
 
+from bridge import discretion
 from bridge.numbers import CODES
 from bridge.outcome import reply_data
 from bridge.sayable import sayable
 
 _MAX_ERROR = 300
 _MOST_OF_AN_EVENT = 16 << 10  # bytes
+
+
+@functools.lru_cache(256)
+def _of_slot(segment_id: int, slot: int) -> str:
+    return f'{segment_id:016x}-{slot:02d}-'
 
 
 def command_id(segment_id: int, slot: int, request: int) -> str:
@@ -28,7 +36,7 @@ def command_id(segment_id: int, slot: int, request: int) -> str:
     >>> command_id(0xABC, 3, 17)
     '0000000000000abc-03-17'
     """
-    return f'{segment_id:016x}-{slot:02d}-{request}'
+    return f'{_of_slot(segment_id, slot)}{request}'
 
 
 def shown_request(request: int) -> int:
@@ -36,9 +44,32 @@ def shown_request(request: int) -> int:
     return request & 0x7FFFFFFF
 
 
+class _Kept(threading.local):
+    """A packer for each thread: to make one costs twice what a short response costs. It keeps what it packed last.
+
+    It raises UnicodeEncodeError at half a surrogate pair: with a way out of that, each text would be copied first.
+    """
+
+    def __init__(self) -> None:
+        self.pack = msgpack.Packer().pack
+
+
+_kept = _Kept()
+
+
 def pack(body: Any) -> bytes:
     """Return the msgpack of a body, or of a part of one."""
     return bytes(msgpack.packb(body, unicode_errors='replace'))
+
+
+def _pack_whole(body: dict[str, Any]) -> bytes:
+    if discretion.is_secret(body['message']):
+        return pack(body)
+    try:
+        packed: bytes = _kept.pack(body)
+    except UnicodeEncodeError:
+        packed = pack(body)
+    return packed
 
 
 def response_body(
@@ -105,7 +136,7 @@ def pack_response(body: dict[str, Any], largest: int) -> tuple[int, bytes]:
     If it would take more, data are left out, the largest first, and each such service's ``error`` names the size: one
     that says very much costs the others nothing. States and stamps stay whole.
     """
-    packed = pack(body)
+    packed = _pack_whole(body)
     if len(packed) <= largest:
         return body['code'], packed
     shortened = _shortened(body)

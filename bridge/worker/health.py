@@ -79,18 +79,19 @@ class Health:
 
     def note(self, outcome: Outcome, message: str = '', asked: Any = None) -> None:
         """Learn from the outcome of a command; `asked` is the command's first argument."""
-        if outcome.sent and not (outcome.echoed or outcome.answered or outcome.refused):
-            self.unread = outcome.sent
-        if outcome.sent and not outcome.refused:
+        sent, echoed, aborted = outcome.sent, outcome.echoed, outcome.aborted
+        if sent and not outcome.refused:
             self._forget(message)
-        if outcome.aborted and not outcome.echoed:
+            if not (echoed or outcome.answered):
+                self.unread = sent
+        if aborted and not echoed:
             return  # there was no time to hear of it
-        if not outcome.aborted:
-            self._fail(message, discretion.said(message, outcome.error) if outcome.echoed else outcome.error)
-        if heard := max(outcome.echoed, outcome.answered):
-            self.rtt = max(outcome.echoed - outcome.sent, 0)
+        if not aborted:
+            self._fail(message, discretion.said(message, outcome.error) if echoed else outcome.error)
+        if heard := max(echoed, outcome.answered):
+            self.rtt = max(echoed - sent, 0)
             self._hear(heard)
-        elif outcome.sent:
+        elif sent:
             self.failed = self._away = True
         if outcome.reply is not None:
             self._learn(message, outcome.reply, outcome.status)

@@ -11,7 +11,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -52,8 +52,6 @@ class Housekeeping:
         Where events and commands of our own are written down.
     fail : callable
         Called with the exception that says that this worker has to stop.
-    optional : collection of str
-        Services whose failure is only a warning.
     keep : callable
         Has something kept for the next worker, see `bridge.segment.kept.Keeper.keep`.
 
@@ -69,32 +67,39 @@ class Housekeeping:
         watch: Watch,
         journal: Journal | None,
         fail: Callable[[BaseException], None],
-        optional: Collection[str] = (),
         *,
         keep: Callable[[str, Mapping[str, Any]], None] = lambda kind, what: None,
     ) -> None:
         self._keep, self._kept, self._keeping = keep, dict[str, int](), threading.Lock()
         self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
-        self._optional, self._places = optional, dict[str, int]()
-        self.change(optional)
+        self.change(())
         self._numbers = itertools.count(1)
         self._early: list[tuple[int, dict[str, Any]]] | None = []  # events until the clients are found
         self._telling = threading.Lock()
         self.under_way: set[Future[dict[str, Outcome]]] = set()
         self.asking: set[Future[dict[str, Outcome]]] = set()
 
-    def change(self, optional: Collection[str]) -> None:
+    def change(self, optional: Iterable[str]) -> None:
         """Look after the services that `watch` has by now, of which some are optional; while nobody else does."""
-        self._optional = optional
+        self._optional = frozenset(optional)
         self._places = {service: place for place, service in enumerate(self._watch.health)}
+        self._shown = dict[str, tuple[bool, int]]()  # what stands in the segment of each: down, and heard (s)
 
     def show(self) -> None:
         """Show in the segment how all services are, once their names stand there."""
         self._watch.look(time.perf_counter_ns())
         self._segment.publish_services_up(self._watch.up())
-        for service, place in self._places.items():
-            health = self._watch.health[service]
-            self._segment.publish_service_health(place, down=health.failed, heard=health.heard)
+        self._shown.clear()  # with the names, what stood there is gone
+        for service in self._places:
+            self._show(service)
+
+    def _show(self, service: str) -> None:
+        """Show in the segment how a service is, if something else stands there: that has whole seconds only."""
+        health = self._watch.health[service]
+        shown = health.failed, health.heard // 10**9
+        if self._shown.get(service) != shown:
+            self._segment.publish_service_health(self._places[service], down=health.failed, heard=health.heard)
+            self._shown[service] = shown
 
     # In the network thread
 
@@ -123,7 +128,7 @@ class Housekeeping:
         event, health = self._watch.turn(service, now), self._watch.health[service]
         if self._watch.up() != before:
             self._segment.publish_services_up(self._watch.up())
-        self._segment.publish_service_health(self._places[service], down=health.failed, heard=health.heard)
+        self._show(service)
         if event:
             error = health.error if event == 'SERVICE_DOWN' else ''
             log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')

@@ -261,12 +261,12 @@ def test_a_stop_signal_is_handed_to_the_callback():
 
 def test_a_stop_while_the_sockets_are_opened_is_no_lost_one(nowhere):
     code = (
-        'import signal, bridge.worker; from bridge.cli import main\n'
-        'class Interrupted(bridge.worker.Worker):\n'
-        '    def _open_services(self):\n'
-        '        signal.raise_signal(signal.SIGINT)\n'
-        '        return super()._open_services()\n'
-        'bridge.worker.Worker = Interrupted\n'
+        'import signal; from bridge.worker import worker; from bridge.cli import main\n'
+        'really = worker.open_services\n'
+        'def interrupted(*args, **more):\n'
+        '    signal.raise_signal(signal.SIGINT)\n'
+        '    return really(*args, **more)\n'
+        'worker.open_services = interrupted\n'
         'raise SystemExit(main(["serve", "--segment", "rig0", "--remove"]))'
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False, timeout=30)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bridge.numbers import CODES, MESSAGES, STATUSES
 from bridge.outcome import Outcome, reply_data, to_entry
 from bridge.sayable import sayable
+from bridge.segment import response
 from bridge.segment.payload import (
     Refused,
     check_arguments,
@@ -230,6 +231,28 @@ def test_a_response_that_fits_is_left_alone():
     body = body_of({'a': 1})
     code, packed = pack_response(body, 10_000)
     assert (code, msgpack.unpackb(packed)) == (0, body)
+
+
+def test_text_of_json_is_read_without_a_decoder_of_its_own(monkeypatch):
+    monkeypatch.setattr(json, 'JSONDecoder', None)
+    assert decode_arguments(MESSAGES['EXPEND'], '[{"note": 1.5}]', True, 20) == ('EXPEND', ({'note': 1.5},))
+    with pytest.raises(Refused, match='beyond the range'):
+        decode_arguments(MESSAGES['EXPEND'], '[1e999]', True, 20)
+
+
+def test_what_is_packed_with_a_token_in_it_is_packed_with_nothing_that_is_kept(monkeypatch):
+    real, packed = response._kept.pack, []
+    monkeypatch.setattr(response._kept, 'pack', lambda body: packed.append(body['message']) or real(body))
+    for message in ('EXPINFO', 'ALYX', 'PING'):
+        whole = body_of({'value': {'user': 'token'}}) | {'message': message}
+        assert msgpack.unpackb(pack_response(whole, 10_000)[1]) == whole
+    assert packed == ['EXPINFO', 'PING']
+
+
+def test_half_a_surrogate_pair_spoils_neither_its_response_nor_the_next():
+    broken = body_of({}) | {'error': 'caf\udce9'}
+    for whole, error in ((broken, 'caf?'), (body_of({}), ''), (broken, 'caf?')):
+        assert msgpack.unpackb(pack_response(whole, 10_000)[1]) == whole | {'error': error}
 
 
 def test_a_response_that_is_too_large_loses_its_data_and_says_how_much():

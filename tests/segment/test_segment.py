@@ -36,6 +36,22 @@ def test_a_batch_is_one_structured_array_in_the_order_of_sending_across_clients(
         assert [c.slot for c in commands] == [0, 1] * 20
 
 
+@pytest.mark.parametrize('count', [1, 2, BATCH])
+def test_what_a_command_says_of_itself_is_what_the_array_says(count):
+    with Segment('rig') as segment, Client('rig') as client:
+        for i in range(count):
+            client.send('EXPINIT', i, ttl=60)
+        descriptors, commands = segment.take(1)
+        names = COMMAND.names
+        assert [tuple(getattr(c, name) for name in names) for c in commands] == descriptors.tolist()
+        assert all(c.key.stamp == c.stamp and c.key.request == c.request for c in commands)
+        assert [answer(segment, c) for c in commands] == [True] * count
+        client.send('EXPINIT', 'another')  # over the memory of the former ones
+        (another,) = segment.take_commands(1)
+        assert msgpack_args(another) == 'another' and [msgpack_args(c) for c in commands] == list(range(count))
+        assert [c.key.stamp for c in commands] == [c.stamp for c in commands]
+
+
 def msgpack_args(command) -> object:
     import json
 

@@ -343,7 +343,7 @@ def test_a_worker_that_is_stopped_answers_a_staged_command(serve) -> None:
         init = aux.submit('EXPINIT')
         assert services.got('cameras EXPINIT')
         behind = aux.submit('EXPSTART', REF)
-        eventually(lambda: len(worker._under_way) == 2)
+        eventually(lambda: len(worker._commands.under_way) == 2)
         worker.stop()
         assert not ok(behind)
         services.answer('cameras')

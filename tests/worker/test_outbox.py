@@ -123,18 +123,18 @@ def test_programs_that_read_no_answers_neither_fill_the_worker_nor_hold_up_other
     long = 'x' * 60_000
     with StockServer(answers={4: [long]}) as server:
         worker = serve('rig', [ServiceConfig('cameras', server.uri, reply_gap=0.01)])
-        worker._outbox._most = 10 * len(long)
+        worker._commands.outbox._most = 10 * len(long)
         deaf = [Client('rig', f'deaf-{i}') for i in range(3)]
         requests = [[client.send('EXPEND', ttl=None) for _ in range(30)] for client in deaf]
         with Client('rig', 'reader') as reader:
             started = time.monotonic()
             assert reader.call('EXPEND', timeout=120)['services'][0]['data'] == {'value': long}
             assert time.monotonic() - started < 60
-            assert max(worker._outbox._bytes.values(), default=0) <= 12 * len(long)
+            assert max(worker._commands.outbox._bytes.values(), default=0) <= 12 * len(long)
         for client, sent in zip(deaf, requests, strict=True):
             for request in sent:
                 answer = client.wait(request, 60)
                 assert answer['code'] in (0, CODES['IBLB_W_SHORTENED'])
                 assert answer['services'][0]['ok']
             client.close()
-        assert len(worker._outbox) == 0
+        assert len(worker._commands.outbox) == 0
