@@ -328,10 +328,12 @@ class Line:
 
     def _proceed(self, now: int) -> None:
         """Do what the time brings; one step is enough, `next` comes again."""
+        flying = self.flying
         if not (self.urgent or self.waiting or self._held or self.unread):  # as nearly always
-            if not self.flying:
+            if not flying:
                 return
-            if len(self.flying) == 1 and now < self.flying[0].look_at and not self.flying[0].yields:
+            alone = len(flying) == 1 and not flying[0].yields
+            if alone and now < flying[0].look_at and now < self._oldest + rules.LATE:
                 return
         self._age(now)
         if self.out or self._held is not None:

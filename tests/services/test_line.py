@@ -584,6 +584,20 @@ def test_permission_is_asked_directly_before_the_datagram_and_a_refusal_leaves_n
     assert [type(line.next(S + 1)).__name__ for _ in range(2)] == ['Ended', 'Send']
 
 
+def test_the_deadline_of_what_has_left_wakes_nobody_up():
+    # A line that looked only at what is under way forgot to forget it, and asked to be woken up in the past.
+    line = Line('a', 'udp://a', Timing())
+    line.opened()
+    first, second = errand(deadline=2 * S, timeout=60.0), errand(deadline=60 * S)
+    line.submit(first)
+    assert line.next(S).errand is first
+    line.left(first, S)
+    line.received(first.payload, S + 1)
+    assert line.next(5 * S) is None
+    line.submit(second)
+    assert line.wake_at() > 5 * S
+
+
 @pytest.mark.parametrize('queue', ['waiting', 'urgent'])
 def test_what_is_too_old_is_not_sent_and_told_so_without_looking_in_vain(queue):
     # Once the line asked to be woken up at a time that was over, for a tenth of a second.
