@@ -65,8 +65,8 @@ class Life:
                 self._program.send(SIGCONT)
                 code = self._program.wait()
                 self.went_on.set()
+            self.killed['program'] += code == KILLED  # also one that we see when the worker is done
             if not self.done.is_set():
-                self.killed['program'] += code == KILLED
                 self.codes.append(code)
             number += 1
 
