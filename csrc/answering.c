@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "asked.h"
 #include "client.h"
 #include "include/iblbridge.h"
 #include "include/iblbridge_worker.h"
@@ -128,10 +129,10 @@ static int swap_to_answered(const struct handle *handle, const struct open_comma
     struct incoming_record *record = (void *)ring_at(&handle->slot.incoming, open->position);
     uint64_t number, control = load64_acquire(&record->control);
     shared_read(&number, &record->number, sizeof number); /* another's, if a broken worker wrote over it */
-    if (number == open->number && (uint32_t)control == INCOMING_TAKEN &&
+    if (number == open->number && asked_state(control) == INCOMING_TAKEN &&
         swap_if64(&record->control, control, (control & ~UINT64_C(0xffffffff)) | INCOMING_ANSWERED))
         return IBLB_OK;
-    if (number == open->number && (uint32_t)load64_acquire(&record->control) == INCOMING_WITHDRAWN)
+    if (number == open->number && asked_state(load64_acquire(&record->control)) == INCOMING_WITHDRAWN)
         return problem_standard(problem, IBLB_E_LATE);
     return problem_set(problem, IBLB_E_SEGMENT,
                        "The ring of what masters ask this client is damaged. Restart the worker, then open again.");

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "asked.h"
 #include "client.h"
 #include "include/iblbridge_worker.h"
 #include "json.h"
@@ -81,14 +82,15 @@ static int claim(struct handle *handle, uint32_t index, int append) {
     int is_free = load32_acquire(&slot.header->state) == SLOT_FREE;
     if (!is_free && !may_reuse(&handle->segment, &slot))
         return 0;
+    uint32_t generation = load32_relaxed(&slot.header->generation); /* the last owner's */
     uint64_t responses = load64_acquire(&slot.response.header->tail);
     uint64_t events = load64_acquire(&slot.event.header->tail);
     uint64_t incoming = load64_acquire(&slot.incoming.header->tail);
-    if ((responses | events | incoming) % RECORD_ALIGN || !queue_look(&slot.command, load32_relaxed(&slot.header->generation), &queue))
+    if ((responses | events | incoming) % RECORD_ALIGN || !queue_look(&slot.command, generation, &queue))
         return 0;
     if (queue.head != queue.tail && (is_free || !append || !may_append(&slot, &queue)))
         return 0;
-    if (!is_free && !incoming_is_done(&slot)) /* the next worker tells the masters of the owner before that it left */
+    if (!is_free && !asked_all_done(&slot.incoming, generation)) /* the next worker tells the masters of the owner before that it left */
         return 0;
     handle->slot = slot;
     handle->slot_index = index;

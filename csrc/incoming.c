@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "asked.h"
 #include "include/iblbridge_worker.h"
 #include "json.h"
 #include "worker.h"
@@ -176,38 +177,25 @@ IBLB_API int iblbw_hand(struct iblbw_worker *worker, const char *service, int me
 
 /* --- what has become of it --- */
 
-/* A record, as its owner, or a worker before us, has left it. FOUND_COMMAND if it makes sense. */
-static enum found read_incoming(const struct view *view, uint64_t *at, uint64_t tail, struct incoming_record *record, uint32_t *state) {
-    const struct ring *ring = &view->slot.incoming;
-    struct record_header header;
-    enum ring_result result = ring_next(ring, at, tail, &header);
-    if (result != RING_OK)
-        return result == RING_EMPTY ? FOUND_NONE : FOUND_NONSENSE;
-    struct incoming_record *shared = (void *)ring_at(ring, *at);
-    shared_read(record, shared, sizeof *record);
-    record->header = header; /* the one that was checked */
-    *state = (uint32_t)load64_acquire(&shared->control);
-    if (header.kind != RECORD_INCOMING || record->payload_bytes > header.bytes - sizeof *record || record->generation != view->generation ||
-        *state < INCOMING_PUBLISHED || *state > INCOMING_WITHDRAWN)
-        return FOUND_NONSENSE;
-    return FOUND_COMMAND;
+static enum ring_result read_record(const struct view *view, uint64_t *at, uint64_t tail, struct incoming_record *record,
+                                    uint64_t *control) {
+    return asked_read(&view->slot.incoming, view->generation, at, tail, record, control);
 }
 
 struct place {
     struct view *view;
     struct incoming_record record;
     shared_u64 *control; /* NULL: its owner has given the room back, as it does with what is answered */
-    uint32_t state;
+    enum incoming_state state;
 };
 
 /* With the mutex held: against the owner's two swaps, of which either may just happen. */
 static int withdraw(const struct place *place) {
     for (int tries = 0; place->control && tries < 3; tries++) {
         uint64_t control = load64_acquire(place->control);
-        uint32_t state = (uint32_t)control;
-        if (state == INCOMING_WITHDRAWN)
+        if (asked_state(control) == INCOMING_WITHDRAWN)
             return IBLB_OK;
-        if (state != INCOMING_PUBLISHED && state != INCOMING_TAKEN)
+        if (!asked_is_open(control))
             break;
         if (!swap_if64(place->control, control, (control & ~UINT64_C(0xffffffff)) | INCOMING_WITHDRAWN))
             continue;
@@ -227,15 +215,16 @@ static bool find(struct iblbw_worker *worker, const struct iblbw_incoming *incom
     *place = (struct place){.view = view, .state = INCOMING_ANSWERED};
     if (view->phase != PHASE_LIVE || view->generation != incoming->generation)
         return false;
-    uint64_t at = incoming->position, head = load64_acquire(&view->slot.incoming.header->head), used = view->incoming_tail - head;
+    uint64_t control, at = incoming->position, head = load64_acquire(&view->slot.incoming.header->head), used = view->incoming_tail - head;
     bool sound = used <= view->slot.incoming.capacity && head % RECORD_ALIGN == 0;
     if (sound && view->incoming_tail - at > used)
         return true;
-    if (!sound || read_incoming(view, &at, view->incoming_tail, &place->record, &place->state) != FOUND_COMMAND ||
-        at != incoming->position || place->record.number != incoming->number) {
+    if (!sound || read_record(view, &at, view->incoming_tail, &place->record, &control) != RING_OK || at != incoming->position ||
+        place->record.number != incoming->number) {
         view_quarantine(view, &worker->segment);
         return false;
     }
+    place->state = asked_state(control);
     place->control = &((struct incoming_record *)(void *)ring_at(&view->slot.incoming, at))->control;
     if (!view->reclaimed || place->state == INCOMING_ANSWERED)
         return true;
@@ -269,21 +258,20 @@ IBLB_API int iblbw_withdraw(struct iblbw_worker *worker, const struct iblbw_inco
 
 /* With the mutex held: the next one in this slot, its body copied. The owner may answer it meanwhile, and wipe it
  * then: what it says is believed if it is still open afterwards. */
-static enum found inherit(struct view *view, struct incoming_record *record, unsigned char *body) {
-    uint32_t state;
-    enum found found;
-    while ((found = read_incoming(view, &view->inherit_at, view->inherit_end, record, &state)) == FOUND_COMMAND) {
+static enum ring_result inherit(struct view *view, struct incoming_record *record, unsigned char *body) {
+    uint64_t control;
+    enum ring_result found;
+    while ((found = read_record(view, &view->inherit_at, view->inherit_end, record, &control)) == RING_OK) {
         uint64_t at = view->inherit_at;
         view->inherit_at += record->header.bytes;
-        if (state != INCOMING_PUBLISHED && state != INCOMING_TAKEN)
+        if (!asked_is_open(control))
             continue;
         struct incoming_record *shared = (void *)ring_at(&view->slot.incoming, at);
         shared_read(body, shared + 1, record->payload_bytes);
         fence_acquire();
-        state = (uint32_t)load64_acquire(&shared->control);
-        if (state != INCOMING_PUBLISHED && state != INCOMING_TAKEN)
+        if (!asked_is_open(load64_acquire(&shared->control)))
             continue;
-        return is_map(body, record->payload_bytes) ? FOUND_COMMAND : FOUND_NONSENSE;
+        return is_map(body, record->payload_bytes) ? RING_OK : RING_CORRUPT;
     }
     return found;
 }
@@ -303,10 +291,10 @@ IBLB_API int iblbw_inherit(struct iblbw_worker *worker, struct iblbw_incoming *i
         view_look(view, &worker->segment);
         if (view->phase != PHASE_LIVE)
             continue;
-        enum found found = inherit(view, &record, body);
-        if (found == FOUND_NONSENSE)
+        enum ring_result found = inherit(view, &record, body);
+        if (found == RING_CORRUPT)
             view_quarantine(view, &worker->segment);
-        if (found != FOUND_COMMAND)
+        if (found != RING_OK)
             continue;
         *incoming = (struct iblbw_incoming){record.number, view->inherit_at - record.header.bytes, view->index, view->generation};
         *message = record.message;

@@ -37,7 +37,4 @@ int serving_release(struct handle *handle, struct problem *problem);
 /* With the handle's mutex held. False: a worker has come that does not listen under the name that is served. */
 bool serving_is_listened(const struct handle *handle);
 
-/* With the slot's locks held, or its owner gone: is everything that masters asked of it answered or withdrawn? */
-bool incoming_is_done(const struct slot *slot);
-
 #endif

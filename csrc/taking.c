@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "asked.h"
 #include "client.h"
 #include "include/iblbridge.h"
 #include "json.h"
@@ -16,38 +17,9 @@
 
 /* --- the incoming ring --- */
 
-static enum ring_result read_record(const struct ring *ring, uint64_t *at, uint64_t tail, struct incoming_record *record,
+static enum ring_result read_record(const struct handle *handle, uint64_t *at, uint64_t tail, struct incoming_record *record,
                                     uint64_t *control) {
-    struct record_header header;
-    enum ring_result result = ring_next(ring, at, tail, &header);
-    if (result != RING_OK)
-        return result;
-    struct incoming_record *shared = (void *)ring_at(ring, *at);
-    shared_read(record, shared, sizeof *record);
-    record->header = header; /* the one that was checked */
-    *control = load64_acquire(&shared->control);
-    uint32_t state = (uint32_t)*control;
-    bool sound = header.kind == RECORD_INCOMING && record->payload_bytes <= header.bytes - sizeof *record && state >= INCOMING_PUBLISHED &&
-                 state <= INCOMING_WITHDRAWN && (record->number & 0x7fffffff) != 0;
-    return sound ? RING_OK : RING_CORRUPT;
-}
-
-/* Neither answered nor withdrawn. */
-static bool is_open(uint64_t control) {
-    uint32_t state = (uint32_t)control;
-    return state == INCOMING_PUBLISHED || state == INCOMING_TAKEN;
-}
-
-bool incoming_is_done(const struct slot *slot) {
-    struct incoming_record record;
-    uint64_t at = load64_acquire(&slot->incoming.header->head), tail, control;
-    enum ring_result found = at % RECORD_ALIGN ? RING_CORRUPT : ring_tail(&slot->incoming, at, &tail);
-    while (found == RING_OK && (found = read_record(&slot->incoming, &at, tail, &record, &control)) == RING_OK) {
-        if (is_open(control))
-            return false;
-        at += record.header.bytes;
-    }
-    return found == RING_EMPTY;
+    return asked_read(&handle->slot.incoming, handle->generation, at, tail, record, control);
 }
 
 static int damaged(struct problem *problem) {
@@ -67,7 +39,7 @@ int serving_release(struct handle *handle, struct problem *problem) {
     struct incoming_record record;
     uint64_t tail, control, at = handle->serving.head;
     enum ring_result found = ring_tail(ring, at, &tail);
-    while (found == RING_OK && (found = read_record(ring, &at, tail, &record, &control)) == RING_OK && !is_open(control)) {
+    while (found == RING_OK && (found = read_record(handle, &at, tail, &record, &control)) == RING_OK && !asked_is_open(control)) {
         note_late(handle, at);
         if (record.message == IBLB_ALYX)
             shared_wipe(ring_at(ring, at) + sizeof record, record.payload_bytes);
@@ -98,9 +70,9 @@ static int choose(struct handle *handle, struct waiting *chosen, struct problem 
     bool any = false;
     next.position = handle->serving.head;
     enum ring_result found = ring_tail(ring, next.position, &tail);
-    while (found == RING_OK && (found = read_record(ring, &next.position, tail, &next.record, &next.control)) == RING_OK) {
+    while (found == RING_OK && (found = read_record(handle, &next.position, tail, &next.record, &next.control)) == RING_OK) {
         bool first = !any || (next.record.message == IBLB_EXPINTERRUPT && chosen->record.message != IBLB_EXPINTERRUPT);
-        if ((uint32_t)next.control == INCOMING_PUBLISHED && first) {
+        if (asked_state(next.control) == INCOMING_PUBLISHED && first) {
             *chosen = next;
             any = true;
         }
@@ -116,7 +88,7 @@ static int choose(struct handle *handle, struct waiting *chosen, struct problem 
 /* Has the worker withdrawn it? Its record may still stand there, behind one that is open. */
 static bool is_late(const struct handle *handle, const struct open_command *open) {
     const struct incoming_record *record = (const void *)ring_at(&handle->slot.incoming, open->position);
-    return open->late || (uint32_t)load64_acquire(&record->control) == INCOMING_WITHDRAWN;
+    return open->late || asked_state(load64_acquire(&record->control)) == INCOMING_WITHDRAWN;
 }
 
 /* A place for one more; of those that were withdrawn and not answered yet the oldest goes if there is no other. NULL:

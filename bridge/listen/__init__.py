@@ -3,6 +3,7 @@
 ==========  ==================================================================================
 `rules`     what a message is, what is said to a master, what a copy is: functions of values
 `memory`    what a service knows of itself, and what of it outlives its worker
+`owed`      what a worker that is killed owes its masters, and what the next one does about it
 `desk`      the machine of one listener: masters, copies, who is in hand; without sockets or clock
 `server`    the socket and the timer of a desk, in the network thread
 ==========  ==================================================================================

@@ -21,6 +21,9 @@ The program is called from in here: it takes at once or refuses, and never waits
    only ask what it does; to one that waits for the answer to
    what would end it, behind that.
 6. **Strangers**, whom the configuration does not name, get an error, each once a second, some at a time.
+7. **Killed at any moment.** `owed` holds a command from its echo until its answer has left, and says whether a program
+   may have it. `keep` is called, or is to be called by whoever sends, before each step that somebody else sees: so the
+   worker after us never does again what had begun, and tells or does what is left.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from typing import Any, Protocol
 
 from bridge.listen import rules
 from bridge.listen.memory import Address, Done, Memory
+from bridge.listen.owed import Left
 from bridge.listen.rules import What
 
 WAITING_MOST = 16  # commands that wait for the program
@@ -110,6 +114,7 @@ class Send:
 
     payload: bytes = field(repr=False)
     address: Address
+    settles: int = 0  # the number of the command whose answer it is
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,25 @@ class Note:
     number: int = 0
     data: list[Any] = field(default_factory=list, repr=False)
     error: str = ''
+
+
+@dataclass(eq=False)
+class Owed:
+    """A command whose answer has not left.
+
+    Attributes
+    ----------
+    asked : Asked
+        It.
+    handed : bool
+        A program may have it.
+    message : list or None
+        The answer, with the event number.
+    """
+
+    asked: Asked
+    handed: bool = False
+    message: list[Any] | None = None
 
 
 @dataclass(eq=False)
@@ -142,6 +166,7 @@ class _Out:
     said: _Said | None  # whose reply it is
     event: int
     is_told: bool = False
+    settles: int = 0
 
 
 class _Master:
@@ -189,6 +214,8 @@ class Desk:
         The address of the last stranger; "" for none.
     changed : callable
         Called when the memory has changed, or what is owed an answer.
+    keep : callable
+        Called when what has changed has to be kept before what comes next.
     """
 
     def __init__(
@@ -205,8 +232,11 @@ class Desk:
         self.change(timeout, masters, cut)
         self.counts: Counter[str] = Counter()
         self.changed: Callable[[], None] = lambda: None
+        self.keep: Callable[[], None] = lambda: None
         self.waiting: deque[Asked] = deque()
         self.in_hand: dict[int, Asked] = {}
+        self._owed: dict[int, Owed] = {}
+        self._leaves = 0  # the command whose answer was the last thing that `next` gave
         self.closing = ''  # why nothing new is begun any more
         self._masters: dict[Address, _Master] = {}
         self._strangers: dict[str, int] = {}
@@ -280,6 +310,7 @@ class Desk:
             asked = Asked(next(self._numbers), address, event, data, now, now + self.timeout, datagram, said)
             master.open += 1
             self._arrived.append(asked)
+            self._owed[asked.number] = Owed(asked)
             self.changed()
 
     def _confirms(self, master: _Master, datagram: bytes, address: Address) -> bool:
@@ -323,7 +354,8 @@ class Desk:
                 idle = next((one for one, m in self._masters.items() if not (m.open or m.confirmed)), None)
             if idle is None:
                 return None
-            del self._masters[idle]
+            for out in self._masters.pop(idle).out:
+                self._owed.pop(out.settles, None)
         master = self._masters[address] = _Master()
         return master
 
@@ -391,11 +423,17 @@ class Desk:
             self._hand(self.waiting.popleft(), now)
 
     def _hand(self, asked: Asked, now: int) -> None:
+        owed = self._owed[asked.number]
+        owed.handed = True
+        self.changed()
+        self.keep()
         refusal = self.program.hand(asked)
+        self.changed()
         if refusal is None:
             self.in_hand[asked.number] = asked
-            self.changed()
-        elif refusal.unwanted:
+            return
+        owed.handed = False
+        if refusal.unwanted:
             self._answer_for_it(asked, now)
         else:
             self._fail(asked, refusal.sentence)
@@ -441,36 +479,66 @@ class Desk:
             asked.said = _Said(asked.arrived, asked.arrived)
             self._remember(master, asked.datagram, asked.said)
         self.in_hand[asked.number] = asked
+        self._owed[asked.number] = Owed(asked, handed=True)
 
-    def late(self, address: Address, event: int, *, status: int, data: Any, error: str) -> None:
+    def take_up(self, left: Left, now: int) -> None:
+        """Carry out what the worker before us was asked, and had not begun; it has been echoed."""
+        message = rules.read(left.datagram)
+        if message is None or (self.masters and left.address[0] not in self.masters):
+            return
+        master = self._masters.get(left.address) or self._admit(left.address)
+        if master is None:
+            return
+        due = min(left.arrived, now) + self.timeout
+        said = _Said(left.arrived, left.arrived)
+        asked = Asked(self.number(), left.address, *message, left.arrived, due, left.datagram, said)
+        master.open += 1
+        self._remember(master, left.datagram, said)
+        self._owed[asked.number] = Owed(asked)
+        self._take(asked, now)
+
+    def late(self, left: Left, *, status: int, data: Any, error: str) -> None:
         """Take an answer to what a worker before us was asked, and tell the master."""
-        if self.masters and address[0] not in self.masters:  # whatever a broken program says
+        if self.masters and left.address[0] not in self.masters:  # whatever a broken program says
             return
+        event = left.event
         if not error:
-            ref = self.memory.asked_ref
+            ref = left.ref or self.memory.asked_ref
             self.memory.move(event, [ref if event == rules.START else {'exp_ref': ref}], status, rules.as_data(data))
-        if self._masters.get(address) is None and self._admit(address) is None:
+            self.changed()
+        if event == rules.ALYX and not error:  # who brought it waits for nothing
+            self._out.append(Note('replied', event, left.address))
+        else:
+            self._tell_of(left, rules.error(event, error) if error else self._message(event, rules.as_data(data)))
+
+    def forgotten(self, left: Left) -> None:
+        """Tell a master of what a worker before us was asked: what that was to say, or that it did not come to it."""
+        if self.masters and left.address[0] not in self.masters:
             return
-        self._out.append(Note('replied', event, address, error=error))
-        if error:
-            self._send_error(address, event, error)
-        elif event != rules.ALYX:
-            self._say(address, self._message(event, rules.as_data(data)), None)
+        what = f'RuntimeError: the worker of {self.name} was restarted, and '
+        if left.handed:
+            what += 'whether this was done is not known; ask EXPSTATUS before you repeat it'
+        else:
+            what += 'this was not begun; ask again'
+        self._tell_of(left, left.message or rules.error(left.event, what))
+
+    def _tell_of(self, left: Left, message: list[Any]) -> None:
+        if self._masters.get(left.address) is None and self._admit(left.address) is None:
+            return
+        asked = Asked(self.number(), left.address, left.event, [left.ref], left.arrived, left.arrived)
+        self._owed[asked.number] = Owed(asked, left.handed, message)
+        is_error = message[0] == rules.ERROR
+        self._out.append(Note('replied', left.event, left.address, error=str(message[1]) if is_error else ''))
+        if is_error:
+            self._send_error(asked, message)
+        else:
+            self._say(left.address, message, None, settles=asked.number)
         self.changed()
 
-    def forgotten(self, address: Address, event: int) -> None:
-        """Tell a master of a command that a worker before us was asked, and of which nobody knows what became."""
-        if self.masters and address[0] not in self.masters:
-            return
-        what = f'RuntimeError: the worker of {self.name} was restarted, and whether this was done is not known'
-        what += '; ask EXPSTATUS before you repeat it'
-        self._out.append(Note('replied', event, address, error=what))
-        self._send_error(address, event, what)
-
     @property
-    def owed(self) -> list[Asked]:
-        """List of Asked: what was echoed and has no answer."""
-        return [*self._arrived, *self.waiting, *self.in_hand.values()]
+    def owed(self) -> list[Owed]:
+        """List of Owed: what was echoed, or is about to be, and has no answer that has left."""
+        return list(self._owed.values())
 
     def number(self) -> int:
         """Return the next number of a command, for one that is inherited."""
@@ -480,10 +548,12 @@ class Desk:
         self._close(asked, what)
         if asked.said is not None:
             asked.said.settled = True
-        self._send_error(asked.address, asked.event, what)
+        message = rules.error(asked.event, what)
+        self._owed[asked.number].message = message
+        self._send_error(asked, message)
 
-    def _send_error(self, address: Address, event: int, what: str) -> None:
-        self._out.append(Send(rules.stamped(rules.error(event, what), self._next_stamp()), address))
+    def _send_error(self, asked: Asked, message: list[Any]) -> None:
+        self._out.append(Send(rules.stamped(message, self._next_stamp()), asked.address, asked.number))
 
     def _close(self, asked: Asked, error: str = '', data: list[Any] | None = None) -> None:
         """Note that a command has its answer."""
@@ -508,9 +578,12 @@ class Desk:
         if asked.said is not None:
             asked.said.done = True
         if rules.wants_reply(asked.event, asked.data):
-            self._say(asked.address, message, asked.said)
-        elif asked.said is not None:
-            asked.said.settled = True
+            self._owed[asked.number].message = message
+            self._say(asked.address, message, asked.said, settles=asked.number)
+        else:
+            self._owed.pop(asked.number)
+            if asked.said is not None:
+                asked.said.settled = True
         if carried_out:
             secret = asked.event == rules.ALYX
             self._last = asked.said, message
@@ -562,7 +635,9 @@ class Desk:
 
     # --- what is said ---
 
-    def _say(self, address: Address, message: list[Any], said: _Said | None, *, is_told: bool = False) -> None:
+    def _say(
+        self, address: Address, message: list[Any], said: _Said | None, *, is_told: bool = False, settles: int = 0
+    ) -> None:
         master = self._masters.get(address)
         try:
             payload = rules.stamped(message, self._next_stamp())
@@ -570,12 +645,13 @@ class Desk:
             master = None
         if master is None or len(master.out) >= OUT_MOST:  # nobody reads it
             self.counts['not said'] += 1
+            self._owed.pop(settles, None)
             if said is not None:
                 said.settled = True
             return
         if said is not None:
             said.settled = False
-        master.out.append(_Out(payload, said, message[0], is_told))
+        master.out.append(_Out(payload, said, message[0], is_told, settles))
 
     @property
     def has_news(self) -> bool:
@@ -593,10 +669,14 @@ class Desk:
     # --- what is to be done ---
 
     def next(self, now: int) -> Send | Note | None:
-        """Return what is to be done next, None for nothing."""
+        """Return what is to be done next, None for nothing; what was returned before has been done."""
+        if self._owed.pop(self._leaves, None):
+            self.changed()
         if not self._out:
             self._proceed(now)
-        return self._out.popleft() if self._out else None
+        action = self._out.popleft() if self._out else None
+        self._leaves = action.settles if isinstance(action, Send) else 0
+        return action
 
     def wake_at(self) -> int | None:
         """Return when `next` may have something to do although nothing happens, ns; None for never."""
@@ -653,7 +733,7 @@ class Desk:
         del master.out[index]
         master.sent.append(out.payload)
         master.until = now + rules.CONFIRM_WITHIN
-        self._out.append(Send(out.payload, address))
+        self._out.append(Send(out.payload, address, out.settles))
 
     # --- the end ---
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from bridge.listen import rules
 
-_LONGEST = 4096  # bytes of a reply that is kept
+LONGEST = 4096  # bytes of a reply that is kept
 _STATUSES = (rules.CONNECTED, rules.INITIALIZED, rules.RUNNING, rules.STOPPED)
 
 Address = tuple[str, int]
@@ -40,28 +40,6 @@ class Done:
     datagram: bytes = field(repr=False)
     arrived: int
     message: list[Any] = field(repr=False)
-
-
-class Left(NamedTuple):
-    """A command that the worker before us had echoed, and perhaps not answered.
-
-    Attributes
-    ----------
-    address : tuple of str and int
-        The master.
-    event : int
-        The message's number.
-    arrived : int
-        ns.
-    slot, number : int
-        Where its program has it, -1 and 0 if it had not been handed to one.
-    """
-
-    address: Address
-    event: int
-    arrived: int
-    slot: int = -1
-    number: int = 0
 
 
 @dataclass
@@ -117,7 +95,7 @@ class Memory:
 def to_keep(memory: Memory, port: int) -> dict[str, Any]:
     """Return what the next worker has to know, as JSON can say it. No token is ever among it."""
     done = memory.done
-    if done is not None and len(done.datagram) + len(str(done.message)) > _LONGEST:
+    if done is not None and len(done.datagram) + len(str(done.message)) > LONGEST:
         done = None
     return {
         'port': port,
@@ -125,7 +103,7 @@ def to_keep(memory: Memory, port: int) -> dict[str, Any]:
         'exp_ref': memory.exp_ref,
         'asked_ref': memory.asked_ref,
         'heard': memory.heard,
-        'info': memory.info if len(str(memory.info)) <= _LONGEST else {},
+        'info': memory.info if len(str(memory.info)) <= LONGEST else {},
         'masters': [[host, port, at] for (host, port), at in memory.masters.items()],
         'done': done and [*done.address, done.datagram.decode('latin-1'), done.arrived, done.message],
     }
@@ -155,24 +133,6 @@ def found(kept: Any) -> Memory:
         case [str(host), int(port), str(text), int(arrived), [int(), *_] as message]:
             memory.done = Done((host, port), text.encode('latin-1', 'replace'), arrived, message)
     return memory
-
-
-def left(kept: Any) -> list[Left]:
-    """Return the commands to which the worker before us owed an answer when it last kept something."""
-    rows = kept.get('open') if isinstance(kept, dict) else None
-    commands = []
-    for row in rows if isinstance(rows, list) else ():
-        match row:
-            case [str(host), int(port), int(event), int(arrived), int(slot), int(number)] if event in rules.USUAL or (
-                event in (*rules.QUESTIONS, rules.ALYX)
-            ):
-                commands.append(Left((host, port), event, arrived, slot, number))
-    return commands
-
-
-def to_row(one: Left) -> list[Any]:
-    """Return a command as `left` reads it."""
-    return [*one.address, one.event, one.arrived, one.slot, one.number]
 
 
 def port_of(kept: Any) -> int:

@@ -134,8 +134,6 @@ class Server:
         All methods but the constructor are called in its thread.
     note : callable
         Called with each `Note`.
-    done : callable
-        Called when everything that the desk says has been done.
     """
 
     def __init__(
@@ -144,9 +142,8 @@ class Server:
         sock: socket.socket,
         loop: asyncio.AbstractEventLoop,
         note: Callable[[Note], object],
-        done: Callable[[], object] = lambda: None,
     ) -> None:
-        self.desk, self._socket, self._loop, self._note, self._done = desk, sock, loop, note, done
+        self.desk, self._socket, self._loop, self._note = desk, sock, loop, note
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._said_until = 0.0
@@ -179,10 +176,11 @@ class Server:
             return
         while (action := self.desk.next(time.perf_counter_ns())) is not None:
             if isinstance(action, Send):
+                self.desk.keep()
                 self._send(action.payload, action.address)
             else:
                 self._write(action)
-        self._done()
+        self.desk.keep()
         self._set_timer(self.desk.wake_at())
 
     def _read(self) -> None:

@@ -1,7 +1,8 @@
-"""What a worker keeps beside its segment for the one after it: small JSON files: ports, lost clients, listeners.
+"""What a worker keeps beside its segment for the one after it: small files: ports, lost clients, listeners.
 
-They are hints: one that is missing, old or damaged costs what it holds and nothing else. The loops of the worker do not
-write them, for a disk may hang: a `Keeper` does, in a thread of its own.
+They are hints: one that is missing, old or damaged costs what it holds and nothing else. Ports and lost clients are
+JSON. The loops of the worker do not write them, for a disk may hang: a `Keeper` does, in a thread of its own. What the
+listeners owe their masters has to stand there before anybody hears of it: that is a `bridge.segment.slate.Slate`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from bridge.segment import slate
 
 KINDS = ('ports', 'losses', 'listeners')
 _TRIES, _PAUSE = 10, 0.01  # s: as long as a short look at a file takes
@@ -33,10 +36,16 @@ def is_place(path: Path) -> bool:
 def load(segment: Path, kind: str) -> dict[str, Any]:
     """Return what was kept, {} if nothing is known."""
     try:
-        found = json.loads(place(segment, kind).read_bytes())
+        for _ in range(_TRIES):
+            whole = place(segment, kind).read_bytes()
+            if not slate.is_slate(whole):
+                found = json.loads(whole)
+                return found if isinstance(found, dict) else {}
+            if said := slate.read(whole)[1]:  # else both places were written while we read
+                return said
     except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        pass
+    return {}
 
 
 def save(segment: Path, kind: str, what: Mapping[str, Any]) -> bool:

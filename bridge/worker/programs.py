@@ -2,7 +2,15 @@
 
 Everything but `Programs.take` is done in the network thread, where the listeners are. An answer is accepted, given to
 its master and only then marked as done: a worker that dies in between leaves it to the next one, which knows by the
-answer alone whom to tell. What a program was handed outlives the worker, too, and is taken up by the next one.
+answer alone whom to tell. What a program was handed outlives the worker, too, and is taken up by the next one. The rest
+of what a master waits for is kept beside the segment before its echo leaves, before a program can take it, before its
+answer leaves, and once that has left. So a worker may be killed anywhere in between. The next one does, in this order:
+
+1. What stands in a program's ring it has in hand, as the one before had.
+2. What no program can have had it carries out as if it had just come, unless it is too old, or the PC slept meanwhile.
+3. What a program answers goes to its master.
+4. When no such answer can come any more, the masters of the rest hear what they were about to be told, or else that it
+   was not begun, or that whether it was done is not known.
 
 A program that ends is found by looking, some times a second: first what it had in hand is told, then, if it was running
 an experiment, that it ended.
@@ -24,9 +32,10 @@ from bridge import discretion
 from bridge.addresses import ConfigError
 from bridge.config import ListenerConfig
 from bridge.errors import BridgeError, error_for
-from bridge.listen import memory, rules
+from bridge.listen import memory, owed, rules
 from bridge.listen.desk import Asked, Desk, Note, Refusal
-from bridge.listen.memory import Address, Left
+from bridge.listen.memory import Address
+from bridge.listen.owed import Left
 from bridge.listen.server import NotBound, Server, bound
 from bridge.loop import LoopThread
 from bridge.numbers import CODES
@@ -136,7 +145,7 @@ class Programs:
     kept : mapping
         What the worker before us left; see `bridge.segment.kept`.
     keep : callable
-        Has something kept.
+        Keeps a map for the next worker, and returns when it has.
     house : Housekeeping
         Notes who serves, what was asked and what was replied.
     fail : callable
@@ -155,7 +164,7 @@ class Programs:
         thread: LoopThread,
         *,
         kept: Mapping[str, Any],
-        keep: Callable[[str, Mapping[str, Any]], None],
+        keep: Callable[[Mapping[str, Any]], object],
         house: Housekeeping,
         fail: Callable[[BaseException], None],
     ) -> None:
@@ -195,15 +204,19 @@ class Programs:
         )
         self._repeats[listener.name] = Repeats(listener.name, log)
         self._hosts[listener.name] = listener.host
-        desk.changed = self._mark
-        self._left[listener.name] = memory.left(before)
+        desk.changed, desk.keep = self._mark, self._keep_what_changed
+        has_slept = owed.has_slept(kept, time.perf_counter_ns(), time.time_ns())
+        self._left[listener.name] = [
+            one._replace(datagram=b'') if has_slept else one  # nor does a worker after us begin it
+            for one in owed.left(before)
+        ]
         behind.expected = desk.memory.status != rules.CONNECTED
         try:
             sock = bound(listener.host, listener.port, memory.port_of(before))
         except NotBound as error:
             raise ConfigError(f'listen: {listener.name}: {error.strerror}.') from error
         note = partial(self._note, listener.name)
-        self._servers[listener.name] = Server(desk, sock, self._thread.loop, note, self._keep_what_changed)
+        self._servers[listener.name] = Server(desk, sock, self._thread.loop, note)
 
     @property
     def _key(self) -> str:
@@ -315,8 +328,10 @@ class Programs:
             self._fail(error)
 
     def _open(self) -> None:
-        for server in self._servers.values():
+        now = time.perf_counter_ns()
+        for name, server in self._servers.items():
             if not self._closed:
+                self._take_up(name, server.desk, now, questions=False)
                 server.open()
         self._left_until = time.perf_counter_ns() + LEFT_FOR
         self._look()
@@ -346,11 +361,22 @@ class Programs:
             self._keep_all()
         self._thread.loop.call_later(LOOK, self._guarded, self._look)
 
+    def _take_up(self, name: str, desk: Desk, now: int, *, questions: bool) -> None:
+        """Carry out what the worker before us was asked and had not begun, if its time is not up.
+
+        Questions wait until the answers are in that change what is said to them.
+        """
+        since = now - min(desk.timeout, LATE)
+        for one in owed.not_begun(self._left[name], since, questions=questions):
+            self._left[name].remove(one)
+            desk.take_up(one, now)
+
     def _tell_what_is_left(self, name: str, desk: Desk, now: int) -> None:
         """Tell the masters of what the worker before us was asked, if no answer has come through a ring."""
-        for left in self._left.pop(name):
-            if now - left.arrived < LATE:
-                desk.forgotten(left.address, left.event)
+        self._take_up(name, desk, now, questions=True)
+        for one in self._left[name]:
+            if now - one.arrived < LATE:
+                desk.forgotten(one)
         self._left[name] = []
         self._mark()
 
@@ -402,20 +428,19 @@ class Programs:
         if name not in self._servers:
             return
         server = self._servers[name]
-        self._behind[name].forget(number)
         data = None if answer.failed else _data(answer.data)
         error = f'{answer.data or "the program gave no reason"}' if answer.failed else ''
         if number and error:
             server.desk.failed(number, error, now)
         elif number:
             server.desk.answered(number, answer.status, data, now)
-        else:
-            self._left[name] = [
-                left for left in self._left[name] if (left.slot, left.number) != (answer.slot, answer.number)
-            ]
-        if not number and now - stamp < LATE and (address := _address(answer.master)) is not None:
-            server.desk.late(address, answer.message, status=answer.status, data=data, error=error)
+        elif now - stamp < LATE and (address := _address(answer.master)) is not None:
+            place = answer.slot, answer.number
+            left = owed.answered(self._left[name], address, answer.message, place)
+            self._left[name] = [one for one in self._left[name] if one is not left]
+            server.desk.late(left, status=answer.status, data=data, error=error)
         server.run()
+        self._behind[name].forget(number)
 
     # --- what is kept, and written down ---
 
@@ -426,18 +451,20 @@ class Programs:
         self._is_changed = True
 
     def _keep_what_changed(self) -> None:
-        """Have it kept, once what it led to was said: what is owed to a master leaves the disk after it was told."""
+        """Keep it, before what comes next is seen by anybody else."""
         if self._is_changed:
             self._keep_all()
 
     def _owed(self, name: str) -> list[list[Any]]:
         """Return the commands that a master waits for the answer to, for the next worker."""
         tokens = self._behind[name].tokens
-        rows = [memory.to_row(left) for left in self._left[name]]
-        for asked in self._servers[name].desk.owed:
-            token = tokens.get(asked.number)
+        rows = [owed.to_row(left) for left in self._left[name]]
+        for debt in self._servers[name].desk.owed:
+            asked, token = debt.asked, tokens.get(debt.asked.number)
             place = (-1, 0) if token is None else (int(token.slot), int(token.number))
-            rows.append(memory.to_row(Left(asked.address, asked.event, asked.arrived, *place)))
+            ref = rules.named_reference(asked.event, asked.data) or ''
+            left = Left(asked.address, asked.event, asked.arrived, *place, debt.handed, ref)
+            rows.append(owed.to_row(left._replace(message=debt.message, datagram=asked.datagram)))
         return rows
 
     def _keep_all(self) -> None:
@@ -449,7 +476,8 @@ class Programs:
             | {'host': self._hosts[name], 'refused': server.desk.counts['strangers'], 'open': self._owed(name)}
             for name, server in self._servers.items()
         }
-        self._keep(KIND, {'segment': self._key, 'listeners': desks})
+        clocks = [self._kept_at, time.time_ns()]
+        self._keep({'segment': self._key, 'clocks': clocks, 'listeners': desks})
 
     def _note(self, name: str, note: Note) -> None:
         message = rules.event_name(note.event)

@@ -26,6 +26,7 @@ from bridge.errors import BridgeError
 from bridge.journal import Journal
 from bridge.segment import kept
 from bridge.segment.served import Segment
+from bridge.segment.slate import Slate
 from bridge.worker import losses, signals
 from bridge.worker.commands import Commands
 from bridge.worker.housekeeping import Housekeeping
@@ -124,6 +125,7 @@ class Worker:
         self._failure: BaseException | None = None
         self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
         self._keeper = kept.Keeper(self._segment.path)
+        self._slate = Slate(kept.place(self._segment.path, LISTENERS))
         self._house = Housekeeping(self._segment, self._watch, journal, self._fail, keep=self._keeper.keep)
         self._notes = Notes(self._segment, journal, self._house)
         try:
@@ -143,7 +145,7 @@ class Worker:
                     listeners,
                     self._carrier.thread,
                     kept=kept.load(self._segment.path, LISTENERS),
-                    keep=self._keeper.keep,
+                    keep=self._slate.write,
                     house=self._house,
                     fail=self._fail,
                 )
@@ -344,6 +346,7 @@ class Worker:
         self._programs.close()
         self._carrier.close()
         self._keeper.close()
+        self._slate.close()
         self._notes.stop(str(self._failure) if self._failure else self._reason)
         if remove and self.path:
             kept.forget(self.path)

@@ -82,13 +82,7 @@ PLANTED = {
     ),
     'the payload of what was asked is not held against its record': (
         'serving',
-        'taking.c',
-        'record->payload_bytes <= header.bytes - sizeof *record && ',
-        '',
-    ),
-    'the payload of what is inherited is not held against its record': (
-        'serving',
-        'incoming.c',
+        'asked.c',
         'record->payload_bytes > header.bytes - sizeof *record ||',
         '',
     ),

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from peers import eventually, free_port
 from processes import kill
 from running_listeners import Running
@@ -19,10 +15,10 @@ from serving_programs import LEFT, Program
 from stock_masters import Stock
 
 from bridge.config import ListenerConfig
-from bridge.listen import memory, rules
-from bridge.listen.memory import Left
+from bridge.listen import owed as owed_
 from bridge.numbers import CODES
 from bridge.segment import kept
+from bridge.segment.slate import Slate
 
 REF = '2026-01-01_1_subject'
 KILLED = """
@@ -67,7 +63,22 @@ class Doomed:
 
 def owed():
     listeners = kept.load(Path(os.environ['IBLBRIDGE_DIR']) / 'rig', 'listeners').get('listeners', {})
-    return memory.left(listeners.get('cameras'))
+    return owed_.left(listeners.get('cameras'))
+
+
+def changed(change):
+    """Change what a worker that was killed left."""
+    place = Path(os.environ['IBLBRIDGE_DIR']) / 'rig'
+    found = kept.load(place, 'listeners')
+    change(found)
+    slate = Slate(kept.place(place, 'listeners'))
+    assert slate.write(found)
+    slate.close()
+
+
+def older(row):
+    """Return what is owed as if it had come a minute earlier, and no ring knew of it."""
+    return [row[0], 4, row[2] - 60 * 10**9, -1, 0, *row[5:]]
 
 
 def told(master):
@@ -101,21 +112,72 @@ def test_of_a_program_that_died_the_next_worker_tells_if_the_one_before_did_not_
             assert event == 2 and ('was restarted' in sentence or 'ended before it answered' in sentence)
 
 
-def test_what_waited_in_line_is_told_by_the_next_worker_and_what_was_taken_is_answered():
+def test_what_waited_in_line_is_carried_out_by_the_next_worker_after_what_was_taken():
     port = free_port()
     with Doomed(port) as worker, Stock(port) as first, Stock(port) as second:
         program = Program('rig', lambda asked: LEFT, mask=2 + 4)
-        asking = first.begin(first.services.start(REF))
+        starting = first.begin(first.services.start(REF))
         eventually(lambda: program.asked)
-        second.begin(second.services.stop())
+        ending = second.begin(second.services.stop({'n': 1}))
         eventually(lambda: sorted(one.number for one in owed()) == [0, 1])
         kill(worker.process)
         with Running(ListenerConfig('cameras', port=port)):
-            assert [event for event, _ in told(second)] == [4]
-            assert not first.told
             program.serving.answer(program.asked[0]['command'], {'frames': 3})
-            assert asking.result(20)['cameras'] == [REF, {'frames': 3, 'status': 20}] and not first.told
+            assert starting.result(20)['cameras'] == [REF, {'frames': 3, 'status': 20}]
+            eventually(lambda: len(program.asked) == 2)
+            assert program.asked[1]['args'] == [{'n': 1}]
+            program.serving.answer(program.asked[1]['command'])
+            assert ending.result(20)['cameras'] == [{'status': 30}]
+            assert not first.told and not second.told
         program.close()
+
+
+def test_what_waited_in_line_while_the_pc_slept_is_not_begun_any_more_and_that_is_told():
+    port = free_port()
+    with Doomed(port) as worker, Stock(port) as first, Stock(port) as second:
+        program = Program('rig', lambda asked: LEFT, mask=2 + 4)
+        first.begin(first.services.start(REF))
+        eventually(lambda: program.asked)
+        second.begin(second.services.stop())
+        eventually(lambda: len(owed()) == 2)
+        kill(worker.process)
+        changed(lambda found: found.update(clocks=[found['clocks'][0], found['clocks'][1] - 3600 * 10**9]))
+        with Running(ListenerConfig('cameras', port=port)):
+            ((event, sentence),) = told(second)
+            assert event == 4 and 'this was not begun' in sentence
+            assert not first.told and len(program.asked) == 1
+        program.close()
+
+
+def test_what_waited_in_line_until_its_time_was_up_is_not_begun_any_more(monkeypatch):
+    monkeypatch.setattr('bridge.worker.programs.LATE', 10**12)  # however loaded the PC is
+    port = free_port()
+    with Doomed(port) as worker, Stock(port) as first, Stock(port) as second:
+        program = Program('rig', lambda asked: LEFT, mask=2 + 4)
+        first.begin(first.services.start(REF))
+        eventually(lambda: program.asked)
+        second.begin(second.services.stop())
+        eventually(lambda: len(owed()) == 2)
+        kill(worker.process)
+        rows = [owed_.to_row(one._replace(arrived=one.arrived - 10 * 10**9)) for one in owed()]
+        changed(lambda found: found['listeners']['cameras'].update(open=rows))
+        with Running(ListenerConfig('cameras', port=port, timeout=5.0)):
+            ((event, sentence),) = told(second)
+            assert event == 4 and 'this was not begun' in sentence
+            assert [asked['message'] for asked in program.asked] == ['EXPSTART']
+        program.close()
+
+
+def test_the_answer_to_a_start_that_no_ring_holds_any_more_names_its_experiment_and_not_a_later_one():
+    port = free_port()
+    with Doomed(port) as worker, Stock(port) as master, Program('rig', lambda asked: LEFT) as program:
+        asking = master.begin(master.services.start(REF))
+        eventually(lambda: program.asked)
+        kill(worker.process)
+        changed(lambda found: found['listeners']['cameras'].update(asked_ref='2026-01-01_2_another'))
+        assert program.serving.answer(program.asked[0]['command']) > 0  # no worker
+        with Running(ListenerConfig('cameras', port=port)):
+            assert asking.result(20)['cameras'] == [REF, {'status': 20}]
 
 
 def test_what_was_answered_while_no_worker_lived_is_answered_and_not_said_to_be_unknown():
@@ -138,26 +200,10 @@ def test_what_is_older_than_masters_wait_is_not_told():
         master.begin(master.services.start(REF))
         eventually(lambda: program.asked and owed())
         kill(worker.process)
-        place = kept.place(Path(os.environ['IBLBRIDGE_DIR']) / 'rig', 'listeners')
-        found = json.loads(place.read_text())
-        (row,) = found['listeners']['cameras']['open']
-        found['listeners']['cameras']['open'] = [[row[0], row[1], 4, row[3] - 60 * 10**9, -1, 0]]
-        place.write_text(json.dumps(found))
+        changed(
+            lambda found: found['listeners']['cameras'].update(open=[older(*found['listeners']['cameras']['open'])])
+        )
         with Running(ListenerConfig('cameras', port=port)) as running:
             programs = running.worker._programs
             eventually(lambda: time.perf_counter_ns() > programs._left_until > 0 and not programs._left['cameras'])
             assert not master.told
-
-
-ROW = st.lists(st.one_of(st.integers(), st.text(max_size=3), st.none(), st.floats()), min_size=5, max_size=7)
-
-
-@given(st.one_of(st.none(), ROW, st.lists(ROW)))
-def test_what_is_damaged_of_what_was_owed_is_not_believed(rows):
-    assert all(type(one.event) is int for one in memory.left({'open': rows}))
-
-
-@pytest.mark.parametrize('event', [*rules.USUAL, *rules.QUESTIONS, rules.ALYX])
-def test_what_is_owed_is_read_as_it_was_written(event):
-    one = Left(('127.0.0.1', 5), event, 10, 3, 4)
-    assert memory.left({'open': [memory.to_row(one)]}) == [one]

@@ -62,7 +62,8 @@ bool killed[4];
 /* --- what really happened: nobody in the model reads these --- */
 byte told_answer[COMMANDS], told_failure[COMMANDS];
 bool counts[COMMANDS]; /* the program was told that its answer counts */
-bool silent[COMMANDS]; /* a worker was about to tell, or had just told, when it was killed */
+bool silent[COMMANDS]; /* a worker was about to tell, or had just told, when it was killed: the next one knows by what it had kept
+                        * beside the segment (bridge/listen/owed.py), which is not modelled */
 bool late[COMMANDS];
 
 #define TOLD(r) (told_answer[r] + told_failure[r])

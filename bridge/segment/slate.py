@@ -1,0 +1,114 @@
+"""A map beside the segment that is kept at once, and outlives whoever is killed while he keeps it.
+
+`Slate.write` returns when the system has it: no process has to live on for that. (The PC does: like the segment it need
+not survive the power.) Two places in the file take turns, so that one that is half written leaves the one before it.
+It costs some microseconds in memory, which is where a segment is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+_HEAD = struct.Struct('<8sQII')  # mark, how many were written before it, bytes, checksum of all
+_MARK = b'IBLSLATE'
+ROOM = 1 << 20  # bytes of each of the two places
+
+
+def record(count: int, what: Mapping[str, Any]) -> bytes:
+    """Return a map as it stands in one of the places.
+
+    Raises
+    ------
+    ValueError
+        It has no room there.
+    """
+    text = json.dumps(what).encode()
+    if _HEAD.size + len(text) > ROOM:
+        raise ValueError(f'{len(text)} bytes are too many to be kept')
+    return _HEAD.pack(_MARK, count, len(text), zlib.crc32(text, count & 0xFFFFFFFF)) + text
+
+
+def is_slate(whole: bytes) -> bool:
+    """Tell whether a file is one of ours, if perhaps a damaged one."""
+    return _MARK in (whole[: len(_MARK)], whole[ROOM : ROOM + len(_MARK)])
+
+
+def read(whole: bytes) -> tuple[int, dict[str, Any]]:
+    """Return the last map that was written whole, and how many were before it; 0 and {} if there is none.
+
+    Examples
+    --------
+    >>> read(record(7, {'port': 1}) + b'what was longer')
+    (7, {'port': 1})
+    >>> read(record(7, {'port': 1})[:-1] + b'?')
+    (0, {})
+    """
+    last: tuple[int, dict[str, Any]] = (0, {})
+    for place in (0, ROOM):
+        head = whole[place : place + _HEAD.size]
+        if len(head) < _HEAD.size:
+            continue
+        mark, count, size, checksum = _HEAD.unpack(head)
+        text = whole[place + _HEAD.size : place + _HEAD.size + size]
+        if mark != _MARK or count <= last[0] or zlib.crc32(text, count & 0xFFFFFFFF) != checksum:
+            continue
+        with contextlib.suppress(ValueError, RecursionError):
+            found = json.loads(text)
+            last = (count, found) if isinstance(found, dict) else last
+    return last
+
+
+class Slate:
+    """The writer's side. One thread at a time.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made when something is written. What stands there is written over at the second time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+        self._count = 0
+
+    def write(self, what: Mapping[str, Any]) -> bool:
+        """Keep a map; False if that failed: then nothing older stays to be believed."""
+        try:
+            if self._file is None:
+                self._file = self._open()
+            self._count += 1
+            said = record(self._count, what)
+            self._file.seek(self._count % 2 * ROOM)
+            if self._file.write(said) == len(said):
+                return True
+        except (OSError, ValueError):
+            pass
+        self.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        return False
+
+    def _open(self) -> IO[bytes]:
+        try:
+            file = open(self._path, 'r+b', buffering=0)  # noqa: SIM115 (as long as we live)
+        except FileNotFoundError:
+            return open(self._path, 'x+b', buffering=0)
+        whole = file.read(2 * ROOM)
+        self._count = max(self._count, read(whole)[0])
+        if not is_slate(whole):  # of a version before this one
+            file.truncate(0)
+        return file
+
+    def close(self) -> None:
+        """Let go of the file. Harmless twice; another `write` opens it again."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
