@@ -39,11 +39,19 @@ typedef pthread_cond_t os_cond;
 
 /* The program may end one of its threads in the middle of our work (pthread_cancel). Between these two calls, which
  * nest, the end has to wait. It also has to wait while the thread holds a mutex; the `_held` functions leave that to a
- * hold that lasts longer. */
+ * hold, or a deferral, that lasts longer. */
 void os_hold_thread(void);
 void os_let_thread(void);
 
-/* With the thread held: if it is to end, calls `undo`, which must let the thread go, and does not return. */
+/* A hold that costs less, for every call comes this way: in between, the thread ends at no instruction of ours, but
+ * still where it asks the system for something that takes long (a cancellation point). So what does that must hold the
+ * thread: os_cond_wait, os_sleep_ns, os_park, os_locked and os_same_file do; os_close and the other functions of files
+ * leave it to their callers. */
+void os_defer_end(void);
+void os_allow_end(void);
+
+/* With the thread held or its end deferred: if it is to end, calls `undo`, which must undo that too, and does not
+ * return. */
 void os_end_if_asked(void (*undo)(void *), void *argument);
 
 void os_mutex_init(os_mutex *mutex);

@@ -60,12 +60,39 @@ void os_let_thread(void) {
     }
 }
 
+/* How many threads there are whose end is deferred and that their programs want to end at any instruction. There is
+ * hardly ever one, and only then a thread has to look whether it is one itself. */
+static shared_u32 abrupt_threads;
+static _Thread_local int deferrals; /* of this one, if it is one */
+
+void os_defer_end(void) {
+    int type;
+    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+    if (type != PTHREAD_CANCEL_DEFERRED) {
+        add32(&abrupt_threads, 1);
+        deferrals = 1;
+    } else if (load32_relaxed(&abrupt_threads) && deferrals) {
+        deferrals++;
+    }
+}
+
+void os_allow_end(void) {
+    int unused;
+    if (!load32_relaxed(&abrupt_threads) || !deferrals || --deferrals)
+        return;
+    add32(&abrupt_threads, UINT32_MAX);
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &unused);
+}
+
 void os_end_if_asked(void (*undo)(void *), void *argument) {
+    bool held = thread_hold.count > 0;
     int unused;
     pthread_cleanup_push(undo, argument);
-    pthread_setcancelstate(thread_hold.state, &unused);
+    if (held)
+        pthread_setcancelstate(thread_hold.state, &unused);
     pthread_testcancel();
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &unused);
+    if (held)
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &unused);
     pthread_cleanup_pop(0);
 }
 
@@ -143,7 +170,9 @@ uint64_t os_wall_ns(void) {
 }
 void os_sleep_ns(uint64_t time) {
     struct timespec span = posix_timespec(time);
+    os_hold_thread();
     nanosleep(&span, NULL);
+    os_let_thread();
 }
 
 uint32_t os_pid(void) {
@@ -401,7 +430,10 @@ static bool same_status(const struct stat *one, const struct stat *other) {
 
 bool os_same_file(os_file file, const char *path) {
     struct stat open_status, path_status;
-    return fstat((int)file, &open_status) == 0 && lstat(path, &path_status) == 0 && same_status(&open_status, &path_status);
+    os_hold_thread();
+    bool same = fstat((int)file, &open_status) == 0 && lstat(path, &path_status) == 0 && same_status(&open_status, &path_status);
+    os_let_thread();
+    return same;
 }
 
 bool os_same_open(os_file one, os_file other) {
@@ -506,7 +538,10 @@ void os_unlock(os_file file, uint64_t offset) {
 
 bool os_locked(os_file file, uint64_t offset) {
     struct flock range = lock_range(F_WRLCK, offset);
-    return fcntl((int)file, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+    os_hold_thread();
+    bool held = fcntl((int)file, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+    os_let_thread();
+    return held;
 }
 
 /* --- the network --- */
