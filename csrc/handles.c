@@ -156,7 +156,7 @@ struct handle *handle_hold(int number, int *code) {
 }
 
 /* The last reference to a closed one is gone. */
-static void take_out(struct handle *handle) {
+static __attribute__((noinline)) void take_out(struct handle *handle) {
     os_hold_thread(); /* it closes files */
     os_mutex_lock(&table_mutex);
     table[place_of(handle->number)] = NULL;
@@ -165,10 +165,14 @@ static void take_out(struct handle *handle) {
     os_let_thread();
 }
 
-void handle_drop(struct handle *handle) {
+static inline void drop(struct handle *handle) {
     if (add64(&entrance[place_of(handle->number)], UINT64_MAX) == 1)
         take_out(handle);
     os_allow_end();
+}
+
+void handle_drop(struct handle *handle) {
+    drop(handle);
 }
 
 int handle_references(const struct handle *handle) {
@@ -186,7 +190,7 @@ int handle_leave(struct handle *handle, int code, const struct problem *problem)
     if (code != IBLB_OK)
         handle->last = *problem;
     os_mutex_unlock_held(&handle->mutex);
-    handle_drop(handle);
+    drop(handle);
     return code;
 }
 

@@ -60,27 +60,21 @@ void os_let_thread(void) {
     }
 }
 
-/* How many threads there are whose end is deferred and that their programs want to end at any instruction. There is
- * hardly ever one, and only then a thread has to look whether it is one itself. */
-static shared_u32 abrupt_threads;
+shared_u32 posix_abrupt_threads;
 static _Thread_local int deferrals; /* of this one, if it is one */
 
-void os_defer_end(void) {
-    int type;
-    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
-    if (type != PTHREAD_CANCEL_DEFERRED) {
-        add32(&abrupt_threads, 1);
-        deferrals = 1;
-    } else if (load32_relaxed(&abrupt_threads) && deferrals) {
+void posix_defer_end(int type) {
+    if (type != PTHREAD_CANCEL_DEFERRED)
+        add32(&posix_abrupt_threads, 1);
+    if (type != PTHREAD_CANCEL_DEFERRED || deferrals)
         deferrals++;
-    }
 }
 
-void os_allow_end(void) {
+void posix_allow_end(void) {
     int unused;
-    if (!load32_relaxed(&abrupt_threads) || !deferrals || --deferrals)
+    if (!deferrals || --deferrals)
         return;
-    add32(&abrupt_threads, UINT32_MAX);
+    add32(&posix_abrupt_threads, UINT32_MAX);
     pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &unused);
 }
 
@@ -157,12 +151,6 @@ __attribute__((destructor)) static void unload(void) {
 
 struct timespec posix_timespec(uint64_t ns) {
     return (struct timespec){.tv_sec = (time_t)(ns / NS), .tv_nsec = (long)(ns % NS)};
-}
-
-uint64_t posix_clock_ns(clockid_t clock) {
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * NS + (uint64_t)now.tv_nsec;
 }
 
 uint64_t os_wall_ns(void) {

@@ -87,10 +87,6 @@ void os_hold_thread(void) {
 }
 void os_let_thread(void) {
 }
-void os_defer_end(void) {
-}
-void os_allow_end(void) {
-}
 void os_end_if_asked(void (*undo)(void *), void *argument) {
     (void)undo, (void)argument;
 }

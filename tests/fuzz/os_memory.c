@@ -140,9 +140,11 @@ void os_hold_thread(void) {
 }
 void os_let_thread(void) {
 }
-void os_defer_end(void) {
+shared_u32 posix_abrupt_threads;
+void posix_defer_end(int type) {
+    (void)type;
 }
-void os_allow_end(void) {
+void posix_allow_end(void) {
 }
 void os_end_if_asked(void (*undo)(void *), void *argument) {
     (void)undo;
