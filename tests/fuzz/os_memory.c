@@ -189,6 +189,13 @@ void os_at_unload(void (*function)(void)) {
     (void)function;
 }
 
+/* --- os.h: the network --- */
+
+int os_send_datagram(intptr_t socket, uint32_t address, int port, const void *payload, int bytes) {
+    (void)socket, (void)address, (void)port, (void)payload, (void)bytes;
+    return 0;
+}
+
 /* --- clocks --- */
 
 uint64_t os_clock_ns(void) {
