@@ -289,19 +289,12 @@ IBLB_API int iblb_abandon(int handle) {
 
 /* --- the rest --- */
 
-bool handle_worker_alive(struct handle *handle, uint64_t now, bool look) {
-    if (look || now - handle->looked_at > PARK_NS) {
-        handle->alive = os_locked(handle->segment.locks, worker_lock());
-        handle->looked_at = now;
-    }
-    return handle->alive;
+void handle_look_for_worker(struct handle *handle, uint64_t now) {
+    handle->alive = os_locked(handle->segment.locks, worker_lock());
+    handle->looked_at = now;
 }
 
-bool handle_abandoned(struct handle *handle, uint64_t now, bool look) {
-    return !handle_worker_alive(handle, now, look) && !os_same_file(handle->segment.locks, handle->segment.path);
-}
-
-int handle_check(struct handle *handle, struct problem *problem) {
+int handle_check_closely(const struct handle *handle, struct problem *problem) {
     if (handle->closed)
         return problem_standard(problem, IBLB_E_CLOSED);
     if (load32_acquire(&handle->segment.header->state) != SEGMENT_READY)
@@ -312,13 +305,6 @@ int handle_check(struct handle *handle, struct problem *problem) {
     if (state != SLOT_CLAIMED || load32_relaxed(&handle->slot.header->generation) != handle->generation)
         return problem_set(problem, IBLB_E_SEGMENT, "The slot of this client was overwritten. Restart the worker, then open again.");
     return IBLB_OK;
-}
-
-int handle_check_served(struct handle *handle, uint64_t now, struct problem *problem) {
-    int code = handle_check(handle, problem);
-    if (code == IBLB_OK && handle_abandoned(handle, now, false))
-        code = problem_standard(problem, IBLB_E_STALE);
-    return code;
 }
 
 IBLB_API int iblb_worker_state(int number, int *alive, int *services, int *services_up) {

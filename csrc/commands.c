@@ -18,11 +18,25 @@
 #define DEFAULT_TTL_MS 10000
 #define TEXT_BYTES (4u << 20) /* longest text that is looked at */
 
+/* There are two copies of a send, one for JSON and one for msgpack, and each holds only what it needs. */
+#define IN_EACH_CALLER static inline __attribute__((always_inline))
+
+/* What a program wants to be sent, as it said it. */
+struct wish {
+    const char *services;
+    const void *args; /* JSON text if the flags say so, or msgpack */
+    int message, args_bytes, ttl_ms;
+    uint32_t flags; /* enum command_flag */
+};
+
+/* The same, checked. */
 struct arguments {
-    const void *data; /* NULL: none */
+    const void *data; /* JSON text without a NUL, or msgpack */
     size_t bytes;
     uint32_t flag; /* COMMAND_JSON, or 0 for msgpack */
 };
+
+static const struct arguments no_arguments = {"\xc0", 1, 0}; /* nil */
 
 /* --- checking what the caller gave --- */
 
@@ -41,7 +55,7 @@ static size_t text_bytes(const char *text) {
 }
 
 static int check_json(const char *text, struct arguments *arguments, struct problem *problem) {
-    *arguments = (struct arguments){NULL, 0, 0};
+    *arguments = no_arguments;
     if (text_is_none(text))
         return IBLB_OK;
     size_t bytes = text_bytes(text), where;
@@ -58,12 +72,15 @@ static int check_json(const char *text, struct arguments *arguments, struct prob
     return IBLB_OK;
 }
 
-static int check_msgpack(const unsigned char *data, int bytes, struct arguments *arguments, struct problem *problem) {
+IN_EACH_CALLER int check_msgpack(const unsigned char *data, int bytes, struct arguments *arguments, struct problem *problem) {
     size_t used, where;
-    *arguments = (struct arguments){NULL, 0, 0};
-    if (bytes < 0 || (bytes > 0 && !data))
-        return problem_set(problem, IBLB_E_ARGUMENT, "args_bytes is negative, or args is NULL and args_bytes is not 0.");
+    *arguments = no_arguments;
     if (bytes == 0)
+        return IBLB_OK;
+    if (bytes < 0 || !data)
+        return problem_set(problem, IBLB_E_ARGUMENT, "args_bytes is negative, or args is NULL and args_bytes is not 0.");
+    *arguments = (struct arguments){data, (size_t)bytes, 0};
+    if (msgpack_is_simple(data, (size_t)bytes))
         return IBLB_OK;
     const char *wrong = msgpack_check(data, (size_t)bytes, &used, &where);
     if (!wrong && used != (size_t)bytes) {
@@ -72,8 +89,13 @@ static int check_msgpack(const unsigned char *data, int bytes, struct arguments 
     }
     if (wrong)
         return problem_set(problem, IBLB_E_MSGPACK, "The arguments cannot be used at offset %zu: %s", where, wrong);
-    *arguments = (struct arguments){data, used, 0};
     return IBLB_OK;
+}
+
+IN_EACH_CALLER int check_arguments(const struct wish *wish, struct arguments *arguments, struct problem *problem) {
+    if (wish->flags & COMMAND_JSON)
+        return check_json(wish->args, arguments, problem);
+    return check_msgpack(wish->args, wish->args_bytes, arguments, problem);
 }
 
 /* Is the name among those that the worker has published? Unreadable for a moment while it writes them: then say yes, it checks again. */
@@ -158,19 +180,14 @@ static uint32_t str_head(unsigned char head[5], size_t length) {
 }
 
 static size_t payload_bytes(size_t services, const struct arguments *arguments) {
-    return 5 + services + (!arguments->data ? 1 : arguments->flag == COMMAND_JSON ? 5 + arguments->bytes : arguments->bytes);
+    return 5 + services + (arguments->flag == COMMAND_JSON ? 5 : 0) + arguments->bytes;
 }
 
-static void write_payload(unsigned char *to, const char *services, size_t length, const struct arguments *arguments) {
-    static const unsigned char nil = 0xc0;
+IN_EACH_CALLER void write_payload(unsigned char *to, const char *services, size_t length, const struct arguments *arguments) {
     unsigned char head[5];
     shared_write(to, head, str_head(head, length));
     shared_write(to + 5, services, length);
     to += 5 + length;
-    if (!arguments->data) {
-        shared_write(to, &nil, 1);
-        return;
-    }
     if (arguments->flag == COMMAND_JSON) {
         shared_write(to, head, str_head(head, arguments->bytes));
         to += 5;
@@ -178,11 +195,12 @@ static void write_payload(unsigned char *to, const char *services, size_t length
     shared_write(to, arguments->data, arguments->bytes);
 }
 
-/* With the mutex held. */
-static int write_command(struct handle *handle, const char *services, int message, const struct arguments *arguments, int ttl_ms,
-                         uint32_t flags, uint64_t number, uint64_t now, struct problem *problem) {
-    const struct ring *ring = &handle->slot.command;
-    bool interrupt = message == IBLB_EXPINTERRUPT;
+/* With the mutex held. `entry`: where the response is to come, NULL for a notification. */
+IN_EACH_CALLER int write_command(struct handle *handle, const struct wish *wish, const char *services, const struct arguments *arguments,
+                                 uint64_t number, struct entry *entry, uint64_t now, struct problem *problem) {
+    const struct ring own = handle->slot.command, *ring = &own; /* read once */
+    struct slot_header *header = handle->slot.header;
+    bool interrupt = wish->message == IBLB_EXPINTERRUPT;
     uint32_t keep = interrupt ? 0 : INTERRUPT_RESERVE;
     size_t length = services ? strlen(services) : 0, payload = payload_bytes(length, arguments);
     size_t largest = interrupt ? MAX_INTERRUPT_BYTES : ring_largest(ring, keep) - sizeof(struct command_record);
@@ -202,26 +220,29 @@ static int write_command(struct handle *handle, const char *services, int messag
                                     .control = STATE_PUBLISHED,
                                     .request = number,
                                     .stamp = handle->last_stamp,
-                                    .ttl = ttl_ms < 0 ? -1 : (ttl_ms ? ttl_ms : DEFAULT_TTL_MS) * MS,
+                                    .ttl = wish->ttl_ms > 0 ? wish->ttl_ms * MS
+                                           : wish->ttl_ms   ? -1
+                                                            : DEFAULT_TTL_MS * MS,
                                     .generation = handle->generation,
-                                    .message = message,
-                                    .flags = flags | arguments->flag,
+                                    .message = wish->message,
+                                    .flags = (wish->flags & COMMAND_NOTIFY) | arguments->flag,
                                     .payload_bytes = (uint32_t)payload};
     shared_write(space.record, &record, sizeof record);
     write_payload(space.record + sizeof record, services, length, arguments);
     handle->next_request = number + 1;
-    store64_relaxed(&handle->slot.header->next_request, number); /* for the next owner of the slot */
-    store64_relaxed(&handle->slot.header->last_stamp, record.stamp);
-    if (!(flags & COMMAND_NOTIFY))
-        inbox_open(&handle->inbox, number, space.position);
+    store64_relaxed(&header->next_request, number); /* for the next owner of the slot */
+    store64_relaxed(&header->last_stamp, record.stamp);
+    if (entry)
+        inbox_open(&handle->inbox, entry, number, space.position);
     ring_publish(ring, &space);
     handle->command_tail = space.next;
-    bool woken = bell_ring(&handle->segment.header->worker_bell, &handle->segment.waits) != 0;
-    if (handle_worker_alive(handle, now, woken))
+    if (bell_ring(&handle->segment.header->worker_bell, &handle->segment.waits))
+        handle_look_for_worker(handle, now); /* a dead one stays parked */
+    if (handle->alive)
         return IBLB_OK;
     if (handle_abandoned(handle, now, false)) {
-        if (!(flags & COMMAND_NOTIFY))
-            inbox_free(inbox_find(&handle->inbox, inbox_request(number)));
+        if (entry)
+            inbox_free(&handle->inbox, entry);
         return problem_standard(problem, IBLB_E_STALE);
     }
     return problem_set(problem, IBLB_W_NO_WORKER, "No worker serves the segment; the command waits for one until it expires.");
@@ -229,7 +250,7 @@ static int write_command(struct handle *handle, const char *services, int messag
 
 /* --- send --- */
 
-static int check_call(struct handle *handle, const char *services, int message, uint64_t now, struct problem *problem) {
+IN_EACH_CALLER int check_call(struct handle *handle, const char *services, int message, uint64_t now, struct problem *problem) {
     int code = handle_check_served(handle, now, problem);
     if (code == IBLB_OK)
         code = check_message(message, problem);
@@ -238,36 +259,31 @@ static int check_call(struct handle *handle, const char *services, int message, 
     return code;
 }
 
-/* `problem`: what is wrong already, and what is wrong in the end. */
-static int send_checked(int number, const char *services, int message, const struct arguments *arguments, int ttl_ms, uint32_t flags,
-                        int *request, struct problem *problem) {
+/* With the mutex held. */
+IN_EACH_CALLER int choose_and_write(struct handle *handle, const struct wish *wish, const char *services, const struct arguments *arguments,
+                                    int *request, uint64_t now, struct problem *problem) {
+    uint64_t chosen = handle->next_request;
+    if (wish->flags & COMMAND_NOTIFY)
+        return write_command(handle, wish, services, arguments, chosen, NULL, now, problem);
+    struct entry *entry = NULL;
+    if (wish->message == IBLB_EXPINTERRUPT || !inbox_crowded(&handle->inbox))
+        entry = inbox_choose(&handle->inbox, &chosen);
+    if (!entry)
+        return problem_standard(problem, IBLB_E_TOO_MANY);
+    int code = write_command(handle, wish, services, arguments, chosen, entry, now, problem);
+    if (code >= 0)
+        *request = inbox_request(chosen);
+    return code;
+}
+
+/* The end of a call whose parameters are wrong; a wrong handle is worse. */
+static int refuse(int number, const struct problem *problem) {
     int code;
     struct handle *handle = handle_enter(number, &code);
-    if (!handle)
-        return code;
-    uint64_t now = os_clock_ns(); /* the one look at the clock: a part of what a send takes */
-    if (text_is_none(services))
-        services = NULL;
-    code = problem->code;
-    if (code == IBLB_OK)
-        code = check_call(handle, services, message, now, problem);
-    if (code == IBLB_OK)
-        code = handle_drain(handle, problem);
-    if (code == IBLB_OK) {
-        bool crowded = !(flags & COMMAND_NOTIFY) && message != IBLB_EXPINTERRUPT && inbox_crowded(&handle->inbox);
-        uint64_t chosen = flags & COMMAND_NOTIFY ? handle->next_request : inbox_number(&handle->inbox, handle->next_request);
-        if (crowded || !chosen)
-            code = problem_standard(problem, IBLB_E_TOO_MANY);
-        else
-            code = write_command(handle, services, message, arguments, ttl_ms, flags, chosen, now, problem);
-        if (code >= 0 && request)
-            *request = inbox_request(chosen);
-    }
-    return handle_leave(handle, code, problem);
+    return handle ? handle_leave(handle, problem->code, problem) : code;
 }
 
 static int need_request(int *request, struct problem *problem) {
-    problem_clear(problem);
     if (request) {
         *request = 0;
         return IBLB_OK;
@@ -275,29 +291,46 @@ static int need_request(int *request, struct problem *problem) {
     return problem_set(problem, IBLB_E_ARGUMENT, "The place for the request number must not be NULL.");
 }
 
+/* The arguments are looked at before the handle's mutex is taken: they may be long. `request`: NULL for a notification. */
+IN_EACH_CALLER int send_wish(int number, const struct wish *wish, int *request) {
+    int no_handle;
+    struct problem problem; /* whoever returns a code that is not IBLB_OK fills it in */
+    struct arguments arguments;
+    int code = wish->flags & COMMAND_NOTIFY ? IBLB_OK : need_request(request, &problem);
+    if (code == IBLB_OK)
+        code = check_arguments(wish, &arguments, &problem);
+    if (code != IBLB_OK)
+        return refuse(number, &problem);
+    struct handle *handle = handle_enter(number, &no_handle);
+    if (!handle)
+        return no_handle;
+    uint64_t now = os_clock_ns(); /* the one look at the clock: a part of what a send takes */
+    const char *services = text_is_none(wish->services) ? NULL : wish->services;
+    code = check_call(handle, services, wish->message, now, &problem);
+    if (code == IBLB_OK)
+        code = handle_drain(handle, &problem);
+    if (code == IBLB_OK)
+        code = choose_and_write(handle, wish, services, &arguments, request, now, &problem);
+    return handle_leave(handle, code, &problem);
+}
+
+static int send_json(int handle, const char *services, int message, const char *args, int ttl_ms, uint32_t notify, int *request) {
+    const struct wish wish = {services, args, message, 0, ttl_ms, COMMAND_JSON | notify};
+    return send_wish(handle, &wish, request);
+}
+
 IBLB_API int iblb_send(int handle, const char *services, int message, const char *args_json, int ttl_ms, int *request) {
-    struct problem problem;
-    struct arguments arguments = {0};
-    if (need_request(request, &problem) == IBLB_OK)
-        check_json(args_json, &arguments, &problem);
-    return send_checked(handle, services, message, &arguments, ttl_ms, 0, request, &problem);
+    return send_json(handle, services, message, args_json, ttl_ms, 0, request);
 }
 
 IBLB_API int iblb_send_msgpack(int handle, const char *services, int message, const unsigned char *args, int args_bytes, int ttl_ms,
                                int *request) {
-    struct problem problem;
-    struct arguments arguments = {0};
-    if (need_request(request, &problem) == IBLB_OK)
-        check_msgpack(args, args_bytes, &arguments, &problem);
-    return send_checked(handle, services, message, &arguments, ttl_ms, 0, request, &problem);
+    const struct wish wish = {services, args, message, args_bytes, ttl_ms, 0};
+    return send_wish(handle, &wish, request);
 }
 
 IBLB_API int iblb_notify(int handle, const char *services, int message, const char *args_json, int ttl_ms) {
-    struct problem problem;
-    struct arguments arguments = {0};
-    problem_clear(&problem);
-    check_json(args_json, &arguments, &problem);
-    return send_checked(handle, services, message, &arguments, ttl_ms, COMMAND_NOTIFY, NULL, &problem);
+    return send_json(handle, services, message, args_json, ttl_ms, COMMAND_NOTIFY, NULL);
 }
 
 /* --- wait --- */
@@ -322,7 +355,7 @@ static bool is_outcome(int code) {
 }
 
 /* Hands out an answered request, and closes it unless the buffer is too small. */
-static int take(struct entry *entry, const struct body *body, struct problem *problem) {
+static int take(struct inbox *inbox, struct entry *entry, const struct body *body, struct problem *problem) {
     size_t needed = entry->bytes, capacity = body->bytes ? (size_t)body->capacity : 0;
     const char *text, *wrong = is_outcome(entry->code) ? NULL : "it bears a code that no worker gives";
     size_t length;
@@ -346,7 +379,7 @@ static int take(struct entry *entry, const struct body *body, struct problem *pr
     if (body->needed)
         *body->needed = (int)needed;
     if (code != IBLB_E_BUFFER)
-        inbox_free(entry);
+        inbox_free(inbox, entry);
     return code;
 }
 
@@ -363,7 +396,7 @@ static int wait_for(struct handle *handle, int request, uint64_t until, const st
         if (!entry || entry->number != number)
             return problem_standard(problem, IBLB_E_CANCELLED);
         if (entry->state == ENTRY_ANSWERED)
-            return take(entry, body, problem);
+            return take(&handle->inbox, entry, body, problem);
         code = wait_turn(handle, FOR_RESPONSE, until, &looked, problem);
         if (code != IBLB_OK)
             return code;
@@ -435,7 +468,7 @@ static int take_back(int number, int request, bool even_if_accepted) {
     } else {
         code = withdraw(handle, entry) ? IBLB_OK : problem_standard(&problem, IBLB_W_ACCEPTED);
         if (code == IBLB_OK || even_if_accepted) {
-            inbox_free(entry);
+            inbox_free(&handle->inbox, entry);
             os_cond_broadcast(&handle->changed);
             bell_wake(&handle->slot.header->client_bell, &handle->segment.waits); /* our own thread may be parked, waiting for it */
         }
@@ -464,7 +497,7 @@ static int give_up(struct handle *handle, int request, int waited, struct proble
         return problem_set(problem, IBLB_E_PENDING,
                            "The worker died with the command. Start it again and wait for the same request; do not repeat the command.");
     }
-    inbox_free(entry);
+    inbox_free(&handle->inbox, entry);
     if (waited == IBLB_E_TIMEOUT)
         return problem_standard(problem, IBLB_E_NOT_SENT);
     return problem_set(problem, IBLB_E_NO_WORKER,
@@ -474,13 +507,13 @@ static int give_up(struct handle *handle, int request, int waited, struct proble
 IBLB_API int iblb_call(int number, const char *services, int message, const char *args_json, int timeout_ms, char *json, int capacity,
                        int *request) {
     struct problem problem;
-    struct arguments arguments = {0};
     struct body body = {(unsigned char *)json, capacity, NULL, true};
     no_text(json, capacity);
-    if (need_request(request, &problem) == IBLB_OK && check_body(&body, timeout_ms, &problem) == IBLB_OK)
-        check_json(args_json, &arguments, &problem);
-    uint64_t until = problem.code == IBLB_OK ? after_ms(timeout_ms) : 0;
-    int code = send_checked(number, services, message, &arguments, timeout_ms ? timeout_ms : 1, 0, request, &problem);
+    problem_clear(&problem);
+    if (need_request(request, &problem) != IBLB_OK || check_body(&body, timeout_ms, &problem) != IBLB_OK)
+        return refuse(number, &problem);
+    uint64_t until = after_ms(timeout_ms);
+    int code = iblb_send(number, services, message, args_json, timeout_ms ? timeout_ms : 1, request);
     if (code < 0)
         return code;
     struct handle *handle = handle_enter(number, &code);

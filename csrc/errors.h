@@ -19,9 +19,9 @@ static inline void problem_clear(struct problem *problem) {
 
 /* Sets both and returns the code, so that `return problem_set(...)` reads as what it is. */
 #if defined(__MINGW32__)
-__attribute__((format(gnu_printf, 3, 4))) /* built with __USE_MINGW_ANSI_STDIO */
+__attribute__((cold, format(gnu_printf, 3, 4))) /* built with __USE_MINGW_ANSI_STDIO */
 #elif defined(__GNUC__)
-__attribute__((format(printf, 3, 4)))
+__attribute__((cold, format(printf, 3, 4)))
 #endif
 int problem_set(struct problem *problem, int code, const char *format, ...);
 

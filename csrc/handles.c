@@ -146,27 +146,33 @@ static int not_open(int number) {
 }
 
 struct handle *handle_hold(int number, int *code) {
-    os_hold_thread();
+    os_defer_end();
     *code = IBLB_OK;
     if (number > 0 && come_in(number))
         return table[place_of(number)]; /* stays there until our reference goes */
     *code = not_open(number);
-    os_let_thread();
+    os_allow_end();
     return NULL;
 }
 
 /* The last reference to a closed one is gone. */
-static void take_out(struct handle *handle) {
+static __attribute__((noinline)) void take_out(struct handle *handle) {
+    os_hold_thread(); /* it closes files */
     os_mutex_lock(&table_mutex);
     table[place_of(handle->number)] = NULL;
     os_mutex_unlock(&table_mutex);
     handle_free(handle);
+    os_let_thread();
+}
+
+static inline void drop(struct handle *handle) {
+    if (add64(&entrance[place_of(handle->number)], UINT64_MAX) == 1)
+        take_out(handle);
+    os_allow_end();
 }
 
 void handle_drop(struct handle *handle) {
-    if (add64(&entrance[place_of(handle->number)], UINT64_MAX) == 1)
-        take_out(handle);
-    os_let_thread();
+    drop(handle);
 }
 
 int handle_references(const struct handle *handle) {
@@ -184,7 +190,7 @@ int handle_leave(struct handle *handle, int code, const struct problem *problem)
     if (code != IBLB_OK)
         handle->last = *problem;
     os_mutex_unlock_held(&handle->mutex);
-    handle_drop(handle);
+    drop(handle);
     return code;
 }
 

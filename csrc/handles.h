@@ -53,8 +53,8 @@ void handles_let_forks(void);
 /* Gives `handle` a number. IBLB_E_HANDLES if MAX_HANDLES are open. */
 int handle_add(struct handle *handle, struct problem *problem);
 
-/* A reference to an open handle; the thread is held until it is dropped. NULL and IBLB_E_HANDLE or IBLB_E_FORKED (remembered for the
- * process) otherwise. */
+/* A reference to an open handle; the end of the thread is deferred until it is dropped. NULL and IBLB_E_HANDLE or IBLB_E_FORKED (remembered
+ * for the process) otherwise. */
 struct handle *handle_hold(int number, int *code);
 void handle_drop(struct handle *handle);
 int handle_references(const struct handle *handle); /* the table's own included; for tests */

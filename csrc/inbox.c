@@ -3,10 +3,6 @@
 
 #include <stdlib.h>
 
-static struct entry *place(struct inbox *inbox, uint64_t number) {
-    return &inbox->entries[number % INBOX_ENTRIES];
-}
-
 uint64_t inbox_number(const struct inbox *inbox, uint64_t first) {
     for (uint64_t number = first; number < first + INBOX_ENTRIES; number++)
         if (inbox_request(number) > 0 && inbox->entries[number % INBOX_ENTRIES].state == ENTRY_FREE)
@@ -14,29 +10,16 @@ uint64_t inbox_number(const struct inbox *inbox, uint64_t first) {
     return 0;
 }
 
-void inbox_open(struct inbox *inbox, uint64_t number, uint64_t position) {
-    *place(inbox, number) = (struct entry){.number = number, .position = position, .state = ENTRY_OPEN};
-    inbox->opened++;
-}
-
-bool inbox_crowded(struct inbox *inbox) {
-    if (inbox->opened < INBOX_ORDINARY)
-        return false;
-    inbox->opened = 0;
-    for (size_t i = 0; i < INBOX_ENTRIES; i++)
-        inbox->opened += inbox->entries[i].state != ENTRY_FREE;
-    return inbox->opened >= INBOX_ORDINARY;
-}
-
 struct entry *inbox_find(struct inbox *inbox, int request) {
     if (request <= 0)
         return NULL;
-    struct entry *entry = place(inbox, (uint64_t)request); /* 2^31 is a multiple of INBOX_ENTRIES: the same place as the whole number's */
+    struct entry *entry =
+        inbox_place(inbox, (uint64_t)request); /* 2^31 is a multiple of INBOX_ENTRIES: the same place as the whole number's */
     return entry->state != ENTRY_FREE && inbox_request(entry->number) == request ? entry : NULL;
 }
 
 struct entry *inbox_expects(struct inbox *inbox, uint64_t number) {
-    struct entry *entry = place(inbox, number);
+    struct entry *entry = inbox_place(inbox, number);
     return entry->state == ENTRY_OPEN && entry->number == number ? entry : NULL;
 }
 
@@ -47,14 +30,14 @@ void inbox_answer(struct entry *entry, int code, unsigned char *body, uint32_t b
     entry->bytes = bytes;
 }
 
-void inbox_free(struct entry *entry) {
+void inbox_free(struct inbox *inbox, struct entry *entry) {
     free(entry->body);
     *entry = (struct entry){0};
+    inbox->used--;
 }
 
 void inbox_clear(struct inbox *inbox) {
     for (size_t i = 0; i < INBOX_ENTRIES; i++)
         if (inbox->entries[i].state != ENTRY_FREE)
-            inbox_free(&inbox->entries[i]);
-    inbox->opened = 0;
+            inbox_free(inbox, &inbox->entries[i]);
 }

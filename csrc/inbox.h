@@ -28,18 +28,40 @@ struct entry {
 
 struct inbox {
     struct entry entries[INBOX_ENTRIES]; /* bounded: each body is at most a quarter of the response ring */
-    uint32_t opened;                     /* at least the number of those that are not free */
+    uint32_t used;                       /* how many are not free */
 };
 
-/* The first usable number from `first` on, or 0 if all places are taken. */
-uint64_t inbox_number(const struct inbox *inbox, uint64_t first);
-void inbox_open(struct inbox *inbox, uint64_t number, uint64_t position);
 static inline int inbox_request(uint64_t number) {
     return (int)(number & 0x7fffffff);
 }
+static inline struct entry *inbox_place(struct inbox *inbox, uint64_t number) {
+    return &inbox->entries[number % INBOX_ENTRIES];
+}
+
+/* The first usable number from `first` on, or 0 if all places are taken. */
+uint64_t inbox_number(const struct inbox *inbox, uint64_t first);
+
+/* The place of the first usable number from *number on, which becomes that number; NULL if all places are taken. */
+static inline struct entry *inbox_choose(struct inbox *inbox, uint64_t *number) {
+    struct entry *entry = inbox_place(inbox, *number);
+    if (inbox_request(*number) > 0 && entry->state == ENTRY_FREE)
+        return entry;
+    *number = inbox_number(inbox, *number);
+    return *number ? inbox_place(inbox, *number) : NULL;
+}
+
+/* `entry`: the place of `number`, which is free. */
+static inline void inbox_open(struct inbox *inbox, struct entry *entry, uint64_t number, uint64_t position) {
+    entry->number = number; /* all else is 0, for it was free */
+    entry->position = position;
+    entry->state = ENTRY_OPEN;
+    inbox->used++;
+}
 
 /* Are there INBOX_ORDINARY requests that nobody has waited for yet? */
-bool inbox_crowded(struct inbox *inbox);
+static inline bool inbox_crowded(const struct inbox *inbox) {
+    return inbox->used >= INBOX_ORDINARY;
+}
 
 /* The open or answered request that the caller knows by this number; NULL if there is none. */
 struct entry *inbox_find(struct inbox *inbox, int request);
@@ -49,7 +71,7 @@ struct entry *inbox_expects(struct inbox *inbox, uint64_t number);
 
 /* Keeps `body`, allocated with malloc. */
 void inbox_answer(struct entry *entry, int code, unsigned char *body, uint32_t bytes);
-void inbox_free(struct entry *entry);
+void inbox_free(struct inbox *inbox, struct entry *entry);
 void inbox_clear(struct inbox *inbox);
 
 #endif

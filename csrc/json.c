@@ -1,6 +1,7 @@
 /* json.c: readers of JSON text and of msgpack, and a writer of JSON text.
  *
  *   json_check         json_value, which calls itself for what is inside; json_string, json_number, json_word for the rest
+ *   msgpack_is_simple  most arguments, quickly
  *   msgpack_check,
  *   msgpack_to_json    msgpack_value, which calls itself for what is inside: `strict` refuses what JSON can't say, an output is written to
  *   msgpack_find_str   next_token for each key, msgpack_value without an output to step over its value
@@ -15,6 +16,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,9 +67,19 @@ static int eight_ascii(const char *s) {
     return (eight(s) & EACH(0x80)) == 0;
 }
 
-static int more_ascii(const char *s) /* 32 bytes */
+static uint64_t four_times_eight(const char *s) {
+    return eight(s) | eight(s + 8) | eight(s + 16) | eight(s + 24);
+}
+static uint64_t eight_times_eight(const char *s) {
+    return four_times_eight(s) | four_times_eight(s + 32);
+}
+static int some_ascii(const char *s) /* 32 bytes */
 {
-    return ((eight(s) | eight(s + 8) | eight(s + 16) | eight(s + 24)) & EACH(0x80)) == 0;
+    return (four_times_eight(s) & EACH(0x80)) == 0;
+}
+static int more_ascii(const char *s) /* 64 bytes */
+{
+    return (eight_times_eight(s) & EACH(0x80)) == 0;
 }
 
 /* Are the eight bytes at s what a JSON string holds as they are: ASCII, no control, no quote, no backslash? Each
@@ -89,10 +101,12 @@ static size_t skip_plain(const unsigned char *s, size_t at, size_t bytes) {
 size_t utf8_check(const char *text, size_t bytes) {
     size_t at = 0, length;
     for (;;) {
-        while (bytes - at >= 32 && more_ascii(text + at))
-            at += 32;
-        if (bytes - at < 32 && bytes >= 32 && more_ascii(text + bytes - 32))
+        while (bytes - at >= 64 && more_ascii(text + at))
+            at += 64;
+        if (bytes - at < 64 && bytes >= 64 && more_ascii(text + bytes - 64))
             return bytes; /* the rest, with some of what stands before it */
+        if (bytes - at >= 32 && some_ascii(text + at))
+            at += 32;
         while (bytes - at >= 8 && eight_ascii(text + at))
             at += 8;
         if (bytes - at < 8 && bytes >= 8 && eight_ascii(text + bytes - 8))
@@ -528,6 +542,51 @@ static const char *msgpack_value(input *in, output *out, int depth) {
     if (out)
         put(out, t.kind == ARRAY ? ']' : '}');
     return NULL;
+}
+
+/* Is a text of up to 255 bytes ASCII? The last step looks at some of what stands before the rest once more. */
+static inline bool is_short_ascii(const char *s, size_t bytes) {
+    uint64_t all = 0;
+    size_t at = 0;
+    if (bytes >= 64) {
+        for (; bytes - at > 64; at += 64)
+            all |= eight_times_eight(s + at);
+        all |= eight_times_eight(s + bytes - 64);
+    } else if (bytes >= 8) {
+        for (; bytes - at > 8; at += 8)
+            all |= eight(s + at);
+        all |= eight(s + bytes - 8);
+    } else {
+        for (; at < bytes; at++)
+            all |= (unsigned char)s[at];
+    }
+    return (all & EACH(0x80)) == 0;
+}
+
+int msgpack_is_simple(const unsigned char *data, size_t bytes) {
+    size_t at = 0, arrays = 0;
+    for (size_t more = 1; more > 0; more--) {
+        if (at == bytes)
+            return 0;
+        const unsigned first = data[at++];
+        size_t body = 0;
+        if (first >= 0x90 && first < 0xa0) {
+            if (arrays++ == JSON_MAX_DEPTH)
+                return 0;
+            more += first & 0x0f;
+            continue;
+        }
+        if (first >= 0xa0 && first < 0xc0)
+            body = first & 0x1f;
+        else if (first == 0xd9 && at < bytes)
+            body = data[at++];
+        else if (first >= 0x80)
+            return 0;
+        if (body > bytes - at || !is_short_ascii((const char *)data + at, body))
+            return 0;
+        at += body;
+    }
+    return at == bytes;
 }
 
 const char *msgpack_check(const unsigned char *data, size_t bytes, size_t *used, size_t *where) {

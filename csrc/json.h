@@ -28,6 +28,10 @@ const char *json_check(const char *text, size_t bytes, size_t *where);
  * bool, int, finite float, valid UTF-8 str, array, map with str keys; no bin, ext, NaN or infinity. Never reads past `bytes`. */
 const char *msgpack_check(const unsigned char *data, size_t bytes, size_t *used, size_t *where);
 
+/* Is this one object of what most arguments are: arrays of up to 15, inside one another if need be, of ASCII texts of up to 255 bytes and
+ * integers of 0 to 127? If so, msgpack_check finds nothing wrong with it; if not, it tells. */
+int msgpack_is_simple(const unsigned char *data, size_t bytes);
+
 /* The first msgpack object as ASCII JSON without white space: \uXXXX for everything above 0x7e and for controls; floats in as few of 15 to
  * 17 digits as read back the same, always with a point or exponent; NaN and infinity as null; bin as a base64 string; ext as null; map keys
  * that are neither str nor bin as the string of their JSON; duplicate keys stay. Writes at most `capacity` bytes, NUL included, and always

@@ -35,15 +35,44 @@ typedef pthread_cond_t os_cond;
 #define OS_FORKS 1
 #define os_mutex_lock_held pthread_mutex_lock
 #define os_mutex_unlock_held pthread_mutex_unlock
+
+/* How many threads there are whose end is deferred and that their programs want to end at any instruction. There is
+ * hardly ever one, and only then a thread has to look whether it is one itself. */
+extern __attribute__((visibility("hidden"))) shared_u32 posix_abrupt_threads;
+void posix_defer_end(int type);
+void posix_allow_end(void);
 #endif
 
 /* The program may end one of its threads in the middle of our work (pthread_cancel). Between these two calls, which
  * nest, the end has to wait. It also has to wait while the thread holds a mutex; the `_held` functions leave that to a
- * hold that lasts longer. */
+ * hold, or a deferral, that lasts longer. */
 void os_hold_thread(void);
 void os_let_thread(void);
 
-/* With the thread held: if it is to end, calls `undo`, which must let the thread go, and does not return. */
+/* A hold that costs less, for every call comes this way: in between, the thread ends at no instruction of ours, but
+ * still where it asks the system for something that takes long (a cancellation point). So what does that must hold the
+ * thread: os_cond_wait, os_sleep_ns, os_park, os_locked and os_same_file do; os_close and the other functions of files
+ * leave it to their callers. */
+#ifdef _WIN32
+static inline void os_defer_end(void) {
+}
+static inline void os_allow_end(void) {
+}
+#else
+static inline void os_defer_end(void) {
+    int type;
+    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+    if (type != PTHREAD_CANCEL_DEFERRED || load32_relaxed(&posix_abrupt_threads))
+        posix_defer_end(type);
+}
+static inline void os_allow_end(void) {
+    if (load32_relaxed(&posix_abrupt_threads))
+        posix_allow_end();
+}
+#endif
+
+/* With the thread held or its end deferred: if it is to end, calls `undo`, which must undo that too, and does not
+ * return. */
 void os_end_if_asked(void (*undo)(void *), void *argument);
 
 void os_mutex_init(os_mutex *mutex);

@@ -24,7 +24,9 @@ void os_cond_init(os_cond *cond) {
 }
 void os_cond_wait(os_cond *cond, os_mutex *mutex, int64_t timeout_ns) {
     struct timespec until = posix_timespec(os_clock_ns() + (uint64_t)(timeout_ns > 0 ? timeout_ns : 0));
+    os_hold_thread();
     pthread_cond_timedwait(cond, mutex, &until);
+    os_let_thread();
 }
 
 /* --- clocks --- */

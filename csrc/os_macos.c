@@ -25,7 +25,9 @@ void os_cond_init(os_cond *cond) {
 }
 void os_cond_wait(os_cond *cond, os_mutex *mutex, int64_t timeout_ns) {
     struct timespec span = posix_timespec((uint64_t)(timeout_ns > 0 ? timeout_ns : 1)); /* what 0 does is not documented */
-    pthread_cond_timedwait_relative_np(cond, mutex, &span);                             /* by mach_absolute_time */
+    os_hold_thread();
+    pthread_cond_timedwait_relative_np(cond, mutex, &span); /* by mach_absolute_time */
+    os_let_thread();
 }
 
 /* --- clocks --- */

@@ -60,12 +60,33 @@ void os_let_thread(void) {
     }
 }
 
+shared_u32 posix_abrupt_threads;
+static _Thread_local int deferrals; /* of this one, if it is one */
+
+void posix_defer_end(int type) {
+    if (type != PTHREAD_CANCEL_DEFERRED)
+        add32(&posix_abrupt_threads, 1);
+    if (type != PTHREAD_CANCEL_DEFERRED || deferrals)
+        deferrals++;
+}
+
+void posix_allow_end(void) {
+    int unused;
+    if (!deferrals || --deferrals)
+        return;
+    add32(&posix_abrupt_threads, UINT32_MAX);
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &unused);
+}
+
 void os_end_if_asked(void (*undo)(void *), void *argument) {
+    bool held = thread_hold.count > 0;
     int unused;
     pthread_cleanup_push(undo, argument);
-    pthread_setcancelstate(thread_hold.state, &unused);
+    if (held)
+        pthread_setcancelstate(thread_hold.state, &unused);
     pthread_testcancel();
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &unused);
+    if (held)
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &unused);
     pthread_cleanup_pop(0);
 }
 
@@ -132,18 +153,14 @@ struct timespec posix_timespec(uint64_t ns) {
     return (struct timespec){.tv_sec = (time_t)(ns / NS), .tv_nsec = (long)(ns % NS)};
 }
 
-uint64_t posix_clock_ns(clockid_t clock) {
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * NS + (uint64_t)now.tv_nsec;
-}
-
 uint64_t os_wall_ns(void) {
     return posix_clock_ns(CLOCK_REALTIME);
 }
 void os_sleep_ns(uint64_t time) {
     struct timespec span = posix_timespec(time);
+    os_hold_thread();
     nanosleep(&span, NULL);
+    os_let_thread();
 }
 
 uint32_t os_pid(void) {
@@ -401,7 +418,10 @@ static bool same_status(const struct stat *one, const struct stat *other) {
 
 bool os_same_file(os_file file, const char *path) {
     struct stat open_status, path_status;
-    return fstat((int)file, &open_status) == 0 && lstat(path, &path_status) == 0 && same_status(&open_status, &path_status);
+    os_hold_thread();
+    bool same = fstat((int)file, &open_status) == 0 && lstat(path, &path_status) == 0 && same_status(&open_status, &path_status);
+    os_let_thread();
+    return same;
 }
 
 bool os_same_open(os_file one, os_file other) {
@@ -506,7 +526,10 @@ void os_unlock(os_file file, uint64_t offset) {
 
 bool os_locked(os_file file, uint64_t offset) {
     struct flock range = lock_range(F_WRLCK, offset);
-    return fcntl((int)file, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+    os_hold_thread();
+    bool held = fcntl((int)file, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+    os_let_thread();
+    return held;
 }
 
 /* --- the network --- */

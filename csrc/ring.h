@@ -41,17 +41,43 @@ static inline unsigned char *ring_at(const struct ring *ring, uint64_t position)
     return ring->data + (position & (ring->capacity - 1));
 }
 
+/* A record of `bytes` up to the end of the ring, which says that there is nothing. */
+void ring_pad(const struct ring *ring, uint64_t at, uint32_t bytes);
+
 /* Room for a record of `bytes` (a multiple of RECORD_ALIGN) behind `tail`, leaving `keep_free` bytes of the ring free.
  * Writes the padding before the wrap, if any, and nothing that the consumer can see. RING_FULL; RING_CORRUPT if the
  * consumer's head makes no sense. */
-enum ring_result ring_claim(const struct ring *ring, uint64_t tail, uint32_t bytes, uint32_t keep_free, struct ring_space *space);
+static inline enum ring_result ring_claim(const struct ring *ring, uint64_t tail, uint32_t bytes, uint32_t keep_free,
+                                          struct ring_space *space) {
+    uint64_t head = load64_acquire(&ring->header->head); /* pairs with ring_release: what it gave up is no longer read */
+    uint64_t used = tail - head;
+    if (used > ring->capacity || head % RECORD_ALIGN)
+        return RING_CORRUPT;
+    uint32_t to_end = ring->capacity - (uint32_t)(tail & (ring->capacity - 1));
+    uint32_t pad = to_end < bytes ? to_end : 0;
+    if ((uint64_t)pad + bytes + keep_free > ring->capacity - used)
+        return RING_FULL;
+    if (pad)
+        ring_pad(ring, tail, pad);
+    space->position = tail + pad;
+    space->next = space->position + bytes;
+    space->record = ring_at(ring, space->position);
+    return RING_OK;
+}
 
 /* Publishes padding and record with one store. Pairs with ring_tail. */
-void ring_publish(const struct ring *ring, const struct ring_space *space);
+static inline void ring_publish(const struct ring *ring, const struct ring_space *space) {
+    store64_release(&ring->header->tail, space->next);
+}
 
 /* The producer's tail as seen by a consumer that has read up to `at`: RING_EMPTY, RING_OK with *tail, or
  * RING_CORRUPT. */
-enum ring_result ring_tail(const struct ring *ring, uint64_t at, uint64_t *tail);
+static inline enum ring_result ring_tail(const struct ring *ring, uint64_t at, uint64_t *tail) {
+    *tail = load64_acquire(&ring->header->tail); /* pairs with ring_publish: the record is whole */
+    if (*tail == at)
+        return RING_EMPTY;
+    return *tail - at > ring->capacity || *tail % RECORD_ALIGN ? RING_CORRUPT : RING_OK;
+}
 
 /* The header of the record at `at` < `tail`, copied and checked: it lies within the ring and ends at or before the
  * tail. */

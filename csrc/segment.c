@@ -334,11 +334,3 @@ void bell_wake(struct bell *bell, const struct os_waits *waits) {
     add32(&bell->sequence, 1);
     os_wake(&bell->sequence, waits);
 }
-
-bool bell_ring(struct bell *bell, const struct os_waits *waits) {
-    fence_seq_cst(); /* what was stored before is visible before we look whether anybody sleeps; pairs with the fence in bell_arm */
-    if (!load32_relaxed(&bell->parked))
-        return false;
-    bell_wake(bell, waits);
-    return true;
-}

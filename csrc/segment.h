@@ -80,7 +80,15 @@ struct listener_table *segment_listeners(const struct segment *segment);
 uint32_t bell_arm(struct bell *bell);
 int bell_park(struct bell *bell, uint32_t sequence, uint64_t timeout_ns, const struct os_waits *waits); /* as os_park */
 void bell_disarm(struct bell *bell);
-bool bell_ring(struct bell *bell, const struct os_waits *waits); /* was its owner parked? */
 void bell_wake(struct bell *bell, const struct os_waits *waits); /* without looking: from within the same process */
+
+/* Was its owner parked? */
+static inline bool bell_ring(struct bell *bell, const struct os_waits *waits) {
+    fence_seq_cst(); /* what was stored before is visible before we look whether anybody sleeps; pairs with the fence in bell_arm */
+    if (!load32_relaxed(&bell->parked))
+        return false;
+    bell_wake(bell, waits);
+    return true;
+}
 
 #endif

@@ -10,7 +10,7 @@
 
 #define MS UINT64_C(1000000)
 
-int handle_drain(struct handle *handle, struct problem *problem) {
+int handle_drain_all(struct handle *handle, struct problem *problem) {
     const struct ring *ring = &handle->slot.response;
     uint64_t tail, at = handle->response_head;
     enum ring_result found = ring_tail(ring, at, &tail);

@@ -297,7 +297,8 @@ static bool payload_makes_sense(const unsigned char *payload, size_t bytes, uint
     if (msgpack_check(payload, bytes, &first, &where) || payload[0] < 0xa0 ||
         (payload[0] > 0xbf && (payload[0] < 0xd9 || payload[0] > 0xdb)))
         return false;
-    if (first == bytes || msgpack_check(payload + first, bytes - first, &second, &where) || first + second != bytes)
+    if (!msgpack_is_simple(payload + first, bytes - first) &&
+        (first == bytes || msgpack_check(payload + first, bytes - first, &second, &where) || first + second != bytes))
         return false;
     return !(flags & COMMAND_JSON) || payload[first] == 0xdb;
 }

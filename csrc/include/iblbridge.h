@@ -24,8 +24,8 @@
  *   library with a handle open, its client is lost (event CLIENT_LOST). The worker then does what it is configured to do
  *   (on_client_lost: stop the cameras). iblb_abandon says the same at once. A client that opens anew under the same name has come back.
  * - A thread that is cancelled (pthread_cancel, Qt's terminate on Linux) ends within 100 ms if it waits, otherwise after the call.
- *   Nothing stays locked, and its request stays open. Nothing helps against TerminateThread on Windows, or a longjmp out of a signal
- *   handler: both may leave the handle locked.
+ *   Nothing stays locked, and its request stays open. Nothing helps against TerminateThread on Windows, a longjmp out of a signal
+ *   handler, or a cancellation that takes effect in a signal handler: each may leave the handle locked.
  * - Truncating the segment's file while it is mapped kills the process that touches it (SIGBUS). Only malice or a broken clean-up script
  *   does that.
  *

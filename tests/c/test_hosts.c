@@ -107,6 +107,54 @@ static void cancel_one(struct doomed *doomed, enum place place, uint64_t after_n
     CHECK_ROW(place, os_clock_ns() - began < PROMPT_NS);
 }
 
+/* The program wants this thread to end before the first of its calls; none of them waits. */
+static void *call_when_told_to_end(void *argument) {
+    struct doomed *doomed = argument;
+    char text[256];
+    int request, handle;
+    pthread_cancel(pthread_self());
+    const int both[] = {doomed->handle, doomed->unserved};
+    for (int i = 0; i < ROWS(both); i++) {
+        CHECK(iblb_send(both[i], NULL, IBLB_PING, "[1]", 0, &request) >= 0 && iblb_cancel(both[i], request) >= 0);
+        CHECK(iblb_send(both[i], NULL, IBLB_PING, NULL, 0, &request) >= 0 && iblb_withdraw(both[i], request) >= 0);
+        CHECK(iblb_notify(both[i], NULL, IBLB_PING, NULL, 0) >= 0);
+        CHECK_SAME(iblb_send(both[i], NULL, 3, NULL, 0, &request), IBLB_E_MESSAGE);
+        CHECK_SAME(iblb_worker_state(both[i], NULL, NULL, NULL), 0);
+        CHECK_SAME(iblb_last_error(both[i], text, sizeof text), 0);
+        CHECK_SAME(iblb_subscribe(both[i], 1), 0);
+        CHECK(iblb_serve(both[i], NULL, 0) >= 0);
+        CHECK_SAME(iblb_answer(both[i], 1, -1, NULL), IBLB_E_COMMAND);
+        CHECK_SAME(iblb_fail(both[i], 1, "no"), IBLB_E_COMMAND);
+        CHECK(iblb_tell(both[i], IBLB_EXPSTATUS, NULL) < 0);
+    }
+    CHECK_SAME(iblb_worker_state(12345, NULL, NULL, NULL), IBLB_E_HANDLE);
+    CHECK(iblb_open(rig, "told to end", 0, &handle) == 0 && iblb_close(handle) == 0);
+    doomed->begun = 1;
+    pthread_testcancel();
+    return NULL;
+}
+
+static void a_thread_that_was_told_to_end_does_its_calls_to_their_ends(void) {
+    struct iblbw_worker *idle;
+    pthread_t thread;
+    char name[80];
+    void *ended;
+    start();
+    start_server();
+    struct doomed doomed = {.handle = open_client("a")};
+    snprintf(name, sizeof name, "%s-idle", rig);
+    CHECK_SAME(iblbw_open(name, 2, RING_BYTES, RING_BYTES, RING_BYTES, RING_BYTES, &idle), 0);
+    CHECK_SAME(iblb_open(name, "a", 0, &doomed.unserved), 0);
+    iblbw_close(idle, 0); /* so that each call asks whether the file is still there */
+    CHECK(pthread_create(&thread, NULL, call_when_told_to_end, &doomed) == 0);
+    CHECK(pthread_join(thread, &ended) == 0 && ended == PTHREAD_CANCELED && doomed.begun);
+    CHECK(iblb_close(doomed.handle) == 0 && iblb_close(doomed.unserved) == 0);
+    CHECK_SAME(iblbw_open(name, 0, 0, 0, 0, 0, &idle), 0);
+    iblbw_close(idle, 1);
+    stop_server();
+    stop();
+}
+
 static void cancelled_threads_leave_everything_as_it_was(int cancel_type) {
     struct doomed doomed = {.cancel_type = cancel_type};
     struct iblbw_worker *idle;
@@ -156,6 +204,42 @@ static void threads_that_are_cancelled_leave_everything_as_it_was(void) {
 
 static void threads_that_are_cancelled_at_any_instruction_leave_everything_as_it_was(void) {
     cancelled_threads_leave_everything_as_it_was(PTHREAD_CANCEL_ASYNCHRONOUS);
+}
+
+static void threads_that_are_cancelled_while_they_poll_leave_everything_as_it_was(void) {
+    set_variable("IBLBRIDGE_WAIT", "poll");
+    cancelled_threads_leave_everything_as_it_was(PTHREAD_CANCEL_DEFERRED);
+    set_variable("IBLBRIDGE_WAIT", NULL);
+}
+
+static void *wait_until_given_up(void *argument) {
+    const struct doomed *doomed = argument;
+    CHECK_SAME(iblb_wait(doomed->unserved, doomed->request, LONG_MS, NULL, 0, NULL), IBLB_E_CANCELLED);
+    return NULL;
+}
+
+static void threads_that_are_cancelled_while_another_is_parked_leave_everything_as_it_was(void) {
+    static const int types[] = {PTHREAD_CANCEL_DEFERRED, PTHREAD_CANCEL_ASYNCHRONOUS};
+    pthread_t thread;
+    int status;
+    start();
+    struct doomed parked = {.unserved = open_client("a")}, doomed = parked;
+    parked.request = send_start(parked.unserved);
+    doomed.request = send_start(parked.unserved);
+    struct handle *inner = handle_hold(parked.unserved, &status);
+    CHECK(pthread_create(&thread, NULL, wait_until_given_up, &parked) == 0);
+    EVENTUALLY(inner->parked);
+    for (int turn = 0; turn < 10 * ROWS(types); turn++) {
+        doomed.cancel_type = types[turn % ROWS(types)];
+        cancel_one(&doomed, IN_WAIT, (uint64_t)(turn % 5) * MS);
+        CHECK_SAME(iblb_worker_state(parked.unserved, NULL, NULL, NULL), 0);
+    }
+    CHECK_SAME(iblb_cancel(parked.unserved, parked.request), 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK_SAME(handle_references(inner), 2);
+    handle_drop(inner);
+    CHECK_SAME(iblb_close(parked.unserved), 0);
+    stop();
 }
 
 /* --- ends --- */
@@ -233,6 +317,12 @@ static const struct test tests[] = {
     {"threads that are cancelled leave everything as it was", threads_that_are_cancelled_leave_everything_as_it_was, NO_CANCELLATION},
     {"threads that are cancelled at any instruction leave everything as it was",
      threads_that_are_cancelled_at_any_instruction_leave_everything_as_it_was, NO_CANCELLATION},
+    {"threads that are cancelled while they poll leave everything as it was",
+     threads_that_are_cancelled_while_they_poll_leave_everything_as_it_was, NO_CANCELLATION},
+    {"threads that are cancelled while another is parked leave everything as it was",
+     threads_that_are_cancelled_while_another_is_parked_leave_everything_as_it_was, NO_CANCELLATION},
+    {"a thread that was told to end does its calls to their ends", a_thread_that_was_told_to_end_does_its_calls_to_their_ends,
+     NO_CANCELLATION},
     {"a client whose program ends without closing it is lost", a_client_whose_program_ends_without_closing_it_is_lost},
 };
 

@@ -16,6 +16,13 @@ static void set_up(void) {
     memset(&inbox, 0, sizeof inbox);
 }
 
+static void open_request(struct inbox *in, uint64_t number, uint64_t position) {
+    uint64_t chosen = number;
+    struct entry *entry = inbox_choose(in, &chosen);
+    if (CHECK(entry && chosen == number))
+        inbox_open(in, entry, number, position);
+}
+
 static unsigned char *body_of(const char *text) {
     unsigned char *body = malloc(strlen(text));
     memcpy(body, text, strlen(text));
@@ -26,25 +33,25 @@ static void numbers_are_given_one_after_the_other(void) {
     set_up();
     for (uint64_t number = 1; number <= 10; number++) {
         CHECK_SAME(inbox_number(&inbox, number), number);
-        inbox_open(&inbox, number, 64 * number);
+        open_request(&inbox, number, 64 * number);
     }
 }
 
 static void numbers_whose_place_is_taken_are_skipped(void) {
     set_up();
     for (uint64_t number = 5; number <= 8; number++)
-        inbox_open(&inbox, number, 0);
+        open_request(&inbox, number, 0);
     CHECK_SAME(inbox_number(&inbox, 5 + INBOX_ENTRIES), 9 + INBOX_ENTRIES);
-    inbox_free(inbox_find(&inbox, 7));
+    inbox_free(&inbox, inbox_find(&inbox, 7));
     CHECK_SAME(inbox_number(&inbox, 5 + INBOX_ENTRIES), 7 + INBOX_ENTRIES);
 }
 
 static void an_answered_request_keeps_its_place_until_it_is_freed(void) {
     set_up();
-    inbox_open(&inbox, 3, 0);
+    open_request(&inbox, 3, 0);
     inbox_answer(inbox_expects(&inbox, 3), 0, body_of("x"), 1);
     CHECK_SAME(inbox_number(&inbox, 3 + INBOX_ENTRIES), 4 + INBOX_ENTRIES);
-    inbox_free(inbox_find(&inbox, 3));
+    inbox_free(&inbox, inbox_find(&inbox, 3));
     CHECK_SAME(inbox_number(&inbox, 3 + INBOX_ENTRIES), 3 + INBOX_ENTRIES);
 }
 
@@ -53,10 +60,10 @@ static void when_all_places_are_taken_there_is_no_number(void) {
     for (uint64_t i = 0, number = 1; i < INBOX_ENTRIES; i++, number++) {
         number = inbox_number(&inbox, number);
         CHECK_ROW(i, number != 0);
-        inbox_open(&inbox, number, 0);
+        open_request(&inbox, number, 0);
     }
     CHECK_SAME(inbox_number(&inbox, 1 + INBOX_ENTRIES), 0);
-    inbox_free(inbox_find(&inbox, 700));
+    inbox_free(&inbox, inbox_find(&inbox, 700));
     CHECK_SAME(inbox_number(&inbox, 1 + INBOX_ENTRIES), 700 + INBOX_ENTRIES);
 }
 
@@ -65,7 +72,7 @@ static void a_request_is_never_0_nor_negative_at_the_wrap_of_31_bits(void) {
     uint64_t number = (UINT64_C(1) << 31) - 3;
     for (int i = 0; i < 6; i++, number++) {
         number = inbox_number(&inbox, number);
-        inbox_open(&inbox, number, (uint64_t)i);
+        open_request(&inbox, number, (uint64_t)i);
         int request = inbox_request(number);
         CHECK_ROW(i, request > 0);
         struct entry *entry = inbox_find(&inbox, request);
@@ -77,7 +84,7 @@ static void a_request_is_never_0_nor_negative_at_the_wrap_of_31_bits(void) {
 
 static void a_request_of_long_ago_with_the_same_lower_bits_is_not_mistaken(void) {
     set_up();
-    inbox_open(&inbox, (UINT64_C(5) << 31) + 9, 0);
+    open_request(&inbox, (UINT64_C(5) << 31) + 9, 0);
     CHECK(!inbox_expects(&inbox, 9)); /* a late response of an earlier round */
     CHECK(inbox_expects(&inbox, (UINT64_C(5) << 31) + 9) != NULL);
     CHECK(inbox_find(&inbox, 9) != NULL);
@@ -88,20 +95,20 @@ static void only_what_is_open_is_found_and_expected(void) {
     set_up();
     CHECK(!inbox_find(&inbox, 0) && !inbox_find(&inbox, -1) && !inbox_find(&inbox, 12) && !inbox_expects(&inbox, 12));
     CHECK(!inbox_find(&inbox, -2147483647 - 1) && !inbox_expects(&inbox, 0));
-    inbox_open(&inbox, 12, 77);
+    open_request(&inbox, 12, 77);
     struct entry *entry = inbox_expects(&inbox, 12);
     CHECK(entry && entry == inbox_find(&inbox, 12) && entry->state == ENTRY_OPEN && entry->position == 77);
     inbox_answer(entry, -8070, body_of("abc"), 3);
     CHECK(inbox_find(&inbox, 12) == entry && entry->state == ENTRY_ANSWERED && entry->code == -8070 && entry->bytes == 3);
     CHECK(!inbox_expects(&inbox, 12)); /* a second response of a second worker is dropped */
-    inbox_free(entry);
+    inbox_free(&inbox, entry);
     CHECK(!inbox_find(&inbox, 12) && entry->state == ENTRY_FREE && entry->body == NULL);
 }
 
 static void clearing_frees_every_body(void) {
     set_up();
     for (uint64_t number = 1; number <= 100; number++) {
-        inbox_open(&inbox, number, 0);
+        open_request(&inbox, number, 0);
         if (number % 2)
             inbox_answer(inbox_expects(&inbox, number), 0, body_of("body"), 4);
     }

@@ -47,6 +47,7 @@ static const char *check_json(const char *bytes, size_t size, size_t *where) {
 static const char *check_msgpack(const char *bytes, size_t size, size_t *used, size_t *where) {
     unsigned char *copy = copy_of(bytes, size);
     const char *wrong = msgpack_check(copy, size, used, where);
+    CHECK(!msgpack_is_simple(copy, size) || (!wrong && *used == size));
     free(copy);
     return wrong;
 }
@@ -444,6 +445,54 @@ static void msgpack_check_accepts_what_json_can_say_and_nothing_else(void) {
     }
 }
 
+static int is_simple(const unsigned char *bytes, size_t size) {
+    size_t used, where;
+    check_msgpack((const char *)bytes, size, &used, &where); /* which compares */
+    unsigned char *copy = copy_of((const char *)bytes, size);
+    int simple = msgpack_is_simple(copy, size);
+    free(copy);
+    return simple;
+}
+
+static void msgpack_is_simple_knows_arrays_of_short_texts_and_small_numbers(void) {
+    unsigned char text[2 + 255 + 1] = {0xd9};
+    for (size_t length = 0; length <= 255; length++) {
+        memset(text + 2, 'a', sizeof text - 2);
+        text[1] = (unsigned char)length;
+        CHECK_ROW(length, is_simple(text, 2 + length) && !is_simple(text, 1 + length) && !is_simple(text, 3 + length));
+        for (size_t at = 0; at < length; at++) {
+            text[2 + at] = 0x80;
+            CHECK_ROW(length, !is_simple(text, 2 + length));
+            text[2 + at] = 'a';
+        }
+    }
+    static const char *const simple[] = {"\x07", "\x7f", "\xa0", "\xa1z", "\x90", "\x92\x01\xa1z", "\x92\x91\x90\x92\xa1z\x02"};
+    for (int row = 0; row < ROWS(simple); row++)
+        CHECK_ROW(row, is_simple((const unsigned char *)simple[row], strlen(simple[row])));
+    memset(text, 0x91, sizeof text);
+    text[64] = text[65] = 7;
+    CHECK(is_simple(text, 65)); /* 64 deep */
+    text[64] = 0x91;
+    CHECK(!is_simple(text, 66));
+}
+
+static void what_msgpack_is_simple_knows_is_always_right(void) {
+    static const unsigned char bytes[] = {0x00, 0x7f, 0x80, 0x81, 0x90, 0x91, 0x92, 0x93, 0x9f, 0xa0, 0xa1, 0xa2,
+                                          0xbf, 0xc0, 0xc3, 0xd9, 0xda, 0xdc, 0xe0, 'a',  0x02, 0xc4, 0xff, 0x01};
+    unsigned char some[7];
+    uint32_t chance = 1;
+    int known = 0;
+    for (int turn = 0; turn < 300000; turn++) {
+        size_t size = 1 + turn % sizeof some;
+        for (size_t i = 0; i < size; i++) {
+            chance = chance * 1664525 + 1013904223;
+            some[i] = bytes[(chance >> 16) % sizeof bytes];
+        }
+        known += is_simple(some, size);
+    }
+    CHECK(known > 1000);
+}
+
 static void msgpack_check_stops_behind_the_first_object(void) {
     size_t used = 99, where = 99;
     CHECK(check_msgpack(BYTES("\x91\x01\xc1\xc1"), &used, &where) == NULL && used == 2);
@@ -752,6 +801,8 @@ static const struct test tests[] = {
     {"JSON: may be 64 deep and not 65", json_may_be_64_deep_and_not_65},
     {"msgpack: every type becomes JSON", msgpack_of_every_type_becomes_json},
     {"msgpack: the check accepts what JSON can say and nothing else", msgpack_check_accepts_what_json_can_say_and_nothing_else},
+    {"msgpack: simple are arrays of short texts and small numbers", msgpack_is_simple_knows_arrays_of_short_texts_and_small_numbers},
+    {"msgpack: what is called simple is always right", what_msgpack_is_simple_knows_is_always_right},
     {"msgpack: the check stops behind the first object", msgpack_check_stops_behind_the_first_object},
     {"msgpack: errors name the byte", msgpack_errors_name_the_byte},
     {"msgpack: every prefix of every sample is refused", msgpack_every_prefix_of_every_sample_is_refused},

@@ -59,6 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
 
     const char *refused = msgpack_check(data, size, &used, &where);
+    EXPECT(!msgpack_is_simple(data, size) || (!refused && used == size));
     EXPECT(where <= size && used <= size && (refused ? used == 0 : used == where && used > 0));
     if (!refused)
         EXPECT(!msgpack_to_json(data, used, NULL, 0, &strict_needed) && strict_needed > 1);

@@ -140,6 +140,12 @@ void os_hold_thread(void) {
 }
 void os_let_thread(void) {
 }
+shared_u32 posix_abrupt_threads;
+void posix_defer_end(int type) {
+    (void)type;
+}
+void posix_allow_end(void) {
+}
 void os_end_if_asked(void (*undo)(void *), void *argument) {
     (void)undo;
     (void)argument;
@@ -181,6 +187,13 @@ void os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void))
 
 void os_at_unload(void (*function)(void)) {
     (void)function;
+}
+
+/* --- os.h: the network --- */
+
+int os_send_datagram(intptr_t socket, uint32_t address, int port, const void *payload, int bytes) {
+    (void)socket, (void)address, (void)port, (void)payload, (void)bytes;
+    return 0;
 }
 
 /* --- clocks --- */
