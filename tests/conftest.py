@@ -11,10 +11,16 @@ from typing import Any
 
 import pytest
 import systems
+from hypothesis import HealthCheck, settings
 
 from bridge.worker import Worker
 
 systems.hear_signals()
+
+# How long an example takes says how busy this machine is, and nothing of what is tested.
+ON_ANY_MACHINE = {'deadline': None, 'suppress_health_check': [HealthCheck.too_slow]}
+settings.register_profile('on any machine', settings.default, **ON_ANY_MACHINE)
+settings.load_profile('on any machine')
 
 
 @pytest.hookimpl(tryfirst=True)

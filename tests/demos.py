@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from peers import eventually
 from systems import APART, family
 
 MARK = 'IBLBRIDGE_TEST_MARK'
@@ -41,6 +42,16 @@ class Demo:
             if match := re.search(pattern, line):
                 return match
         raise AssertionError(f'{pattern} did not come:\n{self.output}')
+
+    def await_command(self) -> None:
+        """Wait until its C program runs, and has been started.
+
+        Under Wine a Ctrl-C that comes while its main thread starts a process leaves it hanging for ever: the event is a
+        Unix signal there, whose handler makes a thread, and waits for the memory allocator that fork() has locked.
+        """
+        eventually(
+            lambda: [name for name in self.processes().values() if re.search(r'\biblb(\.exe$| call )', name)], 20
+        )
 
     def finish(self) -> int:
         """Return the exit status, after reading the rest."""

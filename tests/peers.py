@@ -111,13 +111,14 @@ class ScriptedPeer:
     """A raw UDP socket whose behaviour is a function.
 
     `script(peer, datagram)` is called for every datagram in the peer's thread and uses `send`, `later`, `echo`.
-    `datagrams` holds all that arrived, `messages` the same as lists.
+    `datagrams` holds all that arrived, `messages` the same as lists; of `handled` of them the script has done its part.
     """
 
     def __init__(self, script: Callable[['ScriptedPeer', bytes], None] | None = None, port: int = 0) -> None:
         self.script = script or (lambda peer, datagram: None)
         self.datagrams: list[bytes] = []
         self.times: list[float] = []
+        self.handled = 0
         self.addr: Any = None
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(('127.0.0.1', port))
@@ -173,6 +174,7 @@ class ScriptedPeer:
             self.datagrams.append(datagram)
             self.times.append(time.monotonic())
             self.script(self, datagram)
+            self.handled += 1
 
 
 def is_command(datagram: bytes) -> bool:
@@ -203,6 +205,6 @@ def aux_of(**clients: str) -> Iterator[Auxiliaries]:
         aux.close()
 
 
-def ask(aux: Auxiliaries, *command: object, timeout: float = 0.3) -> Outcome:
-    """Send one command to the service 'a' and return its outcome."""
-    return aux.submit(*command, services=['a'], timeout=timeout).result(5)['a']
+def ask(aux: Auxiliaries, *command: object, timeout: float = 5.0) -> Outcome:
+    """Send one command to the service 'a' and return its outcome; `timeout` (s) is what it has for its reply."""
+    return aux.submit(*command, services=['a'], timeout=timeout).result(timeout + 20)['a']

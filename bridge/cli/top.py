@@ -122,7 +122,7 @@ class Rig:
         self.programs = [
             (
                 lines.as_text(slot.client),
-                process_name(slot.pid, slot.process) if slot.alive else 'gone',
+                process_name(slot.pid, slot.process) if slot.alive else 'closed' if slot.closed else 'gone',
                 age(slot.age),
                 str(slot.pending) if slot.pending >= 0 else '?',
             )

@@ -48,6 +48,8 @@ class Slot(NamedTuple):
         Commands without an answer; -1: the ring makes no sense.
     serving : str
         The listener that it serves; "" for none.
+    closed : bool
+        Its owner has closed it in order: nobody is lost, and the worker frees it.
     """
 
     number: int
@@ -59,6 +61,7 @@ class Slot(NamedTuple):
     age: float | None
     pending: int
     serving: str = ''
+    closed: bool = False
 
 
 class Service(NamedTuple):
@@ -363,7 +366,8 @@ def _slot_findings(slot: Slot, *, unserved: bool = False) -> list[str]:
         found.append('it is in no known state.')
     elif slot.pending < 0:
         found.append('its command ring makes no sense.')
-    if not slot.alive and not unserved:  # else there is one cause, and it was told
+    # What was closed is freed when the worker has the time. Without a worker there is one cause, and it was told.
+    if not (slot.alive or slot.closed or unserved):
         found.append(
             f'its client is gone; {max(slot.pending, 0)} of its commands have no answer yet. A worker will free it.'
         )
@@ -382,6 +386,7 @@ def _slot(number: int, raw: Any, now: float, same_boot: bool) -> Slot:
         age=_age(raw.since, now, same_boot),
         pending=raw.pending,
         serving=_text(raw.serving),
+        closed=bool(raw.closed),
     )
 
 

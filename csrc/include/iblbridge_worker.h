@@ -240,6 +240,7 @@ struct iblbw_slot_report {
     char client[64];
     char process[32]; /* name of the process that has this pid now */
     char serving[64]; /* the listener that the client serves; "" if none */
+    int closed;       /* its owner has closed it in order, or is just at it */
 };
 
 /* The directory of all segments. IBLB_E_NO_SEGMENT if there is none, _PERMISSION if it is not ours alone; the text is there all the same.

@@ -341,7 +341,13 @@ end
 -- What the program gives is looked at here, before anything is sent.
 
 local Rig = {}
-Rig.__index = Rig
+
+-- `last_request` is looked up where C has written it: Ctrl-C may come before our next instruction.
+function Rig.__index(rig, key)
+    if key ~= 'last_request' then return Rig[key] end
+    local number = rawget(rig, 'request')
+    return number and number[0] ~= 0 and number[0] or nil
+end
 local WEAK = { __mode = 'k' }
 
 local OPTIONS = { services = true, timeout_ms = true, ttl_ms = true } -- of all methods
@@ -460,9 +466,8 @@ end
 local function post(rig, handle, message, arguments, options, ttl_ms)
     local services, number, json = names_of(options.services), number_of(message), json_of(arguments)
     local request = ffi.new('int[1]')
-    rig.last_request, rig.last_response = nil, nil
+    rig.request, rig.last_response = request, nil
     local status = check(C.iblb_send(handle, services, number, json, ttl_ms, request), handle)
-    rig.last_request = request[0]
     return request[0], status
 end
 
@@ -476,7 +481,7 @@ end
 
 -- Waits for a response, which becomes rig.last_response; returns the status.
 local function await(rig, handle, request, timeout_ms)
-    rig.last_request, rig.last_response = request, nil
+    rig.request, rig.last_response = ffi.new('int[1]', request), nil
     local status = patiently(timeout_ms, function(ms)
         return C.iblb_wait(handle, request, ms, buffer, capacity, needed)
     end)
@@ -492,7 +497,7 @@ local function give_up(rig, handle, request, waited)
         raise(codes.E_PENDING, alone and 'The worker died with the command. Start it again and wait for the same ' ..
             'request; do not repeat the command.' or bridge.error_text(codes.E_PENDING), nil, request)
     elseif left == codes.OK then
-        rig.last_request = nil
+        rig.request = nil
         if not alone then raise(codes.E_NOT_SENT, bridge.error_text(codes.E_NOT_SENT)) end
         raise(waited, 'No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.')
     end
@@ -567,7 +572,7 @@ function Rig:notify(message, arguments, options)
     local handle = handle_of(self)
     options = read(options, 'ttl_ms')
     local services, number, json = names_of(options.services), number_of(message), json_of(arguments)
-    self.last_request, self.last_response = nil, nil
+    self.request, self.last_response = nil, nil
     return check(C.iblb_notify(handle, services, number, json, ttl_of(options.ttl_ms)), handle)
 end
 

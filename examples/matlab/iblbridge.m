@@ -29,6 +29,7 @@ classdef iblbridge < handle
     % - iblbridge:PENDING of `call`, iblbridge:TIMEOUT and iblbridge:NO_WORKER of `wait`, and Ctrl-C, leave the request
     %   open, as last_request: wait for it again or cancel it, but do not repeat the command, for it may have started a
     %   camera. After iblbridge:NOT_SENT and iblbridge:NO_WORKER of `call` nothing was sent, and last_request is 0.
+    %   If Ctrl-C comes in the moment of sending, nobody knows the request: last_request is NaN. Ask EXPSTATUS.
     % - Your program can be a service itself, which masters command: see serve, next_command, tell, iblbridge_command.
 
     properties (SetAccess = private)
@@ -36,7 +37,7 @@ classdef iblbridge < handle
         client = '';        % the name of this program there
         last_status = 0;    % of the latest method: 0, a positive warning, a negative error (iblbridge.codes)
         last_response = []; % the latest response, also of a command that failed; [] if it has none
-        last_request = 0;   % the number of the latest command
+        last_request = 0;   % the number of the latest command; 0: there is none; NaN: perhaps there is one
     end
 
     properties (SetAccess = private, Hidden)
@@ -152,7 +153,7 @@ classdef iblbridge < handle
             % Waits up to TIMEOUT_MS (12000) for the response to a request. iblbridge:TIMEOUT: there is none yet, wait
             % again. iblbridge:NO_WORKER: at once if no worker lives; a new one will answer.
             if nargin < 3, timeout_ms = 12000; end
-            rig.check(rig.await(double(request), milliseconds_of(timeout_ms)));
+            rig.check(rig.await(rig.known(request), milliseconds_of(timeout_ms)));
             response = rig.last_response;
         end
 
@@ -160,14 +161,14 @@ classdef iblbridge < handle
             % WITHDRAWN = RIG.WITHDRAW(REQUEST)
             % Withdraws a command if no worker has accepted it: true, nothing will be sent; false: its answer is still
             % to come.
-            withdrawn = rig.check(invoke('iblb_withdraw', rig.handle, double(request))) == 0;
+            withdrawn = rig.check(invoke('iblb_withdraw', rig.handle, rig.known(request))) == 0;
         end
 
         function withdrawn = cancel(rig, request)
             % WITHDRAWN = RIG.CANCEL(REQUEST)
             % Gives a request up. true: no worker had accepted it, and nothing will be sent; false: it is carried out,
             % and its answer discarded.
-            withdrawn = rig.check(invoke('iblb_cancel', rig.handle, double(request))) == 0;
+            withdrawn = rig.check(invoke('iblb_cancel', rig.handle, rig.known(request))) == 0;
         end
 
         function subscribe(rig, varargin)
@@ -351,10 +352,24 @@ classdef iblbridge < handle
             % Writes a command; the request it makes, if any, is last_request.
             given = {names_of(services), number_of(message), encode(args), lifetime(ttl_ms)};
             rig.last_response = [];
-            rig.last_request = 0;
-            found = outputs(1 + strcmp(name, 'iblb_send'), name, rig.handle, given{:});
-            rig.check(found{1});
+            rig.last_request = NaN; % until it is known: Ctrl-C is no error that could be caught
+            try
+                found = outputs(1 + strcmp(name, 'iblb_send'), name, rig.handle, given{:});
+            catch err % nothing was sent
+                rig.last_request = 0;
+                rethrow(err);
+            end
             rig.last_request = sum([found{2:end}]);
+            rig.check(found{1});
+        end
+
+        function request = known(rig, request)
+            % The number of a request; an error if Ctrl-C came before anybody knew it.
+            request = double(request);
+            if isscalar(request) && isnan(request)
+                rig.check(iblbridge.codes.E_OUTCOME_UNKNOWN, ['Ctrl-C came while the command was sent, and nobody ', ...
+                    'knows its number. Ask EXPSTATUS before you repeat it.']);
+            end
         end
 
         function status = await(rig, request, timeout_ms)

@@ -28,9 +28,10 @@ def test_a_deaf_peer_is_unreachable_and_gets_a_start_only_once() -> None:
         aux.timing.resend_at = 0.05
         for message in ('EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'ALYX'):
             args = ('x', {'u': 't'})[: {'ALYX': 2, 'EXPSTART': 1}.get(message, 0)]
-            outcome = ask(aux, message, *args, timeout=3)
+            outcome = ask(aux, message, *args, timeout=30)
             assert (outcome.state, outcome.ok) == ('unreachable', False)
-            assert 0.15 < time.perf_counter() - outcome.sent / 1e9 < 2.9, 'it waited for a reply as well'
+            assert 0.15 < time.perf_counter() - outcome.sent / 1e9 < 25, 'it waited for a reply as well'
+        eventually(lambda: len(deaf.datagrams) >= 5)
         assert len(deaf.datagrams) == 5
         assert isinstance(aux.push('EXPINIT', wait=True), TimeoutError)
 
@@ -41,6 +42,7 @@ def test_what_may_be_repeated_is_sent_twice(message) -> None:
         aux.timing.echo_timeout = 0.2
         aux.timing.resend_at = 0.04
         assert ask(aux, message, 0).state == 'unreachable'
+        eventually(lambda: len(deaf.datagrams) >= 2)
         assert len(deaf.datagrams) == 2 and len(set(deaf.datagrams)) == 1
 
 
@@ -52,7 +54,7 @@ def test_a_lost_command_is_repeated_and_answered() -> None:
     with ScriptedPeer(second_time) as peer, aux_of(a=peer.uri) as aux:
         aux.timing.resend_at = 0.04
         first, second = aux.submit('EXPSTATUS', 0), aux.submit('EXPINIT', timeout=0.1)
-        first, second = first.result(2)['a'], second.result(2)['a']
+        first, second = first.result(20)['a'], second.result(20)['a']
         assert first.ok
         # The answer to the first one may still be under way: it must not cross the next command.
         assert second.sent - first.answered > 49_000_000
@@ -85,15 +87,15 @@ def test_a_duplicated_echo_starts_no_storm() -> None:
 
 def test_the_late_echo_of_a_command_that_was_given_up_is_swallowed() -> None:
     def late(peer: ScriptedPeer, datagram: bytes) -> None:
-        if len(peer.datagrams) == 1:
-            peer.later(0.15, datagram)
-        else:
+        if len(peer.datagrams) > 1:
             echo_and_reply(peer, datagram)
 
     with ScriptedPeer(late) as peer, aux_of(a=peer.uri) as aux:
         aux.timing.echo_timeout = 0.05
         assert ask(aux, 'EXPINIT').state == 'unreachable'
-        eventually(peer._timers[0].finished.is_set)
+        aux.timing.echo_timeout, aux.timing.unread_for = 5.0, 0.1
+        eventually(lambda: peer.datagrams)
+        peer.send(peer.datagrams[0])
         assert ask(aux, 'EXPINIT').ok
         eventually(lambda: len(peer.datagrams) >= 3)
         assert len(peer.datagrams) == 3
@@ -110,7 +112,7 @@ def test_the_late_reply_to_a_command_that_was_given_up_does_not_answer_the_next(
             peer.send([1, 'second'])
 
     with ScriptedPeer(behind) as peer, aux_of(a=peer.uri) as aux:
-        assert ask(aux, 'EXPINIT', timeout=0.05).state == 'echoed'
+        assert ask(aux, 'EXPINIT', timeout=0.5).state == 'echoed'
         assert ask(aux, 'EXPINIT').reply == ['second']
 
 
@@ -203,6 +205,7 @@ def test_a_service_that_failed_before_is_believed_however_long_it_takes(first) -
     with ScriptedPeer(slow) as peer, aux_of(a=peer.uri) as aux:
         aux.timing.echo_timeout = 0.1
         assert not ask(aux, 'EXPINIT', 'first').ok
+        aux.timing.echo_timeout, aux.timing.unread_for = 5.0, 0.2
         assert ask(aux, 'EXPINIT', 'second', timeout=3).reply == ['done']
 
 
@@ -256,4 +259,4 @@ def test_a_stock_callback_still_hears_the_service() -> None:
 def test_the_stock_services_still_work_on_top() -> None:
     with StockServer() as server, StockServer() as other, aux_of(a=server.uri, b=other.uri) as aux:
         future = asyncio.run_coroutine_threadsafe(aux.services.start('ref', {'n': 1}), aux._loop)
-        assert future.result(3) == {'a': ['ref', {'n': 1}], 'b': ['ref', {'n': 1}]}
+        assert future.result(20) == {'a': ['ref', {'n': 1}], 'b': ['ref', {'n': 1}]}

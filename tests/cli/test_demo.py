@@ -159,7 +159,7 @@ def test_a_silent_service_is_named_and_the_other_is_served(demo, silent):
     ('moment', 'not_printed'),
     [
         ('start', '  segment'),
-        ('segment', '  EXPSTATUS'),
+        pytest.param('segment', '  EXPSTATUS', marks=pytest.mark.not_wine('it hangs, see Demo.await_command')),
         ('EXPSTART .*RUNNING', '  EXPSTATUS'),
         ('EXPSTATUS', '  EXPEND'),
     ],
@@ -167,10 +167,12 @@ def test_a_silent_service_is_named_and_the_other_is_served(demo, silent):
 def test_a_signal_at_any_moment_ends_the_demo_and_leaves_nothing(demo, name, moment, not_printed):
     run = demo('--fail', 'cameras')
     if moment == 'start':
-        while len(run.processes()) < 2:
+        while len(run.processes()) < 3:  # the services; it waits for them
             assert run.process.poll() is None
     else:
         run.read_until(moment)
+        if moment.startswith('EXP'):
+            run.await_command()
     ask_to_end(run.process, name)
     assert run.finish() == 128 + getattr(signal, name), run.output
     assert 'Traceback' not in run.output
@@ -180,7 +182,8 @@ def test_a_signal_at_any_moment_ends_the_demo_and_leaves_nothing(demo, name, mom
 
 def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_is_handled_alike(demo):
     run = demo('--fail', 'cameras')
-    run.read_until('EXPSTART .*RUNNING')
+    run.read_until('EXPSTATUS')
+    run.await_command()
     ctrl_c(run.process)
     assert run.finish() == 130, run.output
     assert 'Stopped by SIGINT. All processes are gone' in run.output
@@ -189,7 +192,8 @@ def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_is_handled_alike(demo)
 
 def test_impatient_ctrl_c_does_not_interrupt_the_clean_up(demo):
     run = demo('--fail', 'cameras')
-    run.read_until('EXPSTART .*RUNNING')
+    run.read_until('EXPSTATUS')
+    run.await_command()
     while run.process.poll() is None:
         ask_to_end(run.process, 'SIGINT')
         time.sleep(0.01)

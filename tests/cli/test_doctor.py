@@ -105,6 +105,24 @@ def test_a_dead_client_is_told_until_its_commands_are_answered_and_its_slot_is_f
         assert eventually(is_healthy)
 
 
+def test_a_client_that_was_closed_is_no_fault_however_late_a_worker_frees_its_slot(capsys):
+    """Beside a busy worker doctor found that a program was gone which had only ended: there was nothing to do."""
+    with Segment('rig') as segment:  # takes nothing, as if it were busy
+        with Client('rig', 'ends') as client:
+            client.send('EXPINIT')
+        status, said = doctor_says(capsys)
+        (slot,) = said['segments'][0]['slots']
+        assert (status, slot['client'], slot['alive'], slot['closed'], slot['pending']) == (0, 'ends', False, True, 1)
+        main(['doctor'])
+        assert 'closed' in capsys.readouterr().out
+
+        def is_free() -> bool:
+            answer_all(segment)
+            return not doctor_says(capsys)[1]['segments'][0]['slots']
+
+        assert eventually(is_free)
+
+
 def test_a_quarantined_client_is_told(capsys, segment_directory):
     with Segment('rig') as segment, Client('rig', 'scribbler'):
         segment.take(0)

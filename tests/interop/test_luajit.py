@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import interrupted
 import pytest
 from guides import SERVING, environment, require, run
 from hypothesis import given, settings
@@ -377,6 +378,16 @@ def test_ctrl_c_ends_a_call_and_its_request_is_not_lost(lua, serve, server):
     assert said == ['false\tstring\tnil', 'E_TIMEOUT\tfalse\tPING']
 
 
+def test_ctrl_c_while_a_command_is_sent_does_not_lose_its_request(lua, serve, server, tmp_path, monkeypatch):
+    """Beside other programs there was time for it between the call of C and the line that kept the number."""
+    serve('rig0', {'cameras': server.uri})
+    for name, value in interrupted.build(lua.place, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    for method in ('call', 'send'):
+        code = f"local fine, why = pcall(rig.{method}, rig, 'EXPINIT'); print(fine, type(why)); "
+        assert lua(OPEN + code + 'print(rig:wait(rig.last_request).message)') == ['false\tstring', 'EXPINIT']
+
+
 def test_ctrl_c_in_the_example_stops_the_services(lua, serve, server):
     serve('rig0', {'cameras': server.uri})
     server.answers[2] = lambda data: None  # EXPSTART: echoes, and never replies
@@ -401,7 +412,7 @@ def test_a_worker_that_dies_ends_the_wait_and_the_next_one_answers(lua, rig):
         assert process.stdout.readline() == 'E_NO_WORKER\ttrue\n'
         address = worker.process.args[worker.process.args.index('--service') + 1]
         services.children['worker'] = Child('worker', 'serve', '--segment', 'rig0', '--service', address, '--remove')
-        eventually(lambda: services.children['worker'].ready, 10)
+        eventually(lambda: services.children['worker'].ready, 60)  # a start of Python
         assert process.communicate('\n', timeout=20)[0] == 'E_OUTCOME_UNKNOWN\n'
 
 

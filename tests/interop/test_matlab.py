@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import interrupted
 import pytest
 from guides import commands, environment, require, run
 from peers import eventually
@@ -68,6 +69,11 @@ def say(process: subprocess.Popen[str], code: str) -> None:
     assert process.stdin is not None
     process.stdin.write(f'{code}; fflush(stdout);\n')
     process.stdin.flush()
+
+
+def is_asleep(process: subprocess.Popen[str]) -> bool:
+    """Tell whether the main thread of a session waits for something."""
+    return Path(f'/proc/{process.pid}/stat').read_text().rpartition(')')[2].split()[0] == 'S'
 
 
 def hear(process: subprocess.Popen[str]) -> str:
@@ -293,7 +299,7 @@ def test_the_number_of_a_code_is_found_by_every_name_of_it(through):
 def test_what_is_inside_is_no_method(through):
     # Octave shows private and hidden methods, too: these are left, for they change the rig.
     said = through('mex')("disp(strjoin(sort(methods('iblbridge'))', ' '))")[0].split()
-    inside = {'await', 'check', 'delete', 'end_command', 'finish', 'post', 'take_back'}
+    inside = {'await', 'check', 'delete', 'end_command', 'finish', 'known', 'post', 'take_back'}
     outside = {'abandon', 'call', 'cancel', 'close', 'notify', 'send', 'serve', 'subscribe', 'tell', 'wait', 'withdraw'}
     outside |= {'next_command'}
     outside |= {'iblbridge', 'next_event', 'worker_state', 'last_error', 'clock_ns', 'code_of', 'error_text', 'version'}
@@ -350,7 +356,7 @@ def test_a_worker_that_dies_ends_the_wait_and_the_next_one_answers(octave, rig):
         assert [hear(process), hear(process)] == ['iblbridge:NO_WORKER', request]
         address = worker.process.args[worker.process.args.index('--service') + 1]
         services.children['worker'] = Child('worker', 'serve', '--segment', 'rig0', '--service', address, '--remove')
-        eventually(lambda: services.children['worker'].ready, 10)
+        eventually(lambda: services.children['worker'].ready, 60)  # a start of Python
         say(process, 'try, rig.wait(k); catch err, disp(err.identifier); end')
         assert hear(process) == 'iblbridge:OUTCOME_UNKNOWN'
 
@@ -374,11 +380,32 @@ def test_ctrl_c_ends_a_wait_and_the_rig_is_still_there(octave, serve, server):
         say(process, f"{OPEN} disp('go'); fflush(stdout); {code}")
         assert hear(process) == 'go'
         eventually(lambda: server.saw)
+        eventually(lambda: is_asleep(process))  # by now it waits; before, it may still have to note what it sent
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         say(process, "disp(rig.last_request > 0); r = rig.call('PING'); disp(r.message)")
         assert [hear(process), hear(process)] == ['1', 'PING']
         assert time.monotonic() - began < 5
+
+
+def test_after_ctrl_c_while_a_command_is_sent_nobody_says_that_there_is_none(
+    through, serve, server, tmp_path, monkeypatch
+):
+    """Its number was 0, as if nothing had been sent, and it could have been sent twice."""
+    octave = through('mex')
+    serve('rig0', {'cameras': server.uri})
+    for name, value in interrupted.build(octave.place, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    with octave.session() as process:
+        say(process, f"{OPEN} rig.call('EXPINIT', {{}}, 'timeout_ms', Inf); disp('not reached')")
+        eventually(lambda: server.saw)
+        for method in ('wait', 'cancel', 'withdraw'):
+            said = 'disp(err.identifier); disp(err.message); disp(rig.last_status == iblbridge.codes.E_OUTCOME_UNKNOWN)'
+            say(process, f'disp(rig.last_request); try, rig.{method}(rig.last_request); catch err, {said}; end')
+            assert [hear(process), hear(process)] == ['NaN', 'iblbridge:OUTCOME_UNKNOWN']
+            assert hear(process).endswith('Ask EXPSTATUS before you repeat it.') and hear(process) == '1'
+        say(process, "rig.notify('EXPEND'); disp(rig.last_request)")
+        assert hear(process) == '0'
 
 
 def test_without_a_worker_there_is_a_warning_and_what_is_queued_can_be_withdrawn(octave, serve, server):

@@ -265,6 +265,7 @@ def test_a_command_that_waits_for_a_staged_one_can_be_withdrawn() -> None:
         aux.refresh_rate = aux.services.timeout = 0.05
         with pytest.raises(RuntimeError, match='withdrawn'):
             aux.push('EXPSTART', REF, wait=True)
+        aux.services.timeout = 5.0
         services.held.clear()
         services.answer('cameras')
         assert ok(init) == ['cameras', 'ephys']

@@ -282,7 +282,8 @@ def slot_table(report: Report) -> Table:
 
     result = Table('slot', 'client', 'process', 'since', 'pending', 'state', box=box.SIMPLE_HEAD)
     for slot in report.slots:
-        state = ('' if slot.state == 'claimed' else f'{slot.state}, ') + ('alive' if slot.alive else 'gone')
+        owner = 'alive' if slot.alive else 'closed' if slot.closed else 'gone'
+        state = owner if slot.state == 'claimed' else f'{slot.state}, {owner}'
         pending = str(slot.pending) if slot.pending >= 0 else '?'
         result.add_row(
             *map(
