@@ -13,6 +13,7 @@ import msgpack
 
 from bridge.errors import check
 from bridge.numbers import CODES
+from bridge.sayable import sayable
 from bridge.segment.library import ffi, lib
 from bridge.segment.response import pack
 from bridge.segment.served import Segment, Taken
@@ -126,5 +127,9 @@ class Incoming:
             token = ffi.new('struct iblbw_incoming *')
             if not check(lib.iblbw_inherit(self._worker, token, message, stamp, body, capacity, size)):
                 return
-            said = msgpack.unpackb(bytes(ffi.buffer(body, size[0])), strict_map_key=False, unicode_errors='replace')
+            packed = bytes(ffi.buffer(body, size[0]))
+            try:
+                said = sayable(msgpack.unpackb(packed, strict_map_key=False, unicode_errors='replace'))
+            except ValueError:  # a program has scribbled there: a time of msgpack that is none
+                said = {}
             yield Inherited(token, int(message[0]), int(stamp[0]), said)

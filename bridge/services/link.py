@@ -312,11 +312,15 @@ class Link:
 
     def _depart(self, errand: Errand) -> bool:
         """Hand a command's first datagram to the socket; True if it was an interrupt's."""
-        if not self.permitted(errand):
+        try:
+            if not self.permitted(errand):
+                return False
+            now = time.perf_counter_ns()
+            error = self._transmit(errand.payload)
+            self.gone(errand, now, error)
+        except BaseException as exc:  # so that no errand is left without its outcome
+            self._failed(errand, exc)
             return False
-        now = time.perf_counter_ns()
-        error = self._transmit(errand.payload)
-        self.gone(errand, now, error)
         return error is None and errand.event == INTERRUPT
 
     def _failed(self, errand: Errand, fault: BaseException) -> None:

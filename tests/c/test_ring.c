@@ -137,7 +137,7 @@ static void positions_beyond_32_bits_and_up_to_the_last_one_work(void) {
 
 static void padding_and_record_are_published_by_one_store(void) {
     struct fixture f;
-    struct ring_space space;
+    struct ring_space space = {0};
     struct record_header header;
     uint64_t start = CAPACITY - 64, tail;
     set_up(&f, CAPACITY, start);
@@ -160,7 +160,7 @@ static void padding_and_record_are_published_by_one_store(void) {
 static void a_ring_is_full_exactly_when_it_must_be(void) {
     static const uint32_t keeps[] = {0, 64, 1024, CAPACITY / 2};
     struct fixture f;
-    struct ring_space space;
+    struct ring_space space = {0};
     for (int k = 0; k < ROWS(keeps); k++)
         for (uint64_t tail = CAPACITY; tail < 2 * CAPACITY; tail += 5 * RECORD_ALIGN)
             for (uint32_t used = 0; used <= CAPACITY; used += 3 * RECORD_ALIGN)

@@ -19,6 +19,8 @@ from sources import CSRC
 from bridge.native import LIBRARY, PREFIX
 from bridge.numbers import CODES
 from bridge.segment.library import ffi, last_error, lib
+from bridge.segment.served import Segment
+from bridge.segment.serving import Incoming
 
 HEADER = CSRC / 'include' / 'iblbridge.h'
 
@@ -111,6 +113,24 @@ def test_what_json_cannot_say_is_handed_over_all_the_same(worker, program):
     code, _, _, text = next_command(program)
     assert code == 0
     assert json.loads(text)['args'] == [None, None, 'Ynl0ZXM=']
+
+
+class Nonsense(msgpack.ExtType):
+    """A time of msgpack that is none, which Python's reader refuses."""
+
+    def __new__(cls) -> Nonsense:
+        return tuple.__new__(cls, (-1, b'x'))
+
+
+@pytest.mark.parametrize('args', [[Nonsense()], [b'bytes', float('nan'), msgpack.ExtType(5, b'x')]], ids=str)
+def test_a_worker_takes_over_whatever_a_program_has_scribbled_into_what_it_was_asked(worker, program, args):
+    token = worker.hand(2, args=args)
+    worker.close(remove=False)
+    with Segment('rig') as segment:
+        (inherited,) = Incoming(segment).inherit()
+        assert (inherited.token.number, inherited.message) == (token.number, 2)
+        assert isinstance(inherited.body, dict)
+        worker.worker = ffi.NULL
 
 
 @pytest.mark.parametrize(
