@@ -45,7 +45,8 @@ DEPTH = 100_000  # entries in the queue
 BLOCK = 1 << 18  # bytes that are handed to the system at a time, or one entry
 STUCK = 0.5  # s: a disk that takes nothing for so long is not waited for
 SYNC_EVERY = 1.0  # s
-PAUSE = 0.0002  # s between two writes: many entries are cheaper in one
+PAUSE = 0.0002  # s behind a write, for each entry in it: many are cheaper in one
+LONGEST_PAUSE = 0.005  # s
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
 REST = 0.005  # s between two pieces of a file that is compressed
 
@@ -87,9 +88,11 @@ class Journal:
         self._file, self._is_file, self._is_new, self._torn = -1, False, False, False
         self._open()
         self._compressing = Compressing(self.path) if rotation is not None and self._is_file else None
-        self._queue: queue.SimpleQueue[_Said | None] = queue.SimpleQueue()
         self._depth = depth
+        self._queue: list[_Said] = []
         self._entries = self._waiting = 0  # in the queue or at the disk, and their bytes
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._sleeps = False  # the thread, until the bell
         self._at_disk = 0.0  # since when, s; 0.0: not now
         self._closed = False
         self._thread = threading.Thread(target=self._run, name='journal', daemon=True)
@@ -112,7 +115,9 @@ class Journal:
             if room:
                 self._entries += 1
                 self._waiting += len(said)
-                self._queue.put((now, at, said))
+                self._queue.append((now, at, said))
+                if self._sleeps:
+                    self._wake()
         if not room:
             self._lose('more is written than the disk can take')
 
@@ -126,12 +131,17 @@ class Journal:
     def close(self, timeout: float = 2.0) -> None:
         """Write what is queued and close the file; takes `timeout` (s) at most. Harmless twice."""
         if not self._closed:
-            self._closed = True
-            self._queue.put(None)
+            with self._counting:
+                self._closed = True
+                self._wake()
             self._thread.join(timeout)
             if self._thread.is_alive():
                 left = self._entries
                 log.error('the journal %s takes nothing: up to %d of its last entries are lost', self.path, left)
+
+    def _wake(self) -> None:
+        self._sleeps = False
+        self._bell.put(None)
 
     def _lose(self, reason: str, count: int = 1) -> None:
         with self._counting:
@@ -149,17 +159,18 @@ class Journal:
         while going:
             rest = math.inf if self._compressing is None else max(self._compressing.rest(), REST)
             rest = min(rest, SYNC_EVERY) if dirty else rest
-            block, going = self._next(None if rest == math.inf else rest)
-            if block:
+            said, size, going = self._next(None if rest == math.inf else rest)
+            for block, held in _blocks(said, size):
                 self._at_disk = time.monotonic()
                 for part in _pieces(block, self._turns, self._size):
                     self._append(part)
                 self._at_disk = 0.0
-                time.sleep(PAUSE)
                 with self._counting:
                     self._entries -= len(block)
-                    self._waiting -= sum(len(text) for _, _, text in block)
+                    self._waiting -= held
                 dirty = True
+            if said and going:
+                time.sleep(min(len(said) * PAUSE, LONGEST_PAUSE))
             if dirty and time.monotonic() - synced >= SYNC_EVERY:
                 self._sync()
                 synced, dirty = time.monotonic(), False
@@ -173,20 +184,20 @@ class Journal:
         if self._file >= 0:
             os.close(self._file)
 
-    def _next(self, timeout: float | None) -> tuple[list[_Said], bool]:
-        """Wait for what is said, and return all that has been by then, a block's worth; False with the last."""
-        block: list[_Said] = []
-        size = 0
+    def _next(self, timeout: float | None) -> tuple[list[_Said], int, bool]:
+        """Wait for what is said, and return all that has been by then and its bytes; False with the last."""
+        found = self._take()
+        if found[0] or not found[2]:
+            return found
         with contextlib.suppress(queue.Empty):
-            said = self._queue.get(timeout=timeout)
-            while said:
-                block.append(said)
-                size += len(said[2])
-                if size >= BLOCK:
-                    return block, True
-                said = self._queue.get_nowait()
-            return block, False
-        return block, True
+            self._bell.get(timeout=timeout)
+        return self._take()
+
+    def _take(self) -> tuple[list[_Said], int, bool]:
+        with self._counting:
+            said, self._queue = self._queue, []
+            self._sleeps = not said
+            return said, self._waiting, not self._closed  # nothing is at the disk now
 
     def _append(self, block: list[_Said]) -> None:
         now, at, _ = block[0]
@@ -286,6 +297,19 @@ class Journal:
         with contextlib.suppress(OSError):  # a pipe, or a disk whose fault the next write reports
             os.fsync(self._file)
         self._at_disk = 0.0
+
+
+def _blocks(said: list[_Said], size: int) -> Iterator[tuple[list[_Said], int]]:
+    """Yield what is said, which has so many bytes, a block's worth at a time, and how many bytes that has."""
+    if said and size <= BLOCK:
+        yield said, size
+        return
+    begin = held = 0
+    for end, (_, _, text) in enumerate(said, 1):
+        held += len(text)
+        if held >= BLOCK or end == len(said):
+            yield said[begin:end], held
+            begin, held = end, 0
 
 
 def _pieces(block: list[_Said], turns: Turns, size: Callable[[], int]) -> Iterator[list[_Said]]:
