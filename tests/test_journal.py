@@ -27,7 +27,7 @@ from bridge.cli.journal.selection import since
 from bridge.journal import KINDS, SCHEMA, Journal, Reading
 from bridge.journal import reading as journal_reading
 from bridge.journal import writing as journal
-from bridge.journal.entry import _BODY, _COMMAND, to_line
+from bridge.journal.entry import command_line, outcome_line, to_line
 from bridge.segment.client import Client
 from bridge.segment.response import command_id, response_body
 
@@ -258,10 +258,28 @@ def test_the_text_of_a_command_and_its_outcome_is_that_of_json(message, error, c
         request=5, command_id=key, message=message, code=code, error=error, services=services, **stamps, wall='then'
     )
     command = {'command_id': key, 'message': message, 'client': client, 'services': error, 'args': tuple(services)}
-    for kind, entry in (('outcome', {**body, 'client': client}), ('command', command | {'sent': number})):
-        whole = json.dumps({'kind': kind, **entry, 'time': number, 'wall': 'now'}, ensure_ascii=False)
-        assert to_line(kind, entry, number, 'now') == whole.encode('utf-8', 'backslashreplace') + b'\n'
-        assert tuple(entry) in (_BODY, _COMMAND), 'else it is written the long way'
+    command['sent'] = number
+    made = {
+        'outcome': outcome_line('outcome', body, client, number, 'now'),
+        'notification': outcome_line('notification', body, client, number, 'now'),
+        'command': command_line(command, number, 'now'),
+    }
+    for kind, line in made.items():
+        entry = command if kind == 'command' else {**body, 'client': client}
+        assert line == to_line(kind, entry, number, 'now')
+
+
+def test_a_command_and_its_outcome_are_written_without_what_may_hold_a_token():
+    service = {'name': 'a', 'error': 'bad s3cret', 'data': {'value': 's3cret'}, 'ok': False}
+    body = response_body(
+        request=5, command_id='key', message='ALYX', code=-1, error='a: bad s3cret', services=[service], sent=1
+    )
+    command = {'command_id': 'key', 'message': 'ALYX', 'client': 'c', 'services': 'a', 'args': ['url', 's3cret']}
+    line = command_line(command | {'sent': 1}, 2, 'now')
+    assert line == to_line('command', discretion.entry(command | {'sent': 1}), 2, 'now') and b's3cret' not in line
+    line = outcome_line('outcome', body, 'c', 2, 'now')
+    whole = to_line('outcome', discretion.entry({**body, 'client': 'c'}), 2, 'now')
+    assert line == whole and b's3cret' not in line
 
 
 def test_what_comes_faster_than_the_disk_takes_a_piece_goes_to_it_in_one(tmp_path, monkeypatch):

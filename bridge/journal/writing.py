@@ -5,9 +5,9 @@ Rules:
 - Writing never holds up the dispatch: `Journal.write` puts a line into a queue, a thread of its own does the rest. What
   waits for the disk is bounded, in entries and in bytes. A line is made at once, in the thread that says it: what can
   change afterwards, or may not be kept, is not in the queue.
-- The thread hands all that has come by then to the system in one piece: at once when it is quiet, and `PAUSE` after the
-  last one when it is not. A kill loses at most what was in the queue. Once a second it is brought to the disk. A line
-  that was torn by a crash ends at the next start; readers skip it.
+- The thread hands all that has come by then to the system in one piece: at once when it is quiet, and a pause after the
+  last one when it is not, which is the longer, the more that was. A kill loses at most what was in the queue. Once a
+  second it is brought to the disk. A line that was torn by a crash ends at the next start; readers skip it.
 - While the disk takes something, a queue that is more than half full is `Journal.is_pressed`: who can wait should.
 - When the disk or the queue is full, that is said (once a minute), counted, and the rig goes on.
 - A file that was moved or removed is begun anew, so that nothing is written to where nobody finds it. When a file is
@@ -26,7 +26,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import accumulate, takewhile
 from pathlib import Path
@@ -102,11 +102,15 @@ class Journal:
         """Append an entry; returns at once, never raises."""
         self.put(kind, entry)
 
-    def put(self, kind: str, entry: dict[str, Any]) -> None:
-        """Append an entry that is a dict already, as `write`."""
+    def put(self, kind: str, entry: Mapping[str, Any]) -> None:
+        """Append an entry that is a mapping already, as `write`."""
+        self.put_line(to_line, kind, discretion.entry(entry))
+
+    def put_line(self, line_of: Callable[..., bytes], *what: Any) -> None:
+        """Append the line that a function of `bridge.journal.entry` makes of this and the moment, as `write`."""
         now, at = time.perf_counter_ns(), time.time_ns()
         try:
-            said = to_line(kind, discretion.entry(entry), now, wall(at))
+            said = line_of(*what, now, wall(at))
         except Exception as error:  # an entry that JSON cannot express
             self._lose(str(error))
             return
