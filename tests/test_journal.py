@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -280,6 +281,51 @@ def test_a_command_and_its_outcome_are_written_without_what_may_hold_a_token():
     line = outcome_line('outcome', body, 'c', 2, 'now')
     whole = to_line('outcome', discretion.entry({**body, 'client': 'c'}), 2, 'now')
     assert line == whole and b's3cret' not in line
+
+
+def test_what_is_said_soon_after_another_goes_to_the_disk_with_it(tmp_path, monkeypatch):
+    """A command and its outcome were two writes, and the second one met the thread that answers."""
+    real, pieces, rests, both = os.write, [], threading.Event(), threading.Event()
+    clocks = {name: getattr(time, name) for name in ('monotonic', 'perf_counter_ns', 'time_ns')}
+    clocks['sleep'] = lambda seconds: rests.set() or both.wait(30)
+    monkeypatch.setattr(journal, 'time', SimpleNamespace(**clocks))
+    monkeypatch.setattr(journal.os, 'write', lambda file, data: pieces.append(data) or real(file, data))
+    book = Journal(tmp_path / 'journal')
+    book.write('command', n=1)
+    assert rests.wait(30)
+    book.write('outcome', n=2)
+    both.set()
+    book.close(30)
+    assert [json.loads(line)['n'] for line in pieces[-1].splitlines()] == [1, 2]
+
+
+def test_whenever_something_is_said_the_thread_that_writes_is_woken(tmp_path):
+    book = Journal(tmp_path / 'journal')
+    for i in range(300):  # now it sleeps, now it is about to
+        book.write('event', n=i)
+        eventually(lambda: not book._entries)
+    book.close()
+    assert [entry['n'] for entry in entries(book.path)] == list(range(300))
+
+
+def test_what_several_threads_say_is_all_written_and_of_each_in_its_order(tmp_path):
+    book = Journal(tmp_path / 'journal')
+
+    def say(who: int) -> None:
+        for i in range(1000):
+            book.write('event', who=who, n=i)
+
+    threads = [threading.Thread(target=say, args=(who,)) for who in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    eventually(lambda: not book._entries)
+    assert book._waiting == 0
+    book.close(30)
+    found = entries(book.path)
+    assert len(found) == 4000
+    assert all([entry['n'] for entry in found if entry['who'] == who] == list(range(1000)) for who in range(4))
 
 
 def test_what_comes_faster_than_the_disk_takes_a_piece_goes_to_it_in_one(tmp_path, monkeypatch):

@@ -5,9 +5,10 @@ Rules:
 - Writing never holds up the dispatch: `Journal.write` puts a line into a queue, a thread of its own does the rest. What
   waits for the disk is bounded, in entries and in bytes. A line is made at once, in the thread that says it: what can
   change afterwards, or may not be kept, is not in the queue.
-- The thread hands all that has come by then to the system in one piece: at once when it is quiet, and a pause after the
-  last one when it is not, which is the longer, the more that was. A kill loses at most what was in the queue. Once a
-  second it is brought to the disk. A line that was torn by a crash ends at the next start; readers skip it.
+- The thread hands all that has come by then to the system in one piece, `PAUSE` after it was woken: a command and
+  what a quick service did with it go together. In a flood it waits the longer, the more the last piece held. A kill
+  loses at most what was in the queue. Once a second it is brought to the disk. A line that was torn by a crash ends at
+  the next start; readers skip it.
 - While the disk takes something, a queue that is more than half full is `Journal.is_pressed`: who can wait should.
 - When the disk or the queue is full, that is said (once a minute), counted, and the rig goes on.
 - A file that was moved or removed is begun anew, so that nothing is written to where nobody finds it. When a file is
@@ -45,7 +46,7 @@ DEPTH = 100_000  # entries in the queue
 BLOCK = 1 << 18  # bytes that are handed to the system at a time, or one entry
 STUCK = 0.5  # s: a disk that takes nothing for so long is not waited for
 SYNC_EVERY = 1.0  # s
-PAUSE = 0.0002  # s behind a write, for each entry in it: many are cheaper in one
+PAUSE = 0.0002  # s before a write, for each entry in the last one: many are cheaper in one
 LONGEST_PAUSE = 0.005  # s
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
 REST = 0.005  # s between two pieces of a file that is compressed
@@ -159,11 +160,12 @@ class Journal:
 
     def _run(self) -> None:
         synced = time.monotonic()
-        dirty, going = False, True
+        dirty, going, pause = False, True, PAUSE
         while going:
             rest = math.inf if self._compressing is None else max(self._compressing.rest(), REST)
             rest = min(rest, SYNC_EVERY) if dirty else rest
-            said, size, going = self._next(None if rest == math.inf else rest)
+            said, size, going = self._next(None if rest == math.inf else rest, pause)
+            pause = min(PAUSE * max(1, len(said)), LONGEST_PAUSE)
             for block, held in _blocks(said, size):
                 self._at_disk = time.monotonic()
                 for part in _pieces(block, self._turns, self._size):
@@ -173,8 +175,6 @@ class Journal:
                     self._entries -= len(block)
                     self._waiting -= held
                 dirty = True
-            if said and going:
-                time.sleep(min(len(said) * PAUSE, LONGEST_PAUSE))
             if dirty and time.monotonic() - synced >= SYNC_EVERY:
                 self._sync()
                 synced, dirty = time.monotonic(), False
@@ -188,19 +188,18 @@ class Journal:
         if self._file >= 0:
             os.close(self._file)
 
-    def _next(self, timeout: float | None) -> tuple[list[_Said], int, bool]:
+    def _next(self, timeout: float | None, pause: float) -> tuple[list[_Said], int, bool]:
         """Wait for what is said, and return all that has been by then and its bytes; False with the last."""
-        found = self._take()
-        if found[0] or not found[2]:
-            return found
-        with contextlib.suppress(queue.Empty):
-            self._bell.get(timeout=timeout)
-        return self._take()
-
-    def _take(self) -> tuple[list[_Said], int, bool]:
+        with self._counting:
+            self._sleeps = not self._queue and not self._closed
+        if self._sleeps:
+            with contextlib.suppress(queue.Empty):
+                self._bell.get(timeout=timeout)
+        if self._queue and not self._closed:
+            time.sleep(pause)
         with self._counting:
             said, self._queue = self._queue, []
-            self._sleeps = not said
+            self._sleeps = False
             return said, self._waiting, not self._closed  # nothing is at the disk now
 
     def _append(self, block: list[_Said]) -> None:
@@ -249,8 +248,9 @@ class Journal:
         self._turns.begin(None if self._is_new or not self._is_file else _first_moment(self._file))
 
     def _size(self) -> int:
-        """Return how many bytes the file has; 0 if there is none."""
-        return os.fstat(self._file).st_size if self._file >= 0 and self._is_file else 0
+        """Return how many bytes the file has; 0 if there is none, or if that does not matter."""
+        matters = self._file >= 0 and self._is_file and self._turns.most < NEVER
+        return os.fstat(self._file).st_size if matters else 0
 
     def _find_place(self, at: int, more: int) -> None:
         """Have the file open that stands at the path; a new one if what is there is complete."""
