@@ -299,6 +299,20 @@ def test_what_is_said_soon_after_another_goes_to_the_disk_with_it(tmp_path, monk
     assert [json.loads(line)['n'] for line in pieces[-1].splitlines()] == [1, 2]
 
 
+@given(st.lists(st.integers(1, 700), max_size=50))
+def test_a_long_queue_is_written_block_by_block_and_what_was_written_is_let_go(sizes):
+    """Else twice as much as may wait is kept: the queue fills again meanwhile."""
+    said = [(i, i, b'x' * size) for i, size in enumerate(sizes)]
+    whole, found = list(said), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal, 'BLOCK', 1000)
+        for block, size in journal._blocks(said, sum(sizes)):
+            assert len(said) + len(found) == len(whole)
+            assert size == sum(len(text) for _, _, text in block) < 1700
+            found += block
+    assert found == whole
+
+
 def test_whenever_something_is_said_the_thread_that_writes_is_woken(tmp_path):
     book = Journal(tmp_path / 'journal')
     for i in range(300):  # now it sleeps, now it is about to

@@ -304,16 +304,25 @@ class Journal:
 
 
 def _blocks(said: list[_Said], size: int) -> Iterator[tuple[list[_Said], int]]:
-    """Yield what is said, which has so many bytes, a block's worth at a time, and how many bytes that has."""
-    if said and size <= BLOCK:
+    """Yield what is said, a block's worth at a time, and how many bytes that has; what was yielded is let go.
+
+    Parameters
+    ----------
+    said : list
+        All of it; taken away from.
+    size : int
+        How many bytes it has.
+    """
+    while size > BLOCK:
+        count = held = 0
+        while held < BLOCK:
+            held += len(said[count][2])
+            count += 1
+        yield said[:count], held
+        del said[:count]
+        size -= held
+    if said:
         yield said, size
-        return
-    begin = held = 0
-    for end, (_, _, text) in enumerate(said, 1):
-        held += len(text)
-        if held >= BLOCK or end == len(said):
-            yield said[begin:end], held
-            begin, held = end, 0
 
 
 def _pieces(block: list[_Said], turns: Turns, size: Callable[[], int]) -> Iterator[list[_Said]]:
