@@ -7,7 +7,7 @@ the only one that decides so; whoever logs or writes asks here, whatever the mes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge.numbers import MESSAGES
@@ -40,7 +40,7 @@ def said(message: object, what: str) -> str:
     return 'its callback for ALYX failed, or did not reply' if what and is_secret(message) else what
 
 
-def entry(body: dict[str, Any]) -> dict[str, Any]:
+def entry(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a command's entry, a response's or an event's body as it may be written down; it is left as it is."""
     message = body.get('message') or body.get('event')
     if not is_secret(message):

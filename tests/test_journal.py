@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,7 +28,7 @@ from bridge.cli.journal.selection import since
 from bridge.journal import KINDS, SCHEMA, Journal, Reading
 from bridge.journal import reading as journal_reading
 from bridge.journal import writing as journal
-from bridge.journal.entry import _BODY, _COMMAND, to_line
+from bridge.journal.entry import command_line, outcome_line, to_line
 from bridge.segment.client import Client
 from bridge.segment.response import command_id, response_body
 
@@ -258,10 +259,87 @@ def test_the_text_of_a_command_and_its_outcome_is_that_of_json(message, error, c
         request=5, command_id=key, message=message, code=code, error=error, services=services, **stamps, wall='then'
     )
     command = {'command_id': key, 'message': message, 'client': client, 'services': error, 'args': tuple(services)}
-    for kind, entry in (('outcome', {**body, 'client': client}), ('command', command | {'sent': number})):
-        whole = json.dumps({'kind': kind, **entry, 'time': number, 'wall': 'now'}, ensure_ascii=False)
-        assert to_line(kind, entry, number, 'now') == whole.encode('utf-8', 'backslashreplace') + b'\n'
-        assert tuple(entry) in (_BODY, _COMMAND), 'else it is written the long way'
+    command['sent'] = number
+    made = {
+        'outcome': outcome_line('outcome', body, client, number, 'now'),
+        'notification': outcome_line('notification', body, client, number, 'now'),
+        'command': command_line(command, number, 'now'),
+    }
+    for kind, line in made.items():
+        entry = command if kind == 'command' else {**body, 'client': client}
+        assert line == to_line(kind, entry, number, 'now')
+
+
+def test_a_command_and_its_outcome_are_written_without_what_may_hold_a_token():
+    service = {'name': 'a', 'error': 'bad s3cret', 'data': {'value': 's3cret'}, 'ok': False}
+    body = response_body(
+        request=5, command_id='key', message='ALYX', code=-1, error='a: bad s3cret', services=[service], sent=1
+    )
+    command = {'command_id': 'key', 'message': 'ALYX', 'client': 'c', 'services': 'a', 'args': ['url', 's3cret']}
+    line = command_line(command | {'sent': 1}, 2, 'now')
+    assert line == to_line('command', discretion.entry(command | {'sent': 1}), 2, 'now') and b's3cret' not in line
+    line = outcome_line('outcome', body, 'c', 2, 'now')
+    whole = to_line('outcome', discretion.entry({**body, 'client': 'c'}), 2, 'now')
+    assert line == whole and b's3cret' not in line
+
+
+def test_what_is_said_soon_after_another_goes_to_the_disk_with_it(tmp_path, monkeypatch):
+    """A command and its outcome were two writes, and the second one met the thread that answers."""
+    real, pieces, rests, both = os.write, [], threading.Event(), threading.Event()
+    clocks = {name: getattr(time, name) for name in ('monotonic', 'perf_counter_ns', 'time_ns')}
+    clocks['sleep'] = lambda seconds: rests.set() or both.wait(30)
+    monkeypatch.setattr(journal, 'time', SimpleNamespace(**clocks))
+    monkeypatch.setattr(journal.os, 'write', lambda file, data: pieces.append(data) or real(file, data))
+    book = Journal(tmp_path / 'journal')
+    book.write('command', n=1)
+    assert rests.wait(30)
+    book.write('outcome', n=2)
+    both.set()
+    book.close(30)
+    assert [json.loads(line)['n'] for line in pieces[-1].splitlines()] == [1, 2]
+
+
+@given(st.lists(st.integers(1, 700), max_size=50))
+def test_a_long_queue_is_written_block_by_block_and_what_was_written_is_let_go(sizes):
+    """Else twice as much as may wait is kept: the queue fills again meanwhile."""
+    said = [(i, i, b'x' * size) for i, size in enumerate(sizes)]
+    whole, found = list(said), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal, 'BLOCK', 1000)
+        for block, size in journal._blocks(said, sum(sizes)):
+            assert len(said) + len(found) == len(whole)
+            assert size == sum(len(text) for _, _, text in block) < 1700
+            found += block
+    assert found == whole
+
+
+def test_whenever_something_is_said_the_thread_that_writes_is_woken(tmp_path):
+    book = Journal(tmp_path / 'journal')
+    for i in range(300):  # now it sleeps, now it is about to
+        book.write('event', n=i)
+        eventually(lambda: not book._entries)
+    book.close()
+    assert [entry['n'] for entry in entries(book.path)] == list(range(300))
+
+
+def test_what_several_threads_say_is_all_written_and_of_each_in_its_order(tmp_path):
+    book = Journal(tmp_path / 'journal')
+
+    def say(who: int) -> None:
+        for i in range(1000):
+            book.write('event', who=who, n=i)
+
+    threads = [threading.Thread(target=say, args=(who,)) for who in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    eventually(lambda: not book._entries)
+    assert book._waiting == 0
+    book.close(30)
+    found = entries(book.path)
+    assert len(found) == 4000
+    assert all([entry['n'] for entry in found if entry['who'] == who] == list(range(1000)) for who in range(4))
 
 
 def test_what_comes_faster_than_the_disk_takes_a_piece_goes_to_it_in_one(tmp_path, monkeypatch):

@@ -5,9 +5,10 @@ Rules:
 - Writing never holds up the dispatch: `Journal.write` puts a line into a queue, a thread of its own does the rest. What
   waits for the disk is bounded, in entries and in bytes. A line is made at once, in the thread that says it: what can
   change afterwards, or may not be kept, is not in the queue.
-- The thread hands all that has come by then to the system in one piece: at once when it is quiet, and `PAUSE` after the
-  last one when it is not. A kill loses at most what was in the queue. Once a second it is brought to the disk. A line
-  that was torn by a crash ends at the next start; readers skip it.
+- The thread hands all that has come by then to the system in one piece, `PAUSE` after it was woken: a command and
+  what a quick service did with it go together. In a flood it waits the longer, the more the last piece held. A kill
+  loses at most what was in the queue. Once a second it is brought to the disk. A line that was torn by a crash ends at
+  the next start; readers skip it.
 - While the disk takes something, a queue that is more than half full is `Journal.is_pressed`: who can wait should.
 - When the disk or the queue is full, that is said (once a minute), counted, and the rig goes on.
 - A file that was moved or removed is begun anew, so that nothing is written to where nobody finds it. When a file is
@@ -26,7 +27,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import accumulate, takewhile
 from pathlib import Path
@@ -45,7 +46,8 @@ DEPTH = 100_000  # entries in the queue
 BLOCK = 1 << 18  # bytes that are handed to the system at a time, or one entry
 STUCK = 0.5  # s: a disk that takes nothing for so long is not waited for
 SYNC_EVERY = 1.0  # s
-PAUSE = 0.0002  # s between two writes: many entries are cheaper in one
+PAUSE = 0.0002  # s before a write, for each entry in the last one: many are cheaper in one
+LONGEST_PAUSE = 0.005  # s
 SAY_EVERY = 60.0  # s: how often a disk that fails is worth a line in the log
 REST = 0.005  # s between two pieces of a file that is compressed
 
@@ -87,9 +89,11 @@ class Journal:
         self._file, self._is_file, self._is_new, self._torn = -1, False, False, False
         self._open()
         self._compressing = Compressing(self.path) if rotation is not None and self._is_file else None
-        self._queue: queue.SimpleQueue[_Said | None] = queue.SimpleQueue()
         self._depth = depth
+        self._queue: list[_Said] = []
         self._entries = self._waiting = 0  # in the queue or at the disk, and their bytes
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._sleeps = False  # the thread, until the bell
         self._at_disk = 0.0  # since when, s; 0.0: not now
         self._closed = False
         self._thread = threading.Thread(target=self._run, name='journal', daemon=True)
@@ -99,11 +103,15 @@ class Journal:
         """Append an entry; returns at once, never raises."""
         self.put(kind, entry)
 
-    def put(self, kind: str, entry: dict[str, Any]) -> None:
-        """Append an entry that is a dict already, as `write`."""
+    def put(self, kind: str, entry: Mapping[str, Any]) -> None:
+        """Append an entry that is a mapping already, as `write`."""
+        self.put_line(to_line, kind, discretion.entry(entry))
+
+    def put_line(self, line_of: Callable[..., bytes], *what: Any) -> None:
+        """Append the line that a function of `bridge.journal.entry` makes of this and the moment, as `write`."""
         now, at = time.perf_counter_ns(), time.time_ns()
         try:
-            said = to_line(kind, discretion.entry(entry), now, wall(at))
+            said = line_of(*what, now, wall(at))
         except Exception as error:  # an entry that JSON cannot express
             self._lose(str(error))
             return
@@ -112,7 +120,9 @@ class Journal:
             if room:
                 self._entries += 1
                 self._waiting += len(said)
-                self._queue.put((now, at, said))
+                self._queue.append((now, at, said))
+                if self._sleeps:
+                    self._wake()
         if not room:
             self._lose('more is written than the disk can take')
 
@@ -126,12 +136,17 @@ class Journal:
     def close(self, timeout: float = 2.0) -> None:
         """Write what is queued and close the file; takes `timeout` (s) at most. Harmless twice."""
         if not self._closed:
-            self._closed = True
-            self._queue.put(None)
+            with self._counting:
+                self._closed = True
+                self._wake()
             self._thread.join(timeout)
             if self._thread.is_alive():
                 left = self._entries
                 log.error('the journal %s takes nothing: up to %d of its last entries are lost', self.path, left)
+
+    def _wake(self) -> None:
+        self._sleeps = False
+        self._bell.put(None)
 
     def _lose(self, reason: str, count: int = 1) -> None:
         with self._counting:
@@ -145,20 +160,20 @@ class Journal:
 
     def _run(self) -> None:
         synced = time.monotonic()
-        dirty, going = False, True
+        dirty, going, pause = False, True, PAUSE
         while going:
             rest = math.inf if self._compressing is None else max(self._compressing.rest(), REST)
             rest = min(rest, SYNC_EVERY) if dirty else rest
-            block, going = self._next(None if rest == math.inf else rest)
-            if block:
+            said, size, going = self._next(None if rest == math.inf else rest, pause)
+            pause = min(PAUSE * max(1, len(said)), LONGEST_PAUSE)
+            for block, held in _blocks(said, size):
                 self._at_disk = time.monotonic()
                 for part in _pieces(block, self._turns, self._size):
                     self._append(part)
                 self._at_disk = 0.0
-                time.sleep(PAUSE)
                 with self._counting:
                     self._entries -= len(block)
-                    self._waiting -= sum(len(text) for _, _, text in block)
+                    self._waiting -= held
                 dirty = True
             if dirty and time.monotonic() - synced >= SYNC_EVERY:
                 self._sync()
@@ -173,20 +188,19 @@ class Journal:
         if self._file >= 0:
             os.close(self._file)
 
-    def _next(self, timeout: float | None) -> tuple[list[_Said], bool]:
-        """Wait for what is said, and return all that has been by then, a block's worth; False with the last."""
-        block: list[_Said] = []
-        size = 0
-        with contextlib.suppress(queue.Empty):
-            said = self._queue.get(timeout=timeout)
-            while said:
-                block.append(said)
-                size += len(said[2])
-                if size >= BLOCK:
-                    return block, True
-                said = self._queue.get_nowait()
-            return block, False
-        return block, True
+    def _next(self, timeout: float | None, pause: float) -> tuple[list[_Said], int, bool]:
+        """Wait for what is said, and return all that has been by then and its bytes; False with the last."""
+        with self._counting:
+            self._sleeps = not self._queue and not self._closed
+        if self._sleeps:
+            with contextlib.suppress(queue.Empty):
+                self._bell.get(timeout=timeout)
+        if self._queue and not self._closed:
+            time.sleep(pause)
+        with self._counting:
+            said, self._queue = self._queue, []
+            self._sleeps = False
+            return said, self._waiting, not self._closed  # nothing is at the disk now
 
     def _append(self, block: list[_Said]) -> None:
         now, at, _ = block[0]
@@ -234,8 +248,9 @@ class Journal:
         self._turns.begin(None if self._is_new or not self._is_file else _first_moment(self._file))
 
     def _size(self) -> int:
-        """Return how many bytes the file has; 0 if there is none."""
-        return os.fstat(self._file).st_size if self._file >= 0 and self._is_file else 0
+        """Return how many bytes the file has; 0 if there is none, or if that does not matter."""
+        matters = self._file >= 0 and self._is_file and self._turns.most < NEVER
+        return os.fstat(self._file).st_size if matters else 0
 
     def _find_place(self, at: int, more: int) -> None:
         """Have the file open that stands at the path; a new one if what is there is complete."""
@@ -286,6 +301,28 @@ class Journal:
         with contextlib.suppress(OSError):  # a pipe, or a disk whose fault the next write reports
             os.fsync(self._file)
         self._at_disk = 0.0
+
+
+def _blocks(said: list[_Said], size: int) -> Iterator[tuple[list[_Said], int]]:
+    """Yield what is said, a block's worth at a time, and how many bytes that has; what was yielded is let go.
+
+    Parameters
+    ----------
+    said : list
+        All of it; taken away from.
+    size : int
+        How many bytes it has.
+    """
+    while size > BLOCK:
+        count = held = 0
+        while held < BLOCK:
+            held += len(said[count][2])
+            count += 1
+        yield said[:count], held
+        del said[:count]
+        size -= held
+    if said:
+        yield said, size
 
 
 def _pieces(block: list[_Said], turns: Turns, size: Callable[[], int]) -> Iterator[list[_Said]]:

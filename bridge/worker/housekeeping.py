@@ -22,6 +22,7 @@ from bridge.carrier import Command
 from bridge.config import ClientLost
 from bridge.errors import BridgeError
 from bridge.journal import Journal
+from bridge.journal.entry import command_line, outcome_line
 from bridge.numbers import CODES, EVENTS, MESSAGE_NAMES
 from bridge.outcome import Outcome, Reason, status_of, to_entry
 from bridge.segment.response import command_event, event_body, response_body
@@ -159,11 +160,25 @@ class Housekeeping:
         return self._journal is not None or self._segment.is_wanted(COMMANDS)
 
     def note(self, kind: str, entry: dict[str, Any]) -> None:
-        """Write a command, or what became of it, into the journal, and tell those who watch."""
+        """Write what came to a listener, or became of that, into the journal, and tell those who watch."""
         if self._journal:
             self._journal.put(kind, entry)
         if self._segment.is_wanted(COMMANDS):
             self._tell_watchers(kind, entry)
+
+    def note_command(self, said: dict[str, Any]) -> None:
+        """Write a command into the journal, and tell those who watch."""
+        if self._journal:
+            self._journal.put_line(command_line, said)
+        if self._segment.is_wanted(COMMANDS):
+            self._tell_watchers('command', said)
+
+    def note_outcome(self, kind: str, body: dict[str, Any], client: str) -> None:
+        """Write what became of a command or notification (``kind``) into the journal, and tell those who watch."""
+        if self._journal:
+            self._journal.put_line(outcome_line, kind, body, client)
+        if self._segment.is_wanted(COMMANDS):
+            self._tell_watchers(kind, {**body, 'client': client})
 
     def _tell_watchers(self, kind: str, entry: dict[str, Any]) -> None:
         now = time.perf_counter_ns()
@@ -278,7 +293,7 @@ class Housekeeping:
         key = f'{self._segment.id:016x}-worker-{next(self._numbers)}'
         sent, optional = time.perf_counter_ns(), self._optional
         said = {'command_id': key, 'message': message, 'client': client, 'services': '', 'args': [], 'sent': sent}
-        self.note('command', said)
+        self.note_command(said)
 
         def done(future: Future[dict[str, Outcome]]) -> None:
             fault = future.exception()
@@ -300,7 +315,7 @@ class Housekeeping:
                     sent=sent,
                     finished=time.perf_counter_ns(),
                 )
-                self.note('outcome', {**body, 'client': client})
+                self.note_outcome('outcome', body, client)
             self.under_way.discard(future)
 
         command = Command(message, names=carrier.names, timeout=timeout, last=True, gate=gate, key=key)

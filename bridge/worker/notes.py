@@ -68,11 +68,11 @@ class Notes:
             'args': taken.args,
             'sent': taken.stamp,
         }
-        self._house.note('command', said)
+        self._house.note_command(said)
 
     def outcome(self, taken: Taken, body: dict[str, Any]) -> None:
         """Note what became of a command."""
-        self._house.note('outcome' if taken.wants_response else 'notification', {**body, 'client': taken.client})
+        self._house.note_outcome('outcome' if taken.wants_response else 'notification', body, taken.client)
 
     def key_of(self, taken: Taken) -> str:
         """Return what a command is called in journals and logs."""

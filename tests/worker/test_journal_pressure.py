@@ -67,6 +67,7 @@ def test_a_disk_that_is_stuck_holds_up_no_command(serve, tmp_path, monkeypatch):
         emptying.start()
         book._thread.join(30)
         assert not book._thread.is_alive()
+        emptying.join(30)
 
 
 def test_an_interrupt_passes_a_worker_that_waits_for_its_journal(serve, tmp_path, monkeypatch):
