@@ -43,6 +43,9 @@ programs.LATE = 10**12  # however loaded the PC is
 TRACED = ('bridge/listen/', 'bridge/worker/programs.py', 'bridge/segment/slate.py', 'bridge/segment/serving.py',
           'bridge/segment/served.py')
 
+def say(*words):
+    os.write(1, (' '.join(map(str, words)) + '\n').encode())  # whole, or not at all: it may be killed in between
+
 def live(port, point, armed):
     lines, there, came = 0, threading.Event(), threading.Event()
     before = Desk.received
@@ -80,12 +83,12 @@ def live(port, point, armed):
         desk = worker._programs._servers['cameras'].desk
         while desk.has_news:
             time.sleep(0.002)
-        print('there', flush=True)
+        say('there')
         while not worker._programs.is_quiet or desk.owed or worker._programs._left['cameras']:
             time.sleep(0.002)
-        print('quiet', lines, flush=True)
+        say('quiet', lines)
 
-    print('ready', os.getpid(), flush=True)
+    say('ready', os.getpid())
     threading.Thread(target=tell, daemon=True).start()
     worker.run()
 
@@ -94,7 +97,7 @@ for line in sys.stdin:
         live(*map(int, line.split()))
         os._exit(0)
     os.waitpid(pid, 0)
-    print('dead', flush=True)
+    say('dead')
 """
 
 
