@@ -120,12 +120,15 @@ class _Behind:
         token = self.tokens.get(number)
         return serving.GONE if token is None else self._incoming.state(token)
 
-    def is_taken(self, asked: Asked) -> bool:
-        return self.state(asked.number) != serving.WAITING
+    def recall(self, asked: Asked) -> bool:
+        return self._take_back(asked, self._incoming.recall)
 
     def withdraw(self, asked: Asked) -> bool:
+        return self._take_back(asked, self._incoming.withdraw)
+
+    def _take_back(self, asked: Asked, how: Callable[[Any], bool]) -> bool:
         token = self.tokens.get(asked.number)
-        if token is None or not self._incoming.withdraw(token):
+        if token is None or not how(token):
             return False
         self.forget(asked.number)
         return True
