@@ -190,12 +190,12 @@ struct place {
 };
 
 /* With the mutex held: against the owner's two swaps, of which either may just happen. */
-static int withdraw(const struct place *place) {
+static int withdraw(const struct place *place, bool even_if_taken) {
     for (int tries = 0; place->control && tries < 3; tries++) {
         uint64_t control = load64_acquire(place->control);
         if (asked_state(control) == INCOMING_WITHDRAWN)
             return IBLB_OK;
-        if (!asked_is_open(control))
+        if (!asked_is_open(control) || (asked_state(control) == INCOMING_TAKEN && !even_if_taken))
             break;
         if (!swap_if64(place->control, control, (control & ~UINT64_C(0xffffffff)) | INCOMING_WITHDRAWN))
             continue;
@@ -228,7 +228,7 @@ static bool find(struct iblbw_worker *worker, const struct iblbw_incoming *incom
     place->control = &((struct incoming_record *)(void *)ring_at(&view->slot.incoming, at))->control;
     if (!view->reclaimed || place->state == INCOMING_ANSWERED)
         return true;
-    withdraw(place); /* what its owner had not answered when it died it never will, and the next worker is not to tell so once more */
+    withdraw(place, true); /* what its owner had not answered when it died it never will, and the next worker is not to tell so once more */
     return false;
 }
 
@@ -243,15 +243,23 @@ IBLB_API int iblbw_incoming_state(struct iblbw_worker *worker, const struct iblb
     return worker_leave(worker, code);
 }
 
-IBLB_API int iblbw_withdraw(struct iblbw_worker *worker, const struct iblbw_incoming *incoming) {
+static int take_back(struct iblbw_worker *worker, const struct iblbw_incoming *incoming, bool even_if_taken) {
     struct place place;
     if (!incoming)
         return worker_fail(IBLB_E_ARGUMENT);
     int code = worker_enter(worker);
     if (code != IBLB_OK)
         return code;
-    code = find(worker, incoming, &place) ? withdraw(&place) : IBLBW_GONE;
+    code = find(worker, incoming, &place) ? withdraw(&place, even_if_taken) : IBLBW_GONE;
     return worker_leave(worker, code);
+}
+
+IBLB_API int iblbw_withdraw(struct iblbw_worker *worker, const struct iblbw_incoming *incoming) {
+    return take_back(worker, incoming, true);
+}
+
+IBLB_API int iblbw_recall(struct iblbw_worker *worker, const struct iblbw_incoming *incoming) {
+    return take_back(worker, incoming, false);
 }
 
 /* --- what an earlier worker had handed out --- */

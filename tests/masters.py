@@ -74,8 +74,8 @@ class FakeProgram:
         self.world.desk.ended('the program ended', self.world.now)
         self.world.turn()
 
-    def is_taken(self, asked: Asked) -> bool:
-        return asked.number in self.taken
+    def recall(self, asked: Asked) -> bool:
+        return asked.number not in self.taken and self.withdraw(asked)
 
     def withdraw(self, asked: Asked) -> bool:
         if asked.number in self.done:

@@ -101,8 +101,8 @@ class Program(Protocol):
     def hand(self, asked: Asked) -> Refusal | None:
         """Take a command, or refuse it; never waits."""
 
-    def is_taken(self, asked: Asked) -> bool:
-        """Tell whether it is at a command already."""
+    def recall(self, asked: Asked) -> bool:
+        """Take a command back that it is not at yet; False: it is at it, or has answered, or `lost` follows."""
 
     def withdraw(self, asked: Asked) -> bool:
         """Take a command back; False: its answer is on the way, or `lost` follows."""
@@ -410,7 +410,7 @@ class Desk:
         for one in older:
             self._fail(one, aborted)
         for one in tuple(self.in_hand.values()):
-            if one.event != rules.INTERRUPT and not self.program.is_taken(one) and self.program.withdraw(one):
+            if one.event != rules.INTERRUPT and self.program.recall(one):
                 del self.in_hand[one.number]
                 self._fail(one, aborted)
         if sum(one.event == rules.INTERRUPT for one in self.in_hand.values()) >= INTERRUPTS_MOST:

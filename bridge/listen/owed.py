@@ -75,6 +75,11 @@ def to_row(one: Left) -> list[Any]:
     return [*one._replace(message=one.message if is_kept else None)[:-1], datagram.decode('latin-1')]
 
 
+def to_brief_row(one: Left) -> list[Any]:
+    """Return a command as `to_row` does, but only whose it is and how far it has come: it can only be told of."""
+    return to_row(one._replace(ref='', message=None, datagram=b''))
+
+
 def not_begun(commands: Sequence[Left], since: int, *, questions: bool) -> list[Left]:
     """Return the commands that can be carried out as if they had just come: all but what an interrupt would end.
 

@@ -118,6 +118,10 @@ class Incoming:
         """Take a command back; False: its answer comes, or its program is gone."""
         return check(lib.iblbw_withdraw(self._worker, token)) == 0
 
+    def recall(self, token: Any) -> bool:
+        """Take a command back that its program does not have yet; False: it has it, or is gone."""
+        return check(lib.iblbw_recall(self._worker, token)) == 0
+
     def inherit(self) -> Iterator[Inherited]:
         """Yield what an earlier worker had handed out and nobody has answered; before the first take."""
         capacity = check(lib.iblbw_largest_incoming(self._worker))

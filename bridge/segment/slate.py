@@ -98,7 +98,8 @@ class Slate:
     def _open(self) -> IO[bytes]:
         try:
             file = open(self._path, 'r+b', buffering=0)  # noqa: SIM115 (as long as we live)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):  # or a worker of another user left it, in a directory of a group
+            self._path.unlink(missing_ok=True)
             return open(self._path, 'x+b', buffering=0)
         whole = file.read(2 * ROOM)
         self._count = max(self._count, read(whole)[0])

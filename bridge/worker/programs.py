@@ -120,12 +120,15 @@ class _Behind:
         token = self.tokens.get(number)
         return serving.GONE if token is None else self._incoming.state(token)
 
-    def is_taken(self, asked: Asked) -> bool:
-        return self.state(asked.number) != serving.WAITING
+    def recall(self, asked: Asked) -> bool:
+        return self._take_back(asked, self._incoming.recall)
 
     def withdraw(self, asked: Asked) -> bool:
+        return self._take_back(asked, self._incoming.withdraw)
+
+    def _take_back(self, asked: Asked, how: Callable[[Any], bool]) -> bool:
         token = self.tokens.get(asked.number)
-        if token is None or not self._incoming.withdraw(token):
+        if token is None or not how(token):
             return False
         self.forget(asked.number)
         return True
@@ -145,7 +148,7 @@ class Programs:
     kept : mapping
         What the worker before us left; see `bridge.segment.kept`.
     keep : callable
-        Keeps a map for the next worker, and returns when it has.
+        Keeps a map for the next worker, and returns when it has; False if that failed.
     house : Housekeeping
         Notes who serves, what was asked and what was replied.
     fail : callable
@@ -164,7 +167,7 @@ class Programs:
         thread: LoopThread,
         *,
         kept: Mapping[str, Any],
-        keep: Callable[[Mapping[str, Any]], object],
+        keep: Callable[[Mapping[str, Any]], bool],
         house: Housekeeping,
         fail: Callable[[BaseException], None],
     ) -> None:
@@ -178,7 +181,7 @@ class Programs:
         self._kept_at, self._kept_refused = 0, 0
         self._left: dict[str, list[Left]] = {}  # what the worker before us owed an answer, and nobody has
         self._left_until = 0
-        self._is_changed = False
+        self._is_changed = self._is_unkept = False
         self._closed = False
         try:
             for listener in listeners:
@@ -357,7 +360,8 @@ class Programs:
             if self._left[name] and now >= self._left_until:
                 self._tell_what_is_left(name, server.desk, now)
             server.run()
-        if self._refused() != self._kept_refused and now - self._kept_at >= KEEP_EVERY:
+        is_old = self._is_unkept or self._refused() != self._kept_refused
+        if is_old and now - self._kept_at >= KEEP_EVERY:
             self._keep_all()
         self._thread.loop.call_later(LOOK, self._guarded, self._look)
 
@@ -455,29 +459,41 @@ class Programs:
         if self._is_changed:
             self._keep_all()
 
-    def _owed(self, name: str) -> list[list[Any]]:
+    def _owed(self, name: str) -> list[Left]:
         """Return the commands that a master waits for the answer to, for the next worker."""
         tokens = self._behind[name].tokens
-        rows = [owed.to_row(left) for left in self._left[name]]
+        commands = list(self._left[name])
         for debt in self._servers[name].desk.owed:
             asked, token = debt.asked, tokens.get(debt.asked.number)
             place = (-1, 0) if token is None else (int(token.slot), int(token.number))
             ref = rules.named_reference(asked.event, asked.data) or ''
             left = Left(asked.address, asked.event, asked.arrived, *place, debt.handed, ref)
-            rows.append(owed.to_row(left._replace(message=debt.message, datagram=asked.datagram)))
-        return rows
+            commands.append(left._replace(message=debt.message, datagram=asked.datagram))
+        return commands
 
     def _keep_all(self) -> None:
         self._is_changed = False
         self._kept_at = time.perf_counter_ns()
         self._kept_refused = self._refused()
+        is_unkept = not (self._keep(self._known()) or self._keep(self._known(briefly=True)))
+        if is_unkept and not self._is_unkept:
+            log.warning('what the listeners owe cannot be kept beside the segment: a new worker would not know of it')
+        self._is_unkept = is_unkept
+
+    def _known(self, *, briefly: bool = False) -> dict[str, Any]:
+        """Return what the next worker has to know; briefly, if there is no room for what was said."""
+        to_row = owed.to_brief_row if briefly else owed.to_row
         desks = {
             name: memory.to_keep(server.desk.memory, server.port)
-            | {'host': self._hosts[name], 'refused': server.desk.counts['strangers'], 'open': self._owed(name)}
+            | {
+                'host': self._hosts[name],
+                'refused': server.desk.counts['strangers'],
+                'open': [to_row(one) for one in self._owed(name)],
+            }
             for name, server in self._servers.items()
         }
         clocks = [self._kept_at, time.time_ns()]
-        self._keep({'segment': self._key, 'clocks': clocks, 'listeners': desks})
+        return {'segment': self._key, 'clocks': clocks, 'listeners': desks}
 
     def _note(self, name: str, note: Note) -> None:
         message = rules.event_name(note.event)

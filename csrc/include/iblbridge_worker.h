@@ -176,6 +176,9 @@ IBLB_API int iblbw_incoming_state(struct iblbw_worker *worker, const struct iblb
  * as above. */
 IBLB_API int iblbw_withdraw(struct iblbw_worker *worker, const struct iblbw_incoming *incoming);
 
+/* Takes it back only if the program does not have it yet: 0, it never will; 1: it has it, or has answered it; IBLBW_GONE. */
+IBLB_API int iblbw_recall(struct iblbw_worker *worker, const struct iblbw_incoming *incoming);
+
 /* The next command that an earlier worker had handed out and that nobody has answered: each once. To be called until it returns 0, before
  * the first iblbw_take: then the programs that are gone are still among them (IBLBW_GONE comes with the take). Returns 1; 0: no more;
  * IBLB_E_TOO_LARGE: `capacity` is less than iblbw_largest_incoming. */

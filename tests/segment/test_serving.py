@@ -164,6 +164,18 @@ def test_every_code_that_serving_gives_has_a_sentence_that_helps(worker, program
     assert 'already told' in last_error(program)
 
 
+def test_what_the_program_has_just_taken_is_not_recalled_and_its_answer_counts(worker, program):
+    waits, taken = worker.hand(2), worker.hand(4)
+    assert lib.iblbw_recall(worker.worker, waits) == 0
+    assert lib.iblbw_incoming_state(worker.worker, waits) == lib.IBLBW_WITHDRAWN
+    _, command, message, _ = next_command(program)
+    assert message == 4
+    assert lib.iblbw_recall(worker.worker, taken) == 1
+    assert lib.iblbw_incoming_state(worker.worker, taken) == lib.IBLBW_TAKEN
+    assert lib.iblb_answer(program, command, -1, ffi.NULL) == 0
+    assert lib.iblbw_recall(worker.worker, taken) == 1
+
+
 def whole_program() -> str:
     """The program in the header's section on serving, with what it leaves to its reader."""
     section = HEADER.read_text().split('---- Serving:')[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import threading
 
 import pytest
@@ -56,6 +57,25 @@ def test_a_file_of_another_kind_is_written_over(place, before):
     one = Slate(place)
     assert one.write({'n': 1}) and found(place) == {'n': 1}
     one.close()
+
+
+def test_what_a_worker_of_another_user_left_in_a_directory_of_a_group_is_replaced_at_once(place, monkeypatch):
+    another = Slate(place)
+    assert another.write({'n': 1})
+    another.close()
+    left = place.stat().st_ino
+
+    def is_anothers(path, mode, **options):
+        if mode == 'r+b' and path.exists() and path.stat().st_ino == left:
+            raise PermissionError(errno.EACCES, 'permission denied')
+        return open(path, mode, **options)
+
+    monkeypatch.setattr(slate, 'open', is_anothers, raising=False)
+    keeper = os.open(place, os.O_RDONLY)  # so that no new file has its number
+    one = Slate(place)
+    assert one.write({'n': 2}) and found(place) == {'n': 2}
+    one.close()
+    os.close(keeper)
 
 
 class Full:
