@@ -88,7 +88,7 @@ class Slate:
             self._file.seek(self._count % 2 * ROOM)
             if self._file.write(said) == len(said):
                 return True
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, RecursionError):
             pass
         self.close()
         with contextlib.suppress(OSError):
