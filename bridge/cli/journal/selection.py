@@ -33,18 +33,23 @@ def is_narrow(args: argparse.Namespace) -> bool:
 
 
 def select(entries: Iterable[dict[str, Any]], args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the entries that are wanted.
+    """Yield the entries that are wanted, in the order in which they came.
+
+    Who follows a journal sees at once what is known to be wanted, so with ``--follow`` an EXPINIT without a reference
+    may come behind what another direction did meanwhile.
 
     Parameters
     ----------
     entries : iterable of dict
         As `bridge.journal.Reading` yields them.
     args : argparse.Namespace
-        With the options of `add_options`.
+        With the options of `add_options`, and perhaps ``follow``.
     """
     from bridge.cli.journal.experiments import experiment
 
-    for entry in entries if args.reference is None else experiment(entries, args.reference):
+    if args.reference is not None:
+        entries = experiment(entries, args.reference, live=getattr(args, 'follow', False))
+    for entry in entries:
         when = lines.moment(entry) if args.since or args.until else None
         if args.since and (when is None or when < args.since):
             continue
