@@ -10,8 +10,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 PATIENCE = 120.0  # s, for one answer: nothing here takes that long
+# A session of its own: Ctrl-C reaches only us, and we end who asks before who answers.
+APART: dict[str, Any] = {'start_new_session': True}
+if sys.platform == 'win32':
+    APART = {'creationflags': subprocess.CREATE_NEW_PROCESS_GROUP}
 PEER = 'import sys; sys.path.insert(0, sys.argv.pop(1)); from bridge.cli.bench.peers import main; main()'
 
 
@@ -41,9 +46,8 @@ class Program:
     """
 
     def __init__(self, *words: str, cwd: str | None = None) -> None:
-        self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=cwd
-        )
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, cwd=cwd, **APART)
         try:
             said, _, self.more = self._line().partition(' ')
             if said != 'ready':

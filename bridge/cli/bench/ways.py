@@ -31,6 +31,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from bridge.cli.bench.programs import APART
 from bridge.cli.demo.children import Child
 
 BLOCK = 25  # commands in a row before the next way has its turn
@@ -281,7 +282,7 @@ def responder(folder: str) -> list[str]:
 def running(responder: list[str], count: int) -> Iterator[list[int]]:
     """Run fast services; gives their ports."""
     with subprocess.Popen(
-        [*responder, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*responder, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **APART
     ) as process:
         assert process.stdout and process.stdin
         ports = [int(port) for port in process.stdout.readline().split()]
