@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from bridge.cli import main
-from bridge.cli.bench import peers, programs, table, ways
+from bridge.cli.bench import peers, plot, programs, table, ways
 from bridge.cli.bench.parts import Bench
-from bridge.cli.bench.rows import Row, reached
+from bridge.cli.bench.rows import Part, Row, reached
 
 
 def test_it_measures_all_ways_and_prints_ratios(capsys):
@@ -79,10 +79,19 @@ def test_without_a_compiler_it_says_how_to_get_one(monkeypatch, capsys):
     assert 'apt install gcc' in capsys.readouterr().out
 
 
-def test_a_peer_that_is_not_installed_is_named_with_the_line_that_installs_it(monkeypatch, tmp_path):
+@pytest.mark.parametrize('option', [(), ('--markdown',)])
+def test_what_is_not_installed_is_said_once_with_the_line_that_installs_it(monkeypatch, capsys, option):
+    """Ten rows said it."""
+    monkeypatch.setattr(peers, 'libzmq', lambda: None)
+    rows = [Row(f'{n}', f'row {n}', 'µs', '≤ 0.5 × ZeroMQ echo', 1.0, 2.0) for n in range(3)]
+    monkeypatch.setattr(Bench, 'rows', lambda bench: iter(rows))
+    assert main(['bench', *option]) == 0
+    assert capsys.readouterr().out.count(peers.INSTALL) == 1
+
+
+def test_libzmq_is_not_found_without_pyzmq(monkeypatch):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-    assert peers.libzmq() is None
-    assert peers.INSTALL in Bench(tmp_path, 1, 1)._missing()
+    assert peers.libzmq() is None and peers.INSTALL in peers.missing()
 
 
 @pytest.mark.posix('processes of their own session')
@@ -100,5 +109,69 @@ def test_an_aim_is_reached_only_if_all_was_measured():
 
 def test_the_table_calls_no_small_ratio_a_win():
     row = Row('ping', 'PING', 'µs', '≤ 0.5 × x', 50.0, 80.0, {'x': 0.9}, False)
-    assert table.cells(row) == ('PING', '50 µs; 80', '0.90 × x (≈)', '≤ 0.5 × x', 'no')
+    assert table.cells(row) == ('PING', '50 µs; 80 µs', '0.90 × x (≈)', '≤ 0.5 × x', 'no')
     assert row.as_dict()['verdict'] == {'x': '≈'}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--json', 'none/x.json'], '--json: none/x.json: there is no folder none'),
+        (['--json', '.'], '--json: . is no file'),
+        (['--json', ''], "--json: '' is no file"),
+        (['--plot', 'none/x.png'], '--plot: none/x.png: there is no folder none'),
+        (['--plot', 'x.xyz'], '--plot: x.xyz does not end in'),
+        (['--plot', 'x'], '--plot: x does not end in'),
+        (['--ways', '--json', 'w.json'], '--json: not with --ways'),
+        (['--ways', '--plot', 'w.png'], '--plot: not with --ways'),
+        (['--ways', '--markdown'], '--markdown: not with --ways'),
+        (['--ways', '--full'], '--full: not with --ways'),
+        (['--ways', '--rounds', '3'], '--rounds: not with --ways'),
+        (['--services', '3'], '--services: only with --ways'),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_measured(arguments, said, monkeypatch, tmp_path, capsys):
+    """It measured for a minute, and then ended with a traceback, or without the file."""
+    if '--plot' in arguments and '--ways' not in arguments:
+        pytest.importorskip('matplotlib')
+    monkeypatch.chdir(tmp_path)
+    for work in ('bridge.cli.bench._measure', 'bridge.cli.bench.ways.run'):
+        monkeypatch.setattr(work, lambda *args: pytest.fail('it measures'))
+    assert main(['bench', *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == '' and shown.err.startswith(f'iblbridge bench: {said}')
+    assert shown.err.count('\n') == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_title_of_a_row_is_shown_while_it_is_measured_and_gone_after():
+    told = []
+
+    def measure(stack):
+        for key in ('a', 'b'):
+            told.append(f'measures {key}')
+            yield Row(key, key.upper(), 'µs', '', 1.0)
+
+    Part({'a': 'A', 'b': 'B'}, measure).rows(told.append)
+    assert told == ['A', 'measures a', 'B', 'measures b', '']
+
+
+def test_a_note_with_a_semicolon_is_one_line_and_what_was_not_measured_says_so():
+    machine = table.machine() | {'load_after': 1.0}
+    row = Row('a', 'work', '', '', note='there is none; get one', failed=True)
+    lines = table.plain(machine, [row]).splitlines()
+    assert lines[-2:] == ['work: not measured', '    there is none; get one']
+    assert table.LEGEND in lines
+
+
+def test_bars_begin_at_one_and_the_picture_says_of_what_it_is(monkeypatch, tmp_path):
+    matplotlib = pytest.importorskip('matplotlib.figure')
+    drawn = []
+    monkeypatch.setattr(matplotlib.Figure, 'savefig', lambda figure, path, dpi: drawn.append(figure))
+    machine = table.machine()
+    plot.draw(machine, [Row('a', 'work', 'µs', '', 1.0, 2.0, {'x': 0.25, 'y': 8.0})], 'x.png')
+    (axes,) = drawn[0].axes
+    assert sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches) == [(1, 0.25), (1, 8)]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ['0.5', '1', '2', '5']
+    title = drawn[0].get_suptitle() if hasattr(drawn[0], 'get_suptitle') else drawn[0]._suptitle.get_text()
+    assert all(str(machine[what]) in title for what in ('version', 'date', 'processor'))

@@ -27,7 +27,7 @@ def test_a_part_that_fails_keeps_the_rows_it_has_and_says_why_the_others_are_mis
     first, second = Part({'a': 'A', 'b': 'B'}, measure).rows()
     assert (first.key, first.value, first.failed) == ('a', 1.0, False)
     assert (second.key, second.title, second.failed) == ('b', 'B', True)
-    assert second.note == 'not measured: a line and another'
+    assert second.note == 'a line and another'
     assert ended == [True]
 
 

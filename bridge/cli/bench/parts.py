@@ -33,11 +33,14 @@ class Bench:
         For what is built and written.
     rounds, count : int
         How many turns each contestant has, and how many commands in each.
+    progress : callable
+        Is told the title of each row before it is measured.
     """
 
     folder: Path
     rounds: int
     count: int
+    progress: Callable[[str], object] = lambda title: None
 
     def rows(self) -> Iterator[Row]:
         """Measure, and yield each row when it is there."""
@@ -48,7 +51,7 @@ class Bench:
             return
         self.responder = ways.responder(str(self.folder))
         for part in self.parts():
-            yield from part.rows()
+            yield from part.rows(self.progress)
 
     def parts(self) -> Iterator[Part]:
         """Give the parts, each with processes of its own."""
@@ -73,9 +76,6 @@ class Bench:
 
     # --- what several parts need ---
 
-    def _missing(self) -> str:
-        return '' if peers.libzmq() else f'pyzmq is not installed: {peers.INSTALL}'
-
     def _compared(
         self, key: str, title: str, begin: Callable[[ExitStack], dict[str, Contestant]], aims: dict[str, float]
     ) -> Part:
@@ -85,7 +85,6 @@ class Bench:
         def measure(stack: ExitStack) -> Iterator[Row]:
             contestants = begin(stack)
             aim = ', '.join(f'≤ {most} × {peer}' for peer, most in aims.items())
-            note = self._missing() if any(peer.startswith('ZeroMQ') for peer in aims) else ''
             if not contestants:
                 yield from (Row(name, text, '', aim, note=NO_STAMPS) for name, text in titles.items())
                 return
@@ -94,7 +93,7 @@ class Bench:
                 ours = times.pop('worker')
                 against = {peer: statistics.ratio(ours, theirs) for peer, theirs in times.items()}
                 p50, p99 = (seconds * 1e6 for seconds in statistics.summary(ours))
-                yield Row(key + suffix, title + when, 'µs', aim, p50, p99, against, reached(against, aims), note)
+                yield Row(key + suffix, title + when, 'µs', aim, p50, p99, against, reached(against, aims))
 
         return Part(titles, measure)
 

@@ -34,6 +34,11 @@ def libzmq() -> Path | None:
     return next(iter(sorted(beside.glob('libzmq*.so*'))), None)
 
 
+def missing() -> str:
+    """Return what does not stand beside us without pyzmq, and what to do; "" if nothing is missing."""
+    return '' if libzmq() else f'Nothing stands beside ZeroMQ, for pyzmq is not installed: {INSTALL}'
+
+
 async def _bridge(endpoint: str, uris: list[str]) -> None:
     import msgpack
     import zmq

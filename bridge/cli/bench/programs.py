@@ -47,7 +47,9 @@ class Program:
 
     def __init__(self, *words: str, cwd: str | None = None) -> None:
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, cwd=cwd, **APART)
+        self.process: subprocess.Popen[str] = subprocess.Popen(
+            words, stdin=pipe, stdout=pipe, text=True, cwd=cwd, **APART
+        )
         try:
             said, _, self.more = self._line().partition(' ')
             if said != 'ready':

@@ -91,15 +91,18 @@ class Part:
     titles: dict[str, str]
     measure: Callable[[ExitStack], Iterable[Row]]
 
-    def rows(self) -> list[Row]:
-        """Measure; what fails ends here, and is a row that says why."""
+    def rows(self, progress: Callable[[str], object] = lambda title: None) -> list[Row]:
+        """Measure, and tell the title of each row before; what fails ends here, and is a row that says why."""
         done: dict[str, Row] = {}
+        titles = iter(self.titles.values())
         try:
             with ExitStack() as stack:
+                progress(next(titles, ''))
                 for row in self.measure(stack):
                     done[row.key] = row
+                    progress(next(titles, ''))
         except FAULTS as e:
-            note = 'not measured: ' + ' '.join(f'{e}'.split())[:500]
+            note = ' '.join(f'{e}'.split())[:500]
             left = ((key, title) for key, title in self.titles.items() if key not in done)
             done |= {key: Row(key, title, '', '', note=note, failed=True) for key, title in left}
         return list(done.values())
