@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -69,3 +70,19 @@ def test_a_bare_exchange_with_nobody_ends(monkeypatch):
             exchange()
     with ways.bare([uri]) as exchange, pytest.raises(OSError):  # nobody listens there
         exchange()
+
+
+@pytest.mark.posix('signals as POSIX has them')
+def test_a_signal_that_something_swallowed_ends_it_before_the_next_row(monkeypatch, capsys):
+    """What Python itself calls, such as __del__, swallows what a signal raises."""
+
+    def rows(bench):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        bench.progress('the next row')
+        yield pytest.fail('it went on')
+
+    monkeypatch.setattr(Bench, 'rows', rows)
+    monkeypatch.setattr('bridge.cli.bench.ending.await_children', lambda: None)
+    assert main(['bench']) == 130
+    assert capsys.readouterr().err == 'iblbridge bench: stopped by SIGINT\n'

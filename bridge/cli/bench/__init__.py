@@ -15,9 +15,12 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bridge.cli.words import example
+
+if TYPE_CHECKING:
+    from bridge.cli.bench.ending import Ending
 
 
 def add_parser(subparsers: Any) -> None:
@@ -55,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     with tidy() as (folder, ending):
         try:
             ending.arm()
-            return _run(args, folder)
+            return _run(args, folder, ending)
         except KeyboardInterrupt:
             pass  # with it go its frames, and the pipes in them
         finally:
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     return 128 + ending.signal
 
 
-def _run(args: argparse.Namespace, folder: Path) -> int:
+def _run(args: argparse.Namespace, folder: Path, ending: Ending) -> int:
     from bridge.cli.bench import asked, peers, plot, table, ways
 
     if why := asked.refusal(args):
@@ -76,7 +79,7 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
         args.services = '1,2,4,8' if args.services is None else args.services
         return ways.run(args, str(folder))
     machine = table.machine() | {'missing': peers.missing()}
-    rows = _measure(folder, *asked.amount(args))
+    rows = _measure(folder, *asked.amount(args), ending)
     machine['load_after'] = table.load()
     print(table.markdown(machine, rows) if args.markdown else table.plain(machine, rows))
     if args.json:
@@ -87,12 +90,16 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
     return int(any(row.failed for row in rows))
 
 
-def _measure(folder: Path, rounds: int, count: int) -> list[Any]:
+def _measure(folder: Path, rounds: int, count: int, ending: Ending) -> list[Any]:
     """Return the rows; what cannot be measured is a row that says why."""
     from bridge.cli.bench.parts import Bench
 
+    def progress(title: str) -> None:
+        ending.arm()  # what Python calls on its own, such as __del__, swallows what a signal raises
+        _show(title)
+
     try:
-        return list(Bench(folder, rounds, count, _show).rows())
+        return list(Bench(folder, rounds, count, progress).rows())
     finally:
         _show('')
 
