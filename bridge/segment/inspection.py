@@ -18,7 +18,7 @@ from bridge.numbers import CODES
 from bridge.segment import kept, listeners
 from bridge.segment.library import ffi, last_error, lib, text_of
 from bridge.segment.listeners import Listener
-from bridge.segment.words import age, counted
+from bridge.segment.words import age, counted, is_tool
 
 TOOL_SLOTS = 1  # segment.c keeps the last one for the tools
 _MOST_SLOTS = 64
@@ -341,14 +341,15 @@ def _is_stopped(pid: int) -> bool:
 def _unserved(report: Report) -> list[str]:
     """Return what is to be done about a segment without a worker, as one cause in one line; none if it was stopped."""
     start = f'Start the worker: iblbridge serve --segment {report.name}.'
-    pending = sum(max(slot.pending, 0) for slot in report.slots)
-    gone = sum(not slot.alive for slot in report.slots)
-    left = f'{counted(pending, "command")} of {counted(len(report.slots), "program")} without an answer'
+    programs = [slot for slot in report.slots if not is_tool(slot.client)]
+    pending = sum(max(slot.pending, 0) for slot in programs)
+    gone = sum(not slot.alive for slot in programs)
+    left = f'{counted(pending, "command")} of {counted(len(programs), "program")} without an answer'
     left += f', {gone} of these gone' if gone else ''
     if len(report.slots) >= report.size - TOOL_SLOTS:
         return [f'No worker serves it and frees the slots, and all are taken: {left}. {start}']
     if pending or (report.has_owner and report.worker['pid']):
-        return [f'No worker serves it: {left}. {start}']
+        return [f'No worker serves it: {left}. {start}' if programs else f'No worker serves it. {start}']
     if not report.worker['pid']:
         return []
     next_step = 'The next worker will take it over; or remove it with --clean.'
