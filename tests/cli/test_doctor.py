@@ -105,6 +105,20 @@ def test_a_dead_client_is_told_until_its_commands_are_answered_and_its_slot_is_f
         assert eventually(is_healthy)
 
 
+@pytest.mark.parametrize(
+    ('content', 'status'), [('', 1), ('_rig: {listen: {cameras: "udp://:11001"}}', 0), ('_rig: {}', 1)]
+)
+def test_a_file_without_services_is_told_for_nobody_was_asked(capsys, tmp_path, content, status):
+    """All was said to be well."""
+    path = tmp_path / 'apart' / 'services.yaml'  # the folder above is that of the segments
+    path.parent.mkdir()
+    path.write_text(content)
+    assert main(['doctor', '--services', str(path)]) == status
+    shown = capsys.readouterr().out
+    assert f'{path}: no service in this file; nobody was asked' in shown
+    assert ('all is well' in shown) == (status == 0)
+
+
 def test_a_client_that_was_closed_is_no_fault_however_late_a_worker_frees_its_slot(capsys):
     """Beside a busy worker doctor found that a program was gone which had only ended: there was nothing to do."""
     with Segment('rig') as segment:  # takes nothing, as if it were busy

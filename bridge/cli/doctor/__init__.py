@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from bridge.segment import inspection
 
     try:
-        services = _services(args)
+        services, listen = _services(args)
         _check_program(args.program)
     except ConfigError as e:
         print(f'iblbridge doctor: {e}', file=sys.stderr)
@@ -99,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     wrong = unusable + wrong
     before, notes = notes, [*map(other_user, inspection.other_users())]
     notes += [note for report in reports for note in versions(report, around['library'])]
+    if args.services is not None and not services:
+        (notes if listen else wrong).append(f'{args.services}: no service in this file; nobody was asked')
     answers = probe.ask(services)
     for name, answer in answers.items():
         (wrong if answer.advice or not answer.ok else notes).append(f'service {probe.line(services[name], answer)}')
@@ -115,14 +117,14 @@ def run(args: argparse.Namespace) -> int:
     return 0 if healthy else 1
 
 
-def _services(args: argparse.Namespace) -> dict[str, ServiceConfig]:
-    """Return whom to ask; ConfigError if that cannot be used."""
+def _services(args: argparse.Namespace) -> tuple[dict[str, ServiceConfig], Collection[str]]:
+    """Return whom to ask, and where the worker is a service itself; ConfigError if that cannot be used."""
     from bridge import config
 
-    services = config.load_services(args.services) if args.services is not None else {}
-    services = config.merge_services(services.values(), map(config.parse_service_option, args.service))
+    rig = config.load_rig(args.services) if args.services is not None else config.RigConfig()
+    services = config.merge_services(rig.services.values(), map(config.parse_service_option, args.service))
     config.check_addresses(services, args.services or '--service')
-    return services
+    return services, rig.listen
 
 
 def _check_program(path: str | None) -> None:
