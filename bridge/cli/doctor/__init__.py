@@ -37,7 +37,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--clean',
         action='store_true',
-        help='remove the segments that nobody uses; what a worker or program has open is kept, even if that is stopped',
+        help='remove the segments that nobody uses; kept is what a worker or program has open, even if that is '
+        'stopped, and what owes the services a message for a lost program',
     )
     parser.add_argument(
         '--program',
@@ -156,6 +157,8 @@ def clean(reports: list[Report]) -> tuple[list[str], list[dict[str, str]]]:
         except BridgeError as e:
             if e.name != 'IBLB_E_NO_SEGMENT':  # else somebody was faster
                 left.append({'name': report.name, 'why': e.text})
+        except ValueError as e:
+            left.append({'name': report.name, 'why': str(e)})
     return removed, left
 
 
@@ -167,6 +170,8 @@ def as_json(report: Report) -> dict[str, Any]:
         'services': list(report.services),
         'health': [service._asdict() for service in report.health],
         'listeners': [listener._asdict() for listener in report.listeners],
+        'owed': [owed._asdict() for owed in report.owed],
+        'notes': report.notes,
         'findings': report.findings,
     }
 
@@ -191,7 +196,7 @@ def show(
     for name in result['removed']:
         console.print(f'removed {name}')
     for row in result['left']:
-        console.print(f'left {row["name"]}: {row["why"]}')
+        console.print(f'left {row["name"]}: {row["why"]}', soft_wrap=True)
     for note in before:
         console.print(note, soft_wrap=True)
     for report in reports:
@@ -200,6 +205,8 @@ def show(
             console.print(slot_table(report))
         for listener in report.listeners if report.worker_alive else ():
             console.print(f'  {as_text(sentence(listener))}', soft_wrap=True)
+        for note in report.notes:
+            console.print(f'  {as_text(note)}', soft_wrap=True)
         for finding in report.findings:
             console.print(f'  ! {finding}', soft_wrap=True)
     if ignored:
