@@ -35,7 +35,7 @@ settings of a rig that iblrig uses too stand in a file of their own (``--setting
 Settings of ``_rig``: ``heartbeat``, for services that say nothing else; ``on_client_lost``, one mapping or a list of
 them: if the client of that name ends without closing, ``send`` (nothing, EXPEND or EXPINTERRUPT) goes to all services
 ``after_s`` later, unless a client of that name is attached again by then; it is kept until it leaves, over a restart of
-the worker: `bridge.worker.losses`. ``any_reference``, true for a lab whose references of experiments are not
+the worker: `bridge.segment.losses`. ``any_reference``, true for a lab whose references of experiments are not
 ``date_sequence_subject``, as iblrig's services parse them. ``listen``, where the worker is a service itself, whose
 commands a program carries out: a mapping of names to addresses or settings. What they are: `bridge.listening`.
 ``journal_rotate``, ``day`` or a size such as ``50MB``: when a file of the journal is complete.

@@ -505,7 +505,18 @@ def test_the_command_shows_a_journal(tmp_path, capsys, monkeypatch):
     for word in ('abc-01-7', 'EXPSTART', REF, '-8071', 'cameras: echoed', 'SERVICE_DOWN', 'no echo'):
         assert word in shown.out
     assert 'line 5 is incomplete' in shown.err
-    assert '1 commands were answered: 1 failed' in shown.out
+    assert '1 command was answered: 1 failed' in shown.out
+
+
+@pytest.mark.parametrize(('count', 'says'), [(0, 'No command was answered.'), (1, '1 command was answered: 0 failed.')])
+def test_the_commands_of_a_journal_are_counted_in_words(tmp_path, capsys, count, says):
+    book = Journal(tmp_path / 'journal')
+    book.write('event', event='SERVICE_UP', service='cameras', client='', data={})
+    for number in range(count):
+        book.write('outcome', command_id=f'abc-{number}', message='EXPSTART', code=0, error='', services=[])
+    book.close()
+    assert main(['journal', str(tmp_path / 'journal')]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == says
 
 
 def test_a_journal_says_who_sent_what_and_who_served_it(serve, tmp_path):
@@ -611,7 +622,7 @@ def test_parquet_holds_commands_services_and_events_and_is_not_overwritten_unask
     write(path, {'kind': 'start', 'pid': 5}, command, {'kind': 'event', 'event': 'SERVICE_UP'}, unanswered, ENTRY)
     assert main(['journal', str(path), '--parquet', str(out)]) == 0
     services, events = tmp_path / 'out-services.parquet', tmp_path / 'out-events.parquet'
-    said = [f'{out}: 2 commands', f'{services}: 2 services of commands', f'{events}: 2 events']
+    said = [f'{out}: 2 commands', f'{services}: 2 rows, one per service and command', f'{events}: 2 events']
     assert capsys.readouterr().out.splitlines() == said
     rows = parquet.read_table(out).drop_columns(['wall']).to_pylist()
     assert [(r['message'], r['client'], r['code'], r['latency_ms'], r['args']) for r in rows] == [

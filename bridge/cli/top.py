@@ -102,7 +102,7 @@ class Rig:
         """Take in what the segment's file says."""
         from bridge.cli.doctor import process_name
         from bridge.segment.listeners import sentence
-        from bridge.segment.words import HEARD_WITHIN, age, worker_sentence
+        from bridge.segment.words import HEARD_WITHIN, age, is_tool, worker_sentence
 
         alive = f'served by process {report.worker["pid"]} for {age(report.worker["age"])}' if report.worker else ''
         ended = worker_sentence(report.worker['pid']) if report.worker else 'no worker'
@@ -127,7 +127,7 @@ class Rig:
                 str(slot.pending) if slot.pending >= 0 else '?',
             )
             for slot in report.slots
-            if not slot.client.startswith('iblb')
+            if not is_tool(slot.client)
         ]
 
     def learn(self, response: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@
 `inspection`  what lies in the directory and who owns it; removes what nobody owns
 `kept`        what is kept beside the segment for the next worker
 `ports`       of that the local ports that services know the rig by
+`losses`      of that what is still to be sent for clients that died: values only
 `carrier`     commands through a worker, for `bridge.Auxiliaries.from_segment`
 ============  =============================================================================
 

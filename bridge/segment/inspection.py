@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from bridge.errors import BridgeError, check, error_for
 from bridge.numbers import CODES
-from bridge.segment import kept, listeners
+from bridge.segment import kept, listeners, losses
 from bridge.segment.library import ffi, last_error, lib, text_of
 from bridge.segment.listeners import Listener
-from bridge.segment.words import age, counted
+from bridge.segment.words import age, counted, is_tool
 
 TOOL_SLOTS = 1  # segment.c keeps the last one for the tools
 _MOST_SLOTS = 64
@@ -62,6 +62,11 @@ class Slot(NamedTuple):
     pending: int
     serving: str = ''
     closed: bool = False
+
+    @property
+    def is_left(self) -> bool:
+        """bool: its owner has ended without closing it."""
+        return not (self.alive or self.closed)
 
 
 class Service(NamedTuple):
@@ -120,6 +125,8 @@ class Report(NamedTuple):
         Those that are not free.
     listeners : list of Listener
         Where the worker is a service itself, and who serves.
+    owed : list of bridge.segment.losses.Owed
+        What has still to be sent for clients that died.
     """
 
     name: str
@@ -139,6 +146,7 @@ class Report(NamedTuple):
     size: int = 0
     slots: Sequence[Slot] = ()
     listeners: Sequence[Listener] = ()
+    owed: Sequence[losses.Owed] = ()
 
     @property
     def has_owner(self) -> bool:
@@ -149,6 +157,20 @@ class Report(NamedTuple):
     def findings(self) -> list[str]:
         """List of str: What is wrong with it; empty if nothing is."""
         return findings(self)
+
+    @property
+    def is_served(self) -> bool:
+        """bool: a worker lives, and is not stopped."""
+        return self.worker_alive and not self.worker.get('stopped')
+
+    @property
+    def notes(self) -> list[str]:
+        """List of str: What its worker is about to do; nobody else has to do anything."""
+        if not self.is_served or self.code:
+            return []
+        ended = [slot.client for slot in self.slots if slot.is_left and slot.state == 'claimed']
+        said = [f'{client} ended without closing; its slot is free within a second' for client in ended]
+        return said + [losses.intention(owed) for owed in self.owed if owed.client not in ended]
 
 
 def directory() -> Path:
@@ -232,7 +254,15 @@ def inspect(name: str) -> Report:
             raw.segment_id,
             now,
         ),
+        owed=_owed(name, raw.segment_id, found, now) if same_boot and raw.is_segment and not raw.code else [],
     )
+
+
+def _owed(name: str, segment_id: int, slots: Sequence[Slot], now: float) -> list[losses.Owed]:
+    here = [slot.client for slot in slots if slot.alive]
+    gone = [slot.client for slot in slots if slot.is_left]
+    owed = losses.seen(kept.load(directory() / name, losses.KIND), segment_id, here, gone, now)
+    return [one._replace(client=_printable(one.client), send=_printable(one.send)) for one in owed]
 
 
 def other_users() -> list[Path]:
@@ -287,7 +317,12 @@ def clean(name: str) -> None:
     ------
     bridge.errors.BridgeError
         It was left alone; the sentence says why.
+    ValueError
+        Something has still to be sent for a client that died, as `Report.owed` says: with the segment it would be lost.
     """
+    report = inspect(name)
+    if report.owed and not report.has_owner:
+        raise ValueError(' '.join(_debts(report)))
     check(lib.iblbw_clean(name.encode()))
     kept.forget(directory() / name)
 
@@ -315,6 +350,7 @@ def findings(report: Report) -> list[str]:
     unserved = not report.code and not report.worker_alive
     if report.boot == 'this' and unserved:
         found.extend(_unserved(report))
+        found.extend(_debts(report))
     if report.worker_alive and report.worker.get('stopped'):
         pid = report.worker['pid']
         found.append(f'Its worker is stopped, by Ctrl-Z or SIGSTOP, and serves nobody. Let it go on: kill -CONT {pid}.')
@@ -325,7 +361,8 @@ def findings(report: Report) -> list[str]:
             found.append(f'Service {service.name} is down ({heard}). Why: {look}. Start it, and send it EXPSTATUS.')
     found += filter(None, map(listeners.finding, report.listeners if report.worker_alive else ()))
     for slot in report.slots if report.boot == 'this' else ():
-        found.extend(f'Slot {slot.number} ({slot.client}): {said}' for said in _slot_findings(slot, unserved=unserved))
+        told = unserved or report.is_served  # what is to be done was told, or there is nothing to do
+        found.extend(f'Slot {slot.number} ({slot.client}): {said}' for said in _slot_findings(slot, told=told))
     return found
 
 
@@ -341,21 +378,29 @@ def _is_stopped(pid: int) -> bool:
 def _unserved(report: Report) -> list[str]:
     """Return what is to be done about a segment without a worker, as one cause in one line; none if it was stopped."""
     start = f'Start the worker: iblbridge serve --segment {report.name}.'
-    pending = sum(max(slot.pending, 0) for slot in report.slots)
-    gone = sum(not slot.alive for slot in report.slots)
-    left = f'{counted(pending, "command")} of {counted(len(report.slots), "program")} without an answer'
+    programs = [slot for slot in report.slots if not is_tool(slot.client)]
+    pending = sum(max(slot.pending, 0) for slot in programs)
+    gone = sum(not slot.alive for slot in programs)
+    left = f'{counted(pending, "command")} of {counted(len(programs), "program")} without an answer'
     left += f', {gone} of these gone' if gone else ''
     if len(report.slots) >= report.size - TOOL_SLOTS:
         return [f'No worker serves it and frees the slots, and all are taken: {left}. {start}']
     if pending or (report.has_owner and report.worker['pid']):
-        return [f'No worker serves it: {left}. {start}']
-    if not report.worker['pid']:
+        return [f'No worker serves it: {left}. {start}' if programs else f'No worker serves it. {start}']
+    if report.owed or not report.worker['pid']:
         return []
     next_step = 'The next worker will take it over; or remove it with --clean.'
     return [f'It has no worker and no clients, and the last worker did not stop in order. {next_step}']
 
 
-def _slot_findings(slot: Slot, *, unserved: bool = False) -> list[str]:
+def _debts(report: Report) -> list[str]:
+    """Return what the next worker has to send."""
+    start = f'iblbridge serve --segment {report.name}, with its files of services and settings'
+    drop = 'One whose settings have no on_client_lost drops it.'
+    return [f'{losses.sentence(owed)}. The next worker sends it: {start}. {drop}' for owed in report.owed]
+
+
+def _slot_findings(slot: Slot, *, told: bool) -> list[str]:
     found = []
     if slot.state == 'quarantined':
         found.append(
@@ -366,8 +411,8 @@ def _slot_findings(slot: Slot, *, unserved: bool = False) -> list[str]:
         found.append('it is in no known state.')
     elif slot.pending < 0:
         found.append('its command ring makes no sense.')
-    # What was closed is freed when the worker has the time. Without a worker there is one cause, and it was told.
-    if not (slot.alive or slot.closed or unserved):
+    # What was closed is freed when the worker has the time.
+    if slot.is_left and not told:
         found.append(
             f'its client is gone; {max(slot.pending, 0)} of its commands have no answer yet. A worker will free it.'
         )
@@ -403,5 +448,8 @@ def _age(since: int, now: float, same_boot: bool) -> float | None:
 
 def _text(raw: Any, keep: str = '') -> str:
     """Return somebody else's text, fit for a terminal."""
-    text = bytes(ffi.string(raw)).decode('utf-8', 'replace')
+    return _printable(bytes(ffi.string(raw)).decode('utf-8', 'replace'), keep)
+
+
+def _printable(text: str, keep: str = '') -> str:
     return ''.join(c if c.isprintable() or c in keep else '?' for c in text)

@@ -50,6 +50,17 @@ def counted(number: int, what: str) -> str:
     return f'{number} {what}{"s"[number == 1 :]}'
 
 
+def is_tool(client: str) -> bool:
+    """Tell whether a client's name is that of one of our tools, such as `top`, and of no program of the experiment.
+
+    Examples
+    --------
+    >>> is_tool('iblb-top-4242'), is_tool('stimulus')
+    (True, False)
+    """
+    return client.startswith('iblb-')
+
+
 def worker_sentence(pid: int) -> str:
     """Return how a worker ended that serves no more, as part of a sentence.
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.numbers import LOCAL
 from bridge.segment.listeners import is_described
+from bridge.segment.words import is_tool
 from bridge.web import told
 from bridge.web.known import RUNNING, Moment, Service, Since, listener
 
@@ -90,7 +91,7 @@ class Board:
                 'age_s': slot.age,
             }
             for slot in report.slots
-            if not slot.client.startswith('iblb-')
+            if not is_tool(slot.client)
         ]
         self._listeners = [listener(one) for one in report.listeners]
         for known in report.health:

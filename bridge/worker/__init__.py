@@ -8,7 +8,6 @@
 `outbox`        answers that wait for room
 `housekeeping`  what it does besides: events, heartbeats, lost clients
 `watch`         when something of that is due: decisions only
-`losses`        what is still to be sent for clients that died: values only
 `health`        what is known of a service: values only
 ==============  =====================================================================
 """

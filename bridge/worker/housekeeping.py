@@ -25,11 +25,11 @@ from bridge.journal import Journal
 from bridge.journal.entry import command_line, outcome_line
 from bridge.numbers import CODES, EVENTS, MESSAGE_NAMES
 from bridge.outcome import Outcome, Reason, status_of, to_entry
+from bridge.segment import losses
 from bridge.segment.response import command_event, event_body, response_body
 from bridge.segment.served import COMMANDS, Segment
 from bridge.services import rules
 from bridge.wall import wall
-from bridge.worker import losses
 from bridge.worker.watch import Watch
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Housekeeping:
         *,
         keep: Callable[[str, Mapping[str, Any]], None] = lambda kind, what: None,
     ) -> None:
-        self._keep, self._kept, self._keeping = keep, dict[str, int](), threading.Lock()
+        self._keep, self._kept, self._keeping = keep, losses.to_keep(segment.id, {}, {}), threading.Lock()
         self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
         self.change(())
         self._numbers = itertools.count(1)
@@ -224,13 +224,10 @@ class Housekeeping:
     def tick(self, carrier: Carrier) -> None:
         """Do what is due."""
         now = time.perf_counter_ns()
-        for client in self._segment.lost_clients():
-            log.warning('client %s ended without closing', client)
-            self.tell('CLIENT_LOST', client=client)
-            self._watch.lost(client, now)
+        self._look_for_lost(now)
         for rule in self._watch.due(now, self._segment.is_attached):
             self._send_for(rule, carrier)
-        self._keep_losses()
+        self.keep_losses()
         for service in self._watch.heartbeats(now):
             beat = carrier.submit(Command('EXPSTATUS', (0,), names=(service,), once=True))
             beat.add_done_callback(partial(self._beaten, service))
@@ -242,6 +239,28 @@ class Housekeeping:
         self._segment.publish_services_up(self._watch.up())
         if self._segment.is_wanted(COMMANDS):
             self._tell_watchers('tick', {})  # its watchers see that this loop goes round
+
+    def _look_for_lost(self, now: int) -> None:
+        """Say who has ended without closing, and what comes of it."""
+        for client in self._segment.lost_clients():
+            self._watch.lost(client, now)
+            log.warning('client %s ended without closing%s', client, self._consequence(client, now))
+            self.tell('CLIENT_LOST', client=client)
+
+    def _consequence(self, client: str, now: int) -> str:
+        """Return what is sent because a client was lost, and when, as the end of a sentence; "" for nothing."""
+        if client not in self._watch.owed():
+            return ''
+        after, send = self._watch.after(client, now), self._watch.sends()[client]
+        return f': {send} goes to all services ' + (f'in {after:.3g} s, unless it comes back' if after else 'at once')
+
+    def leave(self) -> None:
+        """Leave what has still to be sent for lost clients to the next worker, and say so."""
+        self._look_for_lost(time.perf_counter_ns())
+        self.keep_losses()
+        for client in self._watch.owed():
+            send = self._watch.sends().get(client, 'what was to be sent')  # the rule may be another one by now
+            log.warning('%s for client %s has not gone to the services: the next worker sends it', send, client)
 
     def _beaten(self, service: str, _: Future[dict[str, Outcome]]) -> None:
         self._watch.beaten(service)
@@ -261,24 +280,27 @@ class Housekeeping:
     def _has_left(self, client: str) -> None:
         """Forget what was due for a client: directly before the first datagram, so that it is not sent twice."""
         self._watch.left(client)
-        self._keep_losses()
+        self.keep_losses()
 
-    def _keep_losses(self) -> None:
+    def keep_losses(self) -> None:
         """Have the next worker know for whom something has still to be sent."""
         with self._keeping:
-            owed = self._watch.owed()
-            if owed != self._kept:
-                self._kept = owed
-                self._keep(losses.KIND, losses.to_keep(self._segment.id, owed))
+            known = losses.to_keep(self._segment.id, self._watch.owed(), self._watch.sends())
+            if known != self._kept:
+                self._kept = known
+                self._keep(losses.KIND, known)
 
     def take_up(self, found: Mapping[str, Any]) -> None:
         """Take up what the worker before us has left to be sent for lost clients."""
         owed, stale = losses.found(found, self._segment.id)
         for client, at in owed.items():
+            now = time.perf_counter_ns()
             self._watch.lost(client, at)
+            what = self._consequence(client, now) or ': no setting of this worker says that anything is sent for it'
+            log.warning('client %s ended without closing in the time of another worker%s', client, what)
         for client in stale:
             log.warning('client %s was lost before this segment was made: nothing is sent for it any more', client)
-        self._kept = owed or dict.fromkeys(stale, 0)
+        self._kept = dict(found) or self._kept
 
     def send(
         self,

@@ -171,6 +171,14 @@ class Watch:
         due = self._leaving | self._lost
         return {client: at - int(self._rules[client].after * 1e9) for client, at in due.items()}
 
+    def sends(self) -> dict[str, str]:
+        """Return the message that is sent for each client, should it end without closing."""
+        return {client: rule.send for client, rule in self._rules.items() if rule.send != 'nothing'}
+
+    def after(self, client: str, now: int) -> float:
+        """Return in how many s something is sent for a lost client; 0 if that is overdue."""
+        return max(0.0, (self._lost.get(client, now) - now) / 1e9)
+
     def left(self, client: str) -> None:
         """Note that what was due for a client has left, or cannot leave."""
         self._leaving.pop(client, None)

@@ -24,10 +24,10 @@ from bridge.config import (
 )
 from bridge.errors import BridgeError
 from bridge.journal import Journal
-from bridge.segment import kept
+from bridge.segment import kept, losses
 from bridge.segment.served import Segment
 from bridge.segment.slate import Slate
-from bridge.worker import losses, signals
+from bridge.worker import signals
 from bridge.worker.commands import Commands
 from bridge.worker.housekeeping import Housekeeping
 from bridge.worker.notes import Notes
@@ -234,6 +234,7 @@ class Worker:
         if self._segment.epoch > 1:
             self._house.tell('WORKER_RESTARTED')  # after the first pass, which finds the clients
         self._house.tell_all()
+        self._house.keep_losses()  # who looks from outside is to know what a client's death would owe
         ticked, put_off = 0.0, False
         while not self._stopping:
             self._reloading.go_on()
@@ -301,6 +302,8 @@ class Worker:
             pass
         if len(outbox):
             log.warning('%d responses could not be delivered: their clients do not read them', len(outbox))
+        if not self._failure:  # else it may be another worker's by now
+            self._house.leave()
 
     def _longest(self) -> float:
         """Return how long a service may take to answer, s."""
@@ -341,13 +344,15 @@ class Worker:
         Parameters
         ----------
         remove : bool
-            Delete the segment's file, and tell the clients that it is gone.
+            Delete the segment's file, and tell the clients that it is gone; but not while something has still to be
+            sent for a lost client, which only the next worker of this segment can do.
         """
         self._programs.close()
         self._carrier.close()
         self._keeper.close()
         self._slate.close()
         self._notes.stop(str(self._failure) if self._failure else self._reason)
+        remove = remove and not self._watch.owed()
         if remove and self.path:
             kept.forget(self.path)
         self._segment.close(remove=remove)

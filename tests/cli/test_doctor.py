@@ -16,6 +16,7 @@ from bridge.cli import doctor as told
 from bridge.cli import main
 from bridge.errors import BridgeError
 from bridge.segment import inspection as doctor
+from bridge.segment import kept, losses
 from bridge.segment.client import Client
 from bridge.segment.served import Segment
 
@@ -89,20 +90,120 @@ def test_a_served_segment_is_healthy_and_everybody_who_holds_it_is_named(capsys)
             assert word in shown
 
 
-def test_a_dead_client_is_told_until_its_commands_are_answered_and_its_slot_is_free(capsys):
+def test_a_dead_client_is_no_fault_where_a_worker_lives_and_is_told_until_its_slot_is_free(capsys):
+    """The script that asks before a session was told that there was something to do, for a second."""
     with Segment('rig') as segment:
         with program(CLIENT, 'rig', 'dies', 'EXPINIT') as client:
             pass
         status, said = doctor_says(capsys)
-        (slot,) = said['segments'][0]['slots']
-        assert (status, slot['alive'], slot['pid'], slot['pending']) == (1, False, client.pid, 1)
-        assert 'dies' in said['segments'][0]['findings'][0]
+        (report,) = said['segments']
+        (slot,) = report['slots']
+        assert (status, slot['alive'], slot['pid'], slot['pending']) == (0, False, client.pid, 1)
+        assert report['findings'] == []
+        assert report['notes'] == ['dies ended without closing; its slot is free within a second']
+        main(['doctor'])
+        shown = capsys.readouterr().out
+        assert f'  {report["notes"][0]}\n' in shown and '!' not in shown
 
-        def is_healthy() -> bool:
+        def is_free() -> bool:
             answer_all(segment)
-            return doctor_says(capsys)[0] == 0
+            return not doctor_says(capsys)[1]['segments'][0]['notes']
 
-        assert eventually(is_healthy)
+        assert eventually(is_free)
+
+
+def test_a_dead_client_without_a_worker_stays_something_to_do(capsys):
+    with Segment('rig'), program(CLIENT, 'rig', 'dies', 'EXPINIT'):
+        pass
+    status, said = doctor_says(capsys)
+    assert status == 1 and said['segments'][0]['notes'] == []
+    assert said['segments'][0]['findings'][0].startswith(
+        'No worker serves it: 1 command of 1 program without an answer, 1 of these gone.'
+    )
+
+
+@pytest.mark.posix('says of a process that it is stopped; Windows does not')
+def test_a_dead_client_beside_a_worker_that_is_stopped_stays_something_to_do(capsys):
+    with program(WORKER, 'rig') as worker:
+        with program(CLIENT, 'rig', 'dies'):
+            stop(worker)
+        status, said = doctor_says(capsys)
+        assert status == 1 and said['segments'][0]['notes'] == []
+        assert any('Slot 0 (dies)' in finding for finding in said['segments'][0]['findings'])
+        go_on(worker)
+
+
+OWES = """
+import sys
+from bridge.config import ClientLost
+from bridge.worker import Worker
+worker = Worker('rig', {}, on_client_lost=[ClientLost('dies', 'EXPEND', 3600.0)])
+print('ready', worker.path, flush=True)
+worker.run()
+"""
+
+
+def told_of(directory: Path, key: str) -> dict:
+    return dict(kept.load(directory / 'rig', losses.KIND).get(key, {}))
+
+
+@pytest.mark.parametrize('when', ['the worker lives', 'no worker lives'])
+def test_what_a_worker_owes_for_a_lost_program_is_told_and_not_cleaned_away(capsys, segment_directory, when):
+    """All was said to be well, --clean removed the note, and the cameras went on for ever."""
+    with program(OWES) as worker:
+        eventually(lambda: told_of(segment_directory, 'sends') == {'dies': 'EXPEND'}, 20)
+        with program(CLIENT, 'rig', 'dies'):
+            if when == 'no worker lives':
+                kill(worker)
+        if when == 'the worker lives':
+            eventually(lambda: told_of(segment_directory, 'lost'), 20)
+            status, said = doctor_says(capsys, '--clean')
+            assert (status, said['removed'], said['segments'][0]['owed'][0]['client']) == (0, [], 'dies')
+            assert 'EXPEND goes to all services in time, unless it comes back' in said['segments'][0]['notes'][0]
+            kill(worker)
+    for _ in range(2):
+        status, said = doctor_says(capsys, '--clean')
+        (report,), (left,) = said['segments'], said['left']
+        assert (status, said['removed'], [(one['client'], one['send']) for one in report['owed']]) == (
+            1, [], [('dies', 'EXPEND')],
+        )  # fmt: skip
+        assert 'EXPEND has not gone to the services' in left['why'] and 'iblbridge serve --segment rig' in left['why']
+        assert left['why'] in report['findings']
+        assert not [one for one in report['findings'] if '--clean' in one]
+    assert told_of(segment_directory, 'sends') == {'dies': 'EXPEND'}
+
+
+def test_a_worker_that_has_no_rule_for_it_drops_what_is_owed_as_doctor_says(capsys, segment_directory, serve):
+    with program(OWES) as worker:
+        eventually(lambda: told_of(segment_directory, 'sends'), 20)
+        with program(CLIENT, 'rig', 'dies'):
+            kill(worker)
+    assert doctor_says(capsys)[0] == 1
+    serve('rig', {}).end_of_test()
+    status, said = doctor_says(capsys, '--clean')
+    assert (status, said['removed'], files(segment_directory)) == (0, ['rig'], set())
+
+
+@pytest.mark.parametrize('garbage', [b'', b'[' * 9, b'{"lost": {"a": 1}}', b'{"sends": 5, "lost": 7, "segment": 1}'])
+def test_a_note_that_makes_no_sense_keeps_no_segment(capsys, segment_directory, garbage):
+    Segment('rig').close()
+    kept.place(segment_directory / 'rig', losses.KIND).write_bytes(garbage)
+    status, said = doctor_says(capsys, '--clean')
+    assert (status, said['removed'], files(segment_directory)) == (0, ['rig'], set())
+
+
+@pytest.mark.parametrize(
+    ('content', 'status'), [('', 1), ('_rig: {listen: {cameras: "udp://:11001"}}', 0), ('_rig: {}', 1)]
+)
+def test_a_file_without_services_is_told_for_nobody_was_asked(capsys, tmp_path, content, status):
+    """All was said to be well."""
+    path = tmp_path / 'apart' / 'services.yaml'  # the folder above is that of the segments
+    path.parent.mkdir()
+    path.write_text(content)
+    assert main(['doctor', '--services', str(path)]) == status
+    shown = capsys.readouterr().out
+    assert f'{path}: no service in this file; nobody was asked' in shown
+    assert ('all is well' in shown) == (status == 0)
 
 
 def test_a_client_that_was_closed_is_no_fault_however_late_a_worker_frees_its_slot(capsys):

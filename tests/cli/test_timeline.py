@@ -418,7 +418,7 @@ def journal(tmp_path):
 def test_the_command_writes_a_page_and_does_not_overwrite_unasked(journal, tmp_path, capsys):
     place = tmp_path / 'a page.html'
     assert main(['journal', str(journal), '--timeline', str(place)]) == 0
-    assert '1 commands, 1 events' in capsys.readouterr().out
+    assert '1 command, 1 event' in capsys.readouterr().out
     assert 'rig 0.jsonl' in place.read_text()
     assert main(['journal', str(journal), '--timeline', str(place)]) == 2
     assert '--force' in capsys.readouterr().err

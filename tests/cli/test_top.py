@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import free_port
+from processes import SEGMENT, kill, program
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -83,6 +85,21 @@ def test_a_rig_without_a_worker_says_so_first():
     rig.look(report(worker_alive=False))
     assert shown(rig).startswith('rig0: worker gone: commands wait for one, and expire')
     assert {one.health for one in rig.services.values()} == {''}, 'they were said to be up'
+
+
+@pytest.mark.parametrize('others', [0, 1])
+def test_our_own_tools_are_no_programs_that_wait_for_a_worker(capsys, others):
+    """It said "no programs", and then that one program, which was `top` itself, has no answer."""
+    with contextlib.ExitStack() as stack:
+        with program(SEGMENT, 'rig') as worker:
+            for number in range(others):
+                stack.enter_context(Client('rig', f'stimulus-{number}'))
+            kill(worker)
+        assert main(['top', 'rig']) == 0
+        shown = capsys.readouterr().out
+    assert ('no programs' in shown) == (not others)
+    assert ('1 program without' in shown) == bool(others)
+    assert 'No worker serves it' in shown and '0 programs' not in shown
 
 
 def test_what_is_known_of_a_service_stays_while_the_file_is_looked_at_again():

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,8 @@ from peers import ScriptedPeer, StockServer, eventually, is_command
 from processes import kill, program
 
 from bridge.config import ClientLost, ServiceConfig
-from bridge.segment import kept
+from bridge.segment import inspection, kept, losses
 from bridge.segment.client import Client
-from bridge.worker import losses
 from bridge.worker.watch import Watch
 
 S = 10**9
@@ -96,6 +96,41 @@ def test_a_worker_that_is_killed_meanwhile_leaves_it_to_the_next_one_who_sends_i
         with Client('rig') as client:
             client.call('EXPINIT')
         assert [message[0] for message in server.saw] == [4, 1]
+
+
+def test_the_log_says_what_comes_of_a_lost_client_who_is_left_to_send_it_and_that_it_was_taken_up(serve, caplog):
+    """It said only that the client had ended."""
+    caplog.set_level(logging.WARNING)
+    first = serve('rig', {}, on_client_lost=[RULE])
+    die()
+    eventually(first._watch.owed, 10)
+    first.end_of_test()
+    ended = 'client stimulus ended without closing'
+    assert f'{ended}: EXPEND goes to all services in 60 s, unless it comes back' in caplog.text
+    assert 'EXPEND for client stimulus has not gone to the services: the next worker sends it' in caplog.text
+    serve('rig', {}, on_client_lost=[ClientLost('stimulus', 'EXPINTERRUPT', 0.0)])
+    assert f'{ended} in the time of another worker: EXPINTERRUPT goes to all services at once' in caplog.text
+
+
+def test_a_segment_that_is_to_be_removed_at_the_end_stays_while_something_is_owed(
+    serve, segment_directory, monkeypatch
+):
+    first = serve('rig', {}, on_client_lost=[RULE])
+    die()
+    eventually(first._watch.owed, 10)
+    monkeypatch.setattr(first, 'close', partial(first.close, remove=True))
+    first.end_of_test()
+    assert (segment_directory / 'rig').exists() and known(segment_directory).keys() == {'stimulus'}
+
+
+def test_a_client_that_dies_while_its_worker_ends_is_left_to_the_next_one(serve, segment_directory, monkeypatch):
+    """The last passes freed its slot, and nobody looked any more at who had been lost."""
+    worker = serve('rig', {}, on_client_lost=[RULE])
+    monkeypatch.setattr(worker._house, 'tick', lambda carrier: None)  # as if the end had come right before
+    die()
+    eventually(lambda: not inspection.inspect('rig').slots, 20)
+    worker.end_of_test()
+    assert known(segment_directory).keys() == {'stimulus'}
 
 
 def test_a_worker_that_is_stopped_meanwhile_leaves_it_to_the_next_one(serve, segment_directory):
@@ -176,7 +211,7 @@ def test_a_file_that_makes_no_sense_costs_nothing_else(serve, segment_directory,
 
 def test_what_was_lost_in_another_segment_is_said_and_not_sent(serve, segment_directory, caplog):
     caplog.set_level(logging.WARNING)
-    before = json.dumps(losses.to_keep(5, {'stimulus': 0}))
+    before = json.dumps(losses.to_keep(5, {'stimulus': 0}, {}))
     kept.place(segment_directory / 'rig', losses.KIND).write_text(before)
     with StockServer() as server:
         serve('rig', {'cameras': server.uri}, on_client_lost=[ClientLost('stimulus', 'EXPEND', 0.0)])

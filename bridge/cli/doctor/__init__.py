@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--clean',
         action='store_true',
-        help='remove the segments that nobody uses; what a worker or program has open is kept, even if that is stopped',
+        help='remove the segments that nobody uses; kept is what a worker or program has open, even if that is '
+        'stopped, and what owes the services a message for a lost program',
     )
     parser.add_argument(
         '--program',
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from bridge.segment import inspection
 
     try:
-        services = _services(args)
+        services, listen = _services(args)
         _check_program(args.program)
     except ConfigError as e:
         print(f'iblbridge doctor: {e}', file=sys.stderr)
@@ -99,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
     wrong = unusable + wrong
     before, notes = notes, [*map(other_user, inspection.other_users())]
     notes += [note for report in reports for note in versions(report, around['library'])]
+    if args.services is not None and not services:
+        (notes if listen else wrong).append(f'{args.services}: no service in this file; nobody was asked')
     answers = probe.ask(services)
     for name, answer in answers.items():
         (wrong if answer.advice or not answer.ok else notes).append(f'service {probe.line(services[name], answer)}')
@@ -115,14 +118,14 @@ def run(args: argparse.Namespace) -> int:
     return 0 if healthy else 1
 
 
-def _services(args: argparse.Namespace) -> dict[str, ServiceConfig]:
-    """Return whom to ask; ConfigError if that cannot be used."""
+def _services(args: argparse.Namespace) -> tuple[dict[str, ServiceConfig], Collection[str]]:
+    """Return whom to ask, and where the worker is a service itself; ConfigError if that cannot be used."""
     from bridge import config
 
-    services = config.load_services(args.services) if args.services is not None else {}
-    services = config.merge_services(services.values(), map(config.parse_service_option, args.service))
+    rig = config.load_rig(args.services) if args.services is not None else config.RigConfig()
+    services = config.merge_services(rig.services.values(), map(config.parse_service_option, args.service))
     config.check_addresses(services, args.services or '--service')
-    return services
+    return services, rig.listen
 
 
 def _check_program(path: str | None) -> None:
@@ -154,6 +157,8 @@ def clean(reports: list[Report]) -> tuple[list[str], list[dict[str, str]]]:
         except BridgeError as e:
             if e.name != 'IBLB_E_NO_SEGMENT':  # else somebody was faster
                 left.append({'name': report.name, 'why': e.text})
+        except ValueError as e:
+            left.append({'name': report.name, 'why': str(e)})
     return removed, left
 
 
@@ -165,6 +170,8 @@ def as_json(report: Report) -> dict[str, Any]:
         'services': list(report.services),
         'health': [service._asdict() for service in report.health],
         'listeners': [listener._asdict() for listener in report.listeners],
+        'owed': [owed._asdict() for owed in report.owed],
+        'notes': report.notes,
         'findings': report.findings,
     }
 
@@ -189,7 +196,7 @@ def show(
     for name in result['removed']:
         console.print(f'removed {name}')
     for row in result['left']:
-        console.print(f'left {row["name"]}: {row["why"]}')
+        console.print(f'left {row["name"]}: {row["why"]}', soft_wrap=True)
     for note in before:
         console.print(note, soft_wrap=True)
     for report in reports:
@@ -198,6 +205,8 @@ def show(
             console.print(slot_table(report))
         for listener in report.listeners if report.worker_alive else ():
             console.print(f'  {as_text(sentence(listener))}', soft_wrap=True)
+        for note in report.notes:
+            console.print(f'  {as_text(note)}', soft_wrap=True)
         for finding in report.findings:
             console.print(f'  ! {finding}', soft_wrap=True)
     if ignored:

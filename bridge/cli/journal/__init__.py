@@ -16,6 +16,7 @@ from bridge.cli import lines
 from bridge.cli.journal import selection
 from bridge.cli.whole import write_whole
 from bridge.cli.words import example
+from bridge.segment.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,9 +127,9 @@ def _show(args: argparse.Namespace, journals: Journals) -> int:
         return _nothing(args, journals)
     if (status := _complaints(journals)) == 0 and not args.json and not args.failures:
         warnings = f', {warned} with a warning' if warned else ''
-        console.print(
-            f'{commands} commands were answered: {failed} failed{warnings}.' if journals.found else 'It is empty.'
-        )
+        answered = f'{counted(commands, "command")} {"was" if commands == 1 else "were"} answered'
+        said = f'{answered}: {failed} failed{warnings}.' if commands else 'No command was answered.'
+        console.print(said if journals.found else 'It is empty.')
     return status
 
 
@@ -212,7 +213,7 @@ def _export(args: argparse.Namespace, journals: Journals) -> int:
     if not (entries and journals.found):
         return _nothing(args, journals)
     for place, count, of in parquet.export(entries, places):
-        print(f'{place}: {count} {of}')
+        print(parquet.sentence(place, count, of))
     return _complaints(journals)
 
 
@@ -231,7 +232,7 @@ def _export_days(args: argparse.Namespace, journals: Journals) -> int:
     if first is None or not journals.found:
         return _nothing(args, journals)
     for place, count, of in parquet.export_days(chain([first], entries), folder):
-        print(f'{place}: {count} {of}')
+        print(parquet.sentence(place, count, of))
     return _complaints(journals)
 
 
@@ -258,7 +259,7 @@ def _draw(args: argparse.Namespace, journals: Journals) -> int:
     else:
         text = timeline.page(drawn, title, summarize(entries))
         write_whole(place, lambda part: part.write_text(text, 'ascii'))
-    print(f'{place}: {len(drawn.bars)} commands, {len(drawn.signs)} events')
+    print(f'{place}: {counted(len(drawn.bars), "command")}, {counted(len(drawn.signs), "event")}')
     return _complaints(journals)
 
 

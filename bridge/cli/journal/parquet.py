@@ -15,6 +15,7 @@ from typing import Any
 
 from bridge.cli.lines import elapsed_ms
 from bridge.cli.whole import write_whole
+from bridge.segment.words import counted
 
 WALL = 'timestamp'
 COMMANDS = {
@@ -31,6 +32,7 @@ EVENTS = {
 }  # fmt: skip
 
 TABLES = ('commands', 'services', 'events')
+ROW = 'row'  # of the services: what one of them is
 NO_DAY = '__HIVE_DEFAULT_PARTITION__'  # as null is called in such folders
 
 
@@ -38,6 +40,17 @@ def places(path: str) -> tuple[Path, ...]:
     """Return where the three tables go: `path` itself, and beside it ``-services`` and ``-events``."""
     base = Path(path)
     return base, *(base.with_name(f'{base.stem}-{what}{base.suffix}') for what in ('services', 'events'))
+
+
+def sentence(place: Path, count: int, of: str) -> str:
+    """Return what was written where.
+
+    Examples
+    --------
+    >>> sentence(Path('a'), 1, 'command'), sentence(Path('b'), 33, ROW)
+    ('a: 1 command', 'b: 33 rows, one per service and command')
+    """
+    return f'{place}: {counted(count, of)}' + (', one per service and command' if of == ROW else '')
 
 
 def export(entries: Sequence[dict[str, Any]], paths: Sequence[Path]) -> Iterator[tuple[Path, int, str]]:
@@ -115,12 +128,12 @@ def _day(entry: dict[str, Any]) -> str:
 
 
 def _tables(entries: Sequence[dict[str, Any]]) -> tuple[tuple[dict[str, Any], list[dict[str, Any]], str], ...]:
-    """Return columns, rows and what they are, of each table."""
+    """Return columns, rows and what one of them is, of each table."""
     others = ('command', 'outcome', 'notification')
     return (
-        (COMMANDS, list(command_rows(entries)), 'commands'),
-        (SERVICES, list(service_rows(entries)), 'services of commands'),
-        (EVENTS, [_event_row(entry) for entry in entries if entry['kind'] not in others], 'events'),
+        (COMMANDS, list(command_rows(entries)), 'command'),
+        (SERVICES, list(service_rows(entries)), ROW),
+        (EVENTS, [_event_row(entry) for entry in entries if entry['kind'] not in others], 'event'),
     )
 
 
