@@ -47,7 +47,8 @@ LIVES = {
     'master': (2.0, 9.0),
 }
 TIMEOUT = 4.0  # s, for a service's reply
-REPEATED = {'EXPINFO': 2, 'EXPINTERRUPT': 3}  # times that these may be sent: once more, an interrupt behind each answer
+# Times that these may be sent: once more, and behind each answer that the service still owed (rule 7 of an exchange).
+REPEATED = {'EXPINFO': 6, 'EXPINTERRUPT': 3}
 UNDECIDED = ('IBLB_E_OUTCOME_UNKNOWN', 'IBLB_E_PENDING', 'IBLB_E_TIMEOUT', 'IBLB_E_NO_WORKER')
 
 
