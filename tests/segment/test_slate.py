@@ -59,6 +59,7 @@ def test_a_file_of_another_kind_is_written_over(place, before):
     one.close()
 
 
+@pytest.mark.posix('elsewhere users share no directory of a group, and what is open cannot be removed')
 def test_what_a_worker_of_another_user_left_in_a_directory_of_a_group_is_replaced_at_once(place, monkeypatch):
     another = Slate(place)
     assert another.write({'n': 1})
