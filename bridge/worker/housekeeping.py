@@ -249,9 +249,10 @@ class Housekeeping:
 
     def _consequence(self, client: str, now: int) -> str:
         """Return what is sent because a client was lost, and when, as the end of a sentence; "" for nothing."""
-        if client not in self._watch.owed():
+        send = self._watch.sends().get(client)
+        if send is None or client not in self._watch.owed():
             return ''
-        after, send = self._watch.after(client, now), self._watch.sends()[client]
+        after = self._watch.after(client, now)
         return f': {send} goes to all services ' + (f'in {after:.3g} s, unless it comes back' if after else 'at once')
 
     def leave(self) -> None:
