@@ -356,15 +356,13 @@ class UdpCarrier(ThreadedCarrier):
                     link.line_up(errand)
                     together.append((link, errand))
                 else:
-                    if together:
-                        run_together(together, self.send_all)  # in order
-                        together = []
+                    run_together(together, self.send_all)  # in order
+                    together = []
                     link.enqueue(errand)
             except Exception as exc:
                 log.exception('%s: %s', errand.name, rules.event_name(errand.event))
                 self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
-        if together:
-            run_together(together, self.send_all)
+        run_together(together, self.send_all)
 
     def _errand(self, plan: _Plan, name: str, event: int, link: ServiceLink) -> Errand:
         command = plan.command

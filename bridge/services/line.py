@@ -508,9 +508,8 @@ class Line:
         elif errand.tries == 1 and self._repeats(errand):
             errand.again_at = now + _ns(min(self.timing.again_after, errand.timeout / 2))
         held = self._held
-        prompt = held is not None and now - held.since <= rules.PROMPT
-        if held and prompt and self._answered_by(held.event, held.data, now) is errand:  # its answer has overtaken it
-            self._release(now)
+        if held and now - held.since <= rules.PROMPT and self._answered_by(held.event, held.data, now) is errand:
+            self._release(now)  # its answer has overtaken it
 
     # --- messages ---
 
@@ -683,7 +682,7 @@ class Line:
         if not (earlier or surplus):  # as nearly always
             return bool(errand.echoed) or event != INTERRUPT
         late_or_other = errand.event != about or now - errand.echoed > rules.PROMPT
-        if (surplus and late_or_other) or (not errand.echoed and (earlier or event == INTERRUPT or surplus)):
+        if (surplus and late_or_other) or not errand.echoed:
             return False
         return not earlier or self._is_not_earlier(errand, earlier, event, data, now)
 
