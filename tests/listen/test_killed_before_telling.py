@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from peers import eventually, free_port
@@ -132,8 +133,9 @@ def test_what_waited_in_line_is_carried_out_by_the_next_worker_after_what_was_ta
         program.close()
 
 
-def test_what_waited_in_line_while_the_pc_slept_is_not_begun_any_more_and_that_is_told():
-    port = free_port()
+@contextmanager
+def killed_with_one_in_line(port):
+    """A worker is killed while a program has an EXPSTART, and an EXPEND waits: both masters, and the program."""
     with Doomed(port) as worker, Stock(port) as first, Stock(port) as second:
         program = Program('rig', lambda asked: LEFT, mask=2 + 4)
         first.begin(first.services.start(REF))
@@ -141,31 +143,30 @@ def test_what_waited_in_line_while_the_pc_slept_is_not_begun_any_more_and_that_i
         second.begin(second.services.stop())
         eventually(lambda: len(owed()) == 2)
         kill(worker.process)
+        yield first, second, program
+        program.close()
+
+
+def test_what_waited_in_line_while_the_pc_slept_is_not_begun_any_more_and_that_is_told():
+    port = free_port()
+    with killed_with_one_in_line(port) as (first, second, program):
         changed(lambda found: found.update(clocks=[found['clocks'][0], found['clocks'][1] - 3600 * 10**9]))
         with Running(ListenerConfig('cameras', port=port)):
             ((event, sentence),) = told(second)
             assert event == 4 and 'this was not begun' in sentence
             assert not first.told and len(program.asked) == 1
-        program.close()
 
 
 def test_what_waited_in_line_until_its_time_was_up_is_not_begun_any_more(monkeypatch):
     monkeypatch.setattr('bridge.worker.programs.LATE', 10**12)  # however loaded the PC is
     port = free_port()
-    with Doomed(port) as worker, Stock(port) as first, Stock(port) as second:
-        program = Program('rig', lambda asked: LEFT, mask=2 + 4)
-        first.begin(first.services.start(REF))
-        eventually(lambda: program.asked)
-        second.begin(second.services.stop())
-        eventually(lambda: len(owed()) == 2)
-        kill(worker.process)
+    with killed_with_one_in_line(port) as (_, second, program):
         rows = [owed_.to_row(one._replace(arrived=one.arrived - 10 * 10**9)) for one in owed()]
         changed(lambda found: found['listeners']['cameras'].update(open=rows))
         with Running(ListenerConfig('cameras', port=port, timeout=5.0)):
             ((event, sentence),) = told(second)
             assert event == 4 and 'this was not begun' in sentence
             assert [asked['message'] for asked in program.asked] == ['EXPSTART']
-        program.close()
 
 
 def test_the_answer_to_a_start_that_no_ring_holds_any_more_names_its_experiment_and_not_a_later_one():
