@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import selectors
 import threading
 from collections.abc import Callable, Coroutine
@@ -39,16 +40,25 @@ class _Turn(selectors.DefaultSelector):
         return super().modify(fileobj, events, data)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait as any selector."""
-        if timeout is not None and timeout <= 0:  # the loop has something to do
-            return super().select(timeout)
-        self._awake = False
-        self._lock.release()
+        """Wait as any selector; what turns out to be closed is said to be ready, once: reading tells what is wrong."""
         try:
-            return super().select(timeout)
-        finally:
-            self._awake = True
-            self._lock.acquire()
+            if timeout is not None and timeout <= 0:  # the loop has something to do
+                return super().select(timeout)
+            self._awake = False
+            self._lock.release()
+            try:
+                return super().select(timeout)
+            finally:
+                self._awake = True
+                self._lock.acquire()
+        except OSError:  # select, as on Windows, refuses all because of one that is closed; the others go on
+            return self._give_up_closed() or super().select(0)
+
+    def _give_up_closed(self) -> list[tuple[selectors.SelectorKey, int]]:
+        closed = [key for key in self.get_map().values() if not _is_open(key.fd)]
+        for key in closed:
+            self.unregister(key.fd)
+        return [(key, key.events) for key in closed]
 
     def take(self) -> bool:
         """Take the turn, if the loop's thread sleeps and nobody else has it."""
@@ -182,6 +192,15 @@ class LoopThread:
             except BaseException:
                 log.exception('the network thread could not be tidied up')
             self.loop.close()
+
+
+def _is_open(number: int) -> bool:
+    """Tell whether a file number can be waited for."""
+    try:
+        select.select([number], [], [], 0)
+    except OSError:
+        return False
+    return True
 
 
 async def _nothing() -> None:

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -105,17 +106,54 @@ def test_what_a_borrower_wants_done_later_is_done_by_a_thread_that_slept(thread,
     assert who == [thread.thread]
 
 
-def test_a_socket_that_a_borrower_waits_for_is_heard_also_where_a_wait_does_not_see_new_ones(monkeypatch):
-    """With select, as on Windows, a reply was heard only when something else woke the loop."""
+@pytest.fixture
+def by_select(monkeypatch) -> Iterator[LoopThread]:
+    """Give a loop that waits by select, as on Windows."""
     monkeypatch.setattr(selectors, 'DefaultSelector', selectors.SelectSelector)
-    by_select = importlib.util.module_from_spec(importlib.util.find_spec('bridge.loop'))
-    by_select.__spec__.loader.exec_module(by_select)
+    module = importlib.util.module_from_spec(importlib.util.find_spec('bridge.loop'))
+    module.__spec__.loader.exec_module(module)
+    with running(module.LoopThread('lent')) as thread:
+        yield thread
+
+
+def test_a_socket_that_a_borrower_waits_for_is_heard_also_where_a_wait_does_not_see_new_ones(by_select):
+    """With select, a reply was heard only when something else woke the loop."""
+    thread = by_select
     ours, theirs = socket.socketpair()
     heard = threading.Event()
-    with ours, theirs, running(by_select.LoopThread('lent')) as thread:
+    with ours, theirs:
         borrowed(thread, lambda: thread.loop.add_reader(ours, lambda: (ours.recv(1), heard.set())))
         theirs.send(b'x')
         assert heard.wait(PATIENCE)
+        thread.ring(thread.loop.remove_reader, ours)
+
+
+@pytest.mark.parametrize('closes', ['while it waits', 'before it waits'])
+@pytest.mark.parametrize('kind', ['by_select', 'thread'])
+def test_a_socket_that_is_closed_under_the_loop_ends_neither_the_loop_nor_what_others_hear(request, kind, closes):
+    """With select, the network thread ended, and with it every command from then on."""
+    thread = request.getfixturevalue(kind)
+    (ours, theirs), (gone, far) = socket.socketpair(), socket.socketpair()
+    begun, heard, told = threading.Event(), threading.Event(), []
+
+    def begin() -> None:
+        thread.loop.add_reader(ours, lambda: (ours.recv(1), heard.set()))
+        thread.loop.add_reader(gone, lambda: told.append('closed'))
+        if closes == 'before it waits':
+            gone.close()
+        begun.set()
+
+    with ours, theirs, far:
+        thread.ring(begin)
+        assert begun.wait(PATIENCE)
+        borrowed(thread, gone.close)
+        for _ in range(3):
+            heard.clear()
+            theirs.send(b'x')
+            assert heard.wait(PATIENCE)
+            assert thread.ended is None
+        # Once when it is found; once more if its end was seen as well.
+        assert len(told) in ((1, 2) if kind == 'by_select' or sys.platform == 'win32' else (0,))
         thread.ring(thread.loop.remove_reader, ours)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import json
 import logging
@@ -58,6 +59,7 @@ METHODS = {
 _BY_NAME = {message.name: message for message in net.base.ExpMessage}
 _STOCK = {method: getattr(net.app.Services, method) for method in METHODS.values()}
 _MOST = 65536  # bytes that are read at once
+_CLOSED = (errno.EBADF, errno.ENOTSOCK)  # of a socket that somebody has closed
 AT_ONCE = 8  # datagrams of one service that are taken in one turn of the loop
 _IP_RECVERR = 11  # linux/in.h: report refusals on a socket that is not connected, too
 
@@ -231,7 +233,7 @@ class Socket(asyncio.DatagramProtocol):
                 self.com._transport.sendto(payload, self.peer)  # when there is room
                 return None
             except OSError as exc:  # perhaps of an *earlier* datagram: told here, once, instead of sending
-                self._forget_errors()
+                self._take_note(exc)
                 error = exc
         return error
 
@@ -259,7 +261,7 @@ class Socket(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         """Take an error of the network, or of sending."""
-        self._forget_errors()
+        self._take_note(exc)
         if not self.com.on_error_received.done():
             self.com.on_error_received.set_result(exc)
         self.link.refused(exc if isinstance(exc, OSError) else OSError(str(exc)))
@@ -267,6 +269,12 @@ class Socket(asyncio.DatagramProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Say that somebody has closed it."""
         self.link.lost()
+
+    def _take_note(self, error: Exception) -> None:
+        """Leave nothing behind of an error that was told; a socket that is none any more is given up."""
+        self._forget_errors()
+        if isinstance(error, OSError) and error.errno in _CLOSED:
+            self.com._transport.abort()
 
     def _forget_errors(self) -> None:
         """Take the queued reports of an error that was told: as long as there are some, the socket wakes us up."""

@@ -181,6 +181,7 @@ def test_a_socket_that_was_closed_meanwhile_is_said_and_opened_again_and_the_oth
     assert [name for name, outcome in outcomes.items() if not outcome.ok] == ['b']
     assert outcomes['b'].reason is Reason.NETWORK and not outcomes['b'].sent
     assert all(outcomes[name].ok for name in NAMES if name != 'b')
+    assert all(outcome.ok for outcome in rig.submit('EXPINIT').result(5).values()), 'it was not opened again'
 
 
 @by_one_call
