@@ -253,13 +253,14 @@ def soak(folder: Path, seconds: float, seed: int = 1, *, both: bool = False) -> 
     )
     os.environ['IBLBRIDGE_DIR'] = str(folder / 'segments')
     (folder / 'segments').mkdir(mode=0o700)
-    errors = folder / 'errors'
     journal = folder / 'journal'
     words = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', '--services', folder / 'services.yaml']
     port = free_port()
     words += ['--listen', f'{soaking_both.LISTENER}=udp://127.0.0.1:{port}'] if both else []
 
     def start(kind: str, name: str) -> Process:
+        is_stock = kind == 'service' or name.startswith('stock')  # iblutil complains of ports that are closed
+        errors = folder / ('errors-of-iblutil' if is_stock else 'errors')
         if kind == 'worker':
             return Process(*words, '--journal', journal, '--until-eof', errors=errors)
         last = ports[name] if kind == 'service' else name if kind == 'camera' else f'{name}-{next_life()}'
