@@ -137,7 +137,6 @@ def run(args: argparse.Namespace) -> int:
         print(f'iblbridge serve: {e}', file=sys.stderr)
         return 2
 
-    from bridge.cli import exit_status
     from bridge.cli.console import go_on_when_clicked, on_hangup, on_stdin_end, on_stop_signals, say_aside
     from bridge.cli.page.process import PageProcess
     from bridge.errors import BridgeError
@@ -179,16 +178,28 @@ def run(args: argparse.Namespace) -> int:
                 worker.run()  # if it was stopped by now, it ends in an orderly way
         finally:
             worker.close(remove=args.remove)
-    except ConfigError as e:  # two names that turn out to be one address; or no page
-        print(f'iblbridge serve: {e}', file=sys.stderr)
-        return 2
-    except BridgeError as e:
-        print(f'iblbridge serve: {e.text}', file=sys.stderr)
-        return exit_status(e.code)
+    except (ConfigError, BridgeError, RuntimeError) as e:
+        return _say_why(e)
     finally:
         _close(shown, journal)
     log.info('stopped by %s', wishes.stopped_by or 'itself')
     return 0
+
+
+def _say_why(error: Exception) -> int:
+    """Say why there is no worker any more; return the exit status."""
+    from bridge.cli import exit_status
+    from bridge.config import ConfigError
+    from bridge.errors import BridgeError
+
+    if isinstance(error, BridgeError):
+        said, status = error.text, exit_status(error.code)
+    elif isinstance(error, ConfigError):  # two names that turn out to be one address; or no page
+        said, status = str(error), 2
+    else:  # the network thread has ended; what led to it was logged
+        said, status = f'{error}; start the worker again', 1
+    print(f'iblbridge serve: {said}', file=sys.stderr)
+    return status
 
 
 class _Wishes:

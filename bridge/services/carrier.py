@@ -125,6 +125,8 @@ class UdpCarrier(ThreadedCarrier):
         `Command.future` is resolved.
     on_opened : callable
         Called in the network thread when there is a new communicator.
+    on_fault : callable
+        Called with the reason if the network thread has ended by itself: nothing can be sent any more.
     send_all : callable or None
         Lets the datagrams of one command leave by one call: `bridge.datagrams.send`, if the caller has it.
     lends : bool
@@ -147,6 +149,7 @@ class UdpCarrier(ThreadedCarrier):
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
         self.on_outcome: Callable[[Command, Outcome], None] | None = None
         self.on_opened: Callable[[], None] = lambda: None
+        self.on_fault: Callable[[BaseException], None] = lambda cause: None
         self.timing = Timing()
         self.timeout: Callable[[], float] = lambda: TIMEOUT
         self.communicators: dict[str, Any] = {}
@@ -201,11 +204,16 @@ class UdpCarrier(ThreadedCarrier):
             link.close()
 
     def _at_end(self, cause: BaseException) -> None:
-        for plan in tuple(self._plans.values()):
-            self._give_back(plan, cause)
         for link in (*self.links.values(), *self.former):
             link.close()
+        for plan in tuple(self._plans.values()):
+            if isinstance(cause, Aborted):
+                self._give_back(plan, cause)
+            else:
+                self._end(plan, Reason.INTERNAL, str(cause))  # of what had left nobody knows what came of it
         self.created.set()
+        if not isinstance(cause, Aborted):
+            self.on_fault(cause)
 
     def _give_back(self, plan: _Plan, cause: BaseException) -> None:
         """Resolve a command that the network thread does not take any more; from any thread."""

@@ -139,6 +139,7 @@ class Worker:
                 listening={listener.name: (listener.host, listener.port) for listener in listeners},
                 shared_addresses=shared_addresses,
             )
+            self._carrier.on_fault = self._fail
             try:
                 self._programs = Programs(
                     self._segment,
@@ -221,6 +222,8 @@ class Worker:
         ------
         bridge.errors.Superseded
             Another worker has taken over the segment.
+        RuntimeError
+            The network thread has ended by itself, of which the log tells: another worker has to go on.
         """
         self._carrier.lends = not signals.may_raise()
         with signals.rung_for(self._segment.ring):

@@ -15,6 +15,7 @@ from systems import PATIENCE
 
 from bridge import results
 from bridge.auxiliaries import Auxiliaries
+from bridge.outcome import Reason
 
 
 def test_instances_share_nothing() -> None:
@@ -201,17 +202,21 @@ def test_the_log_is_trimmed(aux, monkeypatch) -> None:
 # Life and death of the thread
 
 
-def test_a_thread_that_dies_resolves_what_is_pending_with_an_exception() -> None:
+def test_of_what_is_pending_when_the_thread_dies_each_outcome_says_whether_it_had_left() -> None:
     with ScriptedPeer(only_echo) as peer:
         aux = Auxiliaries({'a': peer.uri})
-        future, key = aux.submit('EXPINIT'), aux.push('EXPEND')
+        left, key = aux.submit('EXPINIT'), aux.push('EXPEND')
+        waits = aux.submit('EXPCLEANUP')
         eventually(lambda: peer.datagrams)
         aux._loop.call_soon_threadsafe(aux._loop.stop)
-        with pytest.raises(RuntimeError, match='network thread ended'):
-            future.result(2)
+        for future, is_sent in ((left, True), (waits, False)):
+            outcome = future.result(2)['a']
+            assert outcome.reason is Reason.INTERNAL and 'network thread ended' in outcome.error
+            assert bool(outcome.sent) is is_sent
         eventually(lambda: not aux._thread.is_alive())
         assert not aux.is_running
-        eventually(lambda: isinstance(aux._log.get(key), RuntimeError))
+        eventually(lambda: key in aux._log)
+        print(repr(aux._log[key]))
         with pytest.raises(RuntimeError):
             aux.submit('EXPINIT').result(0)
         aux.close()

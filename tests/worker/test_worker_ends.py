@@ -23,6 +23,7 @@ from systems import END_SIGNALS, ENDS, ask_to_end
 from bridge.cli import main
 from bridge.errors import BridgeError, ServiceFailure
 from bridge.segment.client import Client
+from bridge.worker import Worker
 
 REF = '2026-01-01_1_subject'
 WORKS = 'one-loop', '--work', 'EXPINIT=1.5'
@@ -371,3 +372,36 @@ def test_a_signal_that_another_thread_gets_ends_the_worker_at_once():
         assert worker.wait(20) == 0
         took = time.monotonic() - began
     assert took < 2.5, took
+
+
+def test_a_worker_that_cannot_send_any_more_ends_and_says_of_each_command_whether_it_had_left(tmp_path, monkeypatch):
+    """It went on, and told each command from then on that the worker had failed at it."""
+    monkeypatch.setenv('IBLBRIDGE_DIR', str(tmp_path))
+    with ScriptedPeer(only_echo) as peer, ThreadPoolExecutor(4) as pool:
+        worker = Worker('rig', {'cameras': peer.uri}, ask=False)
+        run = pool.submit(worker.run)
+        with Client('rig', 'first', timeout=5) as client, Client('rig', 'second', timeout=5) as other:
+            requests = [client.send('EXPINIT'), client.send('EXPSTART', REF)]
+            answers = [pool.submit(client.wait, request, 10) for request in requests]
+            eventually(lambda: peer.datagrams)
+            worker._carrier.thread.loop.call_soon_threadsafe(worker._carrier.thread.loop.stop)
+            for answer, state in zip(answers, ('echoed', 'not_sent'), strict=True):
+                body = answer.exception(10).response
+                (entry,) = body['services']
+                assert (entry['state'], entry['reason']) == (state, 'internal') and 'network thread' in entry['error']
+            with pytest.raises(RuntimeError, match='the network thread ended'):
+                run.result(10)
+            open_still = other.send('EXPEND')
+            worker.close()
+            with pytest.raises(BridgeError) as caught:
+                other.wait(open_still, 10)
+            assert caught.value.name == 'IBLB_E_NO_WORKER'
+        another = Worker('rig', {'cameras': peer.uri}, ask=False)
+        run = pool.submit(another.run)
+        try:  # what had not begun is its own
+            eventually(lambda: any(json.loads(datagram)[0] == 4 for datagram in peer.datagrams))
+        finally:
+            another.stop()
+            another.stop()
+            run.result(10)
+            another.close()
