@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from pathlib import Path
 from signal import SIGCONT, SIGKILL
 
 import pytest
-from actors import CSRC, KILLED, Line, Rig, build, folder_in_memory, need_compiler
+from actors import CSRC, KILLED, Line, Rig, build, folder_in_memory, need_compiler, until
 from points import Rigs
 
 LATE = -8056
@@ -45,7 +46,7 @@ class Life:
         self, rig: Rig, at: dict[str, str], count: dict[str, Path] | None = None, *, action: str = 'exit'
     ) -> None:
         self.rig, self.at, self.count, self.action = rig, at, count or {}, action
-        self.stopped, self.went_on = 0, threading.Event()
+        self.stopped, self.closed = 0, 0  # programs
         self.done = threading.Event()
         self.killed: Counter[str] = Counter()
         self.codes: list[int | None] = []
@@ -60,15 +61,29 @@ class Life:
             self._program = self.rig.start('program', f'program-{number}', **self._fault('program'))
             code = self._program.wait(stops=True)
             if code is None:
-                self.stopped += 1
-                self.done.wait(STANDSTILL)
+                self._stands_still()
                 self._program.send(SIGCONT)
                 code = self._program.wait()
-                self.went_on.set()
+            self.closed += code == 0
             self.killed['program'] += code == KILLED  # also one that we see when the worker is done
             if not self.done.is_set():
                 self.codes.append(code)
             number += 1
+
+    def _stands_still(self) -> None:
+        self.stopped += 1
+        self.done.wait(STANDSTILL)
+
+    def _everything_was_said(self) -> bool:
+        """Whether the program that heard of the end has closed, and what the worker heard is in the programs' log, too.
+
+        The worker may hear an answer, and end, before the program that gave it has come back from the call.
+        """
+        commands = defaultdict(set)
+        for line in self.rig.lines():
+            commands[line.what].add(line.command)
+        closed = self.closed and commands['heard'] | commands['again'] <= commands['said']
+        return bool(self.killed['program'] or closed)
 
     def run(self) -> list[str]:
         """Return what was broken."""
@@ -77,8 +92,7 @@ class Life:
         while (code := self.rig.start('worker', **self._fault('worker')).wait()) == KILLED:
             self.killed['worker'] += 1
         self.done.set()
-        if self.stopped:  # it goes on, says what it had answered, and closes
-            self.went_on.wait(5.0)
+        until(self._everything_was_said, self.rig.patience)
         while thread.is_alive():
             if self._program is not None:
                 self._program.send(SIGKILL)  # the one that would serve on; perhaps one that was just started
@@ -156,7 +170,7 @@ def points(rigs: Rigs) -> dict[str, list[str]]:
 
 
 def at_each(
-    rigs: Rigs, role: str, points: Iterable[str], *, quick: bool = False, action: str = 'exit'
+    rigs: Rigs, role: str, points: Iterable[str], *, quick: bool = False, action: str = 'exit', life: type[Life] = Life
 ) -> tuple[list[str], int]:
     """Kill or stop this side at each point, in a rig of its own; return what was broken, and how often that was."""
     found: list[str] = []
@@ -166,10 +180,10 @@ def at_each(
         if quick and found:
             return 0
         rig = rigs.make(2)
-        life = Life(rig, {role: point}, action=action)
-        found.extend(f'{role} {point}: {sentence}' for sentence in life.run())
+        lived = life(rig, {role: point}, action=action)
+        found.extend(f'{role} {point}: {sentence}' for sentence in lived.run())
         rig.close()
-        return life.killed[role] if action == 'exit' else life.stopped
+        return lived.killed[role] if action == 'exit' else lived.stopped
 
     with ThreadPoolExecutor(rigs.host.lanes) as pool:
         kills = sum(pool.map(one, points))
@@ -203,6 +217,25 @@ def test_a_program_may_stand_still_at_any_point_of_what_it_serves(rigs, points, 
     print(f'\nprogram: {len(mine)} points, {stops} stops, {len(found)} broken promises')
     assert not found, '\n'.join(found[:20])
     assert stops > 0.7 * len(mine) > 35
+
+
+class SeenLate(Life):
+    """Sees that the program stands still only after the worker heard the last answer and ended, if it did."""
+
+    late = 0
+
+    def _stands_still(self) -> None:
+        if self.done.wait(1.0):
+            SeenLate.late += 1
+            time.sleep(STANDSTILL)  # time in which the program could be killed for one that serves on
+        super()._stands_still()
+
+
+def test_a_program_that_stands_still_behind_its_last_answer_is_not_killed_before_it_says_so(rigs, points):
+    last = tried(points['program'], ['answer'])[-30:]  # how many points a life passes varies
+    found, _ = at_each(rigs, 'program', last, action='stop', life=SeenLate)
+    assert not found, '\n'.join(found)
+    assert SeenLate.late
 
 
 @pytest.mark.timeout(300)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import signal
 import socket
 import struct
 import subprocess
@@ -498,11 +499,12 @@ def test_a_session_held_up_over_a_restart_carries_out_its_command_once_and_stays
     with Session('one-loop') as session, a_worker_in_a_process(session) as (worker, client):
         assert client.call('EXPINIT', {'exp_ref': REF})['code'] == 0
         has_heard_all(session)
-        session.stall(1.0)
+        session.process.send_signal(signal.SIGSTOP)
         client.send('EXPSTART', REF)
         eventually(lambda: unread(session.port))
         kill(worker)
         serve('rig', {'cameras': session.uri})
+        session.process.send_signal(signal.SIGCONT)  # if it answered while no worker was there, it would close
         eventually(lambda: 'EXPSTART' in session.heard)
         assert client.call('EXPSTATUS', 0, timeout=5)['services'][0]['status'] == 20
         report = session.report()
