@@ -309,6 +309,9 @@ static int parse(int count, char **arguments, struct options *options) {
         else if ((*time = milliseconds(value)) < 0) {
             fprintf(stderr, "iblb: %s: %s is not a time; write 5s or 500ms, or a number of ms. For usage: iblb --help\n", word, value);
             return -1;
+        } else if (time == &options->timeout_ms && *time == 0) { /* whether anything is sent would depend on luck */
+            fprintf(stderr, "iblb: --timeout: %s leaves no time for an answer; write 5s or 500ms\n", value);
+            return -1;
         }
     }
     return left;
