@@ -260,7 +260,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], none: str) -> Ren
 
     if not rows:
         return Text(f'\n {none}\n', 'dim')
-    table = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 1))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 1))
+    for name in head:
+        table.add_column(name, overflow='fold')
     for row in rows:
         table.add_row(*(Text(lines.as_text(cell), STYLES.get(cell, ''), overflow='fold') for cell in row))
     return table

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bridge.cli.words import example
+from bridge.cli.words import example, segment_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +63,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         '--segment',
+        type=segment_name,
         metavar='NAME',
         default=f'demo-{os.getpid()}',
         help='name by which programs open the rig (default: demo-<pid>)',
