@@ -14,7 +14,7 @@ import pytest
 from manuals import MANUALS, ROOT, anchors, blocks, prose, table, text, words
 
 from bridge import numbers
-from bridge.cli import _parser
+from bridge.cli.command import parser
 from bridge.config import ListenerConfig, RigConfig, ServiceConfig, load_rig, load_settings
 from bridge.kit import KITS
 from bridge.listen.desk import WAITING_MOST
@@ -104,12 +104,12 @@ def test_what_the_program_says_of_a_manual_is_in_it():
 @pytest.mark.parametrize(('manual', 'line'), SHELL, ids=[f'{name}-{line}' for name, line in SHELL])
 def test_every_iblbridge_command_is_taken(manual, line):
     arguments = [word.replace('\\', '/') for word in shlex.split(line.replace('\\', '\\\\'))][1:]
-    assert callable(_parser().parse_args(arguments).run), manual
+    assert callable(parser().parse_args(arguments).run), manual
 
 
 def test_the_commands_of_the_manual_are_those_there_are():
     told = {line.split()[1] for name, line in SHELL if name == 'bridge/README.md'}
-    (commands,) = (action.choices for action in _parser()._actions if isinstance(action.choices, dict))
+    (commands,) = (action.choices for action in parser()._actions if isinstance(action.choices, dict))
     assert set(commands) <= told
 
 
