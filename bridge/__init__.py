@@ -26,10 +26,10 @@ Names are imported when they are first used: iblutil, which only `Auxiliaries` n
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # what checkers of types take for typing's, which takes 10 ms to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from bridge.auxiliaries import Auxiliaries
     from bridge.config import load_services
     from bridge.errors import BridgeError, Misuse, NoSegment, NoWorker, OutcomeUnknown, ServiceFailure
@@ -75,6 +75,8 @@ def __getattr__(name: str) -> Any:
 
         return version('iblbridge')
     if name in _HOMES:
+        import importlib
+
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 

@@ -792,3 +792,14 @@ def test_a_column_is_as_wide_on_a_terminal_whatever_is_written_in_it(name):
     entry = {'kind': 'command', 'message': 'EXPEND', 'client': name, 'args': ['here']}
     before = lines.line(entry, 100, fold=False).partition('["here"]')[0]
     assert cell_len(before) == len(lines.head(100)) - len('details')
+
+
+@pytest.mark.parametrize('width', [80, 120])
+@pytest.mark.parametrize('name', ['iblb-send-4194304', 'iblb-watch-4194304', 'pid-4194304-12-abcdef'])
+def test_the_process_at_the_end_of_a_programs_name_is_not_cut_off(name, width):
+    """All senders of a script were called iblb-send-3…"""
+    entry = {'kind': 'command', 'command_id': 'listener-of-a-long-name-1-17', 'client': name, 'args': ['here']}
+    shown = lines.line(entry, width, fold=False)
+    assert '4194304' in shown, shown
+    assert cell_len(shown.partition('["here"]')[0]) == len(lines.head(width)) - len('details')
+    assert ('1-17' in shown) == (width >= lines.WIDER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -13,11 +14,12 @@ import pytest
 from manuals import MANUALS, ROOT, anchors, blocks, prose, table, text, words
 
 from bridge import numbers
-from bridge.cli import _parser
+from bridge.cli.command import parser
 from bridge.config import ListenerConfig, RigConfig, ServiceConfig, load_rig, load_settings
 from bridge.kit import KITS
 from bridge.listen.desk import WAITING_MOST
 from bridge.listen.rules import REMEMBERED_FOR, reply
+from bridge.native import PREFIX
 from bridge.segment import listeners
 from bridge.segment.client import Client
 
@@ -102,12 +104,12 @@ def test_what_the_program_says_of_a_manual_is_in_it():
 @pytest.mark.parametrize(('manual', 'line'), SHELL, ids=[f'{name}-{line}' for name, line in SHELL])
 def test_every_iblbridge_command_is_taken(manual, line):
     arguments = [word.replace('\\', '/') for word in shlex.split(line.replace('\\', '\\\\'))][1:]
-    assert callable(_parser().parse_args(arguments).run), manual
+    assert callable(parser().parse_args(arguments).run), manual
 
 
 def test_the_commands_of_the_manual_are_those_there_are():
     told = {line.split()[1] for name, line in SHELL if name == 'bridge/README.md'}
-    (commands,) = (action.choices for action in _parser()._actions if isinstance(action.choices, dict))
+    (commands,) = (action.choices for action in parser()._actions if isinstance(action.choices, dict))
     assert set(commands) <= told
 
 
@@ -221,6 +223,28 @@ def test_the_lines_of_c_that_are_shown_compile(name, tmp_path):
     command = ['cc', '-std=c99', '-Wall', '-Werror', '-fsyntax-only', '-I', ROOT / 'csrc' / 'include', source]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.posix('the flags are those of cc')
+def test_the_first_program_of_the_readme_says_what_failed_and_works_with_a_rig(serve, server, tmp_path):
+    """It called on after an open that had failed, and was left with -8002 and a text that nobody had written."""
+    if shutil.which('cc') is None:
+        pytest.skip('no C compiler')
+    (block,) = blocks(text('README.md'), 'c')
+    source, program = tmp_path / 'first.c', tmp_path / 'first'
+    end = 'printf("%d\\n%s\\n%s", status, json, status ? why : "");\nreturn 0;\n'
+    source.write_text(f'#include <stdio.h>\n#include "iblbridge.h"\nint main(void) {{\n{block}{end}}}\n')
+    where = [f'-I{PREFIX / "include"}', f'-L{PREFIX / "lib"}', f'-Wl,-rpath,{PREFIX / "lib"}', '-liblbridge']
+    subprocess.run(['cc', '-std=c99', source, *where, '-o', program], check=True, timeout=60)
+
+    def first() -> list[str]:
+        return subprocess.run([program], capture_output=True, text=True, check=True, timeout=60).stdout.split('\n')
+
+    code, json_text, *why = first()
+    assert (int(code), json_text) == (numbers.CODES['IBLB_E_NO_SEGMENT'], '') and 'iblbridge serve' in why[0]
+    serve('rig0', {'cameras': server.uri})
+    code, json_text, *why = first()
+    assert (int(code), why) == (0, ['']) and json.loads(json_text)['services'][0]['ok']
 
 
 def test_the_lines_of_python_that_are_shown_run(serve, server):

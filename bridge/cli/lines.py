@@ -19,6 +19,7 @@ WIDE = 80  # columns; from here on with milliseconds and the program's name
 WIDER = 110  # and from here on with the command's key
 _KINDS = {'notification': 'notified'}
 _SEGMENT = re.compile(r'[0-9a-f]{16}-')
+_NAMELESS = re.compile(r'(pid-\d+)-\d+-[0-9a-f]{6}')  # how iblb_open calls a program that does not say its name
 _CUT = 200  # characters of arguments and data
 
 
@@ -196,17 +197,25 @@ def style(entry: dict[str, Any]) -> str:
 
 def _columns(cells: tuple[str, str, str, str, str], width: int) -> str:
     time, kind, what, name, key = cells
-    name = _cut(name, 12)
+    name = _cut(_NAMELESS.sub(r'\1', name), 12 if width < WIDER else 20)
     shown = [f'{time:<12}' if width >= WIDE else f'{time[:8]:<8}', f'{kind:<8}', f'{what:<12}']
-    shown += [name] * (width >= WIDE) + [f'{key:<8}'] * (width >= WIDER)
+    shown += [name] * (width >= WIDE) + [_cut(key, 8)] * (width >= WIDER)
     return ' '.join(shown) + ' '
 
 
 def _cut(text: str, cells: int) -> str:
-    """Return text as wide as a column: a letter of Chinese takes two cells of a terminal, an accent of its own none."""
+    """Return text as wide as a column: a letter of Chinese takes two cells of a terminal, an accent of its own none.
+
+    Long text lacks its middle: programs of one name are told apart by the process at its end.
+    """
     from rich.cells import cell_len, set_cell_size
 
-    return set_cell_size(text, cells) if cell_len(text) <= cells else f'{set_cell_size(text, cells - 1)}…'
+    if cell_len(text) <= cells:
+        return set_cell_size(text, cells)
+    end = text
+    while cell_len(end) > cells * 3 // 5:
+        end = end[1:]
+    return f'{set_cell_size(text, cells - 1 - cell_len(end))}…{end}'
 
 
 def as_json(value: Any) -> str:

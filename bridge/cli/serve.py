@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
     """Describe the subcommand."""
     parser = subparsers.add_parser(
         'serve',
-        help='run the worker: pass the commands of programs on to the services',
+        help='run the worker: pass commands of programs on to the services',
         description="Run a rig's worker until Ctrl-C: it passes the commands of programs on to the remote services, "
         'and tells the programs what each service did. It takes over what a worker that has died left behind.',
         epilog=example('iblbridge serve --segment rig0 --services remote_devices.yaml'),

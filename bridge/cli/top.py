@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.cli import lines
 from bridge.cli.console import ended_by_signals
 from bridge.cli.words import example
-from bridge.numbers import STATUS_NAMES
+from bridge.numbers import EXITS, STATUS_NAMES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,8 +48,12 @@ def add_parser(subparsers: Any) -> None:
         'top',
         help='show a rig at a glance, as it changes',
         description='Show the services and programs of a rig, the last commands and events, as they change, until '
-        'Ctrl-C. Into a pipe or a file it shows them once.',
-        epilog=example('iblbridge top rig0'),
+        'Ctrl-C. Into a pipe or a file it shows services and programs, once: what was commanded before it was started '
+        'is in the journal, and "iblbridge watch" shows it as it happens.',
+        epilog=example(
+            'iblbridge top rig0',
+            'Exit status in a pipe: 0 a worker serves the rig, 2 misuse, 3 no rig of that name or no worker.',
+        ),
     )
     parser.add_argument('segment', metavar='SEGMENT', help='the name of the rig, such as rig0')
     parser.set_defaults(run=run)
@@ -154,7 +158,7 @@ class Rig:
 
 @ended_by_signals()
 def run(args: argparse.Namespace) -> int:
-    """Show until Ctrl-C, or once; 3 if there is no segment."""
+    """Show until Ctrl-C, or once; 3 if there is no segment, or, once, no worker."""
     from bridge.cli import exit_status
     from bridge.cli.console import plain_console
     from bridge.errors import BridgeError
@@ -163,8 +167,12 @@ def run(args: argparse.Namespace) -> int:
     try:
         if not sys.stdout.isatty():
             _once(rig)
-            console.print(view(rig, console.width))
-            return 0
+            with console.capture() as capture:
+                console.print(view(rig, console.width))
+            for line in capture.get().splitlines():
+                print(line.rstrip())
+            print(f' commands as they happen: iblbridge watch {rig.name}; those before: the journal')
+            return EXITS['FINE' if rig.is_served else 'NO_RIG']
         from rich.live import Live
 
         with Live(console=console, screen=True, auto_refresh=False) as live:
@@ -252,7 +260,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], none: str) -> Ren
 
     if not rows:
         return Text(f'\n {none}\n', 'dim')
-    table = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 1))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 1))
+    for name in head:
+        table.add_column(name, overflow='fold')
     for row in rows:
         table.add_row(*(Text(lines.as_text(cell), STYLES.get(cell, ''), overflow='fold') for cell in row))
     return table

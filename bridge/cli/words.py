@@ -39,6 +39,12 @@ class Help(argparse.HelpFormatter):
         options['width'] = min(shutil.get_terminal_size().columns, COLUMNS) - 1
         super().__init__(prog, **options)
 
+    def add_argument(self, action: argparse.Action) -> None:
+        """Describe an argument; commands stand deeper than argparse expects, and the longest had a line of its own."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = text.split('\n\n')
         fill = super()._fill_text

@@ -22,7 +22,9 @@ enum exit_status {
 static const char usage[] = "iblb call SEGMENT MESSAGE [ARG...]    send a command, wait, print the response\n"
                             "iblb notify SEGMENT MESSAGE [ARG...]  send a command that nobody waits for\n"
                             "iblb ping SEGMENT                     time one turn through the worker\n"
-                            "iblb state SEGMENT                    worker, services, listeners\n"
+                            "iblb state SEGMENT                    worker, services, listeners; exit status 0 if\n"
+                            "                                      a worker serves, 3 if none does, another\n"
+                            "                                      if it does not answer\n"
                             "iblb camera SEGMENT [LISTENER]        be a camera that is none: do what\n"
                             "                                      masters ask of a listener\n"
                             "iblb codes                            all statuses, and what to do at each\n"
@@ -260,7 +262,7 @@ static int state(int handle, const char *segment, const struct options *options)
     if (json && code >= 0)
         print_listeners(json);
     free(json);
-    return EXIT_FINE; /* if it does not answer, that is the answer */
+    return exit_status(alive ? code : IBLB_E_NO_WORKER); /* without a sentence: what was found out is said */
 }
 
 static int codes(void) {
@@ -306,6 +308,9 @@ static int parse(int count, char **arguments, struct options *options) {
             *text = value;
         else if ((*time = milliseconds(value)) < 0) {
             fprintf(stderr, "iblb: %s: %s is not a time; write 5s or 500ms, or a number of ms. For usage: iblb --help\n", word, value);
+            return -1;
+        } else if (time == &options->timeout_ms && *time == 0) { /* whether anything is sent would depend on luck */
+            fprintf(stderr, "iblb: --timeout: %s leaves no time for an answer; write 5s or 500ms\n", value);
             return -1;
         }
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ import pytest
 from bridge.cli import main
 from bridge.cli.bench import peers, programs, ways
 from bridge.cli.bench.parts import Bench
+from bridge.cli.bench.programs import BenchError
 from bridge.cli.bench.rows import Part, Row
 
 needs_compiler = pytest.mark.skipif(not programs.compiler(), reason='there is no C compiler')
@@ -55,9 +57,30 @@ def test_a_row_that_failed_is_told_by_the_exit_status(monkeypatch, capsys):
         assert 'why' in capsys.readouterr().out
 
 
-def test_services_that_do_not_start_are_told():
-    with pytest.raises(RuntimeError, match='gave 0 ports'), ways.running([sys.executable, '-c', ''], 2):
+@pytest.mark.parametrize(('program', 'told'), [('', 'says: nothing'), ('print("ready")', 'gave 0 ports')])
+def test_services_that_do_not_start_are_told(program, told):
+    with pytest.raises(BenchError, match=told), ways.running([sys.executable, '-c', program], 2):
         pass
+
+
+STOPPED = """
+import os, signal, socket
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+one.bind(('127.0.0.1', 0))
+print('ready', one.getsockname()[1], flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.posix('signals as POSIX has them')
+def test_services_that_are_stopped_end_their_row_and_not_the_others(monkeypatch, capsys):
+    """The comparison waited for ever for the end of a program that was stopped, and told of it by a traceback."""
+    monkeypatch.setattr(ways, 'PATIENCE', 0.5)
+    monkeypatch.setattr(ways, 'responder', lambda folder: [sys.executable, '-c', STOPPED])
+    assert main(['bench', '--ways', '--services', '1', '--commands', '5']) == 1
+    stock, fast = capsys.readouterr().out.splitlines()[2:]
+    assert re.match(r'iblutil, 1 +\d+ \(', stock)
+    assert re.fullmatch(r'fast, 1 +not measured: no answer within 0.5 s', fast)
 
 
 def test_a_bare_exchange_with_nobody_ends(monkeypatch):

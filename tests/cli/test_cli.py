@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -10,11 +11,14 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from systems import APART, WINDOWS, ask_to_end
 
-from bridge.cli import _parser, console, exit_status, main
+import bridge
+from bridge.cli import console, exit_status, main
+from bridge.cli.command import parser
 from bridge.cli.send import milliseconds
 from bridge.native import IBLB
 from bridge.segment.client import Client
@@ -52,6 +56,37 @@ def test_help_and_send_import_nothing_heavy(arguments, nowhere):
     assert re.search(r'heavy: \[\] [03]$', done.stdout), done
 
 
+# Raises what a Ctrl-C does, in the moment in which a module is looked for.
+INTERRUPTED = """
+import sys
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            raise KeyboardInterrupt
+sys.modules.pop(sys.argv[1], None)
+sys.meta_path.insert(0, CtrlC())
+from bridge.cli import main
+raise SystemExit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize('module', ['argparse', 'logging', 'bridge.cli.console', 'bridge.cli.demo', 'numpy', 'iblutil'])
+def test_ctrl_c_while_modules_are_read_is_no_traceback(module, nowhere):
+    """In the first second it was told in 12 to 50 lines, and which they were depended on the moment."""
+    words = [sys.executable, '-c', INTERRUPTED, module, 'serve', '--segment', 'rig', '--service', 'a=127.0.0.1']
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, '', '')
+
+
+def test_before_it_is_told_what_to_do_the_command_has_imported_nothing():
+    """There is nobody to take a Ctrl-C then."""
+    code = 'import sys; before = set(sys.modules); import bridge.cli; print([*{*sys.modules} - before])'
+    where = str(Path(str(bridge.__file__)).parents[1])
+    read = [sys.executable, '-S', '-c', f'import sys; sys.path.append({where!r}); {code}']
+    said = subprocess.run(read, capture_output=True, text=True, timeout=30, check=True).stdout
+    assert sorted(ast.literal_eval(said)) == ['__future__', 'bridge', 'bridge.cli']
+
+
 def test_the_test_for_heavy_imports_would_notice_them():
     code = f'import sys, bridge.auxiliaries; print([m for m in {HEAVY!r} if m in sys.modules])'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=True)
@@ -70,7 +105,8 @@ def test_the_help_of_each_command_fits_80_columns_and_has_an_example_that_can_be
     assert main(['help']) == 0
     whole = capsys.readouterr().out
     names = re.findall(r'^    ([a-z]+) ', whole, re.MULTILINE)
-    assert 'help' in names and len(names) >= 10
+    (commands,) = (action.choices for action in parser()._actions if isinstance(action.choices, dict))
+    assert names == list(commands), 'each has its words beside it; those of uninstall stood below, and nobody looked'
     for name in ('', *names):
         words = [name] if name else []
         assert main(['help', *words]) == 0
@@ -80,7 +116,7 @@ def test_the_help_of_each_command_fits_80_columns_and_has_an_example_that_can_be
         assert max(map(len, said.splitlines())) <= 80
         (line,) = re.findall(r'^Example:\n\n  (iblbridge .*)$', said, re.MULTILINE)
         assert not name or line.split()[1] == name
-        _parser().parse_args(shlex.split(line)[1:])
+        parser().parse_args(shlex.split(line)[1:])
 
 
 def test_help_of_a_command_that_there_is_not_offers_the_nearest(capsys):
@@ -96,6 +132,7 @@ def test_help_of_a_command_that_there_is_not_offers_the_nearest(capsys):
         ['serve'],
         ['send', 'rig0'],
         ['demo', '--fail', 'nobody'],
+        ['demo', '--segment', 'a b'],
         ['simulate', '--name', 'a', '--port', '65536'],
     ],
 )

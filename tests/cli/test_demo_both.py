@@ -62,6 +62,22 @@ def test_what_the_c_program_was_told_stands_before_the_other_direction_which_has
     assert 0 < run.output.index('What the C program was told') < run.output.index('The other way round')
 
 
+def test_a_rig_that_stays_with_both_directions_says_where_masters_find_it(tmp_path):
+    """One had to ask the worker for the port that it had taken."""
+    with demos(tmp_path) as start:
+        run = start('--stay', '--both', '--segment', 'rig0')
+        run.read_until('and a C program as the camera: .+ camera rig0 video')
+        assert (found := re.search(r'listener +video at (udp://127\.0\.0\.1:\d+), for masters', run.output)), run.output
+        master = StockMaster(found[1], 'video')
+        try:
+            assert 'no program serves' in master.command('EXPINIT', None).error
+        finally:
+            master.close()
+        ask_to_end(run.process, END_SIGNALS[0])
+        run.finish()
+        assert run.left() == []
+
+
 @pytest.mark.parametrize('name', END_SIGNALS)
 def test_a_signal_in_the_other_direction_leaves_nothing(tmp_path, name):
     with demos(tmp_path) as start:

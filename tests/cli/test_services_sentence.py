@@ -110,9 +110,11 @@ def said_of_the_worker(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     """Return what each tool says about the worker of the segment "rig", which has ended."""
     found = {}
     for tool in ('doctor', 'top'):
-        main([tool] if tool == 'doctor' else [tool, 'rig'])
+        status = main([tool] if tool == 'doctor' else [tool, 'rig'])
+        assert tool == 'doctor' or status == 3, 'as iblb state and send'
         found[tool] = capsys.readouterr().out
-    done = subprocess.run([IBLB, 'state', 'rig'], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([IBLB, 'state', 'rig'], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (3, ''), 'a script took a rig that nobody serves for one that is'
     found['state'] = done.stdout
     matches = {tool: re.search('worker (gone|stopped in order)', said) for tool, said in found.items()}
     return {tool: match[0] if match else found[tool] for tool, match in matches.items()}
@@ -134,13 +136,13 @@ def test_a_worker_that_was_killed_is_gone_in_the_words_of_all_tools(capsys):
         assert said_of_the_worker(capsys) == dict.fromkeys(('doctor', 'top', 'state'), 'worker gone')
 
 
-def test_a_worker_that_does_not_answer_is_said_to_be_alive(serve):
+def test_a_worker_that_does_not_answer_is_said_to_be_alive_and_no_script_takes_it_for_well():
     from bridge.segment.served import Segment
 
     with Segment('rig') as segment:
         segment.publish_services(['a', 'b'])
         done = subprocess.run([IBLB, 'state', 'rig', '--timeout', '100'], capture_output=True, text=True, check=False)
-    assert done.stdout == 'worker alive, 2 services: it does not answer\n' and done.returncode == 0
+    assert done.stdout == 'worker alive, 2 services: it does not answer\n' and done.returncode == 1
 
 
 def test_services_that_run_fit_into_a_terminal_of_80_columns(monkeypatch, capsys):

@@ -95,7 +95,7 @@ def test_our_own_tools_are_no_programs_that_wait_for_a_worker(capsys, others):
             for number in range(others):
                 stack.enter_context(Client('rig', f'stimulus-{number}'))
             kill(worker)
-        assert main(['top', 'rig']) == 0
+        assert main(['top', 'rig']) == 3
         shown = capsys.readouterr().out
     assert ('no programs' in shown) == (not others)
     assert ('1 program without' in shown) == bool(others)
@@ -147,6 +147,8 @@ def test_into_a_pipe_a_rig_is_shown_once(serve, server, capsys, monkeypatch):
         assert main(['top', 'rig']) == 0
     text = capsys.readouterr().out
     assert 'cameras' in text and 'ephys' in text and 'stimulus' in text
+    assert [line for line in text.splitlines() if line != line.rstrip()] == [], 'what fills a terminal up is no text'
+    assert text.endswith('iblbridge watch rig; those before: the journal\n'), 'it showed no command, and did not say so'
     assert {event for event, *_ in server.saw} <= {2}, 'no service is asked'
 
 

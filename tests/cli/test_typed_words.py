@@ -236,6 +236,13 @@ def test_no_time_at_all_is_no_time_to_wait(capsys, words, text):
     assert 'leaves no time for an answer' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('text', ['0', '0s', '0.0001s', '.5ms'])
+def test_nor_is_it_for_the_c_tool(text):
+    """It said that the worker was too busy."""
+    done = run([str(IBLB)], 'call', 'rig0', 'PING', f'--timeout={text}')
+    assert done.returncode == 2 and 'leaves no time for an answer' in done.stderr
+
+
 @pytest.mark.parametrize(
     'words', [['banana'], ['call'], ['call', 'rig0'], ['ping'], ['ping', 'a', 'b'], ['call', 'r', 'PING', '--timeout']]
 )

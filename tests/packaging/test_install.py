@@ -198,13 +198,26 @@ def test_the_sdist_holds_sources_tests_and_examples(distributions: Path) -> None
     assert not [name for name in names if name.startswith(('.ci', '.git/')) or name.endswith(('.so', '.o', '.pyc'))]
 
 
-def test_the_sdist_builds_a_wheel_that_installs(distributions: Path, tmp_path: Path) -> None:
+def checksums(wheel: Path) -> dict[str, int]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {file.filename: file.CRC for file in archive.infolist()}
+
+
+def test_the_sdist_builds_a_wheel_that_installs_and_whose_binaries_are_the_same_again(
+    distributions: Path, wheel: Path, tmp_path: Path
+) -> None:
     (sdist,) = distributions.glob('*.tar.gz')
     options = ['--no-deps', '--no-build-isolation', '--no-index', '-q', '-w', tmp_path]
     run(sys.executable, '-m', 'pip', 'wheel', *options, sdist)
     (built,) = tmp_path.glob('*.whl')
     again = Installed(built, tmp_path / 'venv')
     assert again.says('from bridge.segment.library import lib; print(lib.iblb_version())').isdigit()
+    first, second = (
+        {name: sums[name] for name in sums if '/native/' in name} for sums in map(checksums, (wheel, built))
+    )
+    assert first == second, (
+        "the time, or the directory, of a build was in its files: nobody could tell what a kit's are of"
+    )
 
 
 def test_the_library_and_the_headers_are_of_one_version(installed: Installed, wheel: Path) -> None:

@@ -226,7 +226,16 @@ def test_an_address_that_is_taken_is_a_wrong_setting_and_nothing_runs(capfd):
         assert main(['serve', '--segment', 'rig', '--http', at]) == 2
     said = capfd.readouterr()
     assert 'READY' not in said.out
-    assert f'iblbridge serve: --http: {at} cannot be had: ' in said.err and 'take another port' in said.err
+    assert f'iblbridge serve: --http: {at} cannot be had: ' in said.err and 'choose another port' in said.err
+
+
+@pytest.mark.parametrize('words', [['serve', '--segment', 'rig'], ['page', 'rig']])
+def test_an_address_of_another_computer_is_not_said_to_be_taken(words, capfd):
+    """One was told to end the program that has it."""
+    assert main([*words, '--http', '192.0.2.1:8650']) == 2  # RFC 5737: of examples
+    assert (
+        '192.0.2.1:8650 cannot be had: this computer has no such address; use one of its own' in capfd.readouterr().err
+    )
 
 
 @pytest.mark.parametrize('missing', ['aiohttp', 'prometheus_client'])

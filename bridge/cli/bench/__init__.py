@@ -44,7 +44,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--rounds', type=int, metavar='N', help='how many rounds (default: 5; with --full 25)')
     parser.add_argument('--ways', action='store_true', help='compare four ways to command, from Python, instead')
     parser.add_argument('--services', metavar='N,N', help='with --ways: how many services (default: 1,2,4,8)')
-    parser.add_argument('--commands', type=int, metavar='N', help='commands in a round (default: 40; with --full 200)')
+    parser.add_argument(
+        '--commands',
+        type=int,
+        metavar='N',
+        help='commands in a round (default: 40; with --full 200), or, with --ways, in all (default: 500)',
+    )
     parser.set_defaults(run=run)
 
 

@@ -1,6 +1,6 @@
 /* A healthy service for each of argv[1] ports, as fast as one can be: echoes a command, answers with the same message, and takes the next
- * datagram from that port as the confirmation of its answer. Prints its ports in one line; ends with standard input. For `iblbridge bench`.
- */
+ * datagram from that port as the confirmation of its answer. Prints "ready" and its ports in one line; ends with standard input. For
+ * `iblbridge bench`. */
 #include <arpa/inet.h>
 #include <poll.h>
 #include <stdio.h>
@@ -16,6 +16,7 @@ int main(int argc, char **argv) {
     static char answered[MOST][65536]; /* by the asker's port */
     if (count < 1 || count > MOST)
         return 2;
+    printf("ready ");
     for (int i = 0; i < count; i++) {
         struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
         socklen_t size = sizeof address;

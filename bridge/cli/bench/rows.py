@@ -10,10 +10,11 @@ from typing import Any
 
 from bridge.cli.bench import statistics
 from bridge.cli.bench.programs import BenchError
+from bridge.errors import BridgeError
 
 Contestant = Callable[[int, float], list[float]]
 """Takes a number and a pause behind each (s), and returns the times, s."""
-FAULTS = (BenchError, RuntimeError, OSError, ValueError)
+FAULTS = (BenchError, BridgeError, RuntimeError, OSError, ValueError)
 """What ends a part of the table, and no other: a contestant, a service or the worker did not do what it should."""
 
 

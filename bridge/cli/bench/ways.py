@@ -31,7 +31,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bridge.cli.bench.programs import APART
+from bridge.cli.bench import programs
+from bridge.cli.bench.programs import BenchError
+from bridge.cli.bench.rows import FAULTS
 from bridge.cli.demo.children import Child
 
 BLOCK = 25  # commands in a row before the next way has its turn
@@ -40,6 +42,7 @@ PATIENCE = 12.0  # s, for a bare exchange, as the other ways have it
 PYTHON_RESPONDER = """
 import os, selectors, socket, sys, threading
 selector = selectors.DefaultSelector()
+print('ready', end=' ')
 for _ in range(int(sys.argv[1])):
     one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     one.bind(('127.0.0.1', 0))
@@ -62,7 +65,10 @@ while True:
 
 
 def run(args: argparse.Namespace, folder: str) -> int:
-    """Measure and print; 2 for numbers that make no sense. What is built and written is in `folder`."""
+    """Measure and print; 1 if something could not be measured, 2 for numbers that make no sense.
+
+    What is built and written is in `folder`.
+    """
     numbers = [int(n) for n in args.services.split(',') if n.strip().isdecimal()]
     if not numbers or not all(1 <= n <= 64 for n in numbers) or args.commands < 1:
         print('iblbridge bench: --services takes numbers from 1 to 64, --commands one above 0', file=sys.stderr)
@@ -70,10 +76,15 @@ def run(args: argparse.Namespace, folder: str) -> int:
     command = responder(folder)
     print(f'responder: {"C" if len(command) == 1 else "Python"}; {args.commands} commands each; median (p99), µs')
     print('services           bare                await                       submit                      worker')
-    print(row('iblutil, 1', measure(stock(), args.commands, folder)), flush=True)
-    for count in numbers:
-        print(row(f'fast, {count}', measure(running(command, count), args.commands, folder)), flush=True)
-    return 0
+    found = {'iblutil, 1': stock()} | {f'fast, {count}': running(command, count) for count in numbers}
+    failed = False
+    for name, services in found.items():
+        try:
+            print(row(name, measure(services, args.commands, folder)), flush=True)
+        except FAULTS as e:
+            print(f'{name:10s}  not measured: {e}', flush=True)
+            failed = True
+    return int(failed)
 
 
 def row(name: str, times: dict[str, list[float]]) -> str:
@@ -190,7 +201,10 @@ def _await(uris: list[str]) -> Iterator[Callable[[], float]]:
 
     async def once() -> float:
         started = time.perf_counter()
-        await services.init(None)
+        try:
+            await services.init(None)
+        except asyncio.TimeoutError as e:  # no OSError before Python 3.11
+            raise BenchError(f'iblutil: {e}') from e
         return time.perf_counter() - started
 
     try:
@@ -212,7 +226,9 @@ def _submit(uris: list[str]) -> Iterator[Callable[[], float]]:
         started = time.perf_counter()
         outcomes = auxiliaries.submit('EXPINIT').result(20)
         took = time.perf_counter() - started
-        assert all(outcome.ok for outcome in outcomes.values())
+        for outcome in outcomes.values():
+            if not outcome.ok:
+                raise BenchError(f'submit: {outcome.error}')
         return took
 
     try:
@@ -281,13 +297,8 @@ def responder(folder: str) -> list[str]:
 @contextmanager
 def running(responder: list[str], count: int) -> Iterator[list[int]]:
     """Run fast services; gives their ports."""
-    with subprocess.Popen(
-        [*responder, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **APART
-    ) as process:
-        assert process.stdout and process.stdin
-        ports = [int(port) for port in process.stdout.readline().split()]
+    with programs.running(*responder, str(count)) as program:
+        ports = [int(port) for port in program.more.split()]
         if len(ports) != count:
-            raise RuntimeError(f'the program of {count} services gave {len(ports)} ports')
+            raise BenchError(f'the program of {count} services gave {len(ports)} ports')
         yield ports
-        process.stdin.close()
-        process.wait(5)

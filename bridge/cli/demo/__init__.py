@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bridge.cli.words import example
+from bridge.cli.words import example, segment_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +63,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         '--segment',
+        type=segment_name,
         metavar='NAME',
         default=f'demo-{os.getpid()}',
         help='name by which programs open the rig (default: demo-<pid>)',
@@ -70,7 +71,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--stay',
         action='store_true',
-        help='send nothing, but keep services and worker up for a program of your own, until Ctrl-C',
+        help='send nothing, but keep services and worker up for a program of your own, until Ctrl-C; with --both the '
+        'worker also listens, for a program that is a camera and for its masters',
     )
     parser.set_defaults(run=run)
 
@@ -183,7 +185,7 @@ def run(args: argparse.Namespace) -> int:
                 rig.start()
             introduce(console, rig, tool, args)
             if args.stay:
-                stay(console, rig, halt)
+                stay(console, rig, halt, both=args.both)
             records = experiment(console, tool, args.segment, halt)
             if args.fail:  # before the other direction, whose C program is another one
                 explain(console, records, args.fail)
@@ -274,6 +276,8 @@ def row(console: Console, cells: Sequence[str], style: str) -> None:
 
 def introduce(console: Console, rig: Rig, tool: Path, args: argparse.Namespace) -> None:
     """Print what runs where."""
+    from bridge.segment import inspection
+
     fail = args.fail
     lines = [('segment', f'{args.segment}: {rig.children["worker"].ready[1]}')]
     if not args.stay:
@@ -283,6 +287,10 @@ def introduce(console: Console, rig: Rig, tool: Path, args: argparse.Namespace) 
         uri = '' if child.name == 'worker' else f', {child.ready[1]}'
         silence = f', goes silent after {LAST_HEARD}' if child.name == fail else ''
         lines.append((child.name, f'pid {child.process.pid}{uri}{silence}'))
+    if args.both and args.stay:
+        lines += [
+            ('listener', f'{one.name} at {one.uri}, for masters') for one in inspection.inspect(rig.segment).listeners
+        ]
     for what, where in lines:
         console.print(f'  {what:<{WIDTHS[0]}}{where}')
     if fail:
@@ -291,13 +299,16 @@ def introduce(console: Console, rig: Rig, tool: Path, args: argparse.Namespace) 
     console.print()
 
 
-def stay(console: Console, rig: Rig, halt: Halt) -> NoReturn:
+def stay(console: Console, rig: Rig, halt: Halt, *, both: bool) -> NoReturn:
     """Keep the rig up until a signal comes; raises Interrupted then, and DemoError if a process ends before."""
-    from bridge.cli.console import own_name
+    from bridge.cli.console import own_name, tool_name
+    from bridge.cli.demo.both import LISTENER
     from bridge.cli.demo.children import TICK, DemoError
 
     console.print(f'The rig is up: open the segment {rig.segment!r} in your program. Ctrl-C ends it.', style='bold')
     console.print(f'next, in another shell: {own_name()} send {rig.segment} {LAST_HEARD} {REFERENCE}', style='dim')
+    if both:
+        console.print(f'and a C program as the camera: {tool_name()} camera {rig.segment} {LISTENER}', style='dim')
     while True:
         halt.check()
         for child in rig.children.values():

@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
     """Describe the subcommands."""
     parser = subparsers.add_parser(
         'install',
-        help='have a worker started with the computer, and again after a crash',
+        help='have a worker started with the computer, and after a crash',
         description="Have a rig's worker started now, whenever you log in, and again after a crash: on Linux by "
         'systemd, on Windows by a task. The other options are those of "iblbridge serve".',
         epilog=example('iblbridge install --segment rig0 --services services.yaml --journal rig0.jsonl'),

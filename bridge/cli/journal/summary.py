@@ -9,6 +9,7 @@ from typing import Any
 
 from bridge.cli import lines
 from bridge.cli.bench.statistics import percentile
+from bridge.numbers import LOCAL
 
 HEAD = ('message', 'service', 'count', 'failed', 'median ms', 'p99 ms')
 ALL = 'all'
@@ -59,12 +60,12 @@ def summarize(entries: Iterable[dict[str, Any]]) -> list[Row]:
         total = of.setdefault(f'{rig}{ALL}', Row(message, f'{rig}{ALL}', rig=rig, is_total=True))
         _count(total, lines.mark(entry) == '!', entry.get('sent'), entry.get('finished'))
         services = entry.get('services')
+        if entry.get('message') in LOCAL:
+            continue  # the worker answers it alone: what it knows of services and listeners is nothing that they did
         for service in services if isinstance(services, list) else ():
             if isinstance(service, dict):
-                data = service.get('data')
-                is_listener = isinstance(data, dict) and data.get('role') == 'listener'
-                name = f'{"as " * is_listener}{rig}{lines.as_text(service.get("name"))}'
-                row = of.setdefault(name if is_listener else f' {name}', Row(message, name, rig=rig))  # never `ALL`
+                name = f'{rig}{lines.as_text(service.get("name"))}'
+                row = of.setdefault(f' {name}', Row(message, name, rig=rig))  # never `ALL`
                 _count(row, service.get('ok') is not True, service.get('sent'), service.get('answered'))
     return [row for of in rows.values() for row in sorted(of.values(), key=lambda row: (row.rig, not row.is_total))]
 

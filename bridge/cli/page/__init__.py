@@ -8,6 +8,7 @@ other users do not see it.
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -159,6 +160,7 @@ def _is_missing(segment: str) -> bool:
 def _bound(page: PageConfig) -> socket.socket:
     """Return a socket at the page's address; ConfigError if it cannot be had."""
     from bridge.config import ConfigError
+    from bridge.listen.server import why_not_bound
     from bridge.web.server import bound
 
     until = time.monotonic() + TAKEN
@@ -166,7 +168,6 @@ def _bound(page: PageConfig) -> socket.socket:
         try:
             return bound(page.host, page.port)
         except OSError as e:
-            if time.monotonic() > until or isinstance(e, PermissionError):
-                advice = 'take another port, or end the program that has this one'
-                raise ConfigError(f'--http: {page.address} cannot be had: {e.strerror or e}; {advice}.') from e
+            if time.monotonic() > until or e.errno != errno.EADDRINUSE:
+                raise ConfigError(f'--http: {page.address} cannot be had: {why_not_bound(e, page.port)}.') from e
         time.sleep(0.05)
