@@ -5,6 +5,7 @@
 `errand`    a command at one service, and the stamps that tell echoes apart
 `line`      one service as a machine without socket, loop or clock, that follows the rules
 `link`      the socket and the timer of a line
+`kinds`     what makes a link, by the scheme of a service's address
 `iblutil`   all that iblutil is asked for; what opens a socket
 `repeats`   what a service says again and again, for the log
 `carrier`   commands over the network: one errand per service, and one result, once

@@ -12,8 +12,6 @@
 - Errands of a command leave all at once, or in stages: ``concurrent=False``, or `after` (a service gets EXPINIT and
   EXPSTART when those it comes after have answered, and EXPEND before them). What ends something goes in reverse order,
   as iblutil's ``Services`` does it.
-- The address's scheme chooses the kind of link (`KINDS`): today there is iblutil's alone. What a link has to be:
-  `bridge.services.link.ServiceLink`.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from bridge import discretion
 from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
@@ -35,8 +33,9 @@ from bridge.outcome import Aborted, Outcome, Reason
 from bridge.services import rules
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
-from bridge.services.line import Heard, Line
-from bridge.services.link import Host, Link, SendAll, ServiceLink, Unreachable, run_together
+from bridge.services.kinds import kind
+from bridge.services.line import Heard
+from bridge.services.link import Link, SendAll, ServiceLink, Unreachable, run_together
 from bridge.services.repeats import Repeats
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
@@ -580,30 +579,6 @@ class UdpCarrier(ThreadedCarrier):
         plan.command.resolve(outcomes, error)
         if self._closing:  # somebody waits for it
             self._changed.set()
-
-
-class Home(Host, Protocol):
-    """What the maker of a link needs of the carrier that it belongs to."""
-
-    opener: Opener
-    repeats: dict[str, Repeats]
-    tells_first: bool
-
-
-def _over_udp(home: Home, name: str, uri: str, timing: Timing) -> ServiceLink:
-    line = Line(name, uri, timing)
-    line.tells_first = home.tells_first
-    return Link(line, home, home.opener, home.repeats[name])
-
-
-KINDS: dict[str, Callable[[Home, str, str, Timing], ServiceLink]] = {'udp': _over_udp}
-"""dict: what makes the link to a service, by the scheme of its address."""
-
-
-def kind(uri: str) -> Callable[[Home, str, str, Timing], ServiceLink]:
-    """Return what makes the link to a service at an address."""
-    scheme = str(uri).partition('://')[0].lower() if '://' in str(uri) else 'udp'
-    return KINDS.get(scheme, _over_udp)  # which says of an unknown one that it is not supported
 
 
 def _log_former(done: asyncio.Future[Errand]) -> None:

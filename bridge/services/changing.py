@@ -14,8 +14,9 @@ from typing import Any
 
 from bridge.addresses import one_address
 from bridge.changes import kept_lines
-from bridge.services.carrier import Former, UdpCarrier, kind
+from bridge.services.carrier import Former, UdpCarrier
 from bridge.services.errand import Errand
+from bridge.services.kinds import kind
 from bridge.services.line import Heard
 from bridge.services.link import Link, ServiceLink, Unreachable
 from bridge.services.repeats import Repeats

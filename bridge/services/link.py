@@ -49,7 +49,7 @@ class ServiceLink(Protocol):
     """What a carrier needs of the link to one service, of whatever kind; in the network thread.
 
     A kind of its own, say a recorder that is commanded over HTTP, is one more module with a class that has this, and an
-    entry in `bridge.services.carrier.KINDS`. Of each errand that it is given it tells `Host.ended` once, asks
+    entry in `bridge.services.kinds.KINDS`. Of each errand that it is given it tells `Host.ended` once, asks
     `Host.permit` directly before anything leaves, and sets the errand's stamps, reason and error. What the service says
     it makes sayable (`bridge.sayable`) as it comes in.
     """
