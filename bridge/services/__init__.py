@@ -8,6 +8,7 @@
 `kinds`     what makes a link, by the scheme of a service's address
 `iblutil`   all that iblutil is asked for; what opens a socket
 `repeats`   what a service says again and again, for the log
+`stages`    which services of a command wait for which others: functions of values
 `carrier`   commands over the network: one errand per service, and one result, once
 `simulate`  a simulated service
 ==========  ==================================================================================

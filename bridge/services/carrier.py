@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 from bridge import discretion
 from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
 from bridge.outcome import Aborted, Outcome, Reason
-from bridge.services import rules
+from bridge.services import rules, stages
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
 from bridge.services.kinds import kind
@@ -42,9 +42,6 @@ from bridge.services.rules import MESSAGE_NUMBERS, Timing
 log = logging.getLogger(__name__)
 
 RESOLVE_TIMEOUT = 1.0  # s, for a host name
-
-_FORWARD = frozenset((rules.INIT, rules.START))
-_STAGED = frozenset((rules.INIT, rules.START, rules.END))
 
 
 @dataclass(eq=False, slots=True)
@@ -383,42 +380,9 @@ class UdpCarrier(ThreadedCarrier):
 
     def _stage(self, plan: _Plan, event: int) -> None:
         """Note which errands wait for which others. They keep their places in the lines meanwhile."""
-        if plan.command.concurrent:
-            if plan.after and event in _STAGED:
-                plan.behind = self._edges(plan, event)
-        else:
-            names = self._in_stages(plan, event)
-            plan.behind = {name: {before} for before, name in itertools.pairwise(names)}
+        plan.behind = stages.waits(tuple(plan.errands), event, plan.after, concurrent=plan.command.concurrent)
         for name in plan.behind:
             plan.errands[name].blocked = True
-
-    def _edges(self, plan: _Plan, event: int) -> dict[str, set[str]]:
-        """Return for whom each errand waits by the configured order."""
-        edges: dict[str, set[str]] = {}
-        for name in plan.errands:
-            for before in plan.after.get(name, ()):
-                if before in plan.errands:
-                    first, then = (name, before) if event == rules.END else (before, name)
-                    edges.setdefault(then, set()).add(first)
-        return edges
-
-    def _in_stages(self, plan: _Plan, event: int) -> list[str]:
-        """Return the names of a command so that each comes after those that it is to come after."""
-        names = list(plan.errands)
-        if not (plan.after and event in _STAGED):
-            return names
-        ordered: list[str] = []
-
-        def add(name: str) -> None:
-            for before in plan.after.get(name, ()):
-                if before in names and before not in ordered:
-                    add(before)
-            if name not in ordered:
-                ordered.append(name)
-
-        for name in names if event != rules.END else reversed(names):
-            add(name)
-        return ordered if event != rules.END else ordered[::-1]
 
     def _align(self, plan: _Plan) -> None:
         """Let what goes in reverse order keep that order at services of which only the pause is waited for."""
@@ -501,20 +465,19 @@ class UdpCarrier(ThreadedCarrier):
     def _advance(self, plan: _Plan, ended: Errand) -> None:
         """Release what waited for this errand; a start only if it went well, nothing if it was given up."""
         plan.behind.pop(ended.name, None)
-        if ended.reason in (Reason.CLOSED, Reason.WITHDRAWN):
+        if stages.is_given_up(ended.reason):
             staged, plan.behind = list(plan.behind), {}
             for name in staged:
                 self._withdraw_errand(plan.errands[name], ended.reason, ended.error)
             return
-        went_well = not ended.reason or ended.reason is Reason.STATUS
         for name, before in tuple(plan.behind.items()):
             if ended.name not in before:
                 continue
-            if not went_well and ended.event in _FORWARD and ended.name in plan.after.get(name, ()):
+            after = plan.after.get(name, ())
+            why = stages.why_not(ended.event, ended.name, ended.reason, ended.error, after)
+            if why is not None:
                 plan.behind.pop(name, None)
-                aborted = ended.reason is Reason.ABORTED
-                error = ended.error if aborted else f'not sent: {ended.name}, which it comes after, did not do it'
-                self._withdraw_errand(plan.errands[name], Reason.ABORTED if aborted else Reason.AFTER, error)
+                self._withdraw_errand(plan.errands[name], *why)
                 continue
             before.discard(ended.name)
             if not before and plan.behind.pop(name, None) is not None:
