@@ -9,6 +9,7 @@
 `iblutil`   all that iblutil is asked for; what opens a socket
 `repeats`   what a service says again and again, for the log
 `stages`    which services of a command wait for which others: functions of values
+`together`  how the datagrams of one command leave, one behind the other
 `carrier`   commands over the network: one errand per service, and one result, once
 `simulate`  a simulated service
 ==========  ==================================================================================

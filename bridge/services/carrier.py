@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
@@ -30,14 +29,15 @@ from typing import Any, NamedTuple
 from bridge import discretion
 from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
 from bridge.outcome import Aborted, Outcome, Reason
-from bridge.services import rules, stages
+from bridge.services import rules, stages, together
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener, encode, net
 from bridge.services.kinds import kind
 from bridge.services.line import Heard
-from bridge.services.link import Link, SendAll, ServiceLink, Unreachable, run_together
+from bridge.services.link import ServiceLink, Unreachable
 from bridge.services.repeats import Repeats
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
+from bridge.services.together import SendAll
 
 log = logging.getLogger(__name__)
 
@@ -319,8 +319,8 @@ class UdpCarrier(ThreadedCarrier):
         if plan.after or not command.concurrent:
             self._stage(plan, event)
         if event in (rules.END, rules.CLEANUP) and not plan.behind:
-            self._align(plan)
-        self._enqueue(tuple(plan.errands.values()))
+            together.align(plan.errands, self.send_all)
+        together.enqueue(tuple(plan.errands.values()), self.send_all)
 
     def _interrupt_former(self, interrupt: _Plan) -> None:
         """Have services that were removed stop what has reached them and is not answered; nothing else begins there."""
@@ -350,24 +350,6 @@ class UdpCarrier(ThreadedCarrier):
         plan.left = len(names)
         return event
 
-    def _enqueue(self, errands: Sequence[Errand]) -> None:
-        """Give errands their places in the lines; what can leave now leaves together."""
-        together: list[tuple[Link, Errand]] = []
-        for errand in errands:
-            link = errand.link
-            try:
-                if len(errands) > 1 and isinstance(link, Link):
-                    link.line_up(errand)
-                    together.append((link, errand))
-                else:
-                    run_together(together, self.send_all)  # in order
-                    together = []
-                    link.enqueue(errand)
-            except Exception as exc:
-                log.exception('%s: %s', errand.name, rules.event_name(errand.event))
-                self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
-        run_together(together, self.send_all)
-
     def _errand(self, plan: _Plan, name: str, event: int, link: ServiceLink) -> Errand:
         command = plan.command
         timeout = command.timeout
@@ -383,29 +365,6 @@ class UdpCarrier(ThreadedCarrier):
         plan.behind = stages.waits(tuple(plan.errands), event, plan.after, concurrent=plan.command.concurrent)
         for name in plan.behind:
             plan.errands[name].blocked = True
-
-    def _align(self, plan: _Plan) -> None:
-        """Let what goes in reverse order keep that order at services of which only the pause is waited for."""
-        pauses = {name: errand.link.pauses_until() for name, errand in plan.errands.items()}
-        last = max(pauses.values())
-        if last > time.perf_counter_ns():
-            aligned = [plan.errands[name] for name, until in pauses.items() if until]
-            for errand in aligned:
-                errand.blocked = True
-            self._release(aligned, last)
-
-    def _release(self, errands: Sequence[Errand], at: int = 0) -> None:
-        left = at - time.perf_counter_ns()
-        if left > 0:  # a timer may ring up to one tick of the clock early
-            self.thread.loop.call_later(left / 1e9, self._release, errands, at)
-            return
-        for errand in errands:
-            errand.blocked = False
-        links = [(errand.link, errand) for errand in errands]
-        run_together([(link, errand) for link, errand in links if isinstance(link, Link)], self.send_all)
-        for link, _ in links:
-            if not isinstance(link, Link):
-                link.run()
 
     def permit(self, errand: Errand) -> bool:
         """Decide, directly before a datagram, whether it may leave."""
@@ -481,7 +440,7 @@ class UdpCarrier(ThreadedCarrier):
                 continue
             before.discard(ended.name)
             if not before and plan.behind.pop(name, None) is not None:
-                self._release([plan.errands[name]])
+                together.release([plan.errands[name]], self.send_all)
 
     def heard(self, name: str, message: Heard) -> None:
         """Pass a message on: to callbacks registered at the stock communicator, and to `on_event`."""

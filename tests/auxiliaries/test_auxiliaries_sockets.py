@@ -113,7 +113,7 @@ def test_an_old_refusal_does_not_swallow_the_next_command() -> None:
 
         def provoke() -> None:
             for _ in range(3):
-                assert link._transmit(b'[1, null]') is None
+                assert link.transmit(b'[1, null]') is None
             done.set()
 
         aux._loop.call_soon_threadsafe(provoke)
