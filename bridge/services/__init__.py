@@ -10,7 +10,10 @@
 `repeats`   what a service says again and again, for the log
 `stages`    which services of a command wait for which others: functions of values
 `together`  how the datagrams of one command leave, one behind the other
-`carrier`   commands over the network: one errand per service, and one result, once
+`plan`      one command: divided into errands, permitted once, resolved once
+`carrier`   commands over the network, from any thread
+`former`    services that were removed, while something is under way there
+`changing`  other services for a carrier that runs
 `simulate`  a simulated service
 ==========  ==================================================================================
 

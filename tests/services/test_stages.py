@@ -271,7 +271,7 @@ def test_a_command_that_waits_for_a_staged_one_can_be_withdrawn() -> None:
         assert ok(init) == ['cameras', 'ephys']
         assert len(ok(aux.submit('EXPSTATUS', 0))) == 2
         assert not [entry for entry in services.row if 'EXPSTART' in entry]
-        assert not aux._carrier._plans
+        assert not aux._carrier.plans
 
 
 def test_a_close_lets_a_stage_be_answered_and_begins_no_other() -> None:
