@@ -175,8 +175,8 @@ class Plan:
                 continue
             why = stages.why_not(ended.event, ended.name, ended.reason, ended.error, self.after.get(name, ()))
             if why is not None:
-                self.behind.pop(name, None)
-                self._withdraw(name, *why)
+                if self.behind.pop(name, None) is not None:  # else it has ended with one that ended just now
+                    self._withdraw(name, *why)
                 continue
             before.discard(ended.name)
             if not before and self.behind.pop(name, None) is not None:
