@@ -17,9 +17,10 @@
 =====================  ===================================================================================
 
 The data path, from the foreign program to the service: ``csrc/commands.c`` → ``csrc/ring.c`` → ``csrc/worker.c`` →
-`bridge.segment.served` → `bridge.worker.commands` → `bridge.services.carrier` → `bridge.services.link`, which does what
-`bridge.services.line` decides. Decisions without input or output stand there and in `bridge.services.rules`,
-`bridge.outcome`, `bridge.segment.payload`, `bridge.segment.response`, `bridge.worker.watch` and `bridge.worker.health`.
+`bridge.segment.served` → `bridge.worker.commands` → `bridge.services.carrier` → `bridge.services.plan` →
+`bridge.services.link`, which does what `bridge.services.line` decides. Decisions without input or output stand there
+and in `bridge.services.rules`, `bridge.services.stages`, `bridge.outcome`, `bridge.segment.payload`,
+`bridge.segment.response`, `bridge.worker.watch` and `bridge.worker.health`.
 
 Names are imported when they are first used: iblutil, which only `Auxiliaries` needs, takes a second.
 """

@@ -21,6 +21,7 @@ LIGHT = (
     'numbers', 'outcome', 'config', 'addresses', 'carrier', 'discretion', 'journal', 'journal.files', 'native',
     'reading', 'results', 'listen', 'listen.desk', 'listen.memory', 'listen.rules', 'listening',
     'sayable', 'segment', 'services', 'services.rules', 'services.errand', 'services.line', 'services.link',
+    'services.plan', 'services.stages', 'services.together',
 )  # fmt: skip
 
 

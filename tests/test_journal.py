@@ -25,10 +25,11 @@ from bridge import discretion
 from bridge.cli import lines, main
 from bridge.cli.journal import parquet as parquet_files
 from bridge.cli.journal.selection import since
-from bridge.journal import KINDS, SCHEMA, Journal, Reading
+from bridge.journal import KINDS, SCHEMA, Journal, Reading, is_foreign
 from bridge.journal import reading as journal_reading
 from bridge.journal import writing as journal
 from bridge.journal.entry import command_line, outcome_line, to_line
+from bridge.journal.rotation import Rotation
 from bridge.segment.client import Client
 from bridge.segment.response import command_id, response_body
 
@@ -94,7 +95,7 @@ def test_of_any_line_that_is_no_entry_the_number_is_told(tmp_path, junk):
 def test_a_file_that_holds_something_else_is_not_appended_to(tmp_path, capsys, text, foreign):
     path = tmp_path / 'services.yaml'
     path.write_text(text)
-    assert journal.is_foreign(path) is foreign
+    assert is_foreign(path) is foreign
     if foreign:
         assert main(['serve', '--segment', 'rig', '--journal', str(path)]) == 2
         assert 'holds something else than a journal' in capsys.readouterr().err
@@ -142,7 +143,7 @@ def test_a_full_disk_is_told_once_and_counted_and_what_comes_after_is_written(tm
             return real(file, data[: room.pop()])
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr(journal.os, 'write', write)
+    monkeypatch.setattr(os, 'write', write)
     book = Journal(path)
     book.write('event', n=1)
     eventually(lambda: entries(path))  # and not only the head of the file
@@ -173,7 +174,7 @@ def test_what_is_lost_at_the_very_end_is_told_as_a_gap(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, 'No space left on device')
         return real(file, data)
 
-    monkeypatch.setattr(journal.os, 'write', write)
+    monkeypatch.setattr(os, 'write', write)
     book = Journal(tmp_path / 'journal')
     book.write('start')
     eventually(lambda: entries(book.path))  # and not only the head of the file
@@ -188,7 +189,7 @@ def test_what_is_lost_at_the_very_end_is_told_as_a_gap(tmp_path, monkeypatch):
 def test_a_disk_that_hangs_holds_up_nobody(tmp_path, monkeypatch, caplog):
     going = threading.Event()
     real = os.write
-    monkeypatch.setattr(journal.os, 'write', lambda file, data: going.wait(30) and real(file, data))
+    monkeypatch.setattr(os, 'write', lambda file, data: going.wait(30) and real(file, data))
     book = Journal(tmp_path / 'journal', depth=5)
     started = time.monotonic()
     for i in range(1000):
@@ -202,7 +203,7 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path, monkeypatch, caplog):
 
 def test_what_a_disk_that_hangs_has_not_taken_at_the_end_is_told(tmp_path, monkeypatch, caplog):
     going = threading.Event()
-    monkeypatch.setattr(journal.os, 'write', lambda file, data: going.wait(30) and len(data))
+    monkeypatch.setattr(os, 'write', lambda file, data: going.wait(30) and len(data))
     book = Journal(tmp_path / 'journal')
     for i in range(5):
         book.write('event', n=i)
@@ -215,7 +216,7 @@ def test_what_a_disk_that_hangs_has_not_taken_at_the_end_is_told(tmp_path, monke
 def test_beside_a_disk_that_hangs_the_queue_is_bounded_in_bytes(tmp_path, monkeypatch, caplog):
     """It counted entries: 10,000 of 60 kB took 433 MB."""
     going, real = threading.Event(), os.write
-    monkeypatch.setattr(journal.os, 'write', lambda file, data: going.wait(30) and real(file, data))
+    monkeypatch.setattr(os, 'write', lambda file, data: going.wait(30) and real(file, data))
     book = Journal(tmp_path / 'journal', most=1_000_000)
     for i in range(100):
         book.write('event', n=i, text='x' * 60_000)
@@ -289,7 +290,7 @@ def test_what_is_said_soon_after_another_goes_to_the_disk_with_it(tmp_path, monk
     clocks = {name: getattr(time, name) for name in ('monotonic', 'perf_counter_ns', 'time_ns')}
     clocks['sleep'] = lambda seconds: rests.set() or both.wait(30)
     monkeypatch.setattr(journal, 'time', SimpleNamespace(**clocks))
-    monkeypatch.setattr(journal.os, 'write', lambda file, data: pieces.append(data) or real(file, data))
+    monkeypatch.setattr(os, 'write', lambda file, data: pieces.append(data) or real(file, data))
     book = Journal(tmp_path / 'journal')
     book.write('command', n=1)
     assert rests.wait(30)
@@ -344,9 +345,7 @@ def test_what_several_threads_say_is_all_written_and_of_each_in_its_order(tmp_pa
 
 def test_what_comes_faster_than_the_disk_takes_a_piece_goes_to_it_in_one(tmp_path, monkeypatch):
     going, real, pieces = threading.Event(), os.write, []
-    monkeypatch.setattr(
-        journal.os, 'write', lambda file, data: pieces.append(len(data)) or going.wait(30) and real(file, data)
-    )
+    monkeypatch.setattr(os, 'write', lambda file, data: pieces.append(len(data)) or going.wait(30) and real(file, data))
     book = Journal(tmp_path / 'journal')
     for i in range(5000):
         book.write('event', n=i)
@@ -367,7 +366,7 @@ def test_of_a_piece_that_a_disk_takes_a_part_of_the_whole_lines_are_not_counted_
             return real(file, data[: room.pop()])
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr(journal.os, 'write', write)
+    monkeypatch.setattr(os, 'write', write)
     book = Journal(tmp_path / 'journal')
     book.write('event', n=0)
     eventually(lambda: book._at_disk)
@@ -387,7 +386,7 @@ def test_of_a_piece_that_a_disk_takes_a_part_of_the_whole_lines_are_not_counted_
 
 def test_who_can_wait_is_told_to_while_the_disk_goes_on_and_not_when_it_is_stuck(tmp_path, monkeypatch):
     going, real = threading.Event(), os.write
-    monkeypatch.setattr(journal.os, 'write', lambda file, data: going.wait(30) and real(file, data))
+    monkeypatch.setattr(os, 'write', lambda file, data: going.wait(30) and real(file, data))
     monkeypatch.setattr(journal, 'STUCK', 3600.0)
     book = Journal(tmp_path / 'journal', depth=100)
     for i in range(50):
@@ -403,6 +402,31 @@ def test_who_can_wait_is_told_to_while_the_disk_goes_on_and_not_when_it_is_stuck
     monkeypatch.setattr(journal, 'STUCK', 3600.0)
     assert not book.is_pressed()
     book.close()
+
+
+def test_a_disk_that_gets_stuck_behind_a_rotation_is_noticed(tmp_path, monkeypatch):
+    """What brought the complete file to the disk was taken for the end of all that was at it."""
+    synced, stuck, going, write, sync = [], threading.Event(), threading.Event(), os.write, os.fsync
+
+    def write_or_hang(file: int, data: bytes) -> int:
+        if synced:
+            stuck.set()
+            going.wait(30)
+        return write(file, data)
+
+    monkeypatch.setattr(os, 'fsync', lambda file: synced.append(sync(file)))
+    monkeypatch.setattr(os, 'write', write_or_hang)
+    monkeypatch.setattr(journal, 'SYNC_EVERY', 3600.0)
+    book = Journal(tmp_path / 'journal', depth=100, rotation=Rotation(1000))
+    for i in range(60):
+        book.write('event', n=i, text='x' * 100)
+    assert stuck.wait(30)
+    monkeypatch.setattr(journal, 'STUCK', 3600.0)
+    assert book.is_pressed()
+    monkeypatch.setattr(journal, 'STUCK', 0.0)
+    assert not book.is_pressed(), 'who waits for a disk that is stuck waits for ever'
+    going.set()
+    book.close(30)
 
 
 def test_after_close_nothing_is_written_and_nothing_raises(tmp_path):

@@ -19,7 +19,7 @@ from peers import eventually
 from systems import WINDOWS
 
 from bridge.cli import main
-from bridge.journal import SCHEMA, Journal, NewerSchema, Reading, compression, rotation
+from bridge.journal import SCHEMA, Journal, NewerSchema, Reading, compression, is_foreign, rotation
 from bridge.journal import writing as journal
 from bridge.journal.compression import Compressing, Compression
 from bridge.journal.rotation import (
@@ -215,7 +215,7 @@ def test_what_was_said_before_midnight_is_in_the_file_of_its_day_although_the_di
     going, real = [], os.write
     clock, path = Clock(monkeypatch, '2026-11-27T23:59:59'), tmp_path / 'rig0.jsonl'
     book = Journal(path, rotation=Rotation())
-    monkeypatch.setattr(journal.os, 'write', lambda *args: eventually(lambda: going, 30) and real(*args))
+    monkeypatch.setattr(os, 'write', lambda *args: eventually(lambda: going, 30) and real(*args))
     for number in range(5):
         book.write('event', n=number)
     clock.set('2026-11-28T00:00')
@@ -332,7 +332,7 @@ def test_a_disk_that_is_full_leaves_the_plain_file_and_what_is_written_goes_on(a
     eventually(lambda: all_numbers(path) == [0, 1])
     assert names(tmp_path) == [plain.name, path.name]
     monkeypatch.setattr(compression.os, 'fsync', real)
-    book._compressing.look()
+    book._file.compressing.look()
     book.write('event', n=2)
     eventually(lambda: names(tmp_path) == [f'{plain.name}.gz', path.name])
     book.close()
@@ -354,7 +354,7 @@ def test_a_file_that_cannot_be_renamed_is_gone_on_with_and_tried_again_later(tmp
     assert caplog.text.count('cannot be rotated') == 1
     assert names(tmp_path) == ['journal'] and numbers(path) == list(range(20))
     monkeypatch.setattr(rotation.os, 'replace', real)
-    book._turn_at = 0.0
+    book._file._turn_at = 0.0
     book.write('event', n=20, text='x' * 100)
     book.close()
     assert all_numbers(path) == list(range(21)) and numbers(path) == [20]
@@ -501,4 +501,4 @@ def test_a_rotation_that_cannot_be_is_refused_before_anything_starts(words, why,
 def test_what_is_compressed_is_not_appended_to_whatever_its_name(tmp_path):
     path = tmp_path / 'rig0.jsonl'
     path.write_bytes(gzip.compress(b'{"kind": "event"}\n'))
-    assert journal.is_foreign(path)
+    assert is_foreign(path)

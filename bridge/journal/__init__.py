@@ -30,8 +30,8 @@ What a reader may rely on: whatever a kind has by this table keeps its name, its
 keys may come at any time, and are to be skipped by who does not know them. `SCHEMA` is raised only if that does not
 hold, and then an older reader refuses the file (`NewerSchema`).
 
-`writing` puts entries into a file, `rotation` and `compression` put complete files aside; `reading` reads one, `files`
-several as one.
+`writing` takes entries from everybody, `entry` makes their lines, `present` is the file that they go to, `rotation` and
+`compression` put complete files aside; `reading` reads one, `files` several as one.
 """
 
 from __future__ import annotations

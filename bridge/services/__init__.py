@@ -5,9 +5,15 @@
 `errand`    a command at one service, and the stamps that tell echoes apart
 `line`      one service as a machine without socket, loop or clock, that follows the rules
 `link`      the socket and the timer of a line
+`kinds`     what makes a link, by the scheme of a service's address
 `iblutil`   all that iblutil is asked for; what opens a socket
 `repeats`   what a service says again and again, for the log
-`carrier`   commands over the network: one errand per service, and one result, once
+`stages`    which services of a command wait for which others: functions of values
+`together`  how the datagrams of one command leave, one behind the other
+`plan`      one command: divided into errands, permitted once, resolved once
+`carrier`   commands over the network, from any thread
+`former`    services that were removed, while something is under way there
+`changing`  other services for a carrier that runs
 `simulate`  a simulated service
 ==========  ==================================================================================
 

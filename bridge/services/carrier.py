@@ -1,19 +1,12 @@
-"""Commands over the network: one errand per service, and one result, once. Implements `bridge.carrier.Carrier`.
+"""Commands over the network: one plan for each, one errand per service. Implements `bridge.carrier.Carrier`.
 
-    submit ──► Command ──► begin: one Errand per service ──► Link, Line ──► ended ──► resolve: Command.future
+    submit ──► Command ──► Plan ──► one Errand per service ──► Link, Line ──► Plan ──► Command.future
     caller's thread        network thread, or in its place the caller's
 
 - Where the carrier *lends* (the worker's does), a command is begun by the thread that submits it, if the network thread
   sleeps: its datagrams leave without a wake-up. Commands are begun in the order in which they were submitted, whichever
-  thread does it. What is said below of the network thread is true of whoever stands in for it (`bridge.loop`).
-
-- A command is resolved exactly once, by whoever takes it out of ``_plans``; what is left there when the thread ends,
-  however it ends, is resolved too. So nobody waits for ever.
-- Errands of a command leave all at once, or in stages: ``concurrent=False``, or `after` (a service gets EXPINIT and
-  EXPSTART when those it comes after have answered, and EXPEND before them). What ends something goes in reverse order,
-  as iblutil's ``Services`` does it.
-- The address's scheme chooses the kind of link (`KINDS`): today there is iblutil's alone. What a link has to be:
-  `bridge.services.link.ServiceLink`.
+  thread does it. What is said of the network thread is true of whoever stands in for it (`bridge.loop`).
+- What is left in ``plans`` when the thread ends, however it ends, is resolved, too. So nobody waits for ever.
 """
 
 from __future__ import annotations
@@ -21,61 +14,31 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from bridge import discretion
-from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
+from bridge.carrier import TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
 from bridge.outcome import Aborted, Outcome, Reason
-from bridge.services import rules
+from bridge.services import former, rules
 from bridge.services.errand import Errand
+from bridge.services.former import Former
 from bridge.services.iblutil import Opener, encode, net
-from bridge.services.line import Heard, Line
-from bridge.services.link import Host, Link, SendAll, ServiceLink, Unreachable, run_together
+from bridge.services.kinds import kind
+from bridge.services.line import Heard
+from bridge.services.link import ServiceLink, Unreachable
+from bridge.services.plan import OVER, Plan
 from bridge.services.repeats import Repeats
-from bridge.services.rules import MESSAGE_NUMBERS, Timing
+from bridge.services.rules import Timing
+from bridge.services.stages import After
+from bridge.services.together import SendAll
 
 log = logging.getLogger(__name__)
 
 RESOLVE_TIMEOUT = 1.0  # s, for a host name
-
-_FORWARD = frozenset((rules.INIT, rules.START))
-_STAGED = frozenset((rules.INIT, rules.START, rules.END))
-
-
-@dataclass(eq=False, slots=True)
-class _Plan:
-    """A command on its way through the network thread: its errands, and which of them wait for which."""
-
-    order: int
-    command: Command
-    text: bytes
-    wants_reply: bool
-    links: Mapping[str, ServiceLink] = field(default_factory=dict)  # as they were when it was given to us,
-    after: Mapping[str, Sequence[str]] = field(default_factory=dict)  # and the order
-    errands: dict[str, Errand] = field(default_factory=dict)
-    outcomes: dict[str, Outcome] = field(default_factory=dict)  # of the errands that have ended
-    behind: dict[str, set[str]] = field(default_factory=dict)  # which wait for others, and for whom
-    left: int = 0
-    begun: bool = False
-    dropped: bool = False
-
-
-_DONE = _Plan(0, Command(''), b'', False)  # of errands whose command is over: nothing of it may leave any more
-_DONE.begun = _DONE.dropped = True
-
-
-class Former(NamedTuple):
-    """A service that was removed: what it was called, where it is, and what opens its link."""
-
-    name: str
-    place: str
-    opener: Opener
 
 
 class UdpCarrier(ThreadedCarrier):
@@ -137,7 +100,7 @@ class UdpCarrier(ThreadedCarrier):
         self,
         addresses: Mapping[str, str],
         timings: Mapping[str, Timing] | None = None,
-        after: Mapping[str, Sequence[str]] | None = None,
+        after: After | None = None,
         ports: dict[str, int] | None = None,
         *,
         tells_first: bool = False,
@@ -165,8 +128,8 @@ class UdpCarrier(ThreadedCarrier):
         self.former: dict[ServiceLink, Former] = {}
         self.held: set[ServiceLink] = set()
         self._order = itertools.count(1)
-        self._plans: dict[Command, _Plan] = {}
-        self._submitted: deque[_Plan] = deque()  # and not begun
+        self.plans: dict[Command, Plan] = {}
+        self._submitted: deque[Plan] = deque()  # and not begun
         self.send_all: SendAll | None = None
         self.lends = False
 
@@ -182,13 +145,12 @@ class UdpCarrier(ThreadedCarrier):
                 self.logger().error('%s %s: %s', link.name, what, fault)
 
     def _end_unsent(self) -> None:
-        for plan in tuple(self._plans.values()):
-            for errand in plan.errands.values():
-                if not errand.sent and not plan.command.last:
-                    self._withdraw_errand(errand, Reason.CLOSED, f'not sent: {self.ended_by}')
+        for plan in tuple(self.plans.values()):
+            if not plan.command.last:
+                plan.withdraw_unsent(Reason.CLOSED, f'not sent: {self.ended_by}')
 
     def _is_busy(self) -> bool:
-        return bool(self._plans)
+        return bool(self.plans)
 
     def awaits_more(self) -> bool:
         """Tell whether a service may still answer what left twice, and closes if nobody confirms that."""
@@ -197,8 +159,8 @@ class UdpCarrier(ThreadedCarrier):
     def shut(self) -> None:
         """End everything; in the network thread."""
         self._closing = True
-        for plan in tuple(self._plans.values()):
-            self._end(plan, Reason.CLOSED, f'aborted: {self.ended_by}')
+        for plan in tuple(self.plans.values()):
+            plan.end(Reason.CLOSED, f'aborted: {self.ended_by}')
         for link in (*self.links.values(), *self.former):
             link.withdraw_all(Reason.CLOSED, f'aborted: {self.ended_by}')
             link.close()
@@ -206,23 +168,14 @@ class UdpCarrier(ThreadedCarrier):
     def _at_end(self, cause: BaseException) -> None:
         for link in (*self.links.values(), *self.former):
             link.close()
-        for plan in tuple(self._plans.values()):
+        for plan in tuple(self.plans.values()):
             if isinstance(cause, Aborted):
-                self._give_back(plan, cause)
+                plan.give_back(cause)
             else:
-                self._end(plan, Reason.INTERNAL, str(cause))  # of what had left nobody knows what came of it
+                plan.end(Reason.INTERNAL, str(cause))  # of what had left nobody knows what came of it
         self.created.set()
         if not isinstance(cause, Aborted):
             self.on_fault(cause)
-
-    def _give_back(self, plan: _Plan, cause: BaseException) -> None:
-        """Resolve a command that the network thread does not take any more; from any thread."""
-        if self._plans.pop(plan.command, None) is None:
-            return
-        if isinstance(cause, Aborted):
-            plan.command.end(Reason.CLOSED, f'not sent: {cause}')
-        else:
-            plan.command.resolve({}, cause)
 
     # --- from any thread ---
 
@@ -238,14 +191,14 @@ class UdpCarrier(ThreadedCarrier):
         except Exception as exc:
             command.misfit(exc)
             return
-        plan = _Plan(next(self._order), command, text, wants_reply, self.links, self._after)
-        self._plans[command] = plan
+        plan = Plan(self, next(self._order), command, text, wants_reply, self.links, self._after)
+        self.plans[command] = plan
         self._submitted.append(plan)
         if self.lends and self.thread.borrow(self._begin_all):
             return
         # The thread sets `ended` before its last look at the plans; we look after adding. One of us sees it.
         if not self.thread.ring(self._begin_all) and self.thread.ended is not None:
-            self._give_back(plan, self.thread.ended)
+            plan.give_back(self.thread.ended)
 
     def withdraw(self, command: Command) -> bool:
         """Take a command back by cancelling its future; True if nothing of it was sent."""
@@ -253,7 +206,7 @@ class UdpCarrier(ThreadedCarrier):
             return False
         withdrawn = command.future.cancel()
         if withdrawn:
-            self._plans.pop(command, None)
+            self.plans.pop(command, None)
         return withdrawn
 
     def clear(self) -> int:
@@ -262,10 +215,10 @@ class UdpCarrier(ThreadedCarrier):
 
         def clear() -> None:
             error = 'aborted: the message queue was cleared'
-            waiting = [plan for plan in tuple(self._plans.values()) if not plan.begun]
+            waiting = [plan for plan in tuple(self.plans.values()) if not plan.begun]
             waiting = [plan for plan in waiting if plan.command.told or not plan.command.future.cancelled()]
             for plan in waiting:
-                self._end(plan, Reason.WITHDRAWN, error)
+                plan.end(Reason.WITHDRAWN, error)
             answer.set_result(len(waiting))
 
         if self.thread.is_current:
@@ -287,7 +240,7 @@ class UdpCarrier(ThreadedCarrier):
         self,
         addresses: Mapping[str, str],
         links: dict[str, ServiceLink],
-        after: Mapping[str, Sequence[str]],
+        after: After,
         opener: Opener,
         communicators: dict[str, Any],
     ) -> None:
@@ -299,227 +252,42 @@ class UdpCarrier(ThreadedCarrier):
 
     def uses(self, link: ServiceLink) -> bool:
         """Tell whether a command is under way, or about to be, that a link may have a part of."""
-        return any(link is one for plan in tuple(self._plans.values()) for one in plan.links.values())
+        return any(link is one for plan in tuple(self.plans.values()) for one in plan.links.values())
 
     # --- a command's way, in the network thread ---
 
     def _begin_all(self) -> None:
         while self._submitted:
-            self._begin(self._submitted.popleft())
-
-    def _begin(self, plan: _Plan) -> None:
-        command = plan.command
-        if command not in self._plans:
-            return
-        event = self._divide(plan)
-        if event == rules.INTERRUPT:
-            self._interrupt_former(plan)
-        if not plan.errands:
-            self._resolve(plan)
-            return
-        if self._closing and not command.last:
-            self._end(plan, Reason.CLOSED, f'aborted: {self.ended_by}')
-            return
-        if plan.after or not command.concurrent:
-            self._stage(plan, event)
-        if event in (rules.END, rules.CLEANUP) and not plan.behind:
-            self._align(plan)
-        self._enqueue(tuple(plan.errands.values()))
-
-    def _interrupt_former(self, interrupt: _Plan) -> None:
-        """Have services that were removed stop what has reached them and is not answered; nothing else begins there."""
-        at_work = {
-            errand.link
-            for plan in self._plans.values()
-            for errand in plan.errands.values()
-            if errand.sent and not errand.has_ended
-        }
-        for link, former in tuple(self.former.items()):
-            if link not in at_work:
-                link.withdraw_all(Reason.ABORTED, 'aborted by EXPINTERRUPT')
+            plan = self._submitted.popleft()
+            command = plan.command
+            if command not in self.plans:
                 continue
-            errand = self._errand(interrupt, former.name, rules.INTERRUPT, link)
-            errand.command = self.thread.loop.create_future()
-            errand.command.add_done_callback(_log_former)
-            link.enqueue(errand)
-
-    def _divide(self, plan: _Plan) -> int:
-        """Make the errands of a command, in the order in which they are to leave; return its event."""
-        command = plan.command
-        event = MESSAGE_NUMBERS[command.message]
-        names = command.names[::-1] if command.message in REVERSED else command.names
-        links, errand = plan.links, self._errand
-        for name in names:
-            plan.errands[name] = errand(plan, name, event, links[name])
-        plan.left = len(names)
-        return event
-
-    def _enqueue(self, errands: Sequence[Errand]) -> None:
-        """Give errands their places in the lines; what can leave now leaves together."""
-        together: list[tuple[Link, Errand]] = []
-        for errand in errands:
-            link = errand.link
-            try:
-                if len(errands) > 1 and isinstance(link, Link):
-                    link.line_up(errand)
-                    together.append((link, errand))
-                else:
-                    run_together(together, self.send_all)  # in order
-                    together = []
-                    link.enqueue(errand)
-            except Exception as exc:
-                log.exception('%s: %s', errand.name, rules.event_name(errand.event))
-                self._withdraw_errand(errand, Reason.INTERNAL, f'{type(exc).__name__}: {exc}')
-        run_together(together, self.send_all)
-
-    def _errand(self, plan: _Plan, name: str, event: int, link: ServiceLink) -> Errand:
-        command = plan.command
-        timeout = command.timeout
-        if timeout is None and (timeout := link.timing.timeout) is None:
-            timeout = self.timeout()
-        deadline = command.deadline * 1e9
-        once, yields = command.once, command.yields
-        # By position: keywords take twice as long.
-        return Errand(name, event, plan.text, plan.order, timeout, deadline, plan.wants_reply, once, plan, link, yields)
-
-    def _stage(self, plan: _Plan, event: int) -> None:
-        """Note which errands wait for which others. They keep their places in the lines meanwhile."""
-        if plan.command.concurrent:
-            if plan.after and event in _STAGED:
-                plan.behind = self._edges(plan, event)
-        else:
-            names = self._in_stages(plan, event)
-            plan.behind = {name: {before} for before, name in itertools.pairwise(names)}
-        for name in plan.behind:
-            plan.errands[name].blocked = True
-
-    def _edges(self, plan: _Plan, event: int) -> dict[str, set[str]]:
-        """Return for whom each errand waits by the configured order."""
-        edges: dict[str, set[str]] = {}
-        for name in plan.errands:
-            for before in plan.after.get(name, ()):
-                if before in plan.errands:
-                    first, then = (name, before) if event == rules.END else (before, name)
-                    edges.setdefault(then, set()).add(first)
-        return edges
-
-    def _in_stages(self, plan: _Plan, event: int) -> list[str]:
-        """Return the names of a command so that each comes after those that it is to come after."""
-        names = list(plan.errands)
-        if not (plan.after and event in _STAGED):
-            return names
-        ordered: list[str] = []
-
-        def add(name: str) -> None:
-            for before in plan.after.get(name, ()):
-                if before in names and before not in ordered:
-                    add(before)
-            if name not in ordered:
-                ordered.append(name)
-
-        for name in names if event != rules.END else reversed(names):
-            add(name)
-        return ordered if event != rules.END else ordered[::-1]
-
-    def _align(self, plan: _Plan) -> None:
-        """Let what goes in reverse order keep that order at services of which only the pause is waited for."""
-        pauses = {name: errand.link.pauses_until() for name, errand in plan.errands.items()}
-        last = max(pauses.values())
-        if last > time.perf_counter_ns():
-            aligned = [plan.errands[name] for name, until in pauses.items() if until]
-            for errand in aligned:
-                errand.blocked = True
-            self._release(aligned, last)
-
-    def _release(self, errands: Sequence[Errand], at: int = 0) -> None:
-        left = at - time.perf_counter_ns()
-        if left > 0:  # a timer may ring up to one tick of the clock early
-            self.thread.loop.call_later(left / 1e9, self._release, errands, at)
-            return
-        for errand in errands:
-            errand.blocked = False
-        links = [(errand.link, errand) for errand in errands]
-        run_together([(link, errand) for link, errand in links if isinstance(link, Link)], self.send_all)
-        for link, _ in links:
-            if not isinstance(link, Link):
-                link.run()
+            if self.former and command.message == 'EXPINTERRUPT':
+                former.interrupt(self.former, plan, self.plans.values())
+            if self._closing and not command.last:
+                plan.end(Reason.CLOSED, f'aborted: {self.ended_by}')
+            else:
+                plan.begin()
 
     def permit(self, errand: Errand) -> bool:
         """Decide, directly before a datagram, whether it may leave."""
-        plan: _Plan | None = errand.command if isinstance(errand.command, _Plan) else None
-        if plan is None or plan.begun:
-            return plan is None or not plan.dropped
-        command = plan.command
-        if plan.dropped or not command.claim():
-            self._plans.pop(command, None)
-            self._drop(plan)
-            return False
-        if command.gate is not None:
-            try:
-                command.gate()
-            except BaseException as exc:
-                self._resolve(plan, exc)
-                self._drop(plan)
-                return False
-        plan.begun = True
-        return True
+        plan = errand.command
+        if isinstance(plan, Plan):
+            return not plan.dropped if plan.begun else plan.permit()
+        return plan is not OVER
 
     def ended(self, errand: Errand) -> None:
         """Take the outcome of an errand."""
-        if isinstance(errand.command, asyncio.Future):  # somebody used a stock method
-            if not errand.command.done():
-                errand.command.set_result(errand)
-            return
-        plan: _Plan = errand.command
-        outcome = plan.outcomes[errand.name] = errand.outcome()
-        self._tell_outcome(plan.command, errand, outcome)
-        plan.left -= 1
-        if plan.behind and not plan.dropped:
-            self._advance(plan, errand)
-        if not plan.left:
-            self._resolve(plan)
-            self._let_go(plan)
+        plan = errand.command
+        if isinstance(plan, Plan):
+            plan.ended(errand)
+        elif isinstance(plan, asyncio.Future) and not plan.done():  # somebody used a stock method
+            plan.set_result(errand)
 
-    def _let_go(self, plan: _Plan) -> None:
-        """Free what services said: errands are remembered for a while, and circles are not collected for long."""
-        errands, plan.errands = plan.errands, {}
-        for errand in errands.values():
-            errand.command, errand.reply = _DONE, None
-
-    def _tell_outcome(self, command: Command, errand: Errand, outcome: Outcome) -> None:
-        if self.on_outcome is not None and (name := self._present_name(errand)):
-            try:
-                self.on_outcome(command, outcome if name == outcome.name else replace(outcome, name=name))
-            except Exception:  # whoever waits for the command gets its result all the same
-                log.exception('%s: the outcome of %s could not be passed on', outcome.name, command.message)
-
-    def _present_name(self, errand: Errand) -> str:
-        """Return what the service of an errand is called now, "" if it was removed meanwhile."""
-        if self.links.get(errand.name) is errand.link:
-            return errand.name
-        return next((name for name, link in self.links.items() if link is errand.link), '')
-
-    def _advance(self, plan: _Plan, ended: Errand) -> None:
-        """Release what waited for this errand; a start only if it went well, nothing if it was given up."""
-        plan.behind.pop(ended.name, None)
-        if ended.reason in (Reason.CLOSED, Reason.WITHDRAWN):
-            staged, plan.behind = list(plan.behind), {}
-            for name in staged:
-                self._withdraw_errand(plan.errands[name], ended.reason, ended.error)
-            return
-        went_well = not ended.reason or ended.reason is Reason.STATUS
-        for name, before in tuple(plan.behind.items()):
-            if ended.name not in before:
-                continue
-            if not went_well and ended.event in _FORWARD and ended.name in plan.after.get(name, ()):
-                plan.behind.pop(name, None)
-                aborted = ended.reason is Reason.ABORTED
-                error = ended.error if aborted else f'not sent: {ended.name}, which it comes after, did not do it'
-                self._withdraw_errand(plan.errands[name], Reason.ABORTED if aborted else Reason.AFTER, error)
-                continue
-            before.discard(ended.name)
-            if not before and plan.behind.pop(name, None) is not None:
-                self._release([plan.errands[name]])
+    def resolved(self) -> None:
+        """Take it that a command is over: if all is to end, somebody waits for it."""
+        if self._closing:
+            self._changed.set()
 
     def heard(self, name: str, message: Heard) -> None:
         """Pass a message on: to callbacks registered at the stock communicator, and to `on_event`."""
@@ -550,65 +318,3 @@ class UdpCarrier(ThreadedCarrier):
         self.communicators[name] = com
         if self.created.is_set():
             self.on_opened()
-
-    # --- the end of a command ---
-
-    def _withdraw_errand(self, errand: Errand, reason: Reason, error: str) -> None:
-        errand.link.withdraw(errand, reason, error)
-
-    def _end(self, plan: _Plan, reason: Reason, error: str) -> None:
-        """End a command with one error for all services that have no outcome yet."""
-        if not plan.errands:
-            self._divide(plan)
-        self._drop(plan, reason, error)
-        self._resolve(plan)
-
-    def _drop(self, plan: _Plan, reason: Reason = Reason.WITHDRAWN, error: str = 'withdrawn') -> None:
-        """Take a command out of the lines; it is resolved elsewhere."""
-        plan.dropped = True
-        for errand in plan.errands.values():
-            self._withdraw_errand(errand, reason, error)
-
-    def _resolve(self, plan: _Plan, error: BaseException | None = None) -> None:
-        """Hand the result to whoever waits for it; once, whoever comes first."""
-        if self._plans.pop(plan.command, None) is None:
-            return
-        outcomes = {}
-        if error is None:
-            ended = plan.outcomes
-            outcomes = {name: ended.get(name) or plan.errands[name].outcome() for name in plan.command.names}
-        plan.command.resolve(outcomes, error)
-        if self._closing:  # somebody waits for it
-            self._changed.set()
-
-
-class Home(Host, Protocol):
-    """What the maker of a link needs of the carrier that it belongs to."""
-
-    opener: Opener
-    repeats: dict[str, Repeats]
-    tells_first: bool
-
-
-def _over_udp(home: Home, name: str, uri: str, timing: Timing) -> ServiceLink:
-    line = Line(name, uri, timing)
-    line.tells_first = home.tells_first
-    return Link(line, home, home.opener, home.repeats[name])
-
-
-KINDS: dict[str, Callable[[Home, str, str, Timing], ServiceLink]] = {'udp': _over_udp}
-"""dict: what makes the link to a service, by the scheme of its address."""
-
-
-def kind(uri: str) -> Callable[[Home, str, str, Timing], ServiceLink]:
-    """Return what makes the link to a service at an address."""
-    scheme = str(uri).partition('://')[0].lower() if '://' in str(uri) else 'udp'
-    return KINDS.get(scheme, _over_udp)  # which says of an unknown one that it is not supported
-
-
-def _log_former(done: asyncio.Future[Errand]) -> None:
-    """Say what became of an EXPINTERRUPT at a service that was removed: no command's outcome tells it."""
-    if not done.cancelled():
-        errand = done.result()
-        said = errand.error or 'it has answered'
-        log.warning('%s, which was removed and was at work, was sent EXPINTERRUPT: %s', errand.name, said)

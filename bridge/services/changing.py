@@ -14,12 +14,14 @@ from typing import Any
 
 from bridge.addresses import one_address
 from bridge.changes import kept_lines
-from bridge.services.carrier import Former, UdpCarrier, kind
+from bridge.services.carrier import UdpCarrier
 from bridge.services.errand import Errand
+from bridge.services.former import Former, FormerHost
+from bridge.services.kinds import kind
 from bridge.services.line import Heard
 from bridge.services.link import Link, ServiceLink, Unreachable
 from bridge.services.repeats import Repeats
-from bridge.services.rules import Timing, event_name
+from bridge.services.rules import Timing
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +145,7 @@ class Prepared:
             former.exclusive = False
             carrier.former[link] = Former(name, place, former)
             if isinstance(link, Link):
-                link.belong(_FormerHost(carrier), former)
+                link.belong(FormerHost(carrier), former)
         carrier.opener.leave()
         links = {name: links[name] for name in self._addresses}
         for name, link in links.items():
@@ -158,17 +160,6 @@ class Prepared:
         carrier.change(self._addresses, links, after, opener, communicators)
         if begin:
             _tidy(carrier)
-
-
-class _FormerHost:
-    """The host of a line that was retired: what is under way has its outcome, what its service says is no event."""
-
-    def __init__(self, carrier: UdpCarrier) -> None:
-        self.permit, self.ended = carrier.permit, carrier.ended
-
-    def heard(self, name: str, message: Heard) -> None:
-        if not message.answer:
-            log.info('%s, which was removed, sent %s', name, event_name(message.event))
 
 
 def _tidy(carrier: UdpCarrier) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from bridge.outcome import Reason
@@ -19,9 +19,6 @@ from bridge.services.repeats import Repeats
 from bridge.services.rules import INTERRUPT, Timing, event_name
 
 log = logging.getLogger(__name__)
-
-SendAll = Callable[[Sequence[tuple[int, int, int, bytes]]], Sequence[tuple[int, int]]]
-"""Sends several datagrams at once: `bridge.datagrams.send`."""
 
 
 class Unreachable(Exception):
@@ -49,7 +46,7 @@ class ServiceLink(Protocol):
     """What a carrier needs of the link to one service, of whatever kind; in the network thread.
 
     A kind of its own, say a recorder that is commanded over HTTP, is one more module with a class that has this, and an
-    entry in `bridge.services.carrier.KINDS`. Of each errand that it is given it tells `Host.ended` once, asks
+    entry in `bridge.services.kinds.KINDS`. Of each errand that it is given it tells `Host.ended` once, asks
     `Host.permit` directly before anything leaves, and sets the errand's stamps, reason and error. What the service says
     it makes sayable (`bridge.sayable`) as it comes in.
     """
@@ -171,7 +168,7 @@ class Link:
         self.run()
 
     def line_up(self, errand: Errand) -> None:
-        """Give a command its place in the line; `run`, or `run_together`, is to be called behind it."""
+        """Give a command its place in the line; `run`, or `bridge.services.together`, is to be called behind it."""
         if errand.event == INTERRUPT:
             self.line.interrupt(errand, time.perf_counter_ns())
         else:
@@ -247,7 +244,7 @@ class Link:
             if type(action) is Send:
                 if action.errand is not None:
                     return action.errand
-                self._transmit(action.payload)
+                self.transmit(action.payload)
             elif type(action) is Open:
                 self._opening = asyncio.get_running_loop().create_task(self._open())
             else:
@@ -255,9 +252,10 @@ class Link:
         return None
 
     def prepare(self, errand: Errand) -> Errand | None:
-        """Do as `run`, but return the first command that is to be sent instead of sending it; only for `run_together`.
+        """Do as `run`, but return the first command that is to be sent instead of sending it.
 
-        Then nothing else runs the line until `resume`. If it fails, `errand` is what it fails for.
+        Only for `bridge.services.together`: then nothing else runs the line until `resume`. If it fails, `errand` is
+        what it fails for.
         """
         if self._running or self.closed:
             return None
@@ -266,7 +264,7 @@ class Link:
         try:
             first = self._first()
         except Exception as exc:
-            self._failed(errand, exc)
+            self.failed(errand, exc)
         if first is None:
             self.resume()
         return first
@@ -278,7 +276,7 @@ class Link:
                 return True
             self.line.denied(errand)
         except BaseException as exc:
-            self._failed(errand, exc)
+            self.failed(errand, exc)
         return False
 
     def gone(self, errand: Errand, now: int, error: OSError | None) -> None:
@@ -289,7 +287,7 @@ class Link:
             else:
                 self.line.not_left(errand, error, now)
         except BaseException as exc:
-            self._failed(errand, exc)
+            self.failed(errand, exc)
 
     def resume(self) -> None:
         """Go on behind what was prepared."""
@@ -316,19 +314,21 @@ class Link:
             if not self.permitted(errand):
                 return False
             now = time.perf_counter_ns()
-            error = self._transmit(errand.payload)
+            error = self.transmit(errand.payload)
             self.gone(errand, now, error)
         except BaseException as exc:  # so that no errand is left without its outcome
-            self._failed(errand, exc)
+            self.failed(errand, exc)
             return False
         return error is None and errand.event == INTERRUPT
 
-    def _failed(self, errand: Errand, fault: BaseException) -> None:
+    def failed(self, errand: Errand, fault: BaseException) -> None:
+        """End an errand that a fault of ours keeps from leaving."""
         log.error('%s: %s', self.name, event_name(errand.event), exc_info=fault)
         self.line.withdraw(errand, Reason.INTERNAL, f'{type(fault).__name__}: {fault}', time.perf_counter_ns())
         self.line.denied(errand)
 
-    def _transmit(self, payload: bytes, failed: int = 0) -> OSError | None:
+    def transmit(self, payload: bytes, failed: int = 0) -> OSError | None:
+        """Hand a datagram to the socket as `send` does; return why it did not leave, None if it did."""
         try:
             return self.send(payload, failed) if self.send else ConnectionError('there is no socket')
         except Exception as exc:
@@ -363,52 +363,3 @@ class Link:
     def _ring(self, at: int) -> None:
         self._timer = None
         self.run(at)
-
-
-def run_together(pairs: Sequence[tuple[Link, Errand]], send_all: SendAll | None = None) -> None:
-    """Run several links: the datagrams of one command leave one behind the other, with nothing in between.
-
-    Whatever has to be worked out is before the first of them, and whatever follows from them is behind the last. So
-    services start together, and an interrupt reaches all of them before the aborts are told.
-
-    Parameters
-    ----------
-    pairs : sequence of (Link, Errand)
-        In the order in which their datagrams are to leave; each errand has its place in the line.
-    send_all : callable, optional
-        `bridge.datagrams.send`; without it each link hands over its own.
-    """
-    if not pairs:
-        return
-    prepared = [(link, first) for link, errand in pairs if (first := link.prepare(errand)) is not None]
-    try:
-        leaving = [one for one in prepared if one[0].permitted(one[1])]  # the gate is asked here, once
-        try:
-            handed = _hand_over(leaving, send_all)
-        except Exception as exc:
-            for link, errand in leaving:
-                link._failed(errand, exc)
-        else:
-            for (link, errand), (now, error) in zip(leaving, handed, strict=True):
-                link.gone(errand, now, error)
-    finally:
-        for link, _ in prepared:
-            link.resume()
-
-
-def _hand_over(
-    leaving: Sequence[tuple[Link, Errand]], send_all: SendAll | None
-) -> Sequence[tuple[int, OSError | None]]:
-    """Hand datagrams to their sockets; return of each when, ns, and why it did not leave, or None."""
-    told: dict[Link, tuple[int, int]] = {}
-    if send_all is not None and len(leaving) > 1:
-        placed = {link: (*place, errand.payload) for link, errand in leaving if (place := link.place()) is not None}
-        told = dict(zip(placed, send_all(list(placed.values())), strict=True))
-    handed: list[tuple[int, OSError | None]] = []
-    for link, errand in leaving:
-        now, failed = told.get(link, (0, 0))
-        if now and not failed:
-            handed.append((now, None))
-        else:  # as it would leave alone: that knows what to do about it, or says why it cannot be done
-            handed.append((time.perf_counter_ns(), link._transmit(errand.payload, failed)))
-    return handed

@@ -33,7 +33,7 @@ from bridge.addresses import ConfigError
 from bridge.config import ListenerConfig
 from bridge.errors import BridgeError, error_for
 from bridge.listen import memory, owed, rules
-from bridge.listen.desk import Asked, Desk, Note, Refusal
+from bridge.listen.desk import Asked, Desk, Note
 from bridge.listen.memory import Address
 from bridge.listen.owed import Left
 from bridge.listen.server import NotBound, Server, bound
@@ -44,7 +44,7 @@ from bridge.segment.listeners import Listener
 from bridge.segment.served import Segment, Taken
 from bridge.segment.serving import Answer, Incoming, Tell
 from bridge.services.repeats import Repeats
-from bridge.wall import wall
+from bridge.worker.behind import Behind
 from bridge.worker.housekeeping import Housekeeping
 
 log = logging.getLogger(__name__)
@@ -55,83 +55,6 @@ LEFT_FOR = 200 * rules.MS  # until what the worker before us had in hand is told
 KEEP_EVERY = 1000 * rules.MS  # of messages of strangers, who may send many
 LATE = 10_000 * rules.MS  # a stock master waits no longer for an answer
 _GONE = 3  # looks in a row that find nobody: a program may just change what it serves
-
-
-class _Behind:
-    """The program behind one listener, as its desk sees it."""
-
-    def __init__(
-        self,
-        name: str,
-        incoming: Incoming,
-        owners: dict[tuple[int, int], tuple[str, int]],
-        note: Callable[[str, dict[str, Any]], None],
-    ) -> None:
-        self.name, self._incoming, self._owners, self._note = name, incoming, owners, note
-        self.tokens: dict[int, Any] = {}
-        self.client, self.claim, self.pid = '', 0, 0
-        self.expected = False  # somebody serves it, or did when the worker before us ended
-        self.missed = 0
-
-    def hand(self, asked: Asked) -> Refusal | None:
-        body = {
-            'service': self.name,
-            'master': asked.master,
-            'message': rules.event_name(asked.event),
-            'args': asked.data,
-            'time': asked.arrived,
-            'wall': wall(),
-            'timeout_ms': (asked.due - asked.arrived) // rules.MS,
-        }
-        code, token = self._incoming.hand(self.name, asked.event, asked.arrived, body)
-        if code == serving.UNWANTED:
-            return Refusal('', unwanted=True)
-        if code == serving.NOBODY:
-            return Refusal(f'ConnectionError: no program serves {self.name}; start it, then ask again')
-        if code:
-            why = (
-                'what it was asked fills its ring' if code == serving.FULL else 'the command is too large for its ring'
-            )
-            return Refusal(f'RuntimeError: the program that serves {self.name} cannot be asked: {why}')
-        self.keep(asked.number, token)
-        if not self.client:
-            self.meet(self._incoming.claim_of(self.name))
-        return None
-
-    def meet(self, claim: int) -> None:
-        """Take it that a program serves."""
-        self.client = self._incoming.server_of(self.name)[1] if claim else ''
-        if self.client:
-            self.pid = self._incoming.pid_of(self.name)
-            log.info('%s is served by the client %s (process %d)', self.name, self.client, self.pid)
-            self._note('served', {'service': self.name, 'client': self.client, 'pid': self.pid})
-            self.claim, self.missed, self.expected = claim, 0, True
-
-    def keep(self, number: int, token: Any) -> None:
-        self.tokens[number] = token
-        self._owners[int(token.slot), int(token.number)] = self.name, number
-
-    def forget(self, number: int) -> None:
-        token = self.tokens.pop(number, None)
-        if token is not None:
-            self._owners.pop((int(token.slot), int(token.number)), None)
-
-    def state(self, number: int) -> int:
-        token = self.tokens.get(number)
-        return serving.GONE if token is None else self._incoming.state(token)
-
-    def recall(self, asked: Asked) -> bool:
-        return self._take_back(asked, self._incoming.recall)
-
-    def withdraw(self, asked: Asked) -> bool:
-        return self._take_back(asked, self._incoming.withdraw)
-
-    def _take_back(self, asked: Asked, how: Callable[[Any], bool]) -> bool:
-        token = self.tokens.get(asked.number)
-        if token is None or not how(token):
-            return False
-        self.forget(asked.number)
-        return True
 
 
 class Programs:
@@ -174,7 +97,7 @@ class Programs:
         self._segment, self._thread, self._keep, self._house, self._fail = segment, thread, keep, house, fail
         self._incoming = Incoming(segment)
         self._owners: dict[tuple[int, int], tuple[str, int]] = {}
-        self._behind: dict[str, _Behind] = {}
+        self._behind: dict[str, Behind] = {}
         self._servers: dict[str, Server] = {}
         self._repeats: dict[str, Repeats] = {}
         self._hosts: dict[str, str] = {}
@@ -196,7 +119,7 @@ class Programs:
     def _make(self, listener: ListenerConfig, kept: Mapping[str, Any]) -> None:
         mine = kept.get('segment') == self._key and isinstance(kept.get('listeners'), dict)
         before = kept['listeners'].get(listener.name) if mine else None
-        behind = self._behind[listener.name] = _Behind(listener.name, self._incoming, self._owners, self._house.note)
+        behind = self._behind[listener.name] = Behind(listener.name, self._incoming, self._owners, self._house.note)
         desk = Desk(
             listener.name,
             behind,

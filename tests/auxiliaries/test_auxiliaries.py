@@ -193,5 +193,5 @@ def test_a_cancelled_future_is_withdrawn() -> None:
         third = aux.submit('EXPCLEANUP', timeout=0.05)
         assert first.result(1)['a'].state == third.result(1)['a'].state == 'echoed'
         assert [m[0] for m in peer.messages] == [1, 8]
-        assert not aux._carrier._plans
+        assert not aux._carrier.plans
         aux.close()

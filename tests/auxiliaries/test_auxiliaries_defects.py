@@ -54,7 +54,7 @@ def test_no_error_kills_the_thread(aux, monkeypatch) -> None:
         raise ZeroDivisionError('on purpose')
 
     link = aux._carrier.links['cameras']
-    for name in ('permitted', 'enqueue', '_transmit'):
+    for name in ('permitted', 'enqueue', 'transmit'):
         with monkeypatch.context() as patch:
             patch.setattr(link, name, broken)
             for message in ('EXPINIT', 'EXPINTERRUPT'):

@@ -113,7 +113,7 @@ def test_an_old_refusal_does_not_swallow_the_next_command() -> None:
 
         def provoke() -> None:
             for _ in range(3):
-                assert link._transmit(b'[1, null]') is None
+                assert link.transmit(b'[1, null]') is None
             done.set()
 
         aux._loop.call_soon_threadsafe(provoke)
@@ -169,7 +169,7 @@ def test_many_threads_and_interrupts_leave_nobody_waiting() -> None:
         for future in futures:
             if not future.cancelled():
                 assert list(future.result(10)) == ['a', 'b']
-        assert not aux._carrier._plans and aux.is_running
+        assert not aux._carrier.plans and aux.is_running
 
 
 def test_close_may_be_called_from_a_signal_handler() -> None:

@@ -10,7 +10,7 @@ from peers import StockServer
 from bridge.config import ServiceConfig
 from bridge.outcome import Reason
 from bridge.segment.client import Client
-from bridge.services import carrier
+from bridge.services import kinds
 from bridge.services.errand import Errand
 from bridge.services.rules import Timing
 
@@ -60,7 +60,7 @@ class Recorder:
 
 
 def test_a_service_of_another_kind_is_served_beside_the_others(serve, monkeypatch):
-    monkeypatch.setitem(carrier.KINDS, 'recorder', Recorder)
+    monkeypatch.setitem(kinds.KINDS, 'recorder', Recorder)
     with StockServer() as server:
         serve('rig', [ServiceConfig('ephys', 'recorder://there'), ServiceConfig('cameras', server.uri)])
         with Client('rig') as client:

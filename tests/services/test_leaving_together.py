@@ -43,7 +43,7 @@ by_one_call = pytest.mark.parametrize('rig', ['by one call'], indirect=True)
 
 def leaving(rig: Auxiliaries) -> list[str]:
     """Return how the datagrams of one command to all are written in the row."""
-    return ['_transmit'] * 4 if rig._carrier.send_all is None else ['send_all']
+    return ['transmit'] * 4 if rig._carrier.send_all is None else ['send_all']
 
 
 def watch(rig: Auxiliaries, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -56,13 +56,13 @@ def watch(rig: Auxiliaries, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         stock = getattr(kind, method)
 
         def watched(self: Any, *args: Any) -> Any:
-            if method != '_transmit' or args[0].endswith(b' '):  # a command, not a confirmation
+            if method != 'transmit' or args[0].endswith(b' '):  # a command, not a confirmation
                 row.append(method)
             return stock(self, *args)
 
         monkeypatch.setattr(kind, method, watched)
 
-    watch_one(Link, '_transmit')
+    watch_one(Link, 'transmit')
     watch_one(Line, 'next')
     watch_one(Line, 'left')
     return row
@@ -76,7 +76,7 @@ def test_nothing_comes_between_the_datagrams_of_one_command(rig: Auxiliaries, mo
     wanted = leaving(rig)
     first = row.index(wanted[0])
     assert row[first : first + len(wanted) + 4] == wanted + ['left'] * 4, 'something came in between'
-    assert [what for what in row if what in ('send_all', '_transmit')] == wanted
+    assert [what for what in row if what in ('send_all', 'transmit')] == wanted
 
 
 def test_the_gate_is_asked_once_when_all_is_ready_and_before_anything_leaves(rig: Auxiliaries, monkeypatch) -> None:
@@ -96,7 +96,7 @@ def test_of_a_command_that_the_gate_refuses_nothing_leaves_and_the_next_one_does
 
     with pytest.raises(PermissionError, match='too late'):
         rig._carrier.submit(Command('EXPINIT', names=NAMES, gate=refuse)).result(5)
-    assert not {'send_all', '_transmit'} & set(row)
+    assert not {'send_all', 'transmit'} & set(row)
     assert all(outcome.ok for outcome in rig.submit('EXPINIT').result(5).values())
 
 

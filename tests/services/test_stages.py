@@ -239,6 +239,18 @@ def test_an_interrupt_that_is_not_sent_ends_nothing() -> None:
         assert ok(init) == ['cameras', 'ephys']
 
 
+def test_what_comes_after_two_of_which_one_stops_the_other_is_given_up_once(caplog) -> None:
+    with crowd('a', 'b', 'c', after={'b': ['a'], 'c': ['a', 'b']}) as (services, aux):
+        services.failing.add('a')
+        outcomes = aux.submit('EXPSTART', REF).result(5)
+        settle(aux)
+    assert {name: outcome.reason for name, outcome in outcomes.items()} == {
+        'a': Reason.CALLBACK_FAILED, 'b': Reason.AFTER, 'c': Reason.AFTER,
+    }  # fmt: skip
+    assert services.row == ['a EXPSTART', 'a answers']
+    assert 'could not be passed on' not in caplog.text
+
+
 # Withdrawn, cleared, closed, too old
 
 
@@ -271,7 +283,7 @@ def test_a_command_that_waits_for_a_staged_one_can_be_withdrawn() -> None:
         assert ok(init) == ['cameras', 'ephys']
         assert len(ok(aux.submit('EXPSTATUS', 0))) == 2
         assert not [entry for entry in services.row if 'EXPSTART' in entry]
-        assert not aux._carrier._plans
+        assert not aux._carrier.plans
 
 
 def test_a_close_lets_a_stage_be_answered_and_begins_no_other() -> None:

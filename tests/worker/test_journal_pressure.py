@@ -36,7 +36,7 @@ def test_a_flood_leaves_no_gap_while_the_disk_takes_it(serve, tmp_path, monkeypa
         time.sleep(0.01)
         return real(file, data[:30_000])
 
-    monkeypatch.setattr(journal.os, 'write', write)
+    monkeypatch.setattr(os, 'write', write)
     book = Journal(tmp_path / 'journal', depth=1000)
     worker = serve('rig', {}, journal=book)
     with Client('rig') as client:

@@ -383,7 +383,8 @@ def test_a_worker_that_cannot_send_any_more_ends_and_says_of_each_command_whethe
         with Client('rig', 'first', timeout=5) as client, Client('rig', 'second', timeout=5) as other:
             requests = [client.send('EXPINIT'), client.send('EXPSTART', REF)]
             answers = [pool.submit(client.wait, request, 10) for request in requests]
-            eventually(lambda: peer.datagrams)
+            line = worker._carrier.links['cameras'].line
+            eventually(lambda: line.flying and line.flying[0].echoed and len(worker._carrier.plans) == 2)
             worker._carrier.thread.loop.call_soon_threadsafe(worker._carrier.thread.loop.stop)
             for answer, state in zip(answers, ('echoed', 'not_sent'), strict=True):
                 body = answer.exception(10).response
