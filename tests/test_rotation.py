@@ -8,9 +8,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -502,3 +504,39 @@ def test_what_is_compressed_is_not_appended_to_whatever_its_name(tmp_path):
     path = tmp_path / 'rig0.jsonl'
     path.write_bytes(gzip.compress(b'{"kind": "event"}\n'))
     assert is_foreign(path)
+
+
+@pytest.mark.parametrize('call', ['fstat', 'stat', 'close', 'open', 'fsync', 'replace'])
+@pytest.mark.parametrize('is_moved', [False, True], ids=['', 'moved'])
+def test_whatever_the_system_refuses_for_a_while_the_journal_goes_on_behind_it(tmp_path, monkeypatch, call, is_moved):
+    """A share that did not tell the size of a file ended the thread that writes, and with it the journal."""
+    if is_moved and WINDOWS:
+        pytest.skip('Windows moves nothing that is open')
+    path, refusing, real = tmp_path / 'journal', threading.Event(), getattr(os, call)
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        if refusing.is_set() and threading.current_thread().name == 'journal':
+            if call == 'close':
+                real(*args, **kwargs)
+            raise OSError(errno.EIO, 'Input/output error')
+        return real(*args, **kwargs)
+
+    book = Journal(path, rotation=Rotation(size=200))
+    for n in range(3):
+        book.write('event', n=n, text='x' * 90)
+    eventually(lambda: book._entries == 0)
+    monkeypatch.setattr(os, call, refuse)
+    refusing.set()
+    if is_moved:
+        path.rename(tmp_path / 'elsewhere')
+    for n in range(3, 8):
+        book.write('event', n=n, text='x' * 90)
+        eventually(lambda: book._entries == 0)
+    refusing.clear()
+    for n in range(8, 12):
+        book.write('event', n=n, text='x' * 90)
+    eventually(lambda: book._entries == 0)
+    assert book._thread.is_alive()
+    book.close()
+    found = [entry for file in (*complete_files(path), path) for entry in Reading(file)]
+    assert [entry['n'] for entry in found if entry['kind'] == 'event' and entry['n'] > 7] == [8, 9, 10, 11]

@@ -112,8 +112,14 @@ class PresentFile:
         """Close it; what is being compressed is left to the next worker."""
         if self.compressing is not None:
             self.compressing.close()
-        if self._file >= 0:
-            os.close(self._file)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the file: whatever the system says of that, its number may be another one's from now on."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            with contextlib.suppress(OSError):
+                os.close(file)
 
     def _open(self) -> None:
         own = getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_BINARY', 0)
@@ -124,9 +130,11 @@ class PresentFile:
         self._turns.begin(None if self._is_new or not self._is_file else _first_moment(self._file))
 
     def _size(self) -> int:
-        """Return how many bytes the file has; 0 if there is none, or if that does not matter."""
-        matters = self._file >= 0 and self._is_file and self._turns.most < NEVER
-        return os.fstat(self._file).st_size if matters else 0
+        """Return how many bytes the file has; 0 if there is none, nobody can tell, or it does not matter."""
+        with contextlib.suppress(OSError):
+            if self._file >= 0 and self._is_file and self._turns.most < NEVER:
+                return os.fstat(self._file).st_size
+        return 0
 
     def _find_place(self, at: int, more: int) -> None:
         if self._file < 0 or self._was_moved():
@@ -150,17 +158,16 @@ class PresentFile:
     def _reopen(self) -> None:
         if os.path.exists(self._path) and is_foreign(self._path):
             raise OSError('another file has taken its place, which is no journal')
-        old = self._file
+        was_open = self._file >= 0
+        self._let_go()
         self._open()
-        if old >= 0:
-            os.close(old)
+        if was_open:
             log.warning('the journal %s was moved or removed: it goes on in a new file', self._path)
 
     def _turn(self) -> None:
         """Put the complete file aside and begin the next one; if that fails, go on with it and try again later."""
         self.sync()
-        os.close(self._file)  # Windows renames nothing that is open
-        self._file = -1
+        self._let_go()  # Windows renames nothing that is open
         try:
             if self._turns.day is not None:
                 put_aside(self._path, self._turns.day)

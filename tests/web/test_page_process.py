@@ -378,3 +378,30 @@ def test_a_page_that_takes_long_to_start_is_not_waited_for(monkeypatch, caplog):
         eventually(lambda: 'status page: http://127.0.0.1:' in caplog.text, 30)
     finally:
         page.close()
+
+
+def test_a_page_that_the_system_refuses_to_start_for_a_while_is_started_when_it_can_be(monkeypatch, caplog):
+    """Nobody tried again: there was no page until the worker ended."""
+    from bridge.cli.page import process as page_process
+    from bridge.web.address import PageConfig
+
+    monkeypatch.setattr(page_process, 'PAUSES', (0.05,))
+    refused, real = [], page_process.PageProcess._start
+
+    def start(page: page_process.PageProcess) -> subprocess.Popen[str]:
+        if len(refused) < 3:
+            refused.append(page)
+            raise BlockingIOError('Resource temporarily unavailable')
+        return real(page)
+
+    page = page_process.PageProcess('rig', PageConfig(port=0))
+    try:
+        page.wait()
+        monkeypatch.setattr(page_process.PageProcess, '_start', start)
+        first = page._process
+        first.kill()
+        eventually(lambda: page._process is not first, 30)
+        assert len(refused) == 3 and 'cannot be started' in caplog.text
+        eventually(lambda: page._process.poll() is None)
+    finally:
+        page.close()

@@ -101,9 +101,15 @@ class PageProcess:
             pause = PAUSES[min(tried, len(PAUSES) - 1)]
             log.warning('the status page has ended (%s); it is started anew in %g s; the rig goes on', status, pause)
             tried += 1
-            if self._closing.wait(pause):
+            while not self._closing.wait(pause):
+                try:
+                    self._process = self._start()
+                    break
+                except OSError as e:  # no descriptors or processes are left, for now
+                    pause = PAUSES[-1]
+                    log.error('the status page cannot be started: %s; it is tried again in %g s', e, pause)
+            else:
                 return
-            self._process = self._start()
             if self._closing.is_set():  # meanwhile
                 self._let_end(self._process)
 
