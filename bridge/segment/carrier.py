@@ -18,7 +18,7 @@ from typing import Any
 from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier
 from bridge.errors import BridgeError, NoWorker, OutcomeUnknown
 from bridge.numbers import EVENTS, LOCAL, MESSAGES
-from bridge.outcome import Outcome, Reason, data_reply, from_entry
+from bridge.outcome import NOT_SENT, UNREACHABLE, Outcome, Reason, data_reply, from_entry
 from bridge.segment.client import Client
 from bridge.segment.listeners import is_described
 
@@ -311,15 +311,18 @@ class SegmentCarrier(ThreadedCarrier):
         for name in command.names[::-1] if command.message in REVERSED else command.names:
             if plan.withdrawn or self._closing or command.future.cancelled():
                 reason = Reason.CLOSED if self._closing else Reason.WITHDRAWN
-                outcomes.append(Outcome(name, reason=reason, error='not sent: it was taken back'))
+                outcomes.append(Outcome(name, reason=reason, error='not sent: the command ended before its turn came'))
                 continue
             gate = command.gate if not outcomes else None
             plan.part = Command(command.message, command.args, command.kwargs, (name,), gate, command.timeout)
             try:
                 outcomes += self.submit(plan.part).result().values()
             except BaseException as exc:
-                self._resolve(plan, [], exc)
-                return
+                if not outcomes:
+                    self._resolve(plan, [], exc)
+                    return
+                outcomes.append(_without_response(name, exc))
+                plan.withdrawn = True  # the others are not sent it
             command.forgiven |= plan.part.forgiven
         found = {outcome.name: outcome for outcome in outcomes}
         self._resolve(plan, [found[name] for name in command.names])
@@ -391,6 +394,13 @@ class SegmentCarrier(ThreadedCarrier):
                     self.on_event(event['service'], number, data)
             except Exception:
                 log.exception('the callback for events failed')
+
+
+def _without_response(name: str, error: BaseException) -> Outcome:
+    """Return what is known of a command to one service that there is no response to."""
+    is_open = isinstance(error, OutcomeUnknown)
+    reason, reached = (Reason.UNKNOWN, UNREACHABLE) if is_open else (Reason.INTERNAL, NOT_SENT)
+    return Outcome(name, state=reached, reason=reason, error=str(error))
 
 
 def _number(event: Any) -> int:

@@ -37,6 +37,8 @@ from systems import ENDS, PATIENCE, ask_to_end
 from bridge import auxiliaries, carrier
 from bridge.auxiliaries import Auxiliaries, ExpMessage
 from bridge.config import ServiceConfig
+from bridge.errors import error_for
+from bridge.numbers import CODES
 from bridge.outcome import Aborted, Reason
 
 REF = '2026-01-01_1_subject'
@@ -715,6 +717,36 @@ def test_one_after_the_other_waits_for_each_answer(serve, way, message) -> None:
         outcomes = aux.submit(message, REF, concurrent=False).result(10)
         assert [name for name, outcome in outcomes.items() if outcome.ok] == sorted(order[1:])
         assert services.row == [f'{name} {what}' for name in order for what in (message, 'answers')]
+
+
+@pytest.mark.parametrize(
+    ('fault', 'reason', 'state'),
+    [
+        ('IBLB_E_NO_WORKER', Reason.INTERNAL, 'not_sent'),
+        ('IBLB_E_OUTCOME_UNKNOWN', Reason.UNKNOWN, 'unreachable'),
+    ],
+)
+def test_a_worker_that_dies_between_one_and_the_other_hides_not_what_the_first_did(
+    serve, monkeypatch, fault, reason, state
+):
+    """There was an exception, and nothing of the service that had started."""
+    with Crowd(*'abc') as services:
+        serve('rig', services.clients, shared_addresses=True)
+        with contextlib.closing(Auxiliaries.from_segment('rig')) as aux:
+            services.meet(aux)
+            stock = aux._carrier._client.send
+
+            def send(*args: Any, **options: Any) -> int:
+                if options['services'] == ('b',):
+                    raise error_for(CODES[fault])
+                return stock(*args, **options)
+
+            monkeypatch.setattr(aux._carrier._client, 'send', send)
+            outcomes = aux.submit('EXPSTART', REF, concurrent=False).result(10)
+            assert outcomes['a'].ok
+            assert (outcomes['b'].reason, outcomes['b'].state) == (reason, state)
+            assert (outcomes['c'].ok, outcomes['c'].state) == (False, 'not_sent')
+            assert [entry for entry in services.row if 'EXPSTART' in entry] == ['a EXPSTART']
 
 
 def test_an_end_does_not_overtake_a_start_that_goes_from_one_to_the_other() -> None:
