@@ -19,7 +19,8 @@ from typing import Any
 from virtual_time import VirtualTime
 
 from bridge.listen import rules
-from bridge.listen.desk import Asked, Desk, Note, Refusal, Send
+from bridge.listen.asked import Asked, Note, Refusal, Send
+from bridge.listen.desk import Desk
 from bridge.listen.memory import Memory
 
 MS = rules.MS

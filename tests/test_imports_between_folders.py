@@ -19,7 +19,8 @@ ADAPTERS = {'bridge/services/iblutil.py'}
 HEAVY = ('_cffi_backend', 'cffi', 'iblutil', 'numpy')
 LIGHT = (
     'numbers', 'outcome', 'config', 'addresses', 'carrier', 'discretion', 'journal', 'journal.files', 'native',
-    'reading', 'results', 'listen', 'listen.desk', 'listen.memory', 'listen.rules', 'listening',
+    'reading', 'results', 'listen', 'listen.asked', 'listen.desk', 'listen.master', 'listen.memory', 'listen.rules',
+    'listen.strangers', 'listening',
     'sayable', 'segment', 'services', 'services.rules', 'services.errand', 'services.line', 'services.link',
     'services.plan', 'services.stages', 'services.together',
 )  # fmt: skip

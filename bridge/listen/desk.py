@@ -18,8 +18,7 @@ The program is called from in here: it takes at once or refuses, and never waits
    them. What else it does not want is answered here, too, but nothing that would be untrue: no EXPSTART, and no end of
    what is running.
 5. **By itself.** What the program tells goes to all masters that have commanded in this experiment, not to those who
-   only ask what it does; to one that waits for the answer to
-   what would end it, behind that.
+   only ask what it does; to one that waits for the answer to what would end it, behind that.
 6. **Strangers**, whom the configuration does not name, get an error, each once a second, some at a time.
 7. **Killed at any moment.** `owed` holds a command from its echo until its answer has left, and says whether a program
    may have it. `keep` is called, or is to be called by whoever sends, before each step that somebody else sees: so the
@@ -32,160 +31,22 @@ import itertools
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from bridge.listen import rules
+from bridge.listen.asked import Asked, Note, Owed, Program, Send
+from bridge.listen.master import OUT_MOST, Master, Out, Said, dispensable
 from bridge.listen.memory import Address, Done, Memory
 from bridge.listen.owed import Left
 from bridge.listen.rules import What
+from bridge.listen.strangers import Strangers
 
 WAITING_MOST = 16  # commands that wait for the program
 INTERRUPTS_MOST = 4  # that the program has at a time
 MASTERS_MOST = 64
-SAID_MOST = 32  # datagrams of one master that are remembered, fewer than it has paddings; and messages to it
-OUT_MOST = 64  # messages that wait to be said to one master
-STRANGERS_MOST = 128
-STRANGERS_EVERY = 1000 * rules.MS
 KNOWN_FOR = 3600_000 * rules.MS  # a master that has not commanded for so long is told nothing
 _ENDS = (rules.INTERRUPT, rules.CLEANUP)  # an EXPINTERRUPT by itself could be taken for the answer to these
 AGAIN = 1000 * rules.MS  # until what could not be taken back is tried once more
-
-
-@dataclass(eq=False)
-class Asked:
-    """What a master asked, as the program gets it.
-
-    Attributes
-    ----------
-    number : int
-        Of this desk.
-    address : tuple of str and int
-        The master.
-    event : int
-        The message's number.
-    data : list
-        The arguments; not in the representation, for ALYX brings a token.
-    arrived, due : int
-        When it came, and when its master is told that it failed, ns.
-    datagram : bytes
-        As it came; not in the representation.
-    """
-
-    number: int
-    address: Address
-    event: int
-    data: list[Any] = field(repr=False)
-    arrived: int
-    due: int
-    datagram: bytes = field(default=b'', repr=False)
-    said: _Said | None = field(default=None, repr=False)
-
-    @property
-    def master(self) -> str:
-        """str: the master as people know it."""
-        return f'{self.address[0]}:{self.address[1]}'
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why the program was not handed a command; `unwanted`: it does not want to be asked such things."""
-
-    sentence: str
-    unwanted: bool = False
-
-
-class Program(Protocol):
-    """What does what is asked."""
-
-    def hand(self, asked: Asked) -> Refusal | None:
-        """Take a command, or refuse it; never waits."""
-
-    def recall(self, asked: Asked) -> bool:
-        """Take a command back that it is not at yet; False: it is at it, or has answered, or `lost` follows."""
-
-    def withdraw(self, asked: Asked) -> bool:
-        """Take a command back; False: its answer is on the way, or `lost` follows."""
-
-
-@dataclass(frozen=True)
-class Send:
-    """Send a datagram."""
-
-    payload: bytes = field(repr=False)
-    address: Address
-    settles: int = 0  # the number of the command whose answer it is
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something to be written down: `kind` is ``asked`` (an error is empty), ``replied``, or ``trouble``."""
-
-    kind: str
-    event: int
-    address: Address
-    number: int = 0
-    data: list[Any] = field(default_factory=list, repr=False)
-    error: str = ''
-
-
-@dataclass(eq=False)
-class Owed:
-    """A command whose answer has not left.
-
-    Attributes
-    ----------
-    asked : Asked
-        It.
-    handed : bool
-        A program may have it.
-    message : list or None
-        The answer, with the event number.
-    """
-
-    asked: Asked
-    handed: bool = False
-    message: list[Any] | None = None
-
-
-@dataclass(eq=False)
-class _Said:
-    """What a master said lately."""
-
-    arrived: int
-    echoed: int
-    settled: bool = False
-    done: bool = False
-
-
-@dataclass(eq=False)
-class _Out:
-    """A message to a master that is not confirmed yet."""
-
-    payload: bytes
-    said: _Said | None  # whose reply it is
-    event: int
-    is_told: bool = False
-    settles: int = 0
-
-
-class _Master:
-    """One master: what it said, and what is to be said to it."""
-
-    def __init__(self) -> None:
-        self.said: dict[bytes, _Said] = {}
-        self.sent: deque[bytes] = deque(maxlen=SAID_MOST)
-        self.out: deque[_Out] = deque()
-        self.flying: _Out | None = None
-        self.until = 0
-        self.held: tuple[bytes, int] | None = None  # what may be a copy, and until when its master would have gone on
-        self.confirmed = False  # it ever has
-        self.open = 0  # commands of it that have no answer
-        self.ends = 0  # of these, such as an EXPINTERRUPT by itself could be taken for an answer to
-
-    @property
-    def is_busy(self) -> bool:
-        return bool(self.open or self.out or self.flying or self.held)
 
 
 class Desk:
@@ -238,17 +99,17 @@ class Desk:
         self._owed: dict[int, Owed] = {}
         self._leaves = 0  # the command whose answer was the last thing that `next` gave
         self.closing = ''  # why nothing new is begun any more
-        self._masters: dict[Address, _Master] = {}
-        self._strangers: dict[str, int] = {}
+        self._masters: dict[Address, Master] = {}
+        self._strangers = Strangers()
         self.last_stranger = ''
         self._numbers = itertools.count(1)
         self._stamp = random.randrange(rules.NUMBERS)  # noqa: S311 (not where the worker before us began)
         self._arrived: deque[Asked] = deque()  # echoed, as soon as the echo has left
         self._out: deque[Send | Note] = deque()
-        self._last: tuple[_Said | None, list[Any]] = (None, [])
+        self._last: tuple[Said | None, list[Any]] = (None, [])
         if done := self.memory.done:
-            said = _Said(done.arrived, done.arrived, settled=True, done=True)
-            self._masters.setdefault(done.address, _Master()).said[done.datagram] = said
+            said = Said(done.arrived, done.arrived, settled=True, done=True)
+            self._masters.setdefault(done.address, Master()).said[done.datagram] = said
             self._last = said, done.message
 
     def change(self, timeout: float, masters: Collection[str], cut: int) -> None:
@@ -263,7 +124,7 @@ class Desk:
             self._stranger(datagram, address, now)
             return
         master = self._masters.get(address)
-        if master is not None and self._confirms(master, datagram, address):
+        if master is not None and master.confirms(datagram, self.cut):
             return
         message = None if rules.is_ours(datagram) else rules.read(datagram)
         if message is None or message[0] == rules.ERROR:
@@ -271,21 +132,11 @@ class Desk:
                 'late confirmations' if rules.is_ours(datagram) else 'malformed' if not message else 'errors'
             ] += 1
             return
-        event, data = message
+        event = message[0]
         if master is None and (master := self._admit(address)) is None:
             self.counts['masters too many'] += 1
             return
-        said, copy = master.said.get(datagram), What.NEW
-        if said is not None:
-            copy = rules.what_is_it(
-                datagram,
-                event,
-                settled=said.settled,
-                done=said.done,
-                last=said is self._last[0] and now - said.arrived < rules.REMEMBERED_FOR,
-                arrived=now - said.arrived,
-                echoed=now - said.echoed,
-            )
+        copy = master.what_is(datagram, event, self._last[0], now)
         if master.held is not None and master.held[0] != datagram:
             master.held = None  # one who waits for an echo says nothing else: it was a copy
         if copy is not What.NEW:
@@ -295,7 +146,7 @@ class Desk:
         elif copy is not What.COPY:
             self._hear(master, address, datagram, copy, now)
 
-    def _hear(self, master: _Master, address: Address, datagram: bytes, copy: What, now: int) -> None:
+    def _hear(self, master: Master, address: Address, datagram: bytes, copy: What, now: int) -> None:
         """Echo a command, and do with it what is to be done when that has left."""
         said = master.said.get(datagram)
         self._out.append(Send(datagram[: self.cut] if self.cut else datagram, address))
@@ -305,65 +156,37 @@ class Desk:
             self._say(address, self._last[1], said)
         elif copy is What.NEW and (message := rules.read(datagram)) is not None:
             event, data = message
-            said = _Said(now, now)
-            self._remember(master, datagram, said)
+            said = Said(now, now)
+            master.remember(datagram, said)
             asked = Asked(next(self._numbers), address, event, data, now, now + self.timeout, datagram, said)
             master.open += 1
             self._arrived.append(asked)
             self._owed[asked.number] = Owed(asked)
             self.changed()
 
-    def _confirms(self, master: _Master, datagram: bytes, address: Address) -> bool:
-        """Take a datagram for the confirmation of something that we said, if it is one."""
-        whole = datagram
-        if self.cut and len(datagram) == self.cut:
-            whole = next((sent for sent in master.sent if sent[: self.cut] == datagram), datagram)
-        if whole not in master.sent:
-            return False
-        master.confirmed = True
-        if master.flying is not None and master.flying.payload == whole:
-            self._settle(master.flying)
-            master.flying = None
-        return True
-
     def _stranger(self, datagram: bytes, address: Address, now: int) -> None:
         self.counts['strangers'] += 1
         self.last_stranger = address[0]
-        told = self._strangers.get(address[0])
-        if told is not None and now - told < STRANGERS_EVERY:
+        if not self._strangers.may_be_told(address[0], now):
             return
-        if told is None and len(self._strangers) >= STRANGERS_MOST:
-            first = next(iter(self._strangers))
-            if now - self._strangers[first] < STRANGERS_EVERY:
-                return
-            del self._strangers[first]
         message = rules.read(datagram)
         if message is None or message[0] == rules.ERROR or rules.is_ours(datagram):
             return
-        self._strangers.pop(address[0], None)
-        self._strangers[address[0]] = now
+        self._strangers.told(address[0], now)
         what = f'PermissionError: {address[0]} may not command {self.name}; name it under masters'
         self._out.append(Send(datagram[: self.cut] if self.cut else datagram, address))
         self._out.append(Send(rules.stamped(rules.error(message[0], what), 0), address))
 
-    def _admit(self, address: Address) -> _Master | None:
+    def _admit(self, address: Address) -> Master | None:
         """Make room for one more master; None if all are busy."""
         if len(self._masters) >= MASTERS_MOST:
-            idle = next((one for one, master in self._masters.items() if not master.is_busy), None)
-            if idle is None:  # one that confirms nothing is waited for in vain
-                idle = next((one for one, m in self._masters.items() if not (m.open or m.confirmed)), None)
+            idle = dispensable(self._masters)
             if idle is None:
                 return None
             for out in self._masters.pop(idle).out:
                 self._owed.pop(out.settles, None)
-        master = self._masters[address] = _Master()
+        master = self._masters[address] = Master()
         return master
-
-    def _remember(self, master: _Master, datagram: bytes, said: _Said) -> None:
-        master.said.pop(datagram, None)
-        master.said[datagram] = said
-        while len(master.said) > SAID_MOST:
-            del master.said[next(iter(master.said))]
 
     # --- what is asked ---
 
@@ -476,8 +299,8 @@ class Desk:
             master.open += 1
             master.ends += asked.event in _ENDS
             self.memory.masters.setdefault(asked.address, now)
-            asked.said = _Said(asked.arrived, asked.arrived)
-            self._remember(master, asked.datagram, asked.said)
+            asked.said = Said(asked.arrived, asked.arrived)
+            master.remember(asked.datagram, asked.said)
         self.in_hand[asked.number] = asked
         self._owed[asked.number] = Owed(asked, handed=True)
 
@@ -490,10 +313,10 @@ class Desk:
         if master is None:
             return
         due = min(left.arrived, now) + self.timeout
-        said = _Said(left.arrived, left.arrived)
+        said = Said(left.arrived, left.arrived)
         asked = Asked(self.number(), left.address, *message, left.arrived, due, left.datagram, said)
         master.open += 1
-        self._remember(master, left.datagram, said)
+        master.remember(left.datagram, said)
         self._owed[asked.number] = Owed(asked)
         self._take(asked, now)
 
@@ -636,7 +459,7 @@ class Desk:
     # --- what is said ---
 
     def _say(
-        self, address: Address, message: list[Any], said: _Said | None, *, is_told: bool = False, settles: int = 0
+        self, address: Address, message: list[Any], said: Said | None, *, is_told: bool = False, settles: int = 0
     ) -> None:
         master = self._masters.get(address)
         try:
@@ -651,7 +474,7 @@ class Desk:
             return
         if said is not None:
             said.settled = False
-        master.out.append(_Out(payload, said, message[0], is_told, settles))
+        master.out.append(Out(payload, said, message[0], is_told, settles))
 
     @property
     def has_news(self) -> bool:
@@ -661,10 +484,6 @@ class Desk:
     def _next_stamp(self) -> int:
         self._stamp = (self._stamp + 1) % rules.NUMBERS
         return self._stamp
-
-    def _settle(self, out: _Out) -> None:
-        if out.said is not None:
-            out.said.settled = True
 
     # --- what is to be done ---
 
@@ -685,8 +504,8 @@ class Desk:
     def _times(self) -> Iterator[int]:
         yield from (asked.due for asked in self.waiting)
         yield from (asked.due for asked in self.in_hand.values())
-        yield from (master.until for master in self._masters.values() if master.flying is not None)
-        yield from (master.held[1] for master in self._masters.values() if master.held is not None)
+        for master in self._masters.values():
+            yield from master.times()
 
     def _proceed(self, now: int) -> None:
         while self._arrived and not self._out:
@@ -702,8 +521,7 @@ class Desk:
             self._fail(asked, f'TimeoutError: {self.name} was busy with earlier commands for {self.timeout / 1e9:g} s')
         for address, master in self._masters.items():
             self._speak(address, master, now)
-            if master.held is not None and now >= master.held[1]:
-                datagram, master.held = master.held[0], None
+            if (datagram := master.held_until(now)) is not None:
                 said = master.said.get(datagram)
                 again = said is not None and said is self._last[0]
                 self._hear(master, address, datagram, What.ASKED_AGAIN if again else What.NEW, now)
@@ -717,23 +535,13 @@ class Desk:
         self._fail(asked, f'TimeoutError: the program that serves {self.name} did not answer within {after}')
         self._hand_next(now)
 
-    def _speak(self, address: Address, master: _Master, now: int) -> None:
+    def _speak(self, address: Address, master: Master, now: int) -> None:
         """Say the next thing to a master, if the one before it is confirmed or given up."""
-        if master.flying is not None and now >= master.until:
+        if (out := master.give_up(now)) is not None:
             self.counts['not confirmed'] += 1
-            self._settle(master.flying)
-            self._out.append(Note('trouble', master.flying.event, address, error='did not confirm what it was told'))
-            master.flying = None
-        if master.flying is not None or not master.out:
-            return
-        index = next((i for i, out in enumerate(master.out) if not out.is_told), 0)  # replies first
-        if master.out[index].is_told and master.ends:  # rule 5
-            return
-        master.flying = out = master.out[index]
-        del master.out[index]
-        master.sent.append(out.payload)
-        master.until = now + rules.CONFIRM_WITHIN
-        self._out.append(Send(out.payload, address, out.settles))
+            self._out.append(Note('trouble', out.event, address, error='did not confirm what it was told'))
+        if (out := master.speak(now)) is not None:
+            self._out.append(Send(out.payload, address, out.settles))
 
     # --- the end ---
 

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.listen.desk import Desk, Note, Send
+from bridge.listen.asked import Note, Send
+from bridge.listen.desk import Desk
 from bridge.listen.memory import Address
 
 log = logging.getLogger(__name__)

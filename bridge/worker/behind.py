@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.listen import rules
-from bridge.listen.desk import Asked, Refusal
+from bridge.listen.asked import Asked, Refusal
 from bridge.segment import serving
 from bridge.segment.serving import Incoming
 from bridge.wall import wall
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Behind:
-    """The program behind one listener, as its desk sees it: `bridge.listen.desk.Program`.
+    """The program behind one listener, as its desk sees it: `bridge.listen.asked.Program`.
 
     Parameters
     ----------

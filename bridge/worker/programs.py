@@ -33,7 +33,8 @@ from bridge.addresses import ConfigError
 from bridge.config import ListenerConfig
 from bridge.errors import BridgeError, error_for
 from bridge.listen import memory, owed, rules
-from bridge.listen.desk import Asked, Desk, Note
+from bridge.listen.asked import Asked, Note
+from bridge.listen.desk import Desk
 from bridge.listen.memory import Address
 from bridge.listen.owed import Left
 from bridge.listen.server import NotBound, Server, bound

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from masters import HOP, MS, OurMaster, StockMaster, World
 
 from bridge.listen import memory, rules
-from bridge.listen.desk import MASTERS_MOST, STRANGERS_MOST, WAITING_MOST, Desk
+from bridge.listen.desk import MASTERS_MOST, WAITING_MOST, Desk
+from bridge.listen.strangers import STRANGERS_MOST
 
 INIT, START, END, CLEANUP, INTERRUPT, STATUS, INFO, ALYX = (1, 2, 4, 8, 16, 32, 64, 128)
 KINDS = [StockMaster, OurMaster]
@@ -328,7 +329,7 @@ def test_strangers_are_told_once_a_second_and_cost_nothing():
     sent = []
     while (action := world.desk.next(world.now)) is not None:
         sent.append(action)
-    assert len(sent) <= 2 * STRANGERS_MOST and len(world.desk._strangers) <= STRANGERS_MOST
+    assert len(sent) <= 2 * STRANGERS_MOST and len(world.desk._strangers._told) <= STRANGERS_MOST
     assert world.desk.counts['strangers'] == 10_000 and not world.program.handed and not world.desk._masters
     told = [action.payload for action in sent if action.address[0] == '10.9.9.9']
     assert len(told) == 2 and b'PermissionError' in told[1]
