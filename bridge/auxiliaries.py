@@ -202,7 +202,6 @@ class Auxiliaries:
         gate: Callable[[], None] | None = None,
         timeout: float | None = None,
         deadline: float = math.inf,
-        quiet: bool = False,
         once: bool = False,
         **kwargs: Any,
     ) -> Future[Outcomes]:
@@ -227,8 +226,6 @@ class Auxiliaries:
         deadline : float
             The ``time.perf_counter`` after which no service is sent it any more that has not got it; those end
             ``not_sent``.
-        quiet : bool
-            Do not log a failure as an error.
         once : bool
             Never send it a second time, whatever the message is.
 
@@ -250,7 +247,7 @@ class Auxiliaries:
         name = validate(message).name
         command = self._command(name, args, kwargs, self._chosen(services))
         command.gate, command.timeout, command.deadline = gate, timeout, deadline
-        command.quiet, command.once = quiet, once
+        command.once = once
         self._dispatch(command)
         return command.future
 
@@ -447,7 +444,7 @@ class Auxiliaries:
                 return  # whoever withdrew it records it
             except BaseException as exc:
                 result = exc
-        if isinstance(result, BaseException) and not command.quiet:
+        if isinstance(result, BaseException):
             self._logger.error('%s failed: %s', command.message, discretion.error(command.message, result))
         if pushed is not None:
             pushed.result = result

@@ -51,8 +51,6 @@ class Command:
         Seconds from a service's first datagram to its reply; by default that of its timing, or of the carrier.
     deadline : float
         The ``time.perf_counter`` (s) after which no service is sent it any more that has not got it.
-    quiet : bool
-        Its failure is nothing that a log has to know.
     once : bool
         It is never sent a second time.
     concurrent : bool
@@ -82,7 +80,6 @@ class Command:
     gate: Callable[[], None] | None = None
     timeout: float | None = None
     deadline: float = math.inf
-    quiet: bool = False
     once: bool = False
     concurrent: bool = True
     last: bool = False

@@ -24,7 +24,6 @@ WAITING, TAKEN, ANSWERED, WITHDRAWN, GONE = (
 )
 NOBODY, UNWANTED, FULL, TOO_LARGE = (CODES[f'IBLB_E_{name}'] for name in ('NO_SLOT', 'MESSAGE', 'FULL', 'TOO_LARGE'))
 NAME_BYTES = 63
-MAX_LISTENERS = 16
 
 
 class Inherited(NamedTuple):
