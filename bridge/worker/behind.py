@@ -8,11 +8,14 @@ from typing import Any
 
 from bridge.listen import rules
 from bridge.listen.asked import Asked, Refusal
+from bridge.listen.desk import Desk
 from bridge.segment import serving
 from bridge.segment.serving import Incoming
 from bridge.wall import wall
 
 log = logging.getLogger(__name__)
+
+_GONE = 3  # looks in a row that find nobody: a program may just change what it serves
 
 
 class Behind:
@@ -121,3 +124,25 @@ class Behind:
             return False
         self.forget(asked.number)
         return True
+
+    def look(self, desk: Desk, now: int) -> None:
+        """See what has become of the program, and tell its desk; to be called some times a second, `now` in ns."""
+        for number in tuple(desk.in_hand):
+            if self.state(number) == serving.GONE:
+                self.forget(number)
+                what = f'ConnectionError: the program that serves {self.name} ended before it answered'
+                desk.failed(number, what, now)
+        claim = self._incoming.claim_of(self.name)
+        if claim and claim == self.claim:
+            self.missed = 0
+            return
+        self.missed += 1
+        another = claim and self.claim
+        if self.expected and not desk.in_hand and (another or (not claim and self.missed >= _GONE)):
+            what = f'the program that serves {self.name} ended'
+            log.warning('%s: %s', what, rules.status_name(desk.memory.status))
+            desk.ended(what, now)
+            self.client, self.claim, self.expected = '', 0, False
+            self._note('served', {'service': self.name, 'client': '', 'pid': 0, 'error': what})
+        if claim and not self.claim:
+            self.meet(claim)

@@ -25,15 +25,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
-from bridge import discretion
 from bridge.addresses import ConfigError
 from bridge.config import ListenerConfig
 from bridge.errors import BridgeError, error_for
 from bridge.listen import memory, owed, rules
-from bridge.listen.asked import Asked, Note
+from bridge.listen.asked import Asked
 from bridge.listen.desk import Desk
 from bridge.listen.memory import Address
 from bridge.listen.owed import Left
@@ -44,9 +42,9 @@ from bridge.segment import serving
 from bridge.segment.listeners import Listener
 from bridge.segment.served import Segment, Taken
 from bridge.segment.serving import Answer, Incoming, Tell
-from bridge.services.repeats import Repeats
 from bridge.worker.behind import Behind
 from bridge.worker.housekeeping import Housekeeping
+from bridge.worker.listener_notes import ListenerNotes
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +53,6 @@ LOOK = 0.1  # s between two looks at the programs
 LEFT_FOR = 200 * rules.MS  # until what the worker before us had in hand is told of: an answer may stand in a ring
 KEEP_EVERY = 1000 * rules.MS  # of messages of strangers, who may send many
 LATE = 10_000 * rules.MS  # a stock master waits no longer for an answer
-_GONE = 3  # looks in a row that find nobody: a program may just change what it serves
 
 
 class Programs:
@@ -100,7 +97,6 @@ class Programs:
         self._owners: dict[tuple[int, int], tuple[str, int]] = {}
         self._behind: dict[str, Behind] = {}
         self._servers: dict[str, Server] = {}
-        self._repeats: dict[str, Repeats] = {}
         self._hosts: dict[str, str] = {}
         self._kept_at, self._kept_refused = 0, 0
         self._left: dict[str, list[Left]] = {}  # what the worker before us owed an answer, and nobody has
@@ -129,7 +125,6 @@ class Programs:
             masters=listener.masters,
             cut=listener.max_message_size,
         )
-        self._repeats[listener.name] = Repeats(listener.name, log)
         self._hosts[listener.name] = listener.host
         desk.changed, desk.keep = self._mark, self._keep_what_changed
         has_slept = owed.has_slept(kept, time.perf_counter_ns(), time.time_ns())
@@ -142,8 +137,8 @@ class Programs:
             sock = bound(listener.host, listener.port, memory.port_of(before))
         except NotBound as error:
             raise ConfigError(f'listen: {listener.name}: {error.strerror}.') from error
-        note = partial(self._note, listener.name)
-        self._servers[listener.name] = Server(desk, sock, self._thread.loop, note)
+        notes = ListenerNotes(f'{self._key}-{listener.name}-{self._segment.epoch}', behind, self._house)
+        self._servers[listener.name] = Server(desk, sock, self._thread.loop, notes.note)
 
     @property
     def _key(self) -> str:
@@ -280,7 +275,7 @@ class Programs:
             return
         now = time.perf_counter_ns()
         for name, server in self._servers.items():
-            self._look_at(name, server.desk, now)
+            self._behind[name].look(server.desk, now)
             if self._left[name] and now >= self._left_until:
                 self._tell_what_is_left(name, server.desk, now)
             server.run()
@@ -307,27 +302,6 @@ class Programs:
                 desk.forgotten(one)
         self._left[name] = []
         self._mark()
-
-    def _look_at(self, name: str, desk: Desk, now: int) -> None:
-        behind = self._behind[name]
-        for number in tuple(desk.in_hand):
-            if behind.state(number) == serving.GONE:
-                behind.forget(number)
-                desk.failed(number, f'ConnectionError: the program that serves {name} ended before it answered', now)
-        claim = self._incoming.claim_of(name)
-        if claim and claim == behind.claim:
-            behind.missed = 0
-            return
-        behind.missed += 1
-        another = claim and behind.claim
-        if behind.expected and not desk.in_hand and (another or (not claim and behind.missed >= _GONE)):
-            what = f'the program that serves {name} ended'
-            log.warning('%s: %s', what, rules.status_name(desk.memory.status))
-            desk.ended(what, now)
-            behind.client, behind.claim, behind.expected = '', 0, False
-            self._house.note('served', {'service': name, 'client': '', 'pid': 0, 'error': what})
-        if claim and not behind.claim:
-            behind.meet(claim)
 
     def _said(self, taken: Taken) -> None:
         if self._closed:
@@ -418,28 +392,6 @@ class Programs:
         }
         clocks = [self._kept_at, time.time_ns()]
         return {'segment': self._key, 'clocks': clocks, 'listeners': desks}
-
-    def _note(self, name: str, note: Note) -> None:
-        message = rules.event_name(note.event)
-        master = f'{note.address[0]}:{note.address[1]}'
-        if note.error:
-            text = f'{name}: {message} of {master}: {discretion.error(message, note.error)}'
-            self._repeats[name].tell(logging.WARNING, f'failed {message}', text)
-        elif note.kind == 'asked':
-            log.debug('%s: %s of %s', name, message, master)
-        if note.kind == 'trouble' or not self._house.is_noted():
-            return
-        entry: dict[str, Any] = {
-            'command_id': f'{self._key}-{name}-{self._segment.epoch}-{note.number}',
-            'message': message,
-            'service': name,
-            'client': self._behind[name].client,
-            'master': master,
-        }
-        if note.kind == 'asked':
-            self._house.note('asked', entry | {'args': note.data})
-        else:
-            self._house.note('replied', entry | {'ok': not note.error, 'error': note.error, 'data': note.data})
 
 
 def _address(text: Any) -> Address | None:

@@ -40,8 +40,8 @@ from bridge.worker import Worker
 
 programs.LATE = 10**12  # however loaded the PC is
 
-TRACED = ('bridge/listen/', 'bridge/worker/programs.py', 'bridge/worker/behind.py', 'bridge/segment/slate.py',
-          'bridge/segment/serving.py', 'bridge/segment/served.py')
+TRACED = ('bridge/listen/', 'bridge/worker/programs.py', 'bridge/worker/behind.py', 'bridge/worker/listener_notes.py',
+          'bridge/segment/slate.py', 'bridge/segment/serving.py', 'bridge/segment/served.py')
 
 def say(*words):
     os.write(1, (' '.join(map(str, words)) + '\n').encode())  # whole, or not at all: it may be killed in between
