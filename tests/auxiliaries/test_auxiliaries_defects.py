@@ -216,7 +216,6 @@ def test_of_what_is_pending_when_the_thread_dies_each_outcome_says_whether_it_ha
         eventually(lambda: not aux._thread.is_alive())
         assert not aux.is_running
         eventually(lambda: key in aux._log)
-        print(repr(aux._log[key]))
         with pytest.raises(RuntimeError):
             aux.submit('EXPINIT').result(0)
         aux.close()
