@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from crowds import MOMENT, Crowd, crowd, ok
+from hypothesis import given
+from hypothesis import strategies as st
 from peers import ScriptedPeer, eventually
 
 from bridge.auxiliaries import Auxiliaries
@@ -21,6 +23,7 @@ from bridge.errors import BridgeError
 from bridge.numbers import CODES
 from bridge.outcome import Aborted, Reason
 from bridge.segment.client import Client
+from bridge.services import rules, stages
 from bridge.worker import Worker
 
 REF = '2026-01-01_1_subject'
@@ -419,3 +422,38 @@ def test_an_order_that_can_not_be_kept_is_refused_at_once(after) -> None:
         Auxiliaries(clients, after=after).close()
     with pytest.raises(ValueError, match='ephys'):
         Worker('rig', [ServiceConfig(n, uri, after=tuple(after.get(n, ()))) for n, uri in clients.items()]).close()
+
+
+# Who waits for whom, as values
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> dict[str, list[str]]:
+    """Orders that can be kept: each service comes after some of those drawn before it."""
+    names = draw(st.permutations('abcdef'))
+    drawn = {name: draw(st.lists(st.sampled_from(names[:i]), unique=True)) for i, name in enumerate(names) if i}
+    return {name: before for name, before in drawn.items() if before}
+
+
+@given(
+    orders(),
+    st.lists(st.sampled_from('abcdef'), unique=True),
+    st.sampled_from(sorted(rules.EVENTS)),
+    st.booleans(),
+)
+def test_whoever_waits_has_its_turn_when_others_have_ended_and_no_earlier(after, names, event, concurrent) -> None:
+    behind = stages.waits(names, event, after, concurrent=concurrent)
+    ended: list[str] = []
+    while free := [name for name in names if name not in ended and behind.get(name, set()) <= set(ended)]:
+        assert concurrent or len(free) == 1, 'one after the other'
+        ended += free
+    assert sorted(ended) == sorted(names), 'somebody waits for ever'
+    pairs = [(before, name) for name in names for before in after.get(name, ()) if before in names]
+    if event in (rules.INIT, rules.START):
+        assert all(ended.index(before) < ended.index(name) for before, name in pairs)
+    elif event == rules.END:
+        assert all(ended.index(name) < ended.index(before) for before, name in pairs)
+    elif concurrent:
+        assert not behind
+    else:
+        assert ended == names
