@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 ASK = 10.0  # s between two questions to the worker
 LOOK = 0.5  # s between two looks at the segment's file
 LAST = 8  # commands and events that are shown
-PATIENCE = 0.5  # s for the worker's answer
+PATIENCE = 0.5  # s for the worker's answer, while others wait to be shown
+PATIENCE_ONCE = 5.0  # s for it where nothing else is to be done
 STYLES = {
     'down': 'bold red',
     'gone': 'bold red',
@@ -52,7 +53,8 @@ def add_parser(subparsers: Any) -> None:
         'is in the journal, and "iblbridge watch" shows it as it happens.',
         epilog=example(
             'iblbridge top rig0',
-            'Exit status in a pipe: 0 a worker serves the rig, 2 misuse, 3 no rig of that name or no worker.',
+            'Exit status in a pipe: 0 a worker serves the rig, 1 it does not answer, 2 misuse, 3 no rig of that name '
+            'or no worker.',
         ),
     )
     parser.add_argument('segment', metavar='SEGMENT', help='the name of the rig, such as rig0')
@@ -158,45 +160,49 @@ class Rig:
 
 @ended_by_signals()
 def run(args: argparse.Namespace) -> int:
-    """Show until Ctrl-C, or once; 3 if there is no segment, or, once, no worker."""
+    """Show until Ctrl-C, or once; 3 if there is no segment, or, once, no worker, 1 if that does not answer."""
     from bridge.cli import exit_status
     from bridge.cli.console import plain_console
     from bridge.errors import BridgeError
 
     console, rig = plain_console(), Rig(args.segment)
     try:
-        if not sys.stdout.isatty():
-            _once(rig)
+        if not sys.stdout.isatty() or console.is_dumb_terminal:  # which cannot show a picture that changes
+            answered = _once(rig)
             with console.capture() as capture:
                 console.print(view(rig, console.width))
             for line in capture.get().splitlines():
                 print(line.rstrip())
             print(f' commands as they happen: iblbridge watch {rig.name}; those before: the journal')
-            return EXITS['FINE' if rig.is_served else 'NO_RIG']
+            return EXITS['NO_RIG' if not rig.is_served else 'FINE' if answered else 'SERVICE_FAILED']
         from rich.live import Live
 
         with Live(console=console, screen=True, auto_refresh=False) as live:
-            _follow(rig, lambda: live.update(view(rig, console.width, datetime.now()), refresh=True))
+            _follow(rig, lambda: live.update(view(rig, console.width, datetime.now(), console.height), refresh=True))
     except BridgeError as e:
         print(f'iblbridge top: {e.name}: {e.text}', file=sys.stderr)
         return exit_status(e.code)
     return 0
 
 
-def _once(rig: Rig) -> None:
+def _once(rig: Rig) -> bool:
+    """Take in what there is; False if no worker has answered."""
     from bridge.segment import inspection
     from bridge.segment.client import Client
 
     with closing(Client(rig.name, f'iblb-top-{os.getpid()}', timeout=0.0)) as client:
         rig.look(inspection.inspect(rig.name))
-        _ask(rig, client)
+        return _ask(rig, client, PATIENCE_ONCE)
 
 
-def _ask(rig: Rig, client: Client) -> None:
+def _ask(rig: Rig, client: Client, patience: float = PATIENCE) -> bool:
     from bridge.errors import BridgeError
 
-    with suppress(BridgeError):  # no worker, or a busy one: what is known stays
-        rig.learn(client.call('SERVICES', timeout=PATIENCE))
+    try:
+        rig.learn(client.call('SERVICES', timeout=patience))
+    except BridgeError:  # no worker, or a busy one: what is known stays
+        return False
+    return True
 
 
 def _follow(rig: Rig, show: Callable[[], object]) -> None:
@@ -224,7 +230,7 @@ def _follow(rig: Rig, show: Callable[[], object]) -> None:
             asked = min(asked, time.monotonic() - ASK + LOOK)  # soon, but once for all that happens now
 
 
-def view(rig: Rig, width: int, now: datetime | None = None) -> RenderableType:
+def view(rig: Rig, width: int, now: datetime | None = None, height: int | None = None) -> RenderableType:
     """Return how a rig looks on a console of so many columns.
 
     Parameters
@@ -235,8 +241,10 @@ def view(rig: Rig, width: int, now: datetime | None = None) -> RenderableType:
         Columns; 80 are enough.
     now : datetime, optional
         Shown at the top, so that one sees that it goes on.
+    height : int, optional
+        Lines; if what was commanded and what happened does not fit below the rest, the oldest is left out.
     """
-    from rich.console import Group
+    from rich.console import Console, Group
     from rich.text import Text
 
     clock = f'  {now:%H:%M:%S}' if now else ''
@@ -249,8 +257,13 @@ def view(rig: Rig, width: int, now: datetime | None = None) -> RenderableType:
     parts += [Text(f' {line}') for line in rig.listeners]
     parts.append(_table(('program', 'process', 'since', 'waiting'), rig.programs, 'no programs'))
     parts += [Text(f'  ! {sentence}', 'red') for sentence in rig.wrong]
-    parts += [Text(lines.line(entry, width, fold=True), lines.style(entry)) for entry in rig.last]
-    return Group(*parts)
+    last = [Text(lines.line(entry, width, fold=True), lines.style(entry)) for entry in rig.last]
+    if height is not None:
+        console = Console(width=width)
+        room = height - len(console.render_lines(Group(*parts)))
+        while last and sum(text.plain.count('\n') + 1 for text in last) > room:
+            del last[0]
+    return Group(*parts, *last)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], none: str) -> RenderableType:

@@ -2,6 +2,9 @@
 
 A browser that is slow misses states, and holds nobody up; one that takes nothing for `SLOW` is cut off, and comes back
 by itself. Only the files of `FILES` can be had, whatever an address says.
+
+Who has not been let in yet, for it has not asked or does not know the token, is a stranger. Strangers keep nobody out:
+an answer that refuses ends the connection, and where there is no room, the stranger who has been here longest goes.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -107,6 +110,7 @@ class Page:
 
     def __init__(self, rig: Rig, segment: str, token: str = '', hosts: tuple[str, ...] = ()) -> None:
         self.newest = Newest()
+        self.known: set[Any] = set()  # connections of those who were let in
         self._rig, self._token = rig, token
         self._hosts = (*hosts, socket.gethostname().lower())
         self._cookie = f'iblbridge-{segment}'
@@ -131,24 +135,35 @@ class Page:
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._check(request)
+        except web.HTTPException as refused:
+            refused.force_close()
+            raise
+        self.known.add(request.protocol)
+        if request.path == '/' and self._token and 'token' in request.query:
+            return self._enter()
+        return await handler(request)
+
+    def _check(self, request: web.Request) -> None:
+        """Raise what is answered to who is not let in."""
         if not guard.is_our_host(request.headers.get('Host', ''), self._hosts):
             raise web.HTTPMisdirectedRequest(
                 text='This name is none of this PC. Use its address, or add the name to hosts (see bridge/README.md).\n'
             )
         if request.path == '/' and self._token and 'token' in request.query:
-            return self._enter(request)
+            if not guard.same(request.query['token'], self._token):
+                raise web.HTTPUnauthorized(text='This token is not valid (any more): see what the worker told last.\n')
+            return
         cookie, authorization = request.cookies.get(self._cookie, ''), request.headers.get('Authorization', '')
         if not guard.is_let_in(self._token, cookie, authorization):
             raise web.HTTPUnauthorized(
                 text='This page is for those who know its token. Open the address that the worker told at its start.\n',
                 headers={'WWW-Authenticate': 'Bearer'},
             )
-        return await handler(request)
 
-    def _enter(self, request: web.Request) -> web.StreamResponse:
+    def _enter(self) -> web.StreamResponse:
         """Put a token that stands in the address into a cookie, where nobody sees it."""
-        if not guard.same(request.query['token'], self._token):
-            raise web.HTTPUnauthorized(text='This token is not valid (any more): see what the worker told last.\n')
         answer = web.Response(status=303, headers={'Location': '/'})
         answer.set_cookie(self._cookie, self._token, httponly=True, samesite='Lax', max_age=90 * 86400)
         return answer
@@ -223,10 +238,13 @@ async def serving(page: Page, listening: socket.socket) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
 
     def connected() -> asyncio.Protocol:
-        if len(server.connections) >= CONNECTIONS:
+        page.known.intersection_update(server.connections)
+        if len(page.known) >= CONNECTIONS:
             return _Closed()
+        if len(server.connections) >= CONNECTIONS:
+            _make_room(handler for handler in server.connections if handler not in page.known)
         handler: Any = server()
-        loop.call_later(SLOW, _close_if_mute, handler)
+        loop.call_later(SLOW, _close_if_stranger, handler, page.known)
         return handler  # type: ignore[no-any-return]
 
     listener = await loop.create_server(connected, sock=listening)
@@ -241,11 +259,19 @@ async def serving(page: Page, listening: socket.socket) -> AsyncIterator[None]:
         await asyncio.gather(*left, return_exceptions=True)
 
 
-def _close_if_mute(handler: Any) -> None:
-    """Close the connection of somebody who has not asked for anything."""
-    with suppress(AttributeError):  # it is none any more
-        if handler.transport is not None and not handler._request_count:
-            handler.transport.close()
+def _make_room(strangers: Iterable[Any]) -> None:
+    """Cut the first of them off who is not being cut off; his place is free in the next turn of the loop."""
+    for handler in strangers:
+        transport = handler.transport  # None: gone, and its task is just ending
+        if transport is not None and not transport.is_closing():
+            transport.abort()
+            return
+
+
+def _close_if_stranger(handler: Any, known: Collection[Any]) -> None:
+    """Close the connection of somebody who has not asked for anything that he may have."""
+    if handler.transport is not None and handler not in known:
+        handler.transport.close()
 
 
 class _Closed(asyncio.Protocol):

@@ -256,7 +256,7 @@ static int state(int handle, const char *segment, const struct options *options)
         if (code >= 0)
             print_services(json);
         else
-            printf(", %d services: it does not answer", services);
+            printf(", %d service%s: it does not answer", services, services == 1 ? "" : "s");
     }
     puts("");
     if (json && code >= 0)

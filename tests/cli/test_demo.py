@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import pytest
 from demos import Demo, demos
-from systems import END_SIGNALS, KILLED, ask_to_end, ctrl_c, kill
+from systems import END_SIGNALS, KILLED, ask_to_end, ctrl_c, kill, let_everybody_write
 
 from bridge.cli.console import own_name, tool_name
 from bridge.cli.demo import PARTIAL, PLAN, SERVICES, Record, cell, ended, judge, show
@@ -230,7 +230,8 @@ def test_a_part_that_crashes_spoils_the_verdict_and_nothing_is_left(demo, child)
 
 
 def test_a_part_that_can_not_start_is_shown_with_what_it_said(demo):
-    run = demo('--segment', 'no/slashes')
+    run = demo()
+    let_everybody_write(run.directory)  # long before its worker looks at it
     assert run.finish() == 3, run.output
     assert 'worker ended with exit status' in run.output
     assert run.left() == []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from peers import StockServer, eventually, free_port
 from processes import SEGMENT, kill, program
 
-from bridge.cli import main
+from bridge.cli import main, top
 from bridge.cli.send import show
 from bridge.errors import ServiceFailure
 from bridge.native import PREFIX
@@ -136,13 +136,19 @@ def test_a_worker_that_was_killed_is_gone_in_the_words_of_all_tools(capsys):
         assert said_of_the_worker(capsys) == dict.fromkeys(('doctor', 'top', 'state'), 'worker gone')
 
 
-def test_a_worker_that_does_not_answer_is_said_to_be_alive_and_no_script_takes_it_for_well():
+@pytest.mark.parametrize(('services', 'said'), [(['a'], '1 service'), (['a', 'b'], '2 services')])
+def test_a_worker_that_does_not_answer_is_said_to_be_alive_and_no_script_takes_it_for_well(
+    services, said, capsys, monkeypatch
+):
+    monkeypatch.setattr(top, 'PATIENCE_ONCE', 0.1)
     from bridge.segment.served import Segment
 
     with Segment('rig') as segment:
-        segment.publish_services(['a', 'b'])
+        segment.publish_services(services)
         done = subprocess.run([IBLB, 'state', 'rig', '--timeout', '100'], capture_output=True, text=True, check=False)
-    assert done.stdout == 'worker alive, 2 services: it does not answer\n' and done.returncode == 1
+        assert main(['top', 'rig']) == 1
+    assert 'served by process' in capsys.readouterr().out
+    assert done.stdout == f'worker alive, {said}: it does not answer\n' and done.returncode == 1
 
 
 def test_services_that_run_fit_into_a_terminal_of_80_columns(monkeypatch, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -49,9 +50,10 @@ def services(**cameras) -> dict:
     return {'services': [{'data': data}, {'data': {'name': 'gone'}}, {'data': {}}]}
 
 
-def shown(rig: top.Rig, width: int = 80) -> str:
+def shown(rig: top.Rig, width: int = 80, height: int | None = None) -> str:
     file = io.StringIO()
-    Console(file=file, width=width, markup=False, highlight=False, emoji=False).print(top.view(rig, width))
+    console = Console(file=file, width=width, markup=False, highlight=False, emoji=False)
+    console.print(top.view(rig, width, height=height))
     return file.getvalue()
 
 
@@ -119,6 +121,27 @@ def test_only_the_last_are_kept_and_our_own_questions_are_not_among_them():
         assert not rig.take(outcome(kind='command'))
         assert not rig.take(outcome(message='SERVICES'))
     assert [entry['message'] for entry in rig.last] == [f'EXP{number}' for number in range(20 - top.LAST, 20)]
+
+
+@pytest.mark.parametrize('height', [17, 20, 24, 100])
+def test_a_terminal_that_is_too_low_shows_the_newest(height):
+    """What had just happened stood below the last line."""
+    rig = top.Rig('rig0')
+    rig.look(report())
+    for number in range(top.LAST):
+        rig.take(outcome(message=f'EXP{number}', error='ephys: it is far too long for a line of 80 columns'))
+    text = shown(rig, height=height)
+    assert len(text.splitlines()) <= height and f'EXP{top.LAST - 1}' in text
+    assert ('EXP0' in text) == (height == 100)
+
+
+def test_a_terminal_that_cannot_go_back_is_shown_a_rig_once(serve, server, capsys, monkeypatch):
+    """It was shown nothing, until Ctrl-C."""
+    serve('rig', {'cameras': server.uri})
+    monkeypatch.setenv('TERM', 'dumb')
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True)
+    assert main(['top', 'rig']) == 0
+    assert 'cameras' in capsys.readouterr().out
 
 
 @settings(deadline=None)

@@ -246,7 +246,7 @@ def test_the_directory_may_have_any_name(tmp_path, monkeypatch, name):
         assert segment.path == tmp_path / name / 'rig' and segment.path.exists()
         client.send('PING')
         assert len(segment.take(1)[1]) == 1
-        said = subprocess.run([IBLB, 'state', 'rig'], capture_output=True, text=True, check=True, timeout=30).stdout
+        said = subprocess.run([IBLB, 'state', 'rig'], capture_output=True, text=True, check=False, timeout=30).stdout
         assert said.startswith('worker alive')
 
 

@@ -78,6 +78,9 @@ class Served:
             self._ready.set()
             await self._stop.wait()
 
+    def is_full(self) -> bool:
+        return sum('RequestHandler' in repr(task) for task in asyncio.all_tasks(self.loop)) >= server.CONNECTIONS
+
     def show(self, state: Any = STATE) -> None:
         self.loop.call_soon_threadsafe(self.page.newest.show, json.dumps(state))
 
@@ -98,10 +101,10 @@ class Served:
         return response.status, text
 
     @contextmanager
-    def looking(self) -> Iterator[socket.socket]:
+    def looking(self, headers: str = '') -> Iterator[socket.socket]:
         """Look at the events, as a socket that has asked."""
         with socket.create_connection(('127.0.0.1', self.port)) as sock:
-            sock.sendall(f'GET /api/events HTTP/1.1\r\nHost: {self.host}\r\n\r\n'.encode())
+            sock.sendall(f'GET /api/events HTTP/1.1\r\nHost: {self.host}\r\n{headers}\r\n'.encode())
             yield sock
 
 
@@ -282,6 +285,34 @@ def test_one_connection_too_many_is_closed_and_later_there_is_room(served, monke
             assert fourth.recv(100) == b''
     eventually(lambda: served.show() or served.page.newest.looking == 0)
     assert served.ask('/api/state')[0].status == 200
+
+
+@pytest.mark.parametrize('sent', [b'', b'GET /api/st', b'GET /api/state HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'])
+def test_strangers_keep_nobody_out_however_many_they_are(monkeypatch, sent):
+    """For 5 s, and then for 5 s more, nobody who knew the token got an answer."""
+    monkeypatch.setattr(server, 'SLOW', 1000.0)
+    monkeypatch.setattr(server, 'CONNECTIONS', 3)
+    with Served(TOKEN) as served, ExitStack() as stack:
+        served.show()
+        looking = stack.enter_context(served.looking(f'Authorization: Bearer {TOKEN}\r\n'))
+        eventually(lambda: served.page.newest.looking == 1)
+        for number in range(12):
+            stranger = stack.enter_context(socket.create_connection(('127.0.0.1', served.port), timeout=10))
+            stranger.sendall(sent)
+            if sent.endswith(b'\r\n\r\n'):
+                assert stranger.recv(1000).startswith(b'HTTP/1.1 401')
+            elif number == 1:
+                eventually(served.is_full)
+        assert served.ask('/api/state', Authorization=f'Bearer {TOKEN}')[0].status == 200
+        served.show({'last': 1})
+        eventually(lambda: b'"last"' in drained(looking))
+
+
+def test_an_answer_that_refuses_ends_the_connection():
+    with Served(TOKEN) as served:
+        for headers in ({}, {'Host': 'evil.example'}):
+            response, _ = served.ask('/', **headers)
+            assert response.status in (401, 421) and response.headers['Connection'] == 'close'
 
 
 @pytest.mark.parametrize(
