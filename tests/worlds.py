@@ -22,8 +22,9 @@ from typing import Any
 
 from virtual_time import MS, VirtualTime
 
+from bridge.services.actions import Ended, Heard, Noted, Open, Send
 from bridge.services.errand import Errand
-from bridge.services.line import Ended, Heard, Line, Noted, Open, Send
+from bridge.services.line import Line
 from bridge.services.rules import CLEANUP, INTERRUPT, Timing
 
 HOP = MS // 10  # ns that a datagram takes

@@ -24,11 +24,11 @@ from bridge import discretion
 from bridge.carrier import TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
 from bridge.outcome import Aborted, Outcome, Reason
 from bridge.services import former, rules
+from bridge.services.actions import Heard
 from bridge.services.errand import Errand
 from bridge.services.former import Former
 from bridge.services.iblutil import Opener, encode, net
 from bridge.services.kinds import kind
-from bridge.services.line import Heard
 from bridge.services.link import ServiceLink, Unreachable
 from bridge.services.plan import OVER, Plan
 from bridge.services.repeats import Repeats

@@ -14,11 +14,11 @@ from typing import Any
 
 from bridge.addresses import one_address
 from bridge.changes import kept_lines
+from bridge.services.actions import Heard
 from bridge.services.carrier import UdpCarrier
 from bridge.services.errand import Errand
 from bridge.services.former import Former, FormerHost
 from bridge.services.kinds import kind
-from bridge.services.line import Heard
 from bridge.services.link import Link, ServiceLink, Unreachable
 from bridge.services.repeats import Repeats
 from bridge.services.rules import Timing

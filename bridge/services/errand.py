@@ -118,6 +118,36 @@ class Errand:
         return None if message is None else rules.reference(*message)
 
 
+def why_given_up(errand: Errand, uri: str, echo_timeout: float, now: int) -> tuple[Reason, str]:
+    """Return what is told of a command that left and was not answered in time.
+
+    Parameters
+    ----------
+    errand : Errand
+        The command.
+    uri : str
+        Where its service is configured to be.
+    echo_timeout : float
+        How long that had for its echo, s.
+    now : int
+        ns.
+    """
+    # As it was configured: the timer came a little later. Less, if it was cut short for another command.
+    patience = errand.timeout if errand.echoed else min(errand.timeout, echo_timeout)
+    after = f'{min(patience, (now - errand.sent) / 1e9):.3g} s'
+    if errand.doubted:
+        when = f'{(errand.doubted - errand.sent) / 1e9:.3g} s'
+        text = f'received the command but did not reply within {after}; what it said after {when} '
+        return Reason.DOUBTFUL, text + 'may be its reply to an earlier one'
+    if errand.echoed:
+        return Reason.NO_REPLY, f'received the command but did not reply within {after}'
+    if errand.stranger:
+        text = f'no echo from {uri} within {after}, but {errand.stranger} has echoed it: '
+        advice = 'is that another address of the same computer? Configure the one it answers from'
+        return Reason.OTHER_ADDRESS, text + advice
+    return Reason.NO_ECHO, f'no echo from {uri} within {after}: is the service running?'
+
+
 class Stamps:
     """The commands sent to one service of which an echo may still come, by their bytes."""
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.outcome import Reason
 from bridge.services import rules
+from bridge.services.actions import Heard
 from bridge.services.errand import Errand
 from bridge.services.iblutil import Opener
-from bridge.services.line import Heard
 from bridge.services.link import Host, ServiceLink
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from bridge.outcome import Reason
+from bridge.services.actions import Action, Ended, Heard, Noted, Open, Send
 from bridge.services.errand import Errand
-from bridge.services.line import Action, Ended, Heard, Line, Noted, Open, Send
+from bridge.services.line import Line
 from bridge.services.repeats import Repeats
 from bridge.services.rules import INTERRUPT, Timing, event_name
 
@@ -147,7 +148,7 @@ class Link:
 
     def awaits_more(self) -> bool:
         """Tell whether one more answer to a command that left twice may come, which the service needs confirmed."""
-        return self.line.awaits_more(time.perf_counter_ns())
+        return self.line.owed.awaits_more(time.perf_counter_ns())
 
     def is_over(self) -> bool:
         """Tell whether nothing is under way, and nothing may still come that the service needs confirmed."""

@@ -126,6 +126,11 @@ class Timing:
     max_message_size: int = 0
 
 
+def ns(seconds: float) -> int:
+    """Return a span in ns, but no more than 30 years."""
+    return int(min(seconds, 1e9) * 1e9)
+
+
 # --- states ----------------------------------------------------------------------------------------------------------
 
 
@@ -229,7 +234,7 @@ def is_echo(datagram: bytes) -> bool:
     return datagram[-1:] == b' '
 
 
-def accepts(event: int, reply: int) -> bool:
+def accepts(event: int, reply: int | None) -> bool:
     """Tell whether a message of event `reply` answers a command of `event`."""
     return reply == event or (event == CLEANUP and reply == INTERRUPT)
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from worlds import HOP, MS, OneLoop, Stock, World
 
 from bridge.outcome import Reason
-from bridge.services import line as line_module
-from bridge.services import rules
+from bridge.services import exchange, rules
 from bridge.services.errand import REMEMBERED, REMEMBERED_BYTES, Errand, Stamps
 from bridge.services.line import Line
+from bridge.services.owed import Owed
 from bridge.services.rules import (
     CHANNELS,
     CLEANUP,
@@ -112,7 +112,7 @@ def test_a_status_contradicts_what_should_have_changed_it():
 
 
 def test_the_picture_of_an_errands_life_is_that_of_the_table():
-    picture = re.search(r'^    (WAITING .*)$', line_module.__doc__, re.MULTILINE)[1]
+    picture = re.search(r'^    (WAITING .*)$', exchange.__doc__, re.MULTILINE)[1]
     drawn = re.findall(r'(\w+) --(.+?)--> (?=(\w+))', picture)
     forward = {(a.name, fact.value, b.name) for (a, fact), b in STAGES.items() if fact.name != 'END'}
     early = ('SENT', 'its answer came', 'ENDED')  # said below the picture
@@ -236,19 +236,21 @@ def test_a_payload_is_not_shown():
     ],
 )
 def test_a_message_answers_the_command_it_fits(event, data, flying, owed, found):
-    line = Line('a', 'udp://a', Timing())
-    line.flying = [errand(**{'sent': 1, 'read': values.get('echoed', 0), **values}) for values in flying]
-    line._owed = [(30 * S, errand(**{'sent': 1, 'read': values.get('echoed', 0), **values})) for values in owed]
-    expected = None if found is None else line.flying[found]
-    assert line._answered_by(event, data, 100 * MS) is expected
+    def made(values):
+        return errand(**{'sent': 1, 'read': values.get('echoed', 0), **values})
+
+    under_way, service = [made(values) for values in flying], Owed()
+    service.given_up = [(30 * S, made(values)) for values in owed]
+    expected = None if found is None else under_way[found]
+    assert service.answered_by(under_way, event, data, 100 * MS) is expected
 
 
 def test_a_service_owes_the_oldest_first_and_for_a_while():
-    line, old = Line('a', 'udp://a', Timing()), [errand(), errand(), errand()]
-    line._owed = [(30 * S, one) for one in old]
-    assert line._owing(1, 1, 0) == old and not line._owing(2, 2, 0)
-    assert line._settle(1, 1, 0) and line._owing(1, 1, 0) == old[1:]
-    assert not line._owing(1, 1, 30 * S)
+    service, old = Owed(), [errand(), errand(), errand()]
+    service.given_up = [(30 * S, one) for one in old]
+    assert service.owing(1, 1, 0) == old and not service.owing(2, 2, 0)
+    assert service.settle(1, [], 0) is old[0] and service.owing(1, 1, 0) == old[1:]
+    assert not service.owing(1, 1, 30 * S)
 
 
 # --- time ---
@@ -316,7 +318,7 @@ def test_the_pause_is_measured_from_what_the_service_last_said():
     world.run(50 * MS)
     world.service.say([INTERRUPT, 'a camera died'])
     world.run(MS)
-    spoke = world.line._spoke
+    spoke = world.line.pace.spoke
     following = world.submit(START)
     world.run_until(lambda: following.sent)
     assert following.sent - spoke == 100 * MS
@@ -732,7 +734,7 @@ def test_a_message_that_may_be_a_copy_is_held_for_its_second_and_nothing_is_sent
     first, second, third = (world.submit(INIT) for _ in range(3))
     world.run_until(lambda: first.answered)
     world.run(260 * MS)
-    assert world.line._held is not None and not second.answered, 'the copy is there'
+    assert world.line.held is not None and not second.answered, 'the copy is there'
     world.run_until(lambda: second.answered)
     assert second.answered - second.echoed >= 200 * MS and not third.sent
     world.run_until(lambda: third.answered)
@@ -744,7 +746,7 @@ def test_what_is_held_is_confirmed_before_the_service_gives_up():
     for _ in range(2):
         world.service.say([INTERRUPT, 'a camera died'])
         world.run(MS)
-    assert world.line._held is not None
+    assert world.line.held is not None
     interrupt = world.submit(INTERRUPT)
     world.run(500 * MS)
     assert not interrupt.sent, 'the service may be waiting for a confirmation'
@@ -847,7 +849,7 @@ def test_the_second_answer_to_a_repeated_interrupt_does_not_answer_a_cleanup():
     world.run(500 * MS)
     interrupt = world.submit(INTERRUPT)
     world.run_until(lambda: interrupt.answered)
-    assert interrupt.tries == 2 and world.line.awaits_more(world.now)
+    assert interrupt.tries == 2 and world.line.owed.awaits_more(world.now)
     cleanup = world.submit(CLEANUP)
     world.run_until(lambda: cleanup.reason or cleanup.answered)
     assert not cleanup.answered or cleanup.answered - cleanup.echoed >= 2 * S - MS
@@ -863,7 +865,7 @@ def unheard_interrupt() -> World:
     world.run(S)
     world.service.listening = True
     world.run_until(lambda: interrupt.answered)
-    assert interrupt.tries == 2 and world.line.awaits_more(world.now)
+    assert interrupt.tries == 2 and world.line.owed.awaits_more(world.now)
     return world
 
 

@@ -91,7 +91,7 @@ class Histories(RuleBasedStateMachine):
     def speak(self) -> None:
         line, service = self.world.line, self.world.service
         at_rest = self.world.now >= service.stalled_until and not service.buffer
-        if service.pending is None and at_rest and not (line.flying or line.waiting or line.urgent or line.unread):
+        if service.pending is None and at_rest and not (line.flying or line.waiting or line.urgent or line.pace.unread):
             self.spoke = True
             self.world.service.say([INTERRUPT, 'a camera died'])
             self.world.run(MS)
