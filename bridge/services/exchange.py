@@ -95,9 +95,9 @@ class Exchange:
             self._answer(errand, *errand.likely, errand.doubted)
         elif now - at > rules.LATE and errand.graces < rules.GRACES:  # rule 8
             errand.graces += 1
-            errand.due = max(errand.due, now + rules.GRACE)
             errand.again_at = errand.again_at and now + rules.GRACE
-        elif errand.again_at != at:
+            errand.due = max(errand.due, (errand.again_at or now) + rules.GRACE)
+        elif errand.again_at != at or errand.due <= now:  # nothing is sent again only to be given up
             self._give_up(errand, now, hinders=hinders)
         elif self.held is not None:
             errand.again_at = self.held.until + 1

@@ -335,6 +335,17 @@ def test_a_timer_that_rings_late_looks_again_before_it_gives_up():
     assert command.outcome().ok
 
 
+def test_what_is_sent_again_behind_a_standstill_has_time_to_be_echoed():
+    # Once it left a second time and was given up in the same moment, so that what the service then did was never told.
+    world, lost = World(Stock), [[]]
+    world.fate = lambda way, datagram: lost.pop() if lost else [HOP]
+    query = world.submit(STATUS)
+    world.now += 3 * S
+    world.turn()
+    world.run_until(lambda: query.has_ended)
+    assert query.tries == 2 and query.outcome().ok
+
+
 def test_an_interrupt_lets_what_has_just_left_be_echoed_and_answered():
     for held_up in (0, 5, 30, 900, 2500):
         world = World(Stock)
