@@ -185,10 +185,12 @@ class Exchange:
     def _release(self, held: Held, now: int) -> None:
         """Take what was held for long enough. What answers a command that was not even echoed is a copy."""
         self.held, self.pace.pressed = None, now
-        if now - held.since > rules.GIVEN_UP:
-            return  # this computer stood still: nobody waits for a confirmation any more
         errand = self.owed.answered_by(self.flying, held.event, held.data, held.since)
-        if (
+        if now - held.since > rules.GIVEN_UP and held.event != ERROR:
+            # This computer stood still: nobody waits for a confirmation any more, but something was said.
+            if errand is not None and errand.echoed:
+                errand.doubted = held.since
+        elif (
             errand is None
             or errand.echoed
             or held.event in (ERROR, rules.STATUS, rules.INFO)
@@ -196,9 +198,6 @@ class Exchange:
         ):
             errand = self.owed.answered_by(self.flying, held.event, held.data, now)
             self._take(held.event, held.data, held.datagram, now, errand)
-        elif held.event in rules.REPEATABLE:
-            errand.doubted = held.since
-            self._confirm(held.event, held.datagram, Said(now, True))
 
     def _take(self, event: int, data: list[Any], datagram: bytes, now: int, errand: Errand | None) -> None:
         """Take a message that is meant, and answers a command under way, or none."""

@@ -824,6 +824,25 @@ def test_after_a_standstill_nothing_is_confirmed_that_nobody_waits_for():
     assert world.out[b'[16, "a camera died"]'] == sent
 
 
+@pytest.mark.parametrize(('says', 'reason'), [(INIT, Reason.DOUBTFUL), (ERROR, Reason.CALLBACK_FAILED)])
+def test_what_was_held_when_the_computer_stood_still_is_not_told_as_silence(says, reason):
+    # Once it was: `did not reply`, though it had, or had failed.
+    world = World(only_echo)
+    answer = [INIT, 'done'] if says == INIT else [ERROR, 'Error: no', INIT]
+    for _ in range(2):
+        command = world.submit(INIT)
+        world.run_until(lambda command=command: command.echoed)
+        world.run(50 * MS)
+        world.back(json.dumps(answer).encode())
+        world.run(HOP)
+    assert world.line.held is not None
+    world.now += 3 * S
+    world.turn()
+    world.run_until(lambda: command.has_ended)
+    assert command.reason is reason
+    assert reason is not Reason.DOUBTFUL or 'what it said after 0.05' in command.error
+
+
 def test_the_answer_of_a_cleanup_that_an_interrupt_overtook_is_not_the_interrupts():
     world = World(lambda world: OneLoop(world, work=lambda datagram: 30 * MS))
     world.submit(CLEANUP)
