@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from bridge.outcome import Reason
+from bridge.services import rules
 from bridge.services.actions import Action, Ended, Heard, Noted, Open, Send
 from bridge.services.errand import Errand
 from bridge.services.line import Line
@@ -20,6 +21,8 @@ from bridge.services.repeats import Repeats
 from bridge.services.rules import INTERRUPT, Timing, event_name
 
 log = logging.getLogger(__name__)
+
+AGAIN = 50 * rules.MS  # until a confirmation is tried again that the socket did not take
 
 
 class Unreachable(Exception):
@@ -245,7 +248,8 @@ class Link:
             if type(action) is Send:
                 if action.errand is not None:
                     return action.errand
-                self.transmit(action.payload)
+                if (error := self.transmit(action.payload)) is not None:
+                    self._not_taken(action.payload, error)
             elif type(action) is Open:
                 self._opening = asyncio.get_running_loop().create_task(self._open())
             else:
@@ -334,6 +338,22 @@ class Link:
             return self.send(payload, failed) if self.send else ConnectionError('there is no socket')
         except Exception as exc:
             return exc if isinstance(exc, OSError) else ConnectionError(f'{type(exc).__name__}: {exc}')
+
+    def _not_taken(self, payload: bytes, error: OSError, attempts: int = 1) -> None:
+        """Hand a confirmation to the socket once more: the service closes if it gets none within a second."""
+
+        def again() -> None:
+            if not self.closed and (error := self.transmit(payload)) is not None:
+                self._not_taken(payload, error, attempts + 1)
+
+        is_command = rules.is_echo(payload)  # once more, and so nothing is lost
+        what = 'what was to be sent again' if is_command else 'a confirmation'
+        text = f'{self.name}: {what} did not leave: {error}'
+        self._repeats.tell(logging.WARNING, 'what the socket did not take', text)
+        # If nobody listens, whoever listens next would take it for a command.
+        if not (is_command or isinstance(error, ConnectionError)) and attempts * AGAIN < rules.HOLD:
+            self.line.pace.spoke = time.perf_counter_ns() + AGAIN  # no command leaves before it
+            asyncio.get_running_loop().call_later(AGAIN / 1e9, again)
 
     async def _open(self) -> None:
         now = time.perf_counter_ns

@@ -5,6 +5,7 @@ Run with ``-s`` to see the table that csrc/README.md shows.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import socket
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from peers import ScriptedPeer, StockServer, aux_of, echo_and_reply, eventually, free_port, is_command, only_echo
+from peers import ScriptedPeer, StockServer, ask, aux_of, echo_and_reply, eventually, free_port, is_command, only_echo
 from relay import Relay, Rule, chance, corrupt, delay, drop, duplicate, only, truncate
 from systems import HOSTS
 
@@ -25,6 +26,7 @@ from bridge.config import ServiceConfig
 from bridge.errors import BridgeError
 from bridge.numbers import CODE_NAMES
 from bridge.segment.client import Client
+from bridge.services.link import Link
 
 REF = '2026-01-01_1_subject'
 PATIENCE = {'timeout': 0.7, 'echo_timeout': 0.4}  # s: the defaults, 10 and 1, would make this slow
@@ -392,3 +394,41 @@ def _notified(client: Client) -> float:
     except BridgeError:
         return 0.0
     return sent
+
+
+@pytest.mark.parametrize('refusals', [1, 3])
+def test_a_confirmation_that_the_socket_does_not_take_is_handed_over_again(monkeypatch, caplog, refusals):
+    # Once it was forgotten without a word, and a plain iblutil service without its confirmation closes for good.
+    stock, failed = Link.transmit, []
+
+    def full(self: Link, payload: bytes, failed_before: int = 0) -> OSError | None:
+        if not is_command(payload) and len(failed) < refusals:
+            failed.append(payload)
+            return OSError(errno.ENOBUFS, 'No buffer space available')
+        return stock(self, payload, failed_before)
+
+    monkeypatch.setattr(Link, 'transmit', full)
+    with StockServer() as server, aux_of(a=server.uri) as aux:
+        assert ask(aux, 'EXPINIT').ok
+        assert eventually(lambda: len(failed) == refusals)
+        assert ask(aux, 'EXPSTART', REF).ok
+        assert [event for event, *_ in server.saw] == [1, 2], 'no confirmation became a command'
+        assert server.com.is_connected
+    assert 'a confirmation did not leave: [Errno' in caplog.text
+
+
+def test_a_confirmation_that_nobody_is_there_for_is_not_handed_over_again(monkeypatch):
+    # Whoever is started there next would take it for a command.
+    stock, failed = Link.transmit, []
+
+    def refused(self: Link, payload: bytes, failed_before: int = 0) -> OSError | None:
+        if is_command(payload):
+            return stock(self, payload, failed_before)
+        failed.append(payload)
+        return ConnectionRefusedError(errno.ECONNREFUSED, 'Connection refused')
+
+    monkeypatch.setattr(Link, 'transmit', refused)
+    with ScriptedPeer(echo_and_reply) as peer, aux_of(a=peer.uri) as aux:
+        for command in (('EXPINIT',), ('EXPSTART', REF)):
+            assert ask(aux, *command).ok
+    assert len(failed) == 2
