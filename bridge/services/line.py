@@ -259,14 +259,21 @@ class Line(Exchange):
 
     def _expire(self, now: int) -> None:
         """End what has become too old to be sent."""
-        if self.pace.unread and not self.flying:
-            reason = Reason.UNREAD
-            error = 'not sent: it has not yet read an earlier command, and would close if it read two at once'
-        else:
-            reason = Reason.EXPIRED
-            error = 'not sent: it had to wait too long behind earlier commands to this service'
         left = [errand for errand in (*self.urgent, *self.waiting) if errand.stage is _WAITING]
         for errand in left:
             if errand.deadline + rules.LATE <= now:
-                self._end(errand, reason, error, now)
+                self._end(errand, *self._why_too_old(errand, is_first=errand is left[0]), now)
         self._oldest = min((errand.deadline for errand in left if errand.stage is _WAITING), default=math.inf)
+
+    def _why_too_old(self, errand: Errand, *, is_first: bool) -> tuple[Reason, str]:
+        """Return what is told of a command that could not leave in time."""
+        if errand.blocked:
+            return Reason.EXPIRED, 'not sent: it had to wait too long for other services, which come before this one'
+        if self.pace.is_unread and not self.flying:
+            text = 'not sent: it has not yet read an earlier command, and would close if it read two at once'
+            return Reason.UNREAD, text
+        if self.flying or not is_first:
+            return Reason.EXPIRED, 'not sent: it had to wait too long behind earlier commands to this service'
+        if self.channel is _OPENING:
+            return Reason.EXPIRED, f'not sent: the address of {self.uri} was not found in time'
+        return Reason.EXPIRED, 'not sent: it was too old by the time that it could leave'

@@ -48,6 +48,11 @@ class Pace:
         self.missed = 0
         self.unread: list[Errand] = []
 
+    @property
+    def is_unread(self) -> bool:
+        """bool: something may lie unread, and the service is not taken for dead."""
+        return bool(self.unread) and self.missed < DEAD_AFTER
+
     def next_at(self, timing: Timing) -> int:
         """Return when the next command may leave (rule 5), ns."""
         at = self.spoke + ns(max(timing.reply_gap, self.pause))

@@ -627,6 +627,30 @@ def test_what_is_too_old_is_not_sent_and_told_so_without_looking_in_vain(queue):
     assert world.now - late.deadline <= rules.LATE + MS
 
 
+def stood_still(world: World) -> None:
+    world.now += 11 * S
+
+
+@pytest.mark.parametrize(
+    ('why', 'sentence'),
+    [
+        (lambda world: setattr(world.line.waiting[0], 'blocked', True), 'too long for other services'),
+        (lambda world: setattr(world.line, 'channel', Channel.OPENING), 'the address of udp://a was not found'),
+        (stood_still, 'too old by the time that it could leave'),
+    ],
+)
+def test_what_is_too_old_is_told_what_it_has_waited_for(why, sentence):
+    # Once each of them was told to have waited behind earlier commands, where there was none.
+    world = World(Stock)
+    world.line.pace.spoke = world.now  # so that it does not leave at once
+    command = world.submit(INIT)
+    behind = world.submit(INIT)
+    why(world)
+    world.run_until(lambda: behind.has_ended)
+    assert command.reason is behind.reason is Reason.EXPIRED
+    assert sentence in command.error and 'behind earlier commands' in behind.error
+
+
 def test_what_waits_further_back_is_told_in_its_time_too():
     world = World(only_echo)
     world.submit(INIT)
