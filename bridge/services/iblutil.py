@@ -357,14 +357,13 @@ class Opener:
                 f'{scheme}:// is not supported, as iblutil frames no messages over TCP: use udp:// instead of {uri}'
             )
             raise Unreachable(Reason.UNSUPPORTED, sentence)
-        here = self._sockets.get(link.name)
-        here = here if here is not None and here.is_open else None
+        here = self._sockets.get(link.name)  # that it is open is asked behind the look-up: it takes its time
         address = link.line.uri
         if not net.base.is_valid_ip(rest.partition(':')[0]):
             try:
                 address = await self._resolve(uri)
             except Exception as exc:
-                if here is None:
+                if here is None or not here.is_open:
                     raise Unreachable(Reason.ADDRESS, str(exc)) from exc
                 log.warning(
                     '%s: the host name cannot be looked up at the moment; its last address is used: %s', link.name, exc
@@ -372,7 +371,7 @@ class Opener:
                 return
         self._check(link.name, uri, str(address))
         self._claim(link.name, str(address))
-        if here is not None:
+        if here is not None and here.is_open:
             if address not in (link.line.uri, here.com.server_uri):
                 log.info('%s has moved to %s', link.name, address)
                 here.move(address)

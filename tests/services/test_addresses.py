@@ -279,6 +279,34 @@ def test_a_slow_look_up_of_one_service_does_not_hold_up_the_others(names) -> Non
         release.set()
 
 
+@pytest.mark.not_wine('it does not tell of a refusal')
+def test_a_socket_that_is_closed_while_its_name_is_looked_up_is_opened_again(names) -> None:
+    # Once the command behind the look-up was handed to the closed one.
+    asked, release = threading.Event(), threading.Event()
+
+    def look_up() -> str:
+        asked.set()
+        release.wait(20)
+        return HERE
+
+    names['rig-pc'] = HERE
+    port = free_port()
+    try:
+        with aux_of(a=f'udp://rig-pc:{port}') as aux:
+            assert ask(aux, 'EXPSTART', REF).reason is Reason.REFUSED
+            names['rig-pc'] = look_up
+            with Place(HERE, port):
+                init = aux.submit('EXPINIT')
+                assert asked.wait(5)
+                opener = aux._carrier.opener
+                aux._loop.call_soon_threadsafe(opener._sockets['a'].com.close)
+                eventually(lambda: not opener._sockets['a'].is_open)
+                release.set()
+                assert init.result(10)['a'].ok
+    finally:
+        release.set()
+
+
 # Refusals
 
 
