@@ -111,8 +111,13 @@ class Line(Exchange):
         text = f'{self.uri} refused the command: no service listens there' if nobody else str(error)
         self._turn(Turn.DOUBT)
         self.pace.unread = [errand for errand in self.pace.unread if errand.read]
-        for errand in [errand for errand in self.flying if not errand.echoed]:
-            self._end(errand, reason, text, now, arrived=False)
+        for errand in tuple(self.flying):
+            if not errand.echoed:
+                self._end(errand, reason, text, now, arrived=False)
+            elif nobody and errand.last_sent > errand.echoed and not (errand.doubted or self.held):
+                # It was sent again, and whoever had echoed it is gone.
+                gone = f'received the command but did not reply, and no service listens at {self.uri} any more'
+                self._end(errand, Reason.NO_REPLY, gone, now)
         if nobody:  # whoever was there is gone; only what he has said may still be on its way
             self.owed.service_is_gone(now)
 

@@ -398,6 +398,19 @@ def test_what_waits_behind_an_unread_command_is_told_so_when_its_time_is_up():
     assert world.now - began < 10 * S, 'a service that comes back is used again'
 
 
+def test_a_service_that_is_gone_when_it_is_asked_again_is_not_waited_for_any_longer():
+    world = World(only_echo)
+    interrupt = world.submit(INTERRUPT)
+    start = world.submit(START)
+    world.run(S)
+    world.service.dead = True
+    world.run_until(lambda: interrupt.has_ended)
+    assert interrupt.reason is Reason.NO_REPLY and 'no service listens at udp://a any more' in interrupt.error
+    assert world.now - interrupt.sent < 4 * S + 2 * MS, 'once it was told when its time was up, 6 s later'
+    world.run_until(lambda: start.has_ended)
+    assert start.reason is Reason.REFUSED
+
+
 @pytest.mark.parametrize('refusal', [ConnectionRefusedError(111, 'refused'), ConnectionResetError(10054, 'reset')])
 def test_a_port_where_nobody_listens_is_told_as_that_on_every_system(refusal):
     # Windows says 10054, "an existing connection was forcibly closed by the remote host".
