@@ -196,7 +196,7 @@ class Line(Exchange):
             yield errand.look_at
         free = self.held is None and self.channel is not _OPENING
         if self._oldest < math.inf:  # told a moment later: whoever waits as long may take it back at that time
-            yield int(self._oldest) + rules.LATE
+            yield math.ceil(self._oldest) + rules.LATE  # a deadline may lie between two ns
         if self.urgent:
             if free and self.urgent[0].deadline > self._now:
                 yield self.pace.urgent_at(self.flying, self.timing)

@@ -664,6 +664,15 @@ def test_what_is_too_old_is_told_what_it_has_waited_for(why, sentence):
     assert sentence in command.error and 'behind earlier commands' in behind.error
 
 
+def test_a_deadline_between_two_ns_is_looked_at_behind_it():
+    # Once it was looked at up to 1 ns before, in vain, and so again at once.
+    line = Line('a', 'udp://a', Timing())
+    line.submit(errand(deadline=2 * S + 0.5, blocked=True))
+    assert line.next(S) is None
+    at = line.wake_at()
+    assert line.next(at) is not None and at - 2 * S - rules.LATE == 1
+
+
 def test_what_waits_further_back_is_told_in_its_time_too():
     world = World(only_echo)
     world.submit(INIT)

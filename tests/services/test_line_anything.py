@@ -154,7 +154,7 @@ class Anything(VirtualTime, RuleBasedStateMachine):
         event=st.sampled_from(COMMANDS),
         words=st.sampled_from(WORDS),
         timeout=st.sampled_from([10.0, 10.0, 1.5, 0.2]),
-        ttl=st.sampled_from([10.0, 10.0, math.inf, 0.5, 0.0]),
+        ttl=st.sampled_from([10.0, 10.0, math.inf, 1 / 3, 0.0]),
         more=st.sampled_from([{}, {}, {}, {'once': True}, {'yields': True}, {'blocked': True}, {'order': 0}]),
     )
     def command(self, event: int, words: list[Any], timeout: float, ttl: float, more: dict[str, Any]) -> None:
