@@ -29,10 +29,12 @@ NOBODY_SAYS = 'no echo' if WINE else 'refused'
 def eventually(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
     """Return the first true value of a condition; fail if there is none in time."""
     deadline = time.monotonic() + timeout * PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, 'did not happen in time'
+    while True:
+        last = time.monotonic() >= deadline  # known before the look: it counts, whenever it ends
+        if value := condition():
+            return value
+        assert not last, 'did not happen in time'
         time.sleep(0.001)
-    return value
 
 
 def free_port() -> int:

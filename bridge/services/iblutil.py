@@ -187,6 +187,7 @@ class Socket(asyncio.DatagramProtocol):
         self.com._transport, self.com._socket = transport, transport.get_extra_info('socket')
         self.com.confirmed_send = self._confirmed_send
         self.link.send, self.link.place, self.link.close_socket = self.send, self.place, self.com.close
+        self.link.take_arrived = self.take_arrived
 
     @property
     def is_open(self) -> bool:
@@ -239,25 +240,41 @@ class Socket(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         """Take a datagram from the transport."""
-        assert self._socket is not None
-        size, line = self.com.max_message_size, self.link.line
-        line.cut = size if size <= rules.LONGEST else 0
+        self._take(data, addr)
         # An answer follows its echo closely: what is there by now is taken without another turn of the loop.
-        for turn in range(AT_ONCE):
-            if addr == self.peer:
-                self.link.take(data)
-            else:
-                line.stranger(data, f'{addr[0]}:{addr[1]}')
-            if not line.flying or turn == AT_ONCE - 1:
-                break  # what is read has to be taken
-            try:
-                data, addr = self._socket.recvfrom(_MOST)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as exc:
-                self.error_received(exc)
+        for _ in range(AT_ONCE - 1):
+            if not self.link.line.flying or not self._take_next():
                 break
         self.link.run()
+
+    def take_arrived(self) -> None:
+        """Take what lies in the socket, although the loop, on a busy computer, has not come round to it.
+
+        A command that leaves before what the service has said is confirmed crosses that, and a plain service closes.
+        """
+        for _ in range(AT_ONCE):
+            if not self.is_open or not self._take_next():
+                break
+
+    def _take_next(self) -> bool:
+        assert self._socket is not None
+        try:
+            data, addr = self._socket.recvfrom(_MOST)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as exc:
+            self.error_received(exc)
+            return False
+        self._take(data, addr)
+        return True
+
+    def _take(self, data: bytes, addr: Any) -> None:
+        size, line = self.com.max_message_size, self.link.line
+        line.cut = size if size <= rules.LONGEST else 0
+        if addr == self.peer:
+            self.link.take(data)
+        else:
+            line.stranger(data, f'{addr[0]}:{addr[1]}')
 
     def error_received(self, exc: Exception) -> None:
         """Take an error of the network, or of sending."""

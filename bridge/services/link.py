@@ -112,6 +112,8 @@ class Link:
     place : callable
         Returns the socket's file number, the service's address and its port, as `bridge.datagrams.send` takes them;
         None if what leaves has to go by `send`. Set by the opener.
+    take_arrived : callable
+        Takes what lies in the socket unread; called directly before a command may leave. Set by the opener.
     close_socket : callable
         Closes the socket. Set by the opener.
     opener : callable
@@ -123,6 +125,7 @@ class Link:
         self.closed = False
         self.send: Callable[[bytes, int], OSError | None] | None = None
         self.place: Callable[[], tuple[int, int, int] | None] = lambda: None
+        self.take_arrived: Callable[[], None] = lambda: None
         self.close_socket: Callable[[], None] = lambda: None
         self.opener = opener
         self._host = host
@@ -244,6 +247,8 @@ class Link:
         """Do what the line says until it has a command to send, and return that; None if it says no more."""
         line, clock = self.line, time.perf_counter_ns
         said = line.out
+        if line.waiting or line.urgent:
+            self.take_arrived()
         while action := said.popleft() if said else line.next(max(clock(), since) if since else clock()):
             if type(action) is Send:
                 if action.errand is not None:

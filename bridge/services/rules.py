@@ -28,7 +28,7 @@ for good, and so it does if none comes for a second. A confirmation that nobody 
    the service last spoke: a session with one loop listens again only when it has come round. Behind a command that was
    given up without an echo, and may lie unread, the next one waits; a service that reads both answers the first, reads
    the second instead of the confirmation, and closes. One that does not echo the next one either is taken for dead:
-   from then on nothing waits for it, until it is heard again.
+   from then on nothing waits for it, until it is heard again. What has arrived is read before anything leaves.
 6. **Interrupts** wait for no answer, only where they would be lost or close the service: until what has just left is
    echoed (one that does not read has nothing to lose; but not for ever, as the datagram may be lost) and could be
    answered, and a moment after the service spoke.

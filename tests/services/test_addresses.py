@@ -385,6 +385,28 @@ def test_an_error_of_an_earlier_datagram_costs_no_later_one_whatever_it_is(numbe
         assert ask(aux, 'EXPINIT').ok and told
 
 
+@pytest.mark.parametrize('message', ['EXPSTART', 'EXPINTERRUPT'])
+@pytest.mark.parametrize('services', ['a', 'ab'])
+def test_what_a_service_has_said_is_confirmed_before_a_command_leaves_although_the_loop_has_not_read_it(
+    message, services
+) -> None:
+    """A plain service that reads a command instead of its confirmation closes."""
+    word = b'[64, 20, "from itself"]'
+    with Place(HERE) as a, Place(HERE) as b, aux_of(**{name: {'a': a, 'b': b}[name].uri for name in services}) as aux:
+        assert all(outcome.ok for outcome in aux.submit('EXPINIT').result(5).values())
+        eventually(lambda: len(a.came) == 2)
+        aux.timing.reply_gap = 0.0  # what waits for the end of a pause leaves later
+        stands_still, go_on = threading.Event(), threading.Event()
+        aux._loop.call_soon_threadsafe(lambda: (stands_still.set(), go_on.wait(5)))
+        assert stands_still.wait(5)
+        a.send(word)
+        command = aux.submit(message, *[REF] * (message == 'EXPSTART'))
+        go_on.set()
+        assert command.result(5)['a'].ok
+        assert a.came[2][0] == word
+        assert is_command(a.came[3][0])
+
+
 def cpu_time_of_an_idle_second() -> float:
     """Return the CPU time that this process, which has nothing to do, takes in a second, s."""
     before = time.process_time()
