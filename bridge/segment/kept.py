@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge.segment import slate
+from bridge.segment import slate, whole
 
 KINDS = ('ports', 'losses', 'listeners')
-_TRIES, _PAUSE = 10, 0.01  # s: as long as a short look at a file takes
+_TRIES = 10
 _AGAIN = 1.0  # s until what was refused is tried again
 
 
@@ -30,18 +28,19 @@ def place(segment: Path, kind: str) -> Path:
 
 def is_place(path: Path) -> bool:
     """Tell whether a file is one of these."""
-    return path.name.startswith('.') and path.suffix.removeprefix('.') in KINDS
+    name = path.name.removesuffix(whole.HALF)
+    return name.startswith('.') and Path(name).suffix.removeprefix('.') in KINDS
 
 
 def load(segment: Path, kind: str) -> dict[str, Any]:
     """Return what was kept, {} if nothing is known."""
     try:
         for _ in range(_TRIES):
-            whole = place(segment, kind).read_bytes()
-            if not slate.is_slate(whole):
-                found = json.loads(whole)
+            content = place(segment, kind).read_bytes()
+            if not slate.is_slate(content):
+                found = json.loads(content)
                 return found if isinstance(found, dict) else {}
-            if said := slate.read(whole)[1]:  # else both places were written while we read
+            if said := slate.read(content)[1]:  # else both places were written while we read
                 return said
     except (OSError, ValueError, RecursionError):
         pass
@@ -50,36 +49,19 @@ def load(segment: Path, kind: str) -> dict[str, Any]:
 
 def save(segment: Path, kind: str, what: Mapping[str, Any]) -> bool:
     """Keep something; False if the disk refuses it."""
-    whole = place(segment, kind)
-    half = whole.with_name(f'{whole.name}.new')
     try:
-        half.write_text(json.dumps(dict(what)))
-        _replace(half, whole)
+        whole.put(place(segment, kind), json.dumps(dict(what)).encode())
     except OSError:
-        with contextlib.suppress(OSError):
-            half.unlink()
         return False
     return True
-
-
-def _replace(half: Path, whole: Path) -> None:
-    """Put a file in the place of another; on Windows that is refused while somebody just reads it."""
-    for left in reversed(range(_TRIES)):
-        try:
-            os.replace(half, whole)
-        except PermissionError:
-            if not left:
-                raise
-            time.sleep(_PAUSE)
-        else:
-            return
 
 
 def forget(segment: Path) -> None:
     """Remove all that is kept of a segment."""
     for kind in KINDS:
-        with contextlib.suppress(OSError):
-            place(segment, kind).unlink()
+        for suffix in ('', whole.HALF):
+            with contextlib.suppress(OSError):
+                place(segment, f'{kind}{suffix}').unlink()
 
 
 class Keeper:

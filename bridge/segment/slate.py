@@ -1,8 +1,9 @@
 """A map beside the segment that is kept at once, and outlives whoever is killed while he keeps it.
 
 `Slate.write` returns when the system has it: no process has to live on for that. (The PC does: like the segment it need
-not survive the power.) Two places in the file take turns, so that one that is half written leaves the one before it.
-It costs some microseconds in memory, which is where a segment is.
+not survive the power.) Two places in the file take turns, so that one that is half written leaves the one before it. A
+file that is of another kind, or of another user, is replaced by one that has the first record in it already. It costs
+some microseconds in memory, which is where a segment is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
+
+from bridge.segment import whole
 
 _HEAD = struct.Struct('<8sQII')  # mark, how many were written before it, bytes, checksum of all
 _MARK = b'IBLSLATE'
@@ -34,12 +37,12 @@ def record(count: int, what: Mapping[str, Any]) -> bytes:
     return _HEAD.pack(_MARK, count, len(text), zlib.crc32(text, count & 0xFFFFFFFF)) + text
 
 
-def is_slate(whole: bytes) -> bool:
+def is_slate(content: bytes) -> bool:
     """Tell whether a file is one of ours, if perhaps a damaged one."""
-    return _MARK in (whole[: len(_MARK)], whole[ROOM : ROOM + len(_MARK)])
+    return _MARK in (content[: len(_MARK)], content[ROOM : ROOM + len(_MARK)])
 
 
-def read(whole: bytes) -> tuple[int, dict[str, Any]]:
+def read(content: bytes) -> tuple[int, dict[str, Any]]:
     """Return the last map that was written whole, and how many were before it; 0 and {} if there is none.
 
     Examples
@@ -51,11 +54,11 @@ def read(whole: bytes) -> tuple[int, dict[str, Any]]:
     """
     last: tuple[int, dict[str, Any]] = (0, {})
     for place in (0, ROOM):
-        head = whole[place : place + _HEAD.size]
+        head = content[place : place + _HEAD.size]
         if len(head) < _HEAD.size:
             continue
         mark, count, size, checksum = _HEAD.unpack(head)
-        text = whole[place + _HEAD.size : place + _HEAD.size + size]
+        text = content[place + _HEAD.size : place + _HEAD.size + size]
         if mark != _MARK or count <= last[0] or zlib.crc32(text, count & 0xFFFFFFFF) != checksum:
             continue
         with contextlib.suppress(ValueError, RecursionError):
@@ -82,8 +85,12 @@ class Slate:
         """Keep a map; False if that failed: then nothing older stays to be believed."""
         try:
             if self._file is None:
-                self._file = self._open()
+                self._file = self._found()
             self._count += 1
+            if self._file is None:
+                self._count += self._count % 2  # the first place
+                whole.put(self._path, record(self._count, what))
+                return True
             said = record(self._count, what)
             self._file.seek(self._count % 2 * ROOM)
             if self._file.write(said) == len(said):
@@ -95,16 +102,17 @@ class Slate:
             self._path.unlink()
         return False
 
-    def _open(self) -> IO[bytes]:
+    def _found(self) -> IO[bytes] | None:
+        """Return the file that is there, None if there is none that can be written over."""
         try:
             file = open(self._path, 'r+b', buffering=0)  # noqa: SIM115 (as long as we live)
         except (FileNotFoundError, PermissionError):  # or a worker of another user left it, in a directory of a group
-            self._path.unlink(missing_ok=True)
-            return open(self._path, 'x+b', buffering=0)
-        whole = file.read(2 * ROOM)
-        self._count = max(self._count, read(whole)[0])
-        if not is_slate(whole):  # of a version before this one
-            file.truncate(0)
+            return None
+        content = file.read(2 * ROOM)
+        if not is_slate(content):  # of a version before this one
+            file.close()
+            return None
+        self._count = max(self._count, read(content)[0])
         return file
 
     def close(self) -> None:

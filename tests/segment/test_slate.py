@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
+import signal
+import sys
 import threading
 
 import pytest
@@ -33,7 +36,7 @@ def test_what_was_written_last_is_found_by_whoever_comes_next(place):
     first.close()
     second = Slate(place)
     assert second.write({'n': 'a successor'}) and found(place) == {'n': 'a successor'}
-    assert second.write({}) and slate.read(place.read_bytes()) == (7, {})
+    assert second.write({}) and slate.read(place.read_bytes()) == (8, {})
     second.close()
 
 
@@ -57,6 +60,41 @@ def test_a_file_of_another_kind_is_written_over(place, before):
     one = Slate(place)
     assert one.write({'n': 1}) and found(place) == {'n': 1}
     one.close()
+
+
+@pytest.mark.posix('a process is forked, to be killed at each line')
+def test_of_a_version_before_this_one_the_file_stands_there_until_that_of_this_one_does(place):
+    """It was emptied first: who was killed then left nothing."""
+    before = {'segment': 'of a version before this one'}
+    line, seen = 1, []
+    place.write_text(json.dumps(before))
+    while killed_at(line, lambda: Slate(place).write({'n': 1})):
+        seen.append(found(place))
+        place.write_text(json.dumps(before))
+        line += 1
+    assert line > 30 and found(place) == {'n': 1}
+    assert seen == sorted(seen, key=lambda one: one != before), 'first the one and then the other'
+    assert all(one in (before, {'n': 1}) for one in seen)
+    assert kept.is_place(place.with_name(f'{place.name}.new')), 'nor does doctor wonder what it is'
+    place.with_name(f'{place.name}.new').touch()
+    kept.forget(place.with_name('rig'))
+    assert not list(place.parent.iterdir())
+
+
+def killed_at(last, what):
+    """Do something in a process that is killed at its n-th line; tell whether it came so far."""
+    if not (pid := os.fork()):
+        lines = itertools.count(1)
+
+        def trace(frame, event, argument):
+            if event == 'line' and next(lines) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        what()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 @pytest.mark.posix('elsewhere users share no directory of a group, and what is open cannot be removed')
@@ -94,7 +132,7 @@ class Full:
 
 def test_what_a_full_disk_refuses_leaves_nothing_older_to_be_believed(place):
     one = Slate(place)
-    assert one.write({'n': 1})
+    assert one.write({'n': 0}) and one.write({'n': 1})
     one._file.close()
     one._file = Full()
     assert not one.write({'n': 2}) and not place.exists()
@@ -128,5 +166,5 @@ def test_a_map_is_json_in_the_file(place):
     one = Slate(place)
     one.write({'ä': [1, None, True]})
     one.close()
-    text = place.read_bytes()[ROOM:]
+    text = place.read_bytes()
     assert json.loads(text[text.index(b'{') :]) == {'ä': [1, None, True]}

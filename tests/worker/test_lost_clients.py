@@ -17,7 +17,7 @@ from peers import ScriptedPeer, StockServer, eventually, is_command
 from processes import kill, program
 
 from bridge.config import ClientLost, ServiceConfig
-from bridge.segment import inspection, kept, losses
+from bridge.segment import inspection, kept, losses, whole
 from bridge.segment.client import Client
 from bridge.worker.watch import Watch
 
@@ -265,7 +265,7 @@ def test_what_is_kept_is_kept_although_somebody_reads_the_file_just_then(segment
             raise PermissionError(13, 'another process has it open')
         replace(source, target)
 
-    monkeypatch.setattr(kept.os, 'replace', busy)
+    monkeypatch.setattr(whole.os, 'replace', busy)
     keeper = kept.Keeper(segment_directory / 'rig')
     keeper.keep(losses.KIND, {'stimulus': 1})
     eventually(lambda: kept.load(segment_directory / 'rig', losses.KIND) == {'stimulus': 1}, 20)
