@@ -121,6 +121,7 @@ static void inspect(os_file file, const char *path, struct iblbw_report *report,
     report->worker_since = load64_relaxed(&header.worker_since);
     report->worker_pid = load32_relaxed(&header.worker_pid);
     report->epoch = load32_relaxed(&header.epoch);
+    report->last_kept = load32_relaxed(&header.last_kept);
     report->services_up = load32_relaxed(&header.services_up);
     report->services = inspect_services(file, load32_relaxed(&header.services), report, services, capacity);
     inspect_listeners(file, report);

@@ -584,6 +584,22 @@ int worker_leave(struct iblbw_worker *worker, int code) {
     return may == IBLB_OK ? code : stand_down(worker, may);
 }
 
+/* --- what is kept beside the segment --- */
+
+IBLB_API unsigned int iblbw_last_kept(struct iblbw_worker *worker) {
+    return worker->forked ? 0 : load32_acquire(&worker->segment.header->last_kept);
+}
+
+IBLB_API int iblbw_note_kept(struct iblbw_worker *worker, unsigned int number) {
+    if (worker->forked)
+        return fail(IBLB_E_FORKED);
+    int code = standing(worker); /* what a successor has noted is not ours to change */
+    if (code != IBLB_OK)
+        return stand_down(worker, code);
+    store32_release(&worker->segment.header->last_kept, number);
+    return IBLB_OK;
+}
+
 /* --- accept, respond --- */
 
 IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_command *command) {

@@ -250,7 +250,7 @@ def inspect(name: str) -> Report:
         listeners=listeners.found(
             [_text(raw.listener[i]) for i in range(raw.listeners)],
             [(slot.serving, slot.client, slot.pid) for slot in found if slot.alive and slot.state == 'claimed'],
-            kept.load(directory() / name, 'listeners') if raw.listeners else {},
+            kept.load(directory() / name, 'listeners', raw.last_kept) if raw.listeners else {},
             raw.segment_id,
             now,
         ),

@@ -32,16 +32,27 @@ def is_place(path: Path) -> bool:
     return name.startswith('.') and Path(name).suffix.removeprefix('.') in KINDS
 
 
-def load(segment: Path, kind: str) -> dict[str, Any]:
-    """Return what was kept, {} if nothing is known."""
+def load(segment: Path, kind: str, noted: int | None = None) -> dict[str, Any]:
+    """Return what was kept, {} if nothing is known.
+
+    Parameters
+    ----------
+    segment : Path
+        The segment's file.
+    kind : str
+        What.
+    noted : int, optional
+        Of a slate: the number of the last record; one that comes before it is not believed.
+    """
     try:
         for _ in range(_TRIES):
             content = place(segment, kind).read_bytes()
             if not slate.is_slate(content):
                 found = json.loads(content)
                 return found if isinstance(found, dict) else {}
-            if said := slate.read(content)[1]:  # else both places were written while we read
-                return said
+            number, said = slate.read(content)
+            if said and (noted is None or not slate.is_older(number, noted)):
+                return said  # else both places were written while we read, or the last record is not there
     except (OSError, ValueError, RecursionError):
         pass
     return {}

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from bridge.addresses import ConfigError
@@ -69,7 +70,8 @@ class Programs:
     kept : mapping
         What the worker before us left; see `bridge.segment.kept`.
     keep : callable
-        Keeps a map for the next worker, and returns when it has; False if that failed.
+        Keeps a map for the next worker, or what the second gives if that is too much, and returns when it has; False
+        if that failed: then the next worker knows of nothing.
     house : Housekeeping
         Notes who serves, what was asked and what was replied.
     fail : callable
@@ -88,7 +90,7 @@ class Programs:
         thread: LoopThread,
         *,
         kept: Mapping[str, Any],
-        keep: Callable[[Mapping[str, Any]], bool],
+        keep: Callable[[Mapping[str, Any], Callable[[], Mapping[str, Any]]], bool],
         house: Housekeeping,
         fail: Callable[[BaseException], None],
     ) -> None:
@@ -373,7 +375,7 @@ class Programs:
         self._is_changed = False
         self._kept_at = time.perf_counter_ns()
         self._kept_refused = self._refused()
-        is_unkept = not (self._keep(self._known()) or self._keep(self._known(briefly=True)))
+        is_unkept = not self._keep(self._known(), partial(self._known, briefly=True))
         if is_unkept and not self._is_unkept:
             log.warning('what the listeners owe cannot be kept beside the segment: a new worker would not know of it')
         self._is_unkept = is_unkept

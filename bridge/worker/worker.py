@@ -125,7 +125,8 @@ class Worker:
         self._failure: BaseException | None = None
         self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
         self._keeper = kept.Keeper(self._segment.path)
-        self._slate = Slate(kept.place(self._segment.path, LISTENERS))
+        noted = self._segment.last_kept
+        self._slate = Slate(kept.place(self._segment.path, LISTENERS), noted, self._segment.note_kept)
         self._house = Housekeeping(self._segment, self._watch, journal, self._fail, keep=self._keeper.keep)
         self._notes = Notes(self._segment, journal, self._house)
         try:
@@ -145,7 +146,7 @@ class Worker:
                     self._segment,
                     listeners,
                     self._carrier.thread,
-                    kept=kept.load(self._segment.path, LISTENERS),
+                    kept=kept.load(self._segment.path, LISTENERS, noted),
                     keep=self._slate.write,
                     house=self._house,
                     fail=self._fail,

@@ -78,6 +78,11 @@ IBLB_API int iblbw_epoch(struct iblbw_worker *worker);
 IBLB_API int iblbw_largest_response(struct iblbw_worker *worker);
 IBLB_API int iblbw_largest_command(struct iblbw_worker *worker);
 
+/* The number, modulo 2^32, of the last record that a worker has kept beside the segment; 0 if none has. The second notes another one, at
+ * once: no record before that will be believed by a later worker. */
+IBLB_API unsigned int iblbw_last_kept(struct iblbw_worker *worker);
+IBLB_API int iblbw_note_kept(struct iblbw_worker *worker, unsigned int number);
+
 /* Publishes the services' names (UTF-8, separated by newlines, in configured order), and how many are up. IBLB_E_ARGUMENT if there are more
  * than 128 or one is longer than 111 bytes. */
 IBLB_API int iblbw_services(struct iblbw_worker *worker, const char *names);
@@ -222,7 +227,8 @@ struct iblbw_report {
     unsigned int library_version;
     unsigned int worker_pid; /* 0: the last one stopped in order */
     unsigned int epoch;
-    unsigned int slots; /* 0 if its layout cannot be read */
+    unsigned int last_kept; /* as iblbw_last_kept */
+    unsigned int slots;     /* 0 if its layout cannot be read */
     unsigned int services;
     unsigned int services_up;
     unsigned int service_down[128];        /* by service: 1 if it is down */
