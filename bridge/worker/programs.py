@@ -53,7 +53,7 @@ KIND = 'listeners'
 LOOK = 0.1  # s between two looks at the programs
 LEFT_FOR = 200 * rules.MS  # until what the worker before us had in hand is told of: an answer may stand in a ring
 KEEP_EVERY = 1000 * rules.MS  # of messages of strangers, who may send many
-LATE = 10_000 * rules.MS  # a stock master waits no longer for an answer
+LATE = owed.LATE
 
 
 class Programs:

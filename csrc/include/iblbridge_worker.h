@@ -244,6 +244,7 @@ struct iblbw_slot_report {
     int alive;                /* the slot's lock is held: its owner lives, or is stopped */
     int state;                /* 0 free, 1 claimed, 2 quarantined; else damaged */
     int pending;              /* commands without an answer; -1: the ring makes no sense */
+    int waiting;              /* of these those that a worker would send now: no questions */
     unsigned int pid;
     unsigned int generation;
     char client[64];
