@@ -180,6 +180,11 @@ class Programs:
         """bool: no command is in hand, and no master has to confirm anything."""
         return all(server.desk.is_quiet for server in tuple(self._servers.values()))
 
+    def waiting(self) -> list[owed.Waiting]:
+        """Return which masters have still to hear something; once this is closed."""
+        served = [name for name in self._servers if self._incoming.claim_of(name)]
+        return owed.waiting(self._known(), self._key, time.perf_counter_ns(), served)
+
     def _inherit(self) -> None:
         """Take up what the worker before us had handed to programs."""
         now = time.perf_counter_ns()

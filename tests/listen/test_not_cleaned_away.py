@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 from peers import eventually, free_port
@@ -13,6 +14,7 @@ from stock_masters import Stock
 
 from bridge.cli import main
 from bridge.config import ListenerConfig
+from bridge.listen import owed
 
 REF = '2026-01-01_1_subject'
 LISTENS = """
@@ -76,3 +78,35 @@ def test_what_masters_wait_for_is_dropped_if_one_says_so(capsys, segment_directo
             kill(worker)
         assert cleaned(capsys)[0] == []
         assert cleaned(capsys, '--drop', 'rig') == (['rig'], '') and not list(segment_directory.iterdir())
+
+
+def test_a_segment_that_is_to_be_removed_at_the_end_stays_while_a_master_has_still_to_hear_something(
+    capsys, segment_directory, caplog
+):
+    """The answer of its program, which no worker had taken yet, was removed with it."""
+    caplog.set_level(logging.WARNING)
+    port = free_port()
+    with Stock(port, timeout=60.0) as master:
+        first = Running(ListenerConfig('cameras', port=port))
+        serving = Program('rig', lambda asked: LEFT)
+        asking = master.begin(master.services.start(REF))
+        eventually(lambda: serving.asked)
+        first.worker._programs._said = lambda taken: None  # as if it came too late
+        serving.serving.answer(serving.asked[0]['command'])
+        close = first.worker.close
+        first.worker.close = lambda: close(remove=True)
+        first.worker.stop()
+        first.worker.stop()
+        first.__exit__()
+        assert (segment_directory / 'rig').exists()
+        assert 'has not heard what became of its EXPSTART to cameras: the next worker says it' in caplog.text
+        assert 'iblbridge doctor --clean --drop rig' in caplog.text
+        second = Running(ListenerConfig('cameras', port=port))
+        assert asking.result(30)['cameras'] == [REF, {'status': 20}]
+        eventually(lambda: not second.worker._programs.waiting())
+        close_second = second.worker.close
+        second.worker.close = lambda: close_second(remove=True)
+        second.__exit__()
+        assert list(segment_directory.iterdir()) == []
+        serving.close()
+        assert not owed.waiting({}, '', 0, [])
