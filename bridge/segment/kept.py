@@ -60,10 +60,11 @@ def load(segment: Path, kind: str, noted: int | None = None) -> dict[str, Any]:
 
 def save(segment: Path, kind: str, what: Mapping[str, Any]) -> bool:
     """Keep something; False if the disk refuses it."""
+    path, content = place(segment, kind), json.dumps(dict(what)).encode()
     try:
-        whole.put(place(segment, kind), json.dumps(dict(what)).encode())
-    except OSError:
-        return False
+        whole.put(path, content)
+    except OSError:  # a disk that is full takes what needs no more room than what stands there
+        return whole.write_over(path, content)
     return True
 
 
@@ -91,8 +92,8 @@ class Keeper:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def keep(self, kind: str, what: Mapping[str, Any]) -> None:
-        """Have something saved soon; never waits for the disk."""
+    def keep(self, kind: str, what: Mapping[str, Any], within: float = 0.0) -> None:
+        """Have something saved soon, at best before this returns; never waits longer than `within` (s) for the disk."""
         with self._changed:
             if self._closed:
                 return
@@ -101,6 +102,7 @@ class Keeper:
                 self._thread = threading.Thread(target=self._run, name='keeper', daemon=True)
                 self._thread.start()
             self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closed or not (self._wanted or self._saving), within)
 
     def close(self, timeout: float = 1.0) -> None:
         """Save what waits, for `timeout` (s) at most. Harmless twice."""

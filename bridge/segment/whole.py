@@ -33,6 +33,20 @@ def put(path: Path, content: bytes) -> None:
         raise
 
 
+def write_over(path: Path, content: bytes) -> bool:
+    """Write over what stands in a file, filled up with blanks; False if that does not fit, or the disk refuses it.
+
+    Who is killed meanwhile leaves the one or the other, if it is not longer than a page of memory (4 KiB).
+    """
+    try:
+        with open(path, 'r+b', buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            return len(content) <= size and file.write(content.ljust(size)) == size
+    except OSError:
+        return False
+
+
 def _replace(made: Path, path: Path) -> None:
     """Put a file in the place of another; on Windows that is refused while somebody just reads it."""
     for left in reversed(range(_TRIES)):
