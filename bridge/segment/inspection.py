@@ -345,7 +345,6 @@ def clean(name: str, *, drop: bool = False) -> None:
     if not (drop or report.has_owner) and (debts := [*_debts(report), *_left(report)]):
         raise ValueError(' '.join([*debts, f'To give that up: iblbridge doctor --clean --drop {name}.']))
     check(lib.iblbw_clean(name.encode()))
-    kept.forget(directory() / name)
 
 
 def findings(report: Report) -> list[str]:

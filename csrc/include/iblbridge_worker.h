@@ -264,9 +264,9 @@ IBLB_API int iblbw_inspect(const char *name, struct iblbw_report *report, struct
 /* 1 if `name` is that of a segment, 2 if that of a half-made one (`.<segment>.<16 hex digits>`), else 0. */
 IBLB_API int iblbw_kind(const char *name);
 
-/* Removes the file `name` if it has no owner: takes every lock that one could hold, looks whether the path still leads to that file, marks
- * it REPLACED and unlinks it. Returns 0; IBLB_E_WORKER_BUSY, _NAME_TAKEN: somebody holds it (if only stopped); _SEGMENT: it does not begin
- * as a segment does; _STALE: it was just replaced; _NO_SEGMENT, _PERMISSION, _SYSTEM, _NAME. */
+/* Removes the file `name` if it has no owner: takes every lock that one could hold, looks whether the path still leads to that file,
+ * removes what is kept beside it, marks it REPLACED and unlinks it. Returns 0; IBLB_E_WORKER_BUSY, _NAME_TAKEN: somebody holds it (if only
+ * stopped); _SEGMENT: it does not begin as a segment does; _STALE: it was just replaced; _NO_SEGMENT, _PERMISSION, _SYSTEM, _NAME. */
 IBLB_API int iblbw_clean(const char *name);
 
 #ifdef __cplusplus

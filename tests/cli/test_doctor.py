@@ -226,6 +226,28 @@ def test_what_a_program_that_has_closed_had_sent_is_cleaned_away_when_it_is_too_
     assert doctor_says(capsys, '--clean', '--drop', 'another', '--drop', 'rig')[1]['removed'] == ['rig']
 
 
+def test_what_is_kept_beside_a_segment_goes_with_it_and_never_that_of_the_next_one(
+    capsys, segment_directory, monkeypatch
+):
+    """A worker that started right after found what it owed its masters removed while it wrote it."""
+    Segment('rig').close()
+    for kind in kept.KINDS:
+        kept.place(segment_directory / 'rig', kind).write_text('{}')
+        kept.place(segment_directory / 'rig', f'{kind}.new').write_text('half of it')
+    others = kept.place(segment_directory / 'rig2', 'listeners')
+    others.write_text('{}')
+
+    def check(code: int) -> None:
+        assert code >= 0
+        if not (segment_directory / 'rig').exists():
+            assert files(segment_directory) == {others.name}
+            kept.place(segment_directory / 'rig', 'listeners').write_text('{}')
+
+    monkeypatch.setattr(doctor, 'check', check)
+    doctor.clean('rig')
+    assert files(segment_directory) == {others.name, '.rig.listeners'}
+
+
 def test_what_is_to_be_dropped_is_named_and_there(capsys):
     assert main(['doctor', '--drop', 'rig']) == 2 and 'add --clean' in capsys.readouterr().err
     Segment('other').close()
