@@ -177,8 +177,12 @@ class Programs:
 
     @property
     def is_quiet(self) -> bool:
-        """bool: no command is in hand, and no master has to confirm anything."""
-        return all(server.desk.is_quiet for server in tuple(self._servers.values()))
+        """bool: no command is in hand, no program is missed, and no master has to confirm anything."""
+        return all(server.desk.is_quiet and not self._misses(name) for name, server in tuple(self._servers.items()))
+
+    def _misses(self, name: str) -> bool:
+        """Tell whether a program may just have ended, which its masters are told once it was missed for some looks."""
+        return self._behind[name].expected and not self._incoming.claim_of(name)
 
     def waiting(self) -> list[owed.Waiting]:
         """Return which masters have still to hear something; once this is closed."""

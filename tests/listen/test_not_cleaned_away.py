@@ -110,3 +110,17 @@ def test_a_segment_that_is_to_be_removed_at_the_end_stays_while_a_master_has_sti
         assert list(segment_directory.iterdir()) == []
         serving.close()
         assert not owed.waiting({}, '', 0, [])
+
+
+def test_a_worker_that_is_stopped_right_behind_its_program_tells_the_master_first(segment_directory):
+    """The segment stayed, for the next worker to tell it: when the whole rig was ended, program and worker at once."""
+    port = free_port()
+    with Stock(port) as master:
+        running = Running(ListenerConfig('cameras', port=port))
+        with Program('rig', lambda asked: {}):
+            assert master.run(master.services.start(REF))
+        close = running.worker.close
+        running.worker.close = lambda: close(remove=True)
+        running.__exit__()
+        eventually(lambda: [event for event, _ in master.told if event == 16])
+        assert list(segment_directory.iterdir()) == []
