@@ -21,8 +21,30 @@ static void take_text(char *to, const char *from, size_t bytes) {
     to[bytes - 1] = '\0';
 }
 
+struct moment {
+    uint64_t now, interrupt_stamp, slept_stamp;
+};
+
+/* What a worker would know that begins now. */
+static struct moment moment_of(const struct segment_header *header) {
+    struct moment moment = {os_clock_ns(), load64_relaxed(&header->interrupt_stamp), load64_relaxed(&header->slept_stamp)};
+    uint64_t note = load64_relaxed(&header->sleep_note), asleep = os_asleep_ns(note + SLEEP_TOLERANCE_NS);
+    if ((int64_t)(asleep - note) > (int64_t)SLEEP_TOLERANCE_NS)
+        moment.slept_stamp = moment.now;
+    return moment;
+}
+
+/* Would a worker send it now, to have something done? */
+static bool is_to_be_sent(const struct command_record *record, const struct moment *moment) {
+    static const uint32_t questions = IBLB_EXPSTATUS | IBLB_EXPINFO;
+    uint64_t interrupt_stamp = record->message == IBLB_EXPINTERRUPT ? 0 : moment->interrupt_stamp;
+    return (uint32_t)load64_relaxed(&record->control) == STATE_PUBLISHED && ((uint32_t)record->message & ALL_MESSAGES & ~questions) &&
+           segment_may_begin(record->stamp, record->ttl, moment->now, interrupt_stamp, moment->slept_stamp) == IBLB_OK;
+}
+
 /* Walks the command ring from head to tail; -1 if it leads nowhere. */
-static int count_pending(os_file file, uint64_t ring, uint32_t capacity, const struct slot_header *slot) {
+static int count_pending(os_file file, uint64_t ring, uint32_t capacity, const struct slot_header *slot, const struct moment *moment,
+                         int *waiting) {
     uint64_t at = load64_relaxed(&slot->command.head), tail = load64_relaxed(&slot->command.tail);
     int pending = 0;
     if (tail - at > capacity)
@@ -36,12 +58,14 @@ static int count_pending(os_file file, uint64_t ring, uint32_t capacity, const s
             return -1;
         uint32_t state = (uint32_t)load64_relaxed(&record.control);
         pending += record.header.kind == RECORD_COMMAND && (state == STATE_PUBLISHED || state == STATE_ACCEPTED);
+        *waiting += record.header.kind == RECORD_COMMAND && is_to_be_sent(&record, moment);
         at += record.header.bytes;
     }
     return pending;
 }
 
-static void inspect_slot(os_file file, const struct segment_sizes *sizes, uint32_t index, struct iblbw_slot_report *report) {
+static void inspect_slot(os_file file, const struct segment_sizes *sizes, uint32_t index, const struct moment *moment,
+                         struct iblbw_slot_report *report) {
     struct slot_header slot;
     uint64_t offset = segment_slot_offset(sizes, index);
     *report = (struct iblbw_slot_report){.alive = os_locked(file, slot_lock(index)), .state = -1, .pending = -1};
@@ -52,7 +76,7 @@ static void inspect_slot(os_file file, const struct segment_sizes *sizes, uint32
     report->pid = load32_relaxed(&slot.pid);
     report->since = load64_relaxed(&slot.since);
     report->closed = load32_relaxed(&slot.closing) == CLOSED_IN_ORDER;
-    report->pending = count_pending(file, offset + SLOT_HEADER_BYTES, sizes->command_bytes, &slot);
+    report->pending = count_pending(file, offset + SLOT_HEADER_BYTES, sizes->command_bytes, &slot, moment, &report->waiting);
     take_text(report->client, slot.client, sizeof report->client);
     if (load32_relaxed(&slot.serving_mask) & ALL_MESSAGES)
         take_text(report->serving, slot.serving, sizeof report->serving);
@@ -121,6 +145,7 @@ static void inspect(os_file file, const char *path, struct iblbw_report *report,
     report->worker_since = load64_relaxed(&header.worker_since);
     report->worker_pid = load32_relaxed(&header.worker_pid);
     report->epoch = load32_relaxed(&header.epoch);
+    report->last_kept = load32_relaxed(&header.last_kept);
     report->services_up = load32_relaxed(&header.services_up);
     report->services = inspect_services(file, load32_relaxed(&header.services), report, services, capacity);
     inspect_listeners(file, report);
@@ -128,8 +153,9 @@ static void inspect(os_file file, const char *path, struct iblbw_report *report,
         report->worker_name[0] = '\0';
     struct segment_sizes sizes = {header.slots, header.command_bytes, header.response_bytes, header.event_bytes, header.incoming_bytes};
     report->slots = sizes.slots; /* judged to be within bounds */
+    struct moment moment = moment_of(&header);
     for (uint32_t i = 0; i < sizes.slots; i++)
-        inspect_slot(file, &sizes, i, &slots[i]);
+        inspect_slot(file, &sizes, i, &moment, &slots[i]);
 }
 
 IBLB_API int iblbw_inspect(const char *name, struct iblbw_report *report, struct iblbw_slot_report *slots, char *services, int capacity) {

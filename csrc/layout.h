@@ -81,7 +81,7 @@ struct segment_header {
     uint32_t library_version;
     char boot_id[40];
     uint32_t incoming_bytes;
-    uint32_t reserved;
+    shared_u32 last_kept; /* number of the last record beside the segment, .NAME.listeners: none before it is believed */
 
     LINE shared_u64 interrupt_stamp; /* commands with an older stamp are aborted */
     FIELD64 shared_u64 slept_stamp;  /* commands with an older stamp are expired: the PC slept since */
@@ -211,7 +211,7 @@ static_assert(offsetof(struct segment_header, wait_mechanism) == 64, "segment_he
 static_assert(offsetof(struct segment_header, library_version) == 68, "segment_header.library_version");
 static_assert(offsetof(struct segment_header, boot_id) == 72, "segment_header.boot_id");
 static_assert(offsetof(struct segment_header, incoming_bytes) == 112, "segment_header.incoming_bytes");
-static_assert(offsetof(struct segment_header, reserved) == 116, "segment_header.reserved");
+static_assert(offsetof(struct segment_header, last_kept) == 116, "segment_header.last_kept");
 static_assert(offsetof(struct segment_header, interrupt_stamp) == 128, "segment_header.interrupt_stamp");
 static_assert(offsetof(struct segment_header, slept_stamp) == 136, "segment_header.slept_stamp");
 static_assert(offsetof(struct segment_header, sleep_note) == 144, "segment_header.sleep_note");

@@ -58,6 +58,18 @@ static int take_all_locks(os_file file, const char *path, struct problem *proble
     return IBLB_OK;
 }
 
+/* What bridge/segment/kept.py has beside the segment. As long as the segment is there and we hold its locks, it is nobody else's. */
+static void forget(const char *path) {
+    static const char *const kinds[] = {"ports", "ports.new", "losses", "losses.new", "listeners", "listeners.new"};
+    const char *name = os_file_name(path);
+    char kept[PATH_BYTES];
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        int length = snprintf(kept, sizeof kept, "%.*s.%s.%s", (int)(name - path), path, name, kinds[i]);
+        if (length > 0 && (size_t)length < sizeof kept)
+            os_unlink(kept);
+    }
+}
+
 static int discard(const char *path, bool half_made, struct problem *problem) {
     os_file file;
     int code = os_open(path, &file, problem);
@@ -71,6 +83,8 @@ static int discard(const char *path, bool half_made, struct problem *problem) {
         code = take_all_locks(file, path, problem);
     if (code == IBLB_OK && !os_same_file(file, path))
         code = problem_set(problem, IBLB_E_STALE, "%s was just removed or replaced.", path);
+    if (code == IBLB_OK && !half_made)
+        forget(path);
     if (code == IBLB_OK)
         code = segment_retire(file, path, problem);
     os_close(file);

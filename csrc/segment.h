@@ -8,6 +8,7 @@
 #ifndef IBLB_SEGMENT_H
 #define IBLB_SEGMENT_H
 
+#include "include/iblbridge.h"
 #include "locks.h"
 #include "os.h"
 #include "ring.h"
@@ -67,6 +68,14 @@ struct service_entry *segment_services(const struct segment *segment);
 struct listener_table *segment_listeners(const struct segment *segment);
 
 #define FUTURE_NS UINT64_C(1000000) /* a stamp may be ahead of the clock by this much */
+#define SLEEP_TOLERANCE_NS UINT64_C(100000000)
+
+/* May a command of this stamp and time to live begin now? IBLB_OK, IBLB_E_EXPIRED or IBLB_E_ABORTED. */
+static inline int segment_may_begin(uint64_t stamp, int64_t ttl, uint64_t now, uint64_t interrupt_stamp, uint64_t slept_stamp) {
+    if (stamp > now + FUTURE_NS || stamp < slept_stamp || (ttl >= 0 && now > stamp && now - stamp > (uint64_t)ttl))
+        return IBLB_E_EXPIRED;
+    return stamp < interrupt_stamp ? IBLB_E_ABORTED : IBLB_OK;
+}
 
 /* --- bells ---
  *

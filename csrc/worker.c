@@ -16,7 +16,6 @@
 
 #define MS UINT64_C(1000000)
 #define SWEEP_NS (250 * MS) /* how often we look whether a client is gone */
-#define SLEEP_TOLERANCE_NS (100 * MS)
 
 /* --- fork --- */
 
@@ -225,14 +224,6 @@ IBLB_API int iblbw_service_health(struct iblbw_worker *worker, int index, int do
     uint32_t second = heard ? (uint32_t)(heard / 1000000000) + 1 : 0; /* 0 means never */
     store32_release(&segment_services(&worker->segment)[index].health, second * 2 + (down != 0));
     return IBLB_OK;
-}
-
-/* --- decisions: plain functions of values --- */
-
-static int may_begin(uint64_t stamp, int64_t ttl, uint64_t now, uint64_t interrupt_stamp, uint64_t slept_stamp) {
-    if (stamp > now + FUTURE_NS || stamp < slept_stamp || (ttl >= 0 && now > stamp && now - stamp > (uint64_t)ttl))
-        return IBLB_E_EXPIRED;
-    return stamp < interrupt_stamp ? IBLB_E_ABORTED : IBLB_OK;
 }
 
 /* --- take --- */
@@ -584,6 +575,22 @@ int worker_leave(struct iblbw_worker *worker, int code) {
     return may == IBLB_OK ? code : stand_down(worker, may);
 }
 
+/* --- what is kept beside the segment --- */
+
+IBLB_API unsigned int iblbw_last_kept(struct iblbw_worker *worker) {
+    return worker->forked ? 0 : load32_acquire(&worker->segment.header->last_kept);
+}
+
+IBLB_API int iblbw_note_kept(struct iblbw_worker *worker, unsigned int number) {
+    if (worker->forked)
+        return fail(IBLB_E_FORKED);
+    int code = standing(worker); /* what a successor has noted is not ours to change */
+    if (code != IBLB_OK)
+        return stand_down(worker, code);
+    store32_release(&worker->segment.header->last_kept, number);
+    return IBLB_OK;
+}
+
 /* --- accept, respond --- */
 
 IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_command *command) {
@@ -603,7 +610,7 @@ IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_comman
          * none. What answers a master is as true after an interrupt, or a night. */
         bool said = command->message == IBLBW_ANSWER || command->message == IBLBW_TELL;
         uint64_t interrupt_stamp = said || command->message == IBLB_EXPINTERRUPT ? 0 : load64_acquire(&header->interrupt_stamp);
-        code = may_begin(command->stamp, command->ttl, now, interrupt_stamp, said ? 0 : load64_acquire(&header->slept_stamp));
+        code = segment_may_begin(command->stamp, command->ttl, now, interrupt_stamp, said ? 0 : load64_acquire(&header->slept_stamp));
         if (code == IBLB_OK && !swap_if64(control, STATE_PUBLISHED, (uint64_t)worker->epoch << 32 | STATE_ACCEPTED))
             code = IBLB_E_CANCELLED; /* the owner's cancel came first */
     }

@@ -115,7 +115,11 @@ def add_options(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()
         help='do not ask the services what they are doing, at the start or when one is back',
     )
     add('--notify', action='store_true', help='send EXPCLEANUP to all services at the end')
-    add('--remove', action='store_true', help='remove the segment, which programs open, at the end')
+    add(
+        '--remove',
+        action='store_true',
+        help='remove the segment, which programs open, at the end; but not while the next worker has something to do',
+    )
     add('--until-eof', action='store_true', help='also end when standard input ends, for programs that start this one')
     add('--log', metavar='FILE', help='write the log to this file as well; large ones are begun anew, five are kept')
     add('-v', '--verbose', action='store_true', help='log every command')

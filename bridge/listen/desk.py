@@ -37,14 +37,13 @@ from bridge.listen import rules
 from bridge.listen.asked import Asked, Note, Owed, Program, Send
 from bridge.listen.master import OUT_MOST, Master, Out, Said, dispensable
 from bridge.listen.memory import Address, Done, Memory
-from bridge.listen.owed import Left
+from bridge.listen.owed import KNOWN_FOR, Left
 from bridge.listen.rules import What
 from bridge.listen.strangers import Strangers
 
 WAITING_MOST = 16  # commands that wait for the program
 INTERRUPTS_MOST = 4  # that the program has at a time
 MASTERS_MOST = 64
-KNOWN_FOR = 3600_000 * rules.MS  # a master that has not commanded for so long is told nothing
 _ENDS = (rules.INTERRUPT, rules.CLEANUP)  # an EXPINTERRUPT by itself could be taken for the answer to these
 AGAIN = 1000 * rules.MS  # until what could not be taken back is tried once more
 

@@ -1,13 +1,19 @@
-"""What a worker that is killed owes its masters, and what the next one is to do about it. Values only."""
+"""What a worker that is killed owes its masters, and what the next one is to do about it. Values only.
+
+`waiting` is for who looks from outside, and may throw away what was kept: which masters would never hear what they wait
+for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bridge.listen import rules
+from bridge.listen import memory, rules
 from bridge.listen.memory import LONGEST, Address
 
+LATE = 10_000 * rules.MS  # a stock master waits no longer for an answer
+KNOWN_FOR = 3600_000 * rules.MS  # a master that has not commanded for so long is told nothing
 _SLEPT = 1000 * rules.MS  # that two clocks may differ by if the PC did not sleep
 
 
@@ -137,3 +143,86 @@ def has_slept(kept: Mapping[str, Any], now: int, wall: int) -> bool:
         case [int(before), int(wall_before)]:
             return abs((wall - wall_before) - (now - before)) > _SLEPT
     return True
+
+
+class Waiting(NamedTuple):
+    """A master that has still to hear something.
+
+    Attributes
+    ----------
+    listener : str
+        The name of the listener that it commanded.
+    master : str
+        Its address, such as 192.168.0.3:55123.
+    message : str
+        What it asked; "" if it is to hear that the program ended in the middle of its experiment.
+    age : float
+        s since it asked, or last commanded.
+    """
+
+    listener: str
+    master: str
+    message: str
+    age: float
+
+
+def waiting(kept: Mapping[str, Any], segment: str, now: int, served: Collection[str]) -> list[Waiting]:
+    """Return which masters have still to hear something from the next worker.
+
+    Parameters
+    ----------
+    kept : mapping
+        What the worker has left beside the segment; whatever may stand there.
+    segment : str
+        The segment that it must belong to.
+    now : int
+        ns.
+    served : collection of str
+        The listeners that a living program serves.
+
+    Examples
+    --------
+    >>> row = [['10.0.0.7', 5], 2, 10**9, -1, 0, False, '', None, '[2]']
+    >>> cameras = {'status': 20, 'masters': [['10.0.0.8', 6, 0]], 'open': [row]}
+    >>> kept = {'segment': '7', 'listeners': {'cameras': cameras}}
+    >>> waiting(kept, '7', 3 * 10**9, ['cameras'])
+    [Waiting(listener='cameras', master='10.0.0.7:5', message='EXPSTART', age=2.0)]
+    >>> waiting(kept, '7', 20 * 10**9, [])
+    [Waiting(listener='cameras', master='10.0.0.8:6', message='', age=20.0)]
+    >>> waiting(kept, '7', 4000 * 10**9, []), waiting(kept, '8', 3 * 10**9, [])
+    ([], [])
+    """
+    listeners = kept.get('listeners') if kept.get('segment') == segment else None
+    found = []
+    for name, one in listeners.items() if isinstance(listeners, dict) else ():
+        found += [
+            Waiting(name, _name(row.address), rules.event_name(row.event), (now - row.arrived) / 1e9)
+            for row in left(one)
+            if 0 <= now - row.arrived < LATE
+        ]
+        known = memory.found(one)
+        if known.status == rules.RUNNING and name not in served:
+            masters = known.masters.items()
+            found += [
+                Waiting(name, _name(who), '', (now - at) / 1e9) for who, at in masters if 0 <= now - at < KNOWN_FOR
+            ]
+    return found
+
+
+def _name(address: Address) -> str:
+    return f'{address[0]}:{address[1]}'
+
+
+def sentence(one: Waiting) -> str:
+    """Return what a master waits for.
+
+    Examples
+    --------
+    >>> sentence(Waiting('cameras', '10.0.0.7:5', 'EXPSTART', 2.0))
+    '10.0.0.7:5 has not heard what became of its EXPSTART to cameras'
+    >>> sentence(Waiting('cameras', '10.0.0.7:5', '', 2.0))
+    '10.0.0.7:5 has not heard that the program which served cameras ended while it was RUNNING'
+    """
+    if one.message:
+        return f'{one.master} has not heard what became of its {one.message} to {one.listener}'
+    return f'{one.master} has not heard that the program which served {one.listener} ended while it was RUNNING'

@@ -135,6 +135,13 @@ class Server:
         All methods but the constructor are called in its thread.
     note : callable
         Called with each `Note`.
+
+    Attributes
+    ----------
+    port : int
+        Where it listens, or did.
+    is_open : bool
+        It does.
     """
 
     def __init__(
@@ -150,11 +157,7 @@ class Server:
         self._said_until = 0.0
         self._said_counts = 0
         self.is_open = False
-
-    @property
-    def port(self) -> int:
-        """int: where it listens."""
-        return int(self._socket.getsockname()[1])
+        self.port = int(sock.getsockname()[1])
 
     def open(self) -> None:
         """Begin to listen."""

@@ -9,11 +9,12 @@ could hold before it unlinks a file.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bridge.errors import BridgeError, check, error_for
+from bridge.listen import owed as masters
 from bridge.numbers import CODES
 from bridge.segment import kept, listeners, losses
 from bridge.segment.library import ffi, last_error, lib, text_of
@@ -50,6 +51,8 @@ class Slot(NamedTuple):
         The listener that it serves; "" for none.
     closed : bool
         Its owner has closed it in order: nobody is lost, and the worker frees it.
+    waiting : int
+        Of the pending ones those that a worker would send now to have something done, be their sender gone or not.
     """
 
     number: int
@@ -62,6 +65,7 @@ class Slot(NamedTuple):
     pending: int
     serving: str = ''
     closed: bool = False
+    waiting: int = 0
 
     @property
     def is_left(self) -> bool:
@@ -127,6 +131,8 @@ class Report(NamedTuple):
         Where the worker is a service itself, and who serves.
     owed : list of bridge.segment.losses.Owed
         What has still to be sent for clients that died.
+    masters : list of bridge.listen.owed.Waiting
+        Which masters have still to hear something from the next worker; none while there is one.
     """
 
     name: str
@@ -147,6 +153,7 @@ class Report(NamedTuple):
     slots: Sequence[Slot] = ()
     listeners: Sequence[Listener] = ()
     owed: Sequence[losses.Owed] = ()
+    masters: Sequence[masters.Waiting] = ()
 
     @property
     def has_owner(self) -> bool:
@@ -221,6 +228,9 @@ def inspect(name: str) -> Report:
     same_boot = bool(raw.same_boot)
     names = _text(services, keep='\n').splitlines()
     found = [_slot(i, slots[i], now, same_boot) for i in range(raw.slots) if slots[i].state or slots[i].alive]
+    serving = [(slot.serving, slot.client, slot.pid) for slot in found if slot.alive and slot.state == 'claimed']
+    known = kept.load(directory() / name, 'listeners', raw.last_kept) if raw.listeners else {}
+    is_whole = same_boot and raw.is_segment and not raw.code
     return Report(
         name=name,
         kind='half-made' if half_made else 'segment' if raw.is_segment else 'foreign',
@@ -249,12 +259,13 @@ def inspect(name: str) -> Report:
         slots=found,
         listeners=listeners.found(
             [_text(raw.listener[i]) for i in range(raw.listeners)],
-            [(slot.serving, slot.client, slot.pid) for slot in found if slot.alive and slot.state == 'claimed'],
-            kept.load(directory() / name, 'listeners') if raw.listeners else {},
+            serving,
+            known,
             raw.segment_id,
             now,
         ),
-        owed=_owed(name, raw.segment_id, found, now) if same_boot and raw.is_segment and not raw.code else [],
+        owed=_owed(name, raw.segment_id, found, now) if is_whole else [],
+        masters=_masters(known, raw.segment_id, serving, now) if is_whole and not raw.worker_alive else [],
     )
 
 
@@ -263,6 +274,13 @@ def _owed(name: str, segment_id: int, slots: Sequence[Slot], now: float) -> list
     gone = [slot.client for slot in slots if slot.is_left]
     owed = losses.seen(kept.load(directory() / name, losses.KIND), segment_id, here, gone, now)
     return [one._replace(client=_printable(one.client), send=_printable(one.send)) for one in owed]
+
+
+def _masters(
+    known: Mapping[str, Any], segment_id: int, serving: Sequence[tuple[str, str, int]], now: float
+) -> list[masters.Waiting]:
+    found = masters.waiting(known, f'{segment_id:016x}', int(now), [listener for listener, _, _ in serving])
+    return [one._replace(listener=_printable(one.listener), master=_printable(one.master)) for one in found]
 
 
 def other_users() -> list[Path]:
@@ -305,26 +323,28 @@ def survey() -> tuple[list[Report], list[str]]:
     return reports, ignored
 
 
-def clean(name: str) -> None:
+def clean(name: str, *, drop: bool = False) -> None:
     """Remove a file that provably has no owner.
 
     Parameters
     ----------
     name : str
         The segment's name, or that of a half-made one.
+    drop : bool
+        Also if somebody still waits for something that the next worker would do.
 
     Raises
     ------
     bridge.errors.BridgeError
         It was left alone; the sentence says why.
     ValueError
-        Something has still to be sent for a client that died, as `Report.owed` says: with the segment it would be lost.
+        Something has still to be sent, for a client that died or by one that is gone, or a master has still to hear
+        something: with the segment it would be lost. The sentences say what it is.
     """
     report = inspect(name)
-    if report.owed and not report.has_owner:
-        raise ValueError(' '.join(_debts(report)))
+    if not (drop or report.has_owner) and (debts := [*_debts(report), *_left(report)]):
+        raise ValueError(' '.join([*debts, f'To give that up: iblbridge doctor --clean --drop {name}.']))
     check(lib.iblbw_clean(name.encode()))
-    kept.forget(directory() / name)
 
 
 def findings(report: Report) -> list[str]:
@@ -394,10 +414,25 @@ def _unserved(report: Report) -> list[str]:
 
 
 def _debts(report: Report) -> list[str]:
-    """Return what the next worker has to send."""
-    start = f'iblbridge serve --segment {report.name}, with its files of services and settings'
+    """Return what the next worker has to send for clients that died, and to say to masters."""
+    start = _start(report)
     drop = 'One whose settings have no on_client_lost drops it.'
-    return [f'{losses.sentence(owed)}. The next worker sends it: {start}. {drop}' for owed in report.owed]
+    said = [f'{losses.sentence(owed)}. The next worker sends it: {start}. {drop}' for owed in report.owed]
+    return said + [f'{masters.sentence(one)}. The next worker says it: {start}.' for one in report.masters]
+
+
+def _left(report: Report) -> list[str]:
+    """Return what the next worker has to send by order of programs that are gone."""
+    gone = [slot for slot in report.slots if slot.waiting and not slot.alive and report.boot == 'this']
+    return [
+        f'{counted(slot.waiting, "command")} of {slot.client}, which is gone, {"was" if slot.waiting == 1 else "were"} '
+        f'not sent. The next worker does that until it is too late: {_start(report)}.'
+        for slot in gone
+    ]
+
+
+def _start(report: Report) -> str:
+    return f'iblbridge serve --segment {report.name}, with its files of services and settings'
 
 
 def _slot_findings(slot: Slot, *, told: bool) -> list[str]:
@@ -432,6 +467,7 @@ def _slot(number: int, raw: Any, now: float, same_boot: bool) -> Slot:
         pending=raw.pending,
         serving=_text(raw.serving),
         closed=bool(raw.closed),
+        waiting=raw.waiting,
     )
 
 

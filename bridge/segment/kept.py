@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge.segment import slate
+from bridge.segment import slate, whole
 
 KINDS = ('ports', 'losses', 'listeners')
-_TRIES, _PAUSE = 10, 0.01  # s: as long as a short look at a file takes
+_TRIES = 10
 _AGAIN = 1.0  # s until what was refused is tried again
 
 
@@ -30,19 +28,31 @@ def place(segment: Path, kind: str) -> Path:
 
 def is_place(path: Path) -> bool:
     """Tell whether a file is one of these."""
-    return path.name.startswith('.') and path.suffix.removeprefix('.') in KINDS
+    name = path.name.removesuffix(whole.HALF)
+    return name.startswith('.') and Path(name).suffix.removeprefix('.') in KINDS
 
 
-def load(segment: Path, kind: str) -> dict[str, Any]:
-    """Return what was kept, {} if nothing is known."""
+def load(segment: Path, kind: str, noted: int | None = None) -> dict[str, Any]:
+    """Return what was kept, {} if nothing is known.
+
+    Parameters
+    ----------
+    segment : Path
+        The segment's file.
+    kind : str
+        What.
+    noted : int, optional
+        Of a slate: the number of the last record; one that comes before it is not believed.
+    """
     try:
         for _ in range(_TRIES):
-            whole = place(segment, kind).read_bytes()
-            if not slate.is_slate(whole):
-                found = json.loads(whole)
+            content = place(segment, kind).read_bytes()
+            if not slate.is_slate(content):
+                found = json.loads(content)
                 return found if isinstance(found, dict) else {}
-            if said := slate.read(whole)[1]:  # else both places were written while we read
-                return said
+            number, said = slate.read(content)
+            if said and (noted is None or not slate.is_older(number, noted)):
+                return said  # else both places were written while we read, or the last record is not there
     except (OSError, ValueError, RecursionError):
         pass
     return {}
@@ -50,36 +60,20 @@ def load(segment: Path, kind: str) -> dict[str, Any]:
 
 def save(segment: Path, kind: str, what: Mapping[str, Any]) -> bool:
     """Keep something; False if the disk refuses it."""
-    whole = place(segment, kind)
-    half = whole.with_name(f'{whole.name}.new')
+    path, content = place(segment, kind), json.dumps(dict(what)).encode()
     try:
-        half.write_text(json.dumps(dict(what)))
-        _replace(half, whole)
-    except OSError:
-        with contextlib.suppress(OSError):
-            half.unlink()
-        return False
+        whole.put(path, content)
+    except OSError:  # a disk that is full takes what needs no more room than what stands there
+        return whole.write_over(path, content)
     return True
-
-
-def _replace(half: Path, whole: Path) -> None:
-    """Put a file in the place of another; on Windows that is refused while somebody just reads it."""
-    for left in reversed(range(_TRIES)):
-        try:
-            os.replace(half, whole)
-        except PermissionError:
-            if not left:
-                raise
-            time.sleep(_PAUSE)
-        else:
-            return
 
 
 def forget(segment: Path) -> None:
     """Remove all that is kept of a segment."""
     for kind in KINDS:
-        with contextlib.suppress(OSError):
-            place(segment, kind).unlink()
+        for suffix in ('', whole.HALF):
+            with contextlib.suppress(OSError):
+                place(segment, f'{kind}{suffix}').unlink()
 
 
 class Keeper:
@@ -98,8 +92,8 @@ class Keeper:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def keep(self, kind: str, what: Mapping[str, Any]) -> None:
-        """Have something saved soon; never waits for the disk."""
+    def keep(self, kind: str, what: Mapping[str, Any], within: float = 0.0) -> None:
+        """Have something saved soon, at best before this returns; never waits longer than `within` (s) for the disk."""
         with self._changed:
             if self._closed:
                 return
@@ -108,6 +102,7 @@ class Keeper:
                 self._thread = threading.Thread(target=self._run, name='keeper', daemon=True)
                 self._thread.start()
             self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closed or not (self._wanted or self._saving), within)
 
     def close(self, timeout: float = 1.0) -> None:
         """Save what waits, for `timeout` (s) at most. Harmless twice."""

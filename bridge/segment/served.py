@@ -199,6 +199,15 @@ class Segment:
         """Tell who looks at the segment's file how a service is: its place in order, when it was last heard (ns)."""
         check(lib.iblbw_service_health(self._worker, index, int(down), heard))
 
+    @property
+    def last_kept(self) -> int:
+        """int: the number, modulo 2**32, of the last record beside the segment, as `bridge.segment.slate` counts."""
+        return int(lib.iblbw_last_kept(self._worker))
+
+    def note_kept(self, number: int) -> None:
+        """Have no record before this one believed by a later worker."""
+        check(lib.iblbw_note_kept(self._worker, number & 0xFFFFFFFF))
+
     def take(self, timeout: float) -> tuple[NDArray[Any], list[Taken]]:
         """Wait for commands and return them in order of (interrupts first, sent stamp, slot).
 

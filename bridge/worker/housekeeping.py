@@ -1,7 +1,8 @@
 """What the worker does besides carrying out commands: health, events, heartbeats, lost clients.
 
 What is due is decided in `watch`; here it is done. `Housekeeping.heard` and `Housekeeping.learn` are called by the
-network thread, `tick` by the worker's loop. None of them waits for anything. Each outcome is learned when it is there,
+network thread, `tick` by the worker's loop. None of them waits for anything; only what is sent for a lost client waits
+for the disk, for a moment. Each outcome is learned when it is there,
 not when that of the slowest service is, so that they are learned in the order in which things happened.
 """
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _EARLY_MOST = 100  # events that are kept until the clients are found
+_FORGOTTEN = 0.05  # s: how long at most the disk has to forget what is about to be sent
 
 
 class Housekeeping:
@@ -69,7 +71,7 @@ class Housekeeping:
         journal: Journal | None,
         fail: Callable[[BaseException], None],
         *,
-        keep: Callable[[str, Mapping[str, Any]], None] = lambda kind, what: None,
+        keep: Callable[[str, Mapping[str, Any], float], None] = lambda kind, what, within: None,
     ) -> None:
         self._keep, self._kept, self._keeping = keep, losses.to_keep(segment.id, {}, {}), threading.Lock()
         self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
@@ -280,16 +282,20 @@ class Housekeeping:
 
     def _has_left(self, client: str) -> None:
         """Forget what was due for a client: directly before the first datagram, so that it is not sent twice."""
-        self._watch.left(client)
-        self.keep_losses()
+        with self._keeping:
+            self._watch.left(client)
+            self._keep_losses(_FORGOTTEN)
 
     def keep_losses(self) -> None:
         """Have the next worker know for whom something has still to be sent."""
         with self._keeping:
-            known = losses.to_keep(self._segment.id, self._watch.owed(), self._watch.sends())
-            if known != self._kept:
-                self._kept = known
-                self._keep(losses.KIND, known)
+            self._keep_losses(0.0)
+
+    def _keep_losses(self, within: float) -> None:
+        known = losses.to_keep(self._segment.id, self._watch.owed(), self._watch.sends())
+        if known != self._kept:
+            self._kept = known
+            self._keep(losses.KIND, known, within)
 
     def take_up(self, found: Mapping[str, Any]) -> None:
         """Take up what the worker before us has left to be sent for lost clients."""

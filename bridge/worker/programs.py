@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from bridge.addresses import ConfigError
@@ -52,7 +53,7 @@ KIND = 'listeners'
 LOOK = 0.1  # s between two looks at the programs
 LEFT_FOR = 200 * rules.MS  # until what the worker before us had in hand is told of: an answer may stand in a ring
 KEEP_EVERY = 1000 * rules.MS  # of messages of strangers, who may send many
-LATE = 10_000 * rules.MS  # a stock master waits no longer for an answer
+LATE = owed.LATE
 
 
 class Programs:
@@ -69,7 +70,8 @@ class Programs:
     kept : mapping
         What the worker before us left; see `bridge.segment.kept`.
     keep : callable
-        Keeps a map for the next worker, and returns when it has; False if that failed.
+        Keeps a map for the next worker, or what the second gives if that is too much, and returns when it has; False
+        if that failed: then the next worker knows of nothing.
     house : Housekeeping
         Notes who serves, what was asked and what was replied.
     fail : callable
@@ -88,7 +90,7 @@ class Programs:
         thread: LoopThread,
         *,
         kept: Mapping[str, Any],
-        keep: Callable[[Mapping[str, Any]], bool],
+        keep: Callable[[Mapping[str, Any], Callable[[], Mapping[str, Any]]], bool],
         house: Housekeeping,
         fail: Callable[[BaseException], None],
     ) -> None:
@@ -175,8 +177,17 @@ class Programs:
 
     @property
     def is_quiet(self) -> bool:
-        """bool: no command is in hand, and no master has to confirm anything."""
-        return all(server.desk.is_quiet for server in tuple(self._servers.values()))
+        """bool: no command is in hand, no program is missed, and no master has to confirm anything."""
+        return all(server.desk.is_quiet and not self._misses(name) for name, server in tuple(self._servers.items()))
+
+    def _misses(self, name: str) -> bool:
+        """Tell whether a program may just have ended, which its masters are told once it was missed for some looks."""
+        return self._behind[name].expected and not self._incoming.claim_of(name)
+
+    def waiting(self) -> list[owed.Waiting]:
+        """Return which masters have still to hear something; once this is closed."""
+        served = [name for name in self._servers if self._incoming.claim_of(name)]
+        return owed.waiting(self._known(), self._key, time.perf_counter_ns(), served)
 
     def _inherit(self) -> None:
         """Take up what the worker before us had handed to programs."""
@@ -373,7 +384,7 @@ class Programs:
         self._is_changed = False
         self._kept_at = time.perf_counter_ns()
         self._kept_refused = self._refused()
-        is_unkept = not (self._keep(self._known()) or self._keep(self._known(briefly=True)))
+        is_unkept = not self._keep(self._known(), partial(self._known, briefly=True))
         if is_unkept and not self._is_unkept:
             log.warning('what the listeners owe cannot be kept beside the segment: a new worker would not know of it')
         self._is_unkept = is_unkept

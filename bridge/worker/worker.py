@@ -24,6 +24,7 @@ from bridge.config import (
 )
 from bridge.errors import BridgeError
 from bridge.journal import Journal
+from bridge.listen import owed
 from bridge.segment import kept, losses
 from bridge.segment.served import Segment
 from bridge.segment.slate import Slate
@@ -125,7 +126,8 @@ class Worker:
         self._failure: BaseException | None = None
         self._segment = Segment(segment, **(segment_options or {}))  # first: a busy segment must not cost a socket
         self._keeper = kept.Keeper(self._segment.path)
-        self._slate = Slate(kept.place(self._segment.path, LISTENERS))
+        noted = self._segment.last_kept
+        self._slate = Slate(kept.place(self._segment.path, LISTENERS), noted, self._segment.note_kept)
         self._house = Housekeeping(self._segment, self._watch, journal, self._fail, keep=self._keeper.keep)
         self._notes = Notes(self._segment, journal, self._house)
         try:
@@ -145,7 +147,7 @@ class Worker:
                     self._segment,
                     listeners,
                     self._carrier.thread,
-                    kept=kept.load(self._segment.path, LISTENERS),
+                    kept=kept.load(self._segment.path, LISTENERS, noted),
                     keep=self._slate.write,
                     house=self._house,
                     fail=self._fail,
@@ -348,17 +350,32 @@ class Worker:
         ----------
         remove : bool
             Delete the segment's file, and tell the clients that it is gone; but not while something has still to be
-            sent for a lost client, which only the next worker of this segment can do.
+            sent for a lost client, or a master to hear something, which only the next worker of this segment can do.
         """
         self._programs.close()
         self._carrier.close()
         self._keeper.close()
         self._slate.close()
         self._notes.stop(str(self._failure) if self._failure else self._reason)
-        remove = remove and not self._watch.owed()
-        if remove and self.path:
+        remove = remove and self._segment.worker is not None and not self._stays_for()
+        if remove and not isinstance(
+            self._failure, BridgeError
+        ):  # else what is beside it may be another worker's by now
             kept.forget(self.path)
         self._segment.close(remove=remove)
+
+    def _stays_for(self) -> bool:
+        """Tell whether the segment has to stay for what the next worker has to do, and say so."""
+        masters = [owed.sentence(one) for one in self._programs.waiting()]
+        for said in masters:
+            log.warning('%s: the next worker says it', said)
+        if stays := bool(masters or self._watch.owed()):
+            log.warning(
+                'the segment %s stays for the next worker; to give that up: iblbridge doctor --clean --drop %s',
+                self.path.name,
+                self.path.name,
+            )
+        return stays
 
     def __enter__(self) -> Worker:
         return self

@@ -78,6 +78,11 @@ IBLB_API int iblbw_epoch(struct iblbw_worker *worker);
 IBLB_API int iblbw_largest_response(struct iblbw_worker *worker);
 IBLB_API int iblbw_largest_command(struct iblbw_worker *worker);
 
+/* The number, modulo 2^32, of the last record that a worker has kept beside the segment; 0 if none has. The second notes another one, at
+ * once: no record before that will be believed by a later worker. */
+IBLB_API unsigned int iblbw_last_kept(struct iblbw_worker *worker);
+IBLB_API int iblbw_note_kept(struct iblbw_worker *worker, unsigned int number);
+
 /* Publishes the services' names (UTF-8, separated by newlines, in configured order), and how many are up. IBLB_E_ARGUMENT if there are more
  * than 128 or one is longer than 111 bytes. */
 IBLB_API int iblbw_services(struct iblbw_worker *worker, const char *names);
@@ -222,7 +227,8 @@ struct iblbw_report {
     unsigned int library_version;
     unsigned int worker_pid; /* 0: the last one stopped in order */
     unsigned int epoch;
-    unsigned int slots; /* 0 if its layout cannot be read */
+    unsigned int last_kept; /* as iblbw_last_kept */
+    unsigned int slots;     /* 0 if its layout cannot be read */
     unsigned int services;
     unsigned int services_up;
     unsigned int service_down[128];        /* by service: 1 if it is down */
@@ -238,6 +244,7 @@ struct iblbw_slot_report {
     int alive;                /* the slot's lock is held: its owner lives, or is stopped */
     int state;                /* 0 free, 1 claimed, 2 quarantined; else damaged */
     int pending;              /* commands without an answer; -1: the ring makes no sense */
+    int waiting;              /* of these those that a worker would send now: no questions */
     unsigned int pid;
     unsigned int generation;
     char client[64];
@@ -257,9 +264,9 @@ IBLB_API int iblbw_inspect(const char *name, struct iblbw_report *report, struct
 /* 1 if `name` is that of a segment, 2 if that of a half-made one (`.<segment>.<16 hex digits>`), else 0. */
 IBLB_API int iblbw_kind(const char *name);
 
-/* Removes the file `name` if it has no owner: takes every lock that one could hold, looks whether the path still leads to that file, marks
- * it REPLACED and unlinks it. Returns 0; IBLB_E_WORKER_BUSY, _NAME_TAKEN: somebody holds it (if only stopped); _SEGMENT: it does not begin
- * as a segment does; _STALE: it was just replaced; _NO_SEGMENT, _PERMISSION, _SYSTEM, _NAME. */
+/* Removes the file `name` if it has no owner: takes every lock that one could hold, looks whether the path still leads to that file,
+ * removes what is kept beside it, marks it REPLACED and unlinks it. Returns 0; IBLB_E_WORKER_BUSY, _NAME_TAKEN: somebody holds it (if only
+ * stopped); _SEGMENT: it does not begin as a segment does; _STALE: it was just replaced; _NO_SEGMENT, _PERMISSION, _SYSTEM, _NAME. */
 IBLB_API int iblbw_clean(const char *name);
 
 #ifdef __cplusplus

@@ -79,10 +79,13 @@ def test_a_rig_that_stays_with_both_directions_says_where_masters_find_it(tmp_pa
 
 
 @pytest.mark.parametrize('name', END_SIGNALS)
-def test_a_signal_in_the_other_direction_leaves_nothing(tmp_path, name):
+@pytest.mark.parametrize(
+    'row', ['INITIALIZED +[0-9.]+ ms +.10', r'RUNNING +[0-9.]+ ms +.20\]'], ids=['begun', 'running']
+)
+def test_a_signal_in_the_other_direction_leaves_nothing(tmp_path, name, row):
     with demos(tmp_path) as start:
         run = start('--both')
-        run.read_until('INITIALIZED +[0-9.]+ ms +.10')
+        run.read_until(row)
         ask_to_end(run.process, name)
         assert run.finish() not in (0, 1), run.output
         assert run.left() == [] and 'Stopped by' in run.output

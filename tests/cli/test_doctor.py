@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -168,7 +169,7 @@ def test_what_a_worker_owes_for_a_lost_program_is_told_and_not_cleaned_away(caps
             1, [], [('dies', 'EXPEND')],
         )  # fmt: skip
         assert 'EXPEND has not gone to the services' in left['why'] and 'iblbridge serve --segment rig' in left['why']
-        assert left['why'] in report['findings']
+        assert report['findings'][0] in left['why'] and left['why'].endswith('iblbridge doctor --clean --drop rig.')
         assert not [one for one in report['findings'] if '--clean' in one]
     assert told_of(segment_directory, 'sends') == {'dies': 'EXPEND'}
 
@@ -182,6 +183,79 @@ def test_a_worker_that_has_no_rule_for_it_drops_what_is_owed_as_doctor_says(caps
     serve('rig', {}).end_of_test()
     status, said = doctor_says(capsys, '--clean')
     assert (status, said['removed'], files(segment_directory)) == (0, ['rig'], set())
+
+
+SENT = {
+    'to do something': (['EXPINIT'], {}, True),
+    'and a question': (['EXPSTATUS', 'EXPSTART'], {}, True),
+    'only to ask': (['EXPSTATUS', 'EXPINFO', 'PING'], {}, False),
+    'before the PC slept': (['EXPINIT'], {136: 'now'}, False),
+    'before an EXPINTERRUPT': (['EXPINIT'], {128: 'now'}, False),
+    'and it is one': (['EXPINTERRUPT'], {128: 'now'}, True),
+}
+
+
+@pytest.mark.parametrize('what', SENT)
+def test_what_programs_that_are_gone_had_sent_is_cleaned_away_only_if_no_worker_would_send_it(
+    capsys, segment_directory, what
+):
+    """It was dropped, although it would have been carried out."""
+    messages, scribbles, stays = SENT[what]
+    with Segment('rig'), Client('rig', 'notifier') as client:
+        client.notify('EXPSTATUS')
+        with program(CLIENT, 'rig', 'dies', *messages):
+            pass
+    for offset in scribbles:
+        write(segment_directory / 'rig', offset, struct.pack('=Q', time.perf_counter_ns()))
+    status, said = doctor_says(capsys, '--clean')
+    assert (status, said['removed']) == ((1, []) if stays else (0, ['rig']))
+    if stays:
+        (left,) = said['left']
+        assert left['why'].startswith('1 command of dies, which is gone, was not sent. The next worker does that')
+        assert [slot['waiting'] for slot in said['segments'][0]['slots']] == [0, 1]
+        assert doctor_says(capsys, '--clean', '--drop', 'rig')[1]['removed'] == ['rig']
+    assert files(segment_directory) == set()
+
+
+def test_what_a_program_that_has_closed_had_sent_is_cleaned_away_when_it_is_too_old(capsys, segment_directory):
+    with Segment('rig'), Client('rig', 'ends') as client:
+        client.notify('EXPSTART', 'r', ttl=0.001)
+        client.notify('EXPEND', ttl=None)
+    eventually(lambda: [slot['waiting'] for slot in doctor_says(capsys)[1]['segments'][0]['slots']] == [1])
+    assert doctor_says(capsys, '--clean')[1]['removed'] == []
+    assert doctor_says(capsys, '--clean', '--drop', 'another', '--drop', 'rig')[1]['removed'] == ['rig']
+
+
+def test_what_is_kept_beside_a_segment_goes_with_it_and_never_that_of_the_next_one(
+    capsys, segment_directory, monkeypatch
+):
+    """A worker that started right after found what it owed its masters removed while it wrote it."""
+    Segment('rig').close()
+    for kind in kept.KINDS:
+        kept.place(segment_directory / 'rig', kind).write_text('{}')
+        kept.place(segment_directory / 'rig', f'{kind}.new').write_text('half of it')
+    others = kept.place(segment_directory / 'rig2', 'listeners')
+    others.write_text('{}')
+
+    def check(code: int) -> None:
+        assert code >= 0
+        if not (segment_directory / 'rig').exists():
+            assert files(segment_directory) == {others.name}
+            kept.place(segment_directory / 'rig', 'listeners').write_text('{}')
+
+    monkeypatch.setattr(doctor, 'check', check)
+    doctor.clean('rig')
+    assert files(segment_directory) == {others.name, '.rig.listeners'}
+
+
+def test_what_is_to_be_dropped_is_named_and_there(capsys):
+    assert main(['doctor', '--drop', 'rig']) == 2 and 'add --clean' in capsys.readouterr().err
+    Segment('other').close()
+    assert doctor_says(capsys, '--clean', '--drop', 'rig')[1]['left'] == [
+        {'name': 'rig', 'why': 'there is no such segment'}
+    ]
+    with Segment('rig'):
+        assert doctor_says(capsys, '--clean', '--drop', 'rig')[1]['removed'] == [], 'nor is what somebody has open'
 
 
 @pytest.mark.parametrize('garbage', [b'', b'[' * 9, b'{"lost": {"a": 1}}', b'{"sends": 5, "lost": 7, "segment": 1}'])

@@ -102,7 +102,7 @@ def test_of_services_and_listeners_side_by_side_only_services_are_counted():
 def test_refused_strangers_are_counted_and_a_flood_of_them_is_not_written_each_time(monkeypatch):
     written = []
     write = Slate.write
-    monkeypatch.setattr(Slate, 'write', lambda slate, what: written.append(what) or write(slate, what))
+    monkeypatch.setattr(Slate, 'write', lambda slate, *what: written.append(what) or write(slate, *what))
     with Running(ListenerConfig('cameras', port=0, masters=('192.0.2.1',))) as running:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
             for _ in range(200):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,9 @@ from peers import ScriptedPeer, StockServer, eventually, is_command
 from processes import kill, program
 
 from bridge.config import ClientLost, ServiceConfig
-from bridge.segment import inspection, kept, losses
+from bridge.segment import inspection, kept, losses, whole
 from bridge.segment.client import Client
+from bridge.worker import housekeeping
 from bridge.worker.watch import Watch
 
 S = 10**9
@@ -255,6 +259,62 @@ def test_of_what_follows_closely_the_last_is_saved_and_a_close_waits_for_it(segm
     assert kept.load(segment_directory / 'rig', 'ports') == {'cameras': 999}
 
 
+def test_what_is_about_to_be_sent_is_forgotten_before_it_leaves(serve, segment_directory, monkeypatch):
+    """It was forgotten soon: who was killed right after the datagram left it to be sent a second time."""
+    there = []
+    save = kept.save
+
+    def slowly(*what: Any) -> bool:
+        time.sleep(0.1)
+        return save(*what)
+
+    monkeypatch.setattr(kept, 'save', slowly)
+    monkeypatch.setattr(housekeeping, '_FORGOTTEN', 60.0)
+    with StockServer({4: lambda data: there.append(known(segment_directory))}) as server:
+        rule = ClientLost('stimulus', 'EXPEND', 0.5)
+        serve('rig', {'cameras': server.uri}, on_client_lost=[rule])
+        die()
+        eventually(lambda: there, 20)
+        assert there == [{}]
+
+
+def test_what_was_sent_while_the_disk_is_full_is_not_sent_again_by_the_next_worker(
+    serve, segment_directory, monkeypatch
+):
+    """What was kept before stayed there, and hours later another experiment was ended."""
+    with StockServer() as server:
+        worker = serve('rig', {'cameras': server.uri}, on_client_lost=[ClientLost('stimulus', 'EXPEND', 1.0)])
+        die()
+        eventually(lambda: known(segment_directory), 20)
+
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, 'no space left on device')
+
+        monkeypatch.setattr(whole, 'put', full)
+        eventually(lambda: [4, None] in server.saw, 20)
+        eventually(lambda: not known(segment_directory), 20)
+        worker.end_of_test()
+
+
+@pytest.mark.posix('mounts a small disk')
+def test_a_full_disk_takes_what_needs_no_more_room(segment_directory):
+    small = segment_directory / 'small'
+    small.mkdir()
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', small], check=False).returncode:
+        pytest.skip('needs the right to mount')
+    try:
+        assert kept.save(small / 'rig', losses.KIND, {'lost': {'a': 1, 'b': 2}})
+        with open(small / 'filler', 'wb', buffering=0) as filler, suppress(OSError):
+            while filler.write(bytes(4096)):
+                pass
+        assert kept.save(small / 'rig', losses.KIND, {'lost': {'b': 2}})
+        assert kept.load(small / 'rig', losses.KIND) == {'lost': {'b': 2}}
+        assert not kept.save(small / 'rig', losses.KIND, {'lost': {'b': 2, 'c': 3, 'd': 4}})
+        assert kept.load(small / 'rig', losses.KIND) == {'lost': {'b': 2}}
+    finally:
+        subprocess.run(['umount', small], check=True)
+
+
 def test_what_is_kept_is_kept_although_somebody_reads_the_file_just_then(segment_directory, monkeypatch):
     """On Windows that refuses it; it was given up, and the next worker sent an EXPEND once more."""
     refused = iter(range(15))
@@ -265,7 +325,7 @@ def test_what_is_kept_is_kept_although_somebody_reads_the_file_just_then(segment
             raise PermissionError(13, 'another process has it open')
         replace(source, target)
 
-    monkeypatch.setattr(kept.os, 'replace', busy)
+    monkeypatch.setattr(whole.os, 'replace', busy)
     keeper = kept.Keeper(segment_directory / 'rig')
     keeper.keep(losses.KIND, {'stimulus': 1})
     eventually(lambda: kept.load(segment_directory / 'rig', losses.KIND) == {'stimulus': 1}, 20)

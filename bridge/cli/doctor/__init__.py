@@ -38,7 +38,14 @@ def add_parser(subparsers: Any) -> None:
         '--clean',
         action='store_true',
         help='remove the segments that nobody uses; kept is what a worker or program has open, even if that is '
-        'stopped, and what owes the services a message for a lost program',
+        'stopped, and where the next worker has still to send or say something',
+    )
+    parser.add_argument(
+        '--drop',
+        metavar='SEGMENT',
+        action='append',
+        default=[],
+        help='with --clean: remove this one even if it is only kept for the next worker; may be given several times',
     )
     parser.add_argument(
         '--program',
@@ -69,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     from bridge.segment import inspection
 
     try:
+        if args.drop and not args.clean:
+            raise ConfigError('--drop: says what --clean is not to keep; add --clean.')
         services, listen = _services(args)
         _check_program(args.program)
     except ConfigError as e:
@@ -80,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         reports, ignored = inspection.survey()
         if args.clean:
-            removed, left = clean(reports)
+            removed, left = clean(reports, args.drop)
             reports, ignored = inspection.survey()
     except Misuse as e:
         print(f'iblbridge doctor: {e.text}', file=sys.stderr)
@@ -144,21 +153,23 @@ def _check_program(path: str | None) -> None:
         raise ConfigError(f'--program: {path} is not a program of Windows, Linux or macOS. {what}.')
 
 
-def clean(reports: list[Report]) -> tuple[list[str], list[dict[str, str]]]:
-    """Remove what nobody owns; return the names of what was removed, and what was left, with the reasons."""
+def clean(reports: list[Report], drop: Collection[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
+    """Remove what nobody owns and, but for `drop`, nobody needs; return the names of that, and what was left, why."""
     from bridge.errors import BridgeError
     from bridge.segment import inspection
 
     removed, left = [], []
     for report in reports:
         try:
-            inspection.clean(report.name)
+            inspection.clean(report.name, drop=report.name in drop)
             removed.append(report.name)
         except BridgeError as e:
             if e.name != 'IBLB_E_NO_SEGMENT':  # else somebody was faster
                 left.append({'name': report.name, 'why': e.text})
         except ValueError as e:
             left.append({'name': report.name, 'why': str(e)})
+    known = {report.name for report in reports}
+    left += [{'name': name, 'why': 'there is no such segment'} for name in drop if name not in known]
     return removed, left
 
 
@@ -171,6 +182,7 @@ def as_json(report: Report) -> dict[str, Any]:
         'health': [service._asdict() for service in report.health],
         'listeners': [listener._asdict() for listener in report.listeners],
         'owed': [owed._asdict() for owed in report.owed],
+        'masters': [one._asdict() for one in report.masters],
         'notes': report.notes,
         'findings': report.findings,
     }

@@ -61,7 +61,7 @@ int main(void) {
     FILL(segment_header.library_version);
     FILL(segment_header.boot_id);
     FILL(segment_header.incoming_bytes);
-    FILL(segment_header.reserved);
+    FILL(segment_header.last_kept);
     FILL(segment_header.interrupt_stamp);
     FILL(segment_header.slept_stamp);
     FILL(segment_header.sleep_note);
