@@ -122,6 +122,8 @@ class Exchange:
         if errand.read:
             return
         pace = self.pace
+        if now - pace.spoke >= self.timing.reply_gap * 1e9:
+            pace.since = now
         pace.spoke = max(pace.spoke, now)
         errand.read, pace.missed = now, 0
         if pace.unread:  # behind a late echo the answer comes: until then the next command waits
@@ -236,7 +238,10 @@ class Exchange:
                     errand.likely, errand.likely_at = (event, data), until
 
     def _confirm(self, event: int, datagram: bytes, said: Said) -> None:
-        self.pace.spoke, self.pace.missed = said.at, 0
+        pace = self.pace
+        if said.at - pace.spoke >= self.timing.reply_gap * 1e9:
+            pace.since = said.at
+        pace.spoke, pace.missed = said.at, 0
         if event != ERROR:  # iblutil never confirms errors
             self.out.append(Send(datagram))
         self.copies.note(datagram, said)

@@ -137,6 +137,7 @@ class Line(Exchange):
         errand.stage = STAGES[errand.stage, _LEFT]
         errand.sent = errand.last_sent = now
         errand.tries = 1
+        self.pace.since = now
         errand.due = now + ns(min(errand.timeout, timing.echo_timeout))
         if errand.event in timing.repeat and not errand.once:
             errand.again_at = now + ns(timing.resend_at * timing.echo_timeout)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from bridge.services.errand import Errand
 from bridge.services.rules import Timing, ns
 
+PAUSES_MOST = 10  # that a command waits for a service that goes on speaking: it has read what was sent meanwhile
 DEAD_AFTER = 2  # commands in a row without an echo, of which the second waited for that of the first
 
 
@@ -31,6 +32,8 @@ class Pace:
     ----------
     spoke : int
         When it last said something, or we last confirmed it, ns.
+    since : int
+        Since when it goes on speaking, without a pause and without a command of ours, ns.
     pause : float
         The longer pause behind what left twice, s.
     pressed : int
@@ -42,7 +45,7 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self.spoke = 0
+        self.spoke = self.since = 0
         self.pause = 0.0
         self.pressed = 0
         self.missed = 0
@@ -55,7 +58,8 @@ class Pace:
 
     def next_at(self, timing: Timing) -> int:
         """Return when the next command may leave (rule 5), ns."""
-        at = self.spoke + ns(max(timing.reply_gap, self.pause))
+        pause = ns(max(timing.reply_gap, self.pause))
+        at = max(self.spoke, min(self.spoke + pause, self.since + PAUSES_MOST * pause))
         if self.unread and self.missed < DEAD_AFTER:
             at = max(at, *(unread_until(errand, timing) for errand in self.unread))
         return at

@@ -25,7 +25,8 @@ for good, and so it does if none comes for a second. A confirmation that nobody 
    answered twice, or once: what looks like the second answer, and comes right behind the echo of a command that it
    answers as well, is that command's if nothing else has come by the time at which a second one would have.
 5. **One at a time.** The next command leaves when the one before was answered or given up and a pause has passed since
-   the service last spoke: a session with one loop listens again only when it has come round. Behind a command that was
+   the service last spoke: a session with one loop listens again only when it has come round. One that goes on speaking
+   without such a pause is sent the next command after ten of them. Behind a command that was
    given up without an echo, and may lie unread, the next one waits; a service that reads both answers the first, reads
    the second instead of the confirmation, and closes. One that does not echo the next one either is taken for dead:
    from then on nothing waits for it, until it is heard again. What has arrived is read before anything leaves.

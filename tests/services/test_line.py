@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from typing import Any
@@ -322,6 +323,23 @@ def test_the_pause_is_measured_from_what_the_service_last_said():
     following = world.submit(START)
     world.run_until(lambda: following.sent)
     assert following.sent - spoke == 100 * MS
+
+
+@pytest.mark.parametrize('every', [1, 20, 99])
+def test_a_service_that_goes_on_speaking_keeps_no_command_waiting_for_ever(every):
+    """None left until it was too old, or at all if it had no time."""
+    world = World(Stock)
+    world.submit(INIT)
+    world.run(50 * MS)
+    commands = []
+    for moment in range(5 * S // (every * MS)):
+        world.service.say([STATUS, 20, moment])
+        world.run(every * MS)
+        if not commands or commands[-1].has_ended:
+            commands.append(world.submit(START))
+    times = [command.sent for command in commands if command.sent]
+    assert len(times) in (4, 5, 6)
+    assert all(0.9 * S < later - earlier < 1.2 * S for earlier, later in itertools.pairwise(times))
 
 
 def test_a_timer_that_rings_late_looks_again_before_it_gives_up():
@@ -655,7 +673,7 @@ def stood_still(world: World) -> None:
 def test_what_is_too_old_is_told_what_it_has_waited_for(why, sentence):
     # Once each of them was told to have waited behind earlier commands, where there was none.
     world = World(Stock)
-    world.line.pace.spoke = world.now  # so that it does not leave at once
+    world.line.pace.spoke = world.line.pace.since = world.now  # so that it does not leave at once
     command = world.submit(INIT)
     behind = world.submit(INIT)
     why(world)
