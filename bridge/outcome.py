@@ -189,7 +189,7 @@ def status_of(outcomes: Sequence[Outcome], optional: Collection[str] = ()) -> tu
         name = 'IBLB_W_STATUS'
     elif any(outcome.aborted for outcome in told):
         name = 'IBLB_E_ABORTED'
-    elif all(outcome.reason is Reason.EXPIRED for outcome in outcomes):
+    elif {outcome.reason for outcome in outcomes} in ({Reason.EXPIRED}, {Reason.EXPIRED, Reason.AFTER}):
         name = 'IBLB_E_EXPIRED'
     elif len([outcome for outcome in told if outcome.failed]) == len(outcomes):
         name = 'IBLB_E_ALL_FAILED'

@@ -17,6 +17,7 @@ DEAD = Outcome('cameras', False, 'unreachable', Reason.NO_ECHO, 'no echo', sent=
 STOPPED = Outcome('sound', False, 'echoed', Reason.ABORTED, 'aborted by EXPINTERRUPT', sent=1, echoed=2)
 RUNNING = Outcome('sound', False, 'answered', Reason.STATUS, 'reports RUNNING', status=20, sent=1, echoed=2, answered=3)
 LATE = Outcome('ephys', False, 'not_sent', Reason.EXPIRED, 'too late')
+BEHIND = Outcome('lamp', False, 'not_sent', Reason.AFTER, 'ephys did not do it')
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,9 @@ LATE = Outcome('ephys', False, 'not_sent', Reason.EXPIRED, 'too late')
         ([DEAD, RUNNING], ('cameras',), 'IBLB_W_STATUS', 'cameras: no echo; sound: reports RUNNING'),
         ([LATE], (), 'IBLB_E_EXPIRED', 'ephys: too late'),
         ([LATE, DEAD], (), 'IBLB_E_ALL_FAILED', 'ephys: too late; cameras: no echo'),
+        ([LATE, BEHIND], (), 'IBLB_E_EXPIRED', 'ephys: too late; lamp: ephys did not do it'),
+        ([LATE, DEAD, BEHIND], (), 'IBLB_E_ALL_FAILED', 'ephys: too late; cameras: no echo; lamp: ephys did not do it'),
+        ([DEAD, BEHIND], (), 'IBLB_E_ALL_FAILED', 'cameras: no echo; lamp: ephys did not do it'),
         ([FINE, STOPPED], (), 'IBLB_E_ABORTED', 'sound: aborted by EXPINTERRUPT'),
         ([DEAD, STOPPED], (), 'IBLB_E_ABORTED', 'cameras: no echo; sound: aborted by EXPINTERRUPT'),
         (

@@ -21,6 +21,7 @@ from bridge.auxiliaries import Auxiliaries, net
 from bridge.config import ServiceConfig
 from bridge.errors import BridgeError, NoSegment
 
+OTHER = '2026-01-01_2_subject'
 REF = '2026-01-01_1_subject'
 COMMANDS = [
     ('EXPINIT', ({'a': 1},), {}),
@@ -134,13 +135,13 @@ def test_what_waits_is_withdrawn_and_what_is_under_way_is_interrupted(serve):
         eventually(lambda: peer.datagrams)
         assert remote.submit('EXPINTERRUPT').result(5)['a'].ok
         assert begun.result(5)['a'].aborted
-        begun = remote.submit('EXPSTART', REF, timeout=60)
+        begun = remote.submit('EXPSTART', OTHER, timeout=60)  # told from the one before at any time
         eventually(lambda: [m[0] for m in peer.messages[: peer.handled]].count(2) == 2)  # and is echoed
         behind = remote.submit('EXPINIT', timeout=60)
         assert remote.clear_message_queue() == 1
         assert behind.result(5)['a'].state == 'not_sent' and behind.result()['a'].aborted
         assert not begun.done(), 'what is under way keeps its answer'
-        peer.send([2, REF, None])
+        peer.send([2, OTHER, None])
         assert begun.result(5)['a'].ok
         remote.close()
 

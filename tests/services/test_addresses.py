@@ -644,12 +644,12 @@ def test_two_services_with_one_port_in_the_file_get_one_each(serve, segment_dire
         assert port in (cameras.peer[1], ephys.peer[1]) and cameras.peer != ephys.peer
 
 
-def test_ports_that_can_not_be_kept_leave_nothing_behind(segment_directory, monkeypatch) -> None:
+def test_ports_that_cannot_be_put_in_place_are_written_over(segment_directory, monkeypatch) -> None:
     """As on Windows while another program has the file open."""
     ports.save(segment_directory / 'rig', {'cameras': 4711})
     monkeypatch.setattr('os.replace', lambda *_: (_ for _ in ()).throw(PermissionError(13, 'in use')))
     ports.save(segment_directory / 'rig', {'cameras': 4712})
-    assert ports.load(segment_directory / 'rig') == {'cameras': 4711}
+    assert ports.load(segment_directory / 'rig') == {'cameras': 4712}, 'it was not written over'
     assert list(segment_directory.iterdir()) == [ports.place(segment_directory / 'rig')]
 
 

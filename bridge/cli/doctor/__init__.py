@@ -252,7 +252,7 @@ def versions(report: Report, own: Mapping[str, Any]) -> list[str]:
     for slot in report.slots if report.boot == 'this' else ():
         for path, is_gone in loaded_by(slot.pid).items() if slot.alive else ():
             if is_gone:
-                said = ', which was replaced or removed since; start it anew to use what is there now'
+                said = ', which was replaced or removed since: until it is started anew, it goes on with that'
             elif path == os.path.realpath(own['path']):
                 continue
             else:
