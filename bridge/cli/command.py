@@ -44,7 +44,11 @@ def run(argv: Sequence[str] | None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     """Do what was asked and return the exit status, once all that was printed is written."""
     try:
-        args = parser().parse_args(argv)
+        whole = parser()
+        if not (sys.argv[1:] if argv is None else argv):  # who types the name alone wants to know what there is
+            whole.print_help(sys.stderr)
+            return EXITS['MISUSE']
+        args = whole.parse_args(argv)
         status = int(args.run(args))
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else 0

@@ -361,3 +361,11 @@ def test_every_status_is_told_by_number_and_name():
 def test_help_for_a_command_that_is_not_there_leads_to_the_commands():
     done = run([sys.executable, '-m', 'bridge'], 'help', 'frobnicate')
     assert done.returncode == 2 and done.stderr.endswith('For usage: iblbridge --help\n'), done.stderr
+
+
+def test_the_name_alone_shows_what_there_is(capsys):
+    """It said that an argument named COMMAND was required."""
+    assert main([]) == 2
+    told = capsys.readouterr()
+    assert main(['help']) == 0
+    assert (told.out, told.err) == ('', capsys.readouterr().out)

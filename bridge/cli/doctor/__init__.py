@@ -114,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
     answers = probe.ask(services)
     for name, answer in answers.items():
         (wrong if answer.advice or not answer.ok else notes).append(f'service {probe.line(services[name], answer)}')
-    notes += dict.fromkeys(answer.hint for answer in answers.values() if answer.hint)
+        if answer.hint and answer.hint not in wrong:
+            wrong.append(answer.hint)
     healthy = not wrong and not any(report.findings for report in reports)
     result = {'directory': inspection.directory_name(), 'healthy': healthy, 'removed': removed, 'left': left}
     if args.json:

@@ -25,7 +25,7 @@ ADVICE = {
     Reason.ADDRESS: 'Correct its host name, or write its number, such as 192.168.0.8',
     Reason.NETWORK: "Is this computer on the rig's network",
     Reason.REFUSED: 'Its computer is there: start the service, or correct the port',
-    Reason.NO_ECHO: 'Is its computer on, its service started, and does the firewall there let UDP in at this port',
+    Reason.NO_ECHO: 'Is its computer on, and does the firewall there let UDP in at this port',
     Reason.OTHER_ADDRESS: 'Write the address that it answers from',
     Reason.NO_REPLY: 'It has the question: is it busy, or a service that does not answer EXPINFO',
 }
@@ -118,7 +118,8 @@ def answer(outcome: Outcome, zero: float = 0.0) -> Answer:
 def line(service: ServiceConfig, answer: Answer) -> str:
     """Return a line about a service that was asked."""
     named = f'{service.uri} ({", ".join(answer.addresses)})' if answer.addresses else service.uri
-    said = answer.said if answer.said.startswith(service.uri) else f'{named}: {answer.said}'
+    is_said = service.uri in answer.said and not answer.addresses
+    said = answer.said if is_said else f'{named}: {answer.said}'
     end = '' if (answer.ok and not answer.advice) or said[-1:] in '.?' else '.'
     return ' '.join(filter(None, (f'{service.name}: {said}{end}', answer.advice)))
 
