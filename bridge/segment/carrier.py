@@ -13,11 +13,12 @@ import warnings
 from collections import UserDict
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier
-from bridge.errors import BridgeError, NoWorker, OutcomeUnknown
-from bridge.numbers import EVENTS, LOCAL, MESSAGES
+from bridge.errors import BridgeError, NoWorker, OutcomeUnknown, error_for
+from bridge.numbers import CODES, EVENTS, LOCAL, MESSAGES
 from bridge.outcome import NOT_SENT, UNREACHABLE, Outcome, Reason, data_reply, from_entry
 from bridge.segment.client import Client
 from bridge.segment.listeners import is_described
@@ -30,6 +31,8 @@ Callback = Callable[..., object]
 _GRACE = 2.0  # s that a response may take on top of that
 _SLICE = 0.5  # s: how often a waiting thread looks whether we were closed or a worker lives again
 _SAID_BY_SERVICES = tuple(name for name in MESSAGES if name not in LOCAL)
+_NOT_SENT, _UNKNOWN = CODES['IBLB_E_NOT_SENT'], CODES['IBLB_E_OUTCOME_UNKNOWN']
+_WITHDRAWN = 'No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.'
 _OTHER_SERVICES = ('SERVICES_CHANGED', 'WORKER_RESTARTED')  # the worker may have others now
 
 
@@ -135,6 +138,7 @@ class _UnderWay:
         self.command = command
         self.request: int | None = None
         self.part: Command | None = None  # of one that goes from service to service
+        self.outcomes: list[Outcome] = []  # of that, so far
         self.withdrawn = False
 
 
@@ -212,7 +216,7 @@ class SegmentCarrier(ThreadedCarrier):
         else:
             self._client.close()
         for plan in tuple(self._plans.values()):
-            self._resolve(plan, plan.command.unsent(Reason.CLOSED, f'aborted: {self.ended_by}').values())
+            self._resolve(plan, self._cut_off(plan).values())
 
     def forget(self) -> None:
         """Detach as lost, for nobody has called `close`: whoever used this is forgotten. Does not wait."""
@@ -286,11 +290,13 @@ class SegmentCarrier(ThreadedCarrier):
             except OutcomeUnknown as exc:
                 if exc.response is None and time.monotonic() < until:
                     continue
-                self._resolve(plan, [], exc)
+                self._resolve(plan, [], exc if exc.response else self._given_up(request, exc))
             except NoWorker as exc:
                 if time.monotonic() < until and not self._ended.wait(0.05):
                     continue
-                self._resolve(plan, [], exc)
+                if self._ended.is_set():
+                    return  # `shut` resolves it
+                self._resolve(plan, [], self._given_up(request, exc))
             except BridgeError as exc:
                 if plan.withdrawn and exc.name in ('IBLB_E_CANCELLED', 'IBLB_E_REQUEST'):
                     return  # whoever took it back resolves it
@@ -299,15 +305,33 @@ class SegmentCarrier(ThreadedCarrier):
                 elif self._ended.is_set():
                     return  # `shut` resolves it
                 else:
-                    self._resolve(plan, [], exc)
+                    self._resolve(plan, [], exc if exc.response else self._given_up(request, exc))
             else:
                 outcomes = [from_entry(entry, command.message) for entry in body['services']]
                 command.forgiven = body['code'] >= 0
                 self._resolve(plan, outcomes)
 
+    def _given_up(self, request: int, error: BridgeError) -> BridgeError:
+        """Have a command not begun any more, by whatever worker; return what is to be told of it."""
+        try:
+            if self._client.withdraw(request):
+                return error_for(error.code, _WITHDRAWN) if isinstance(error, NoWorker) else error_for(_NOT_SENT)
+        except BridgeError:  # of a segment that is gone nothing is known
+            pass
+        return error if isinstance(error, OutcomeUnknown) else error_for(_UNKNOWN)
+
+    def _cut_off(self, plan: _UnderWay) -> Outcomes:
+        """Return what is known of a command whose response nobody fetches any more."""
+        outcomes = plan.command.unsent(Reason.CLOSED, f'aborted: {self.ended_by}')
+        outcomes |= {outcome.name: outcome for outcome in plan.outcomes}
+        sent = plan if plan.part is None else self._plans.get(plan.part)
+        for name in sent.command.names if sent is not None and sent.request is not None else ():
+            outcomes[name] = replace(outcomes[name], state=UNREACHABLE)  # the worker has it
+        return outcomes
+
     def _one_by_one(self, plan: _UnderWay) -> None:
         """Send a command to one service after the other, each when the one before it has its outcome; in a thread."""
-        command, outcomes = plan.command, []
+        command, outcomes = plan.command, plan.outcomes
         for name in command.names[::-1] if command.message in REVERSED else command.names:
             if plan.withdrawn or self._closing or command.future.cancelled():
                 reason = Reason.CLOSED if self._closing else Reason.WITHDRAWN
@@ -349,7 +373,7 @@ class SegmentCarrier(ThreadedCarrier):
         """Hand the result to whoever waits; once, whoever comes first."""
         if self._plans.pop(plan.command, None) is None:
             return False
-        if self.services is not None:
+        if self.services is not None and plan.part is None:  # else it was told part by part
             for outcome in outcomes:
                 if outcome.answered and outcome.name in self.services:
                     self.services[outcome.name].tell(outcome.event, outcome.reply or [])
