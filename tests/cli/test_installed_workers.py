@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -196,6 +197,27 @@ def test_a_log_is_its_owners_alone_also_after_it_was_begun_anew(tmp_path, monkey
         os.umask(before)
     files = list(tmp_path.iterdir())
     assert len(files) > 1 and {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_a_log_whose_disk_is_full_says_so_once_and_goes_on_when_there_is_room(tmp_path, monkeypatch, caplog, capsys):
+    """Each line of the log became a traceback on standard error."""
+    handler = logfile.open_log(str(tmp_path / 'rig0.log'))
+    whole = handler.stream.flush
+
+    def refuse() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for fate, says in ((refuse, 1), (whole, 0), (refuse, 1)):
+        monkeypatch.setattr(handler, 'flush', fate)
+        caplog.clear()
+        for number in range(3):
+            handler.emit(logging.LogRecord('x', logging.INFO, 'x', 1, 'line %d', (number,), None))
+        said = [one.getMessage() for one in caplog.records]
+        assert len(said) == says and all('rig0.log cannot be written: [Errno 28]' in one for one in said)
+    monkeypatch.undo()
+    handler.close()
+    assert capsys.readouterr().err == ''
+    assert (tmp_path / 'rig0.log').read_text().count('line 2') == 3
 
 
 def test_a_log_that_cannot_be_written_is_refused_before_the_rig_is_served(tmp_path, capsys):
