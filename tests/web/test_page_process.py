@@ -249,6 +249,32 @@ def test_without_the_extra_a_sentence_says_what_to_install(tmp_path, monkeypatch
     )
 
 
+SLOW_TO_START = """
+import os, pathlib, sys, time
+if 'page' in sys.orig_argv:
+    here = pathlib.Path(os.environ['SLOW_TO_START'])
+    (here / 'begun').touch()
+    while not (here / 'go on').exists():
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.posix('has process groups, to which a terminal sends Ctrl-C')
+def test_ctrl_c_while_the_page_reads_its_modules_is_no_wrong_setting(tmp_path, monkeypatch):
+    """It ended the page with a traceback, which the worker took for why there is no page: exit status 2."""
+    (tmp_path / 'sitecustomize.py').write_text(SLOW_TO_START)
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    monkeypatch.setenv('SLOW_TO_START', str(tmp_path))
+    command = [sys.executable, '-m', 'bridge', 'serve', '--segment', 'rig', '--http', HERE]
+    streams = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.PIPE}
+    with subprocess.Popen(command, text=True, start_new_session=True, **streams) as serving:
+        eventually((tmp_path / 'begun').exists, 30)
+        os.killpg(serving.pid, signal.SIGINT)
+        (tmp_path / 'go on').touch()
+        _, said = serving.communicate(timeout=30)
+    assert serving.returncode == 0 and 'stopped by SIGINT' in said and 'Traceback' not in said, said
+
+
 def test_without_the_option_nothing_of_the_page_is_loaded():
     code = (
         'import sys; from bridge.cli import main; status = main(sys.argv[1:])\n'

@@ -76,6 +76,7 @@ class PageProcess:
             errors='backslashreplace',
             env=self._environment,
             creationflags=_FRESH,
+            start_new_session=True,  # else a Ctrl-C for the worker ends it while it still reads its modules
         )
 
     def _let_end(self, process: subprocess.Popen[str]) -> None:
