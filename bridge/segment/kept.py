@@ -18,6 +18,7 @@ from bridge.segment import slate, whole
 
 KINDS = ('ports', 'losses', 'listeners')
 _TRIES = 10
+_ROOM = 4096  # bytes of a file at least: what a page of memory holds costs no more, and may be written over whole
 _AGAIN = 1.0  # s until what was refused is tried again
 
 
@@ -60,10 +61,10 @@ def load(segment: Path, kind: str, noted: int | None = None) -> dict[str, Any]:
 
 def save(segment: Path, kind: str, what: Mapping[str, Any]) -> bool:
     """Keep something; False if the disk refuses it."""
-    path, content = place(segment, kind), json.dumps(dict(what)).encode()
+    path, content = place(segment, kind), json.dumps(dict(what)).encode().ljust(_ROOM)
     try:
         whole.put(path, content)
-    except OSError:  # a disk that is full takes what needs no more room than what stands there
+    except OSError:  # a disk that is full takes what needs no more room than what stands there has
         return whole.write_over(path, content)
     return True
 

@@ -296,6 +296,23 @@ def test_what_was_sent_while_the_disk_is_full_is_not_sent_again_by_the_next_work
         worker.end_of_test()
 
 
+def test_a_client_that_is_lost_while_the_disk_is_full_is_not_forgotten_with_its_worker(
+    serve, segment_directory, monkeypatch
+):
+    """What stood there had less room than its note needs: the next worker knew of nothing, and sent nothing."""
+    rule = ClientLost('stimulus', 'EXPEND', 60.0)
+    worker = serve('rig', {}, on_client_lost=[rule])
+    eventually((segment_directory / '.rig.losses').exists, 20)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, 'no space left on device')
+
+    monkeypatch.setattr(whole, 'put', full)
+    die()
+    eventually(lambda: known(segment_directory), 20)
+    worker.end_of_test()
+
+
 @pytest.mark.posix('mounts a small disk')
 def test_a_full_disk_takes_what_needs_no_more_room(segment_directory):
     small = segment_directory / 'small'
@@ -309,8 +326,11 @@ def test_a_full_disk_takes_what_needs_no_more_room(segment_directory):
                 pass
         assert kept.save(small / 'rig', losses.KIND, {'lost': {'b': 2}})
         assert kept.load(small / 'rig', losses.KIND) == {'lost': {'b': 2}}
-        assert not kept.save(small / 'rig', losses.KIND, {'lost': {'b': 2, 'c': 3, 'd': 4}})
-        assert kept.load(small / 'rig', losses.KIND) == {'lost': {'b': 2}}
+        many = {f'client {number}': number for number in range(9)}
+        assert kept.save(small / 'rig', losses.KIND, {'lost': many})  # else a loss was forgotten with its worker
+        assert kept.load(small / 'rig', losses.KIND) == {'lost': many}
+        assert not kept.save(small / 'rig', losses.KIND, {'lost': {'x' * 5000: 1}})
+        assert kept.load(small / 'rig', losses.KIND) == {'lost': many}
     finally:
         subprocess.run(['umount', small], check=True)
 
