@@ -19,12 +19,14 @@
 static int handle;
 static char json[1 << 18];
 
-/* Says what became of a command. Returns whether all services did it. */
+/* Says what became of a command. Returns whether the experiment may go on: a warning is for who sits there. */
 static int report(const char *name, int status) {
     char sentence[1024];
     iblb_last_error(handle, sentence, sizeof sentence);
     if (status < 0)
         printf("%s: failed (%d): %s\n", name, status, sentence);
+    else if (status > 0) /* such as IBLB_W_STATUS: a service was told EXPEND, and says that it still runs */
+        printf("%s: warning (%d): %s\n", name, status, sentence);
     else
         printf("%s: done\n", name);
     if (*json)

@@ -40,7 +40,10 @@ static void print(const Response &response) {
 }
 
 static void report(const std::string &name, const Response &response) {
-    std::cout << name << ": done" << std::endl;
+    if (response.code > 0) /* such as IBLB_W_STATUS: a service was told EXPEND, and says that it still runs */
+        std::cout << name << ": warning (" << response.code << "): " << response.error << std::endl;
+    else
+        std::cout << name << ": done" << std::endl;
     print(response);
 }
 
@@ -50,7 +53,7 @@ static void report(const std::string &name, const Error &error) {
         print(*error.response());
 }
 
-/* Sends a command to all services and waits until each has done it. Returns whether they did. */
+/* Sends a command to all services and waits until each has done it. Returns whether none failed. */
 static bool tell(Client &rig, const std::string &name, int message, const std::string &arguments = "") {
     try {
         report(name, rig.call(message, arguments));

@@ -136,7 +136,10 @@ static class Experiment
 
     static void Report(Message message, Response response)
     {
-        Console.WriteLine("{0}: done", message);
+        if (response.Code > 0) // such as Status.W_STATUS: a service was told EXPEND, and says that it still runs
+            Console.WriteLine("{0}: warning ({1}): {2}", message, response.Code, response.Error);
+        else
+            Console.WriteLine("{0}: done", message);
         Services(response);
     }
 

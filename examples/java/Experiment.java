@@ -63,7 +63,7 @@ public class Experiment {
         return tell("EXPCLEANUP", IblBridge.EXPCLEANUP, null);
     }
 
-    /** Sends a command to all services and waits until each has done it. Returns whether they did. */
+    /** Sends a command to all services and waits until each has done it. Returns whether none failed. */
     private boolean tell(String name, int message, String arguments) throws InterruptedException {
         try {
             report(name, rig.call(message, arguments));
@@ -102,7 +102,10 @@ public class Experiment {
     }
 
     private static void report(String name, IblBridge.Response response) {
-        System.out.println(name + ": done");
+        if (response.code > 0) /* such as W_STATUS: a service was told EXPEND, and says that it still runs */
+            System.out.println(name + ": warning (" + response.code + "): " + response.error);
+        else
+            System.out.println(name + ": done");
         print(response);
     }
 

@@ -38,10 +38,15 @@ local function show(response)
     end
 end
 
--- Says what became of a command that pcall has tried. Returns whether all services did it.
+-- Says what became of a command that pcall has tried. Returns whether the experiment may go on: a warning is for who
+-- sits there.
 local function report(name, fine, result)
     if fine then
-        say('%s: done', name)
+        if result.code > 0 then -- such as W_STATUS: a service was told EXPEND, and says that it still runs
+            say('%s: warning (%d): %s', name, result.code, result.error)
+        else
+            say('%s: done', name)
+        end
         show(result)
     elseif type(result) ~= 'table' then
         error(result, 0) -- none of the bridge's: Ctrl-C

@@ -82,7 +82,11 @@ function watch(rig)
 end
 
 function show(message, response)
-    say('%s: done\n', message);
+    if response.code > 0 % such as W_STATUS: a service was told EXPEND, and says that it still runs
+        say('%s: warning (%d): %s\n', message, response.code, response.error);
+    else
+        say('%s: done\n', message);
+    end
     services(response);
 end
 

@@ -23,11 +23,12 @@ function print({ message, services }) {
     }
 }
 
-/** Says what became of a command. Returns whether all services did it. */
+/** Says what became of a command. Returns whether the experiment may go on: a warning is for who sits there. */
 async function report(name, command) {
     try {
         const response = await command;
-        console.log(`${name}: done`);
+        // A warning, such as IBLB_W_STATUS: a service was told EXPEND, and says that it still runs.
+        console.log(response.code > 0 ? `${name}: warning (${response.code}): ${response.error}` : `${name}: done`);
         print(response);
         return true;
     } catch (error) {

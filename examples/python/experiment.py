@@ -14,6 +14,11 @@ QUESTION = 0.1  # s, for a question that is not worth waiting for
 EXPERIMENT = 1.0  # s, how long the animal works
 
 
+def reference_of(info):
+    """Return the experiment a service belongs to; a service may say anything about itself."""
+    return (isinstance(info, dict) and info.get('exp_ref')) or 'no experiment'
+
+
 def show(response):
     """Print what each service did, or what it said of itself."""
     for service in response['services']:
@@ -21,8 +26,18 @@ def show(response):
         if service['error']:
             words += f', {service["error"]}'
         elif response['message'] == 'EXPINFO' and service['status'] >= 0:
-            words = f'status {service["status"]}, {service["data"].get("info", {}).get("exp_ref", "no experiment")}'
+            words = f'status {service["status"]}, {reference_of(service["data"].get("info"))}'
         print(f'  {service["name"]}: {words}')
+
+
+def answered(name, response):
+    """Print that a command was carried out, or what to be warned of, and what each service did."""
+    if response['code'] > 0:  # such as IBLB_W_STATUS: a service was told EXPEND, and says that it still runs
+        print(f'{name}: warning ({response["code"]}): {response["error"]}')
+    else:
+        print(f'{name}: done')
+    show(response)
+    return True
 
 
 def failed(name, error):
@@ -34,14 +49,12 @@ def failed(name, error):
 
 
 def tell(rig, name, *arguments):
-    """Command all services and wait until each has done it; return whether they have."""
+    """Command all services and wait until each has done it; return whether none failed."""
     try:
         response = rig.call(name, *arguments)
     except BridgeError as error:
         return failed(name, error)
-    print(f'{name}: done')
-    show(response)
-    return True
+    return answered(name, response)
 
 
 def ask(rig, name):
@@ -55,9 +68,7 @@ def ask(rig, name):
         return True
     except BridgeError as error:
         return failed(name, error)
-    print(f'{name}: done')
-    show(response)
-    return True
+    return answered(name, response)
 
 
 def watch(rig):

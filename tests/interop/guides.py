@@ -71,10 +71,14 @@ class Step(NamedTuple):
     """What an example said of one command."""
 
     name: str
-    done: bool
     code: int
     sentence: str
     services: dict[str, str]
+
+    @property
+    def done(self) -> bool:
+        """Whether it was carried out, and nothing is to be warned of."""
+        return self.code == 0
 
 
 class Said(NamedTuple):
@@ -94,7 +98,7 @@ def _services(lines: Sequence[str]) -> dict[str, str]:
                 data = entry['data']
                 words = f'{entry["state"]}, {entry["error"]}' if entry['error'] else entry['state']
                 if 'info' in data:
-                    words = f'status {data["status"]}, {data["info"]["exp_ref"]}'
+                    words = f'status {data["status"]}, {(data["info"] or {}).get("exp_ref", "no experiment")}'
                 found[entry['name']] = words
         else:
             parts = re.match(r'(.+?): ((?:not_sent|unreachable|echoed|answered|status).*)', line)
@@ -106,20 +110,21 @@ def _services(lines: Sequence[str]) -> dict[str, str]:
 def read(text: str) -> Said:
     """Read what an example printed.
 
-    ``EXPINIT: done`` or ``EXPSTART: failed (-8070): sentence``, each followed by two blanks and ``name: state`` or
-    ``name: state, error`` per service (``name: status 20, reference`` after EXPINFO), or two blanks and the response as
-    JSON; ``EXPSTATUS: cancelled``; ``event EXPINTERRUPT from ephys``, or ``event`` and its JSON.
+    ``EXPINIT: done``, ``EXPEND: warning (5005): sentence`` or ``EXPSTART: failed (-8070): sentence``, each followed by
+    two blanks and ``name: state`` or ``name: state, error`` per service (``name: status 20, reference`` after EXPINFO),
+    or two blanks and the response as JSON; ``EXPSTATUS: cancelled``; ``event EXPINTERRUPT from ephys``, or ``event``
+    and its JSON.
     """
     said = Said([], [], [])
     lines = text.splitlines()
     for i, line in enumerate(lines):
-        if head := re.fullmatch(r'([A-Z]+): (?:done|failed \((-?\d+)\): (.*))', line):
+        if head := re.fullmatch(r'([A-Z]+): (?:done|(?:failed \((?=-)|warning \((?!-))(-?\d+)\): (.*))', line):
             after = []
             for below in lines[i + 1 :]:
                 if not below.startswith('  '):
                     break
                 after.append(below.strip())
-            said.steps.append(Step(head[1], head[2] is None, int(head[2] or 0), head[3] or '', _services(after)))
+            said.steps.append(Step(head[1], int(head[2] or 0), head[3] or '', _services(after)))
         elif head := re.fullmatch(r'([A-Z]+): cancelled', line):
             said.cancelled.append(head[1])
         elif line.startswith('event {'):

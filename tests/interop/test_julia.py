@@ -93,3 +93,10 @@ def test_an_error_carries_the_open_request_and_call_takes_a_timeout():
 
 def test_it_says_that_it_is_untested():
     assert 'untested' in PAGE.read_text(encoding='utf-8').splitlines()[0]
+
+
+def test_a_warning_is_said_and_not_taken_for_done():
+    page = PAGE.read_text(encoding='utf-8')
+    check = page[page.index('\nfunction check(') : page.index('\nfunction open_rig(')]
+    assert check.index('status == 0 && return') < check.index('iblb_last_error') < check.index('if status > 0')
+    assert re.search(r'if status > 0.*\n +println\(stderr, "warning .*text\(sentence\)\)\n +return response\n', check)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from guides import Said, commands, read, require, run
-from peers import eventually
+from peers import StockServer, eventually
 
 from bridge.cli.demo.children import Rig
 
@@ -79,6 +79,18 @@ def test_a_failing_service_is_caught_and_named_and_the_other_is_told(example, ri
     assert failed.services['cameras'] == 'answered'
     assert failed.services['ephys'].startswith('echoed, ') and 'Refusal' in failed.services['ephys']
     assert said.steps[2].done
+
+
+def test_a_service_that_still_runs_after_the_end_is_a_warning_and_not_done(example, serve):
+    with StockServer({4: [{'status': 20}]}) as cameras:  # EXPEND, answered with RUNNING
+        serve('rig0', {'cameras': cameras.uri})
+        status, said, errors = example()
+    assert (status, errors) == (0, '')
+    assert ran_through(said)
+    ended = next(step for step in said.steps if step.name == 'EXPEND')
+    assert ended.code == 5005
+    assert 'cameras' in ended.sentence and 'RUNNING' in ended.sentence
+    assert all(step.done for step in said.steps if step is not ended)
 
 
 def test_the_response_is_data_of_the_language_and_no_character_is_lost(example, rig):
