@@ -19,6 +19,8 @@ def work(message, data):
         lamp.update(exp_ref=data[0], on=True)
     elif message in STATUS:
         lamp.update(on=False)
+    if message == 'EXPCLEANUP':
+        lamp.update(exp_ref=None)  # it belongs to no experiment any more
     lamp['status'] = STATUS.get(message, lamp['status'])
     return {'EXPSTATUS': [lamp['status']], 'EXPINFO': [lamp['status'], lamp]}.get(message, [lamp])
 

@@ -58,6 +58,8 @@ def test_the_lamp_goes_through_an_experiment(serve, port):
         )]  # fmt: skip
         assert [entry['status'] for entry in said] == [10, 20, 20, 30, 30, 0]
         assert said[2]['data']['info']['exp_ref'] == REFERENCE and said[2]['data']['info']['on'] is True
+        assert said[3]['data']['value']['exp_ref'] == REFERENCE, 'its end does not end what belongs to it'
+        assert said[5]['data']['value']['exp_ref'] is None, 'EXPCLEANUP: it forgets the experiment'
         assert client.call('EXPINTERRUPT')['services'][0]['status'] == 30
 
 
