@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         elif e.code == CODES['IBLB_E_OUTCOME_UNKNOWN']:
             said = 'The worker ended meanwhile. The next one begins with what the files say.'
         elif e.code == CODES['IBLB_E_PENDING']:
-            said = f'The worker has not said yet what came of it; its log will. It was waited for {args.timeout:g} s.'
+            said = f'{e.text.partition(". ")[0]}. The log of the worker says what came of it.'
         print(f'iblbridge reload: {said}', file=sys.stderr)
         return exit_status(e.code)
     found = response['services'][0]['data']['said']

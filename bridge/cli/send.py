@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from bridge.segment.client import Client
 
 WIDE = 100  # columns
-# Who waits for a request is this process, and it ends.
-_TOO_LATE = (
-    'The time is up; the worker has the command, and its answer is lost here. Ask EXPSTATUS before you repeat it.'
-)
+# Only this process can wait for the request, and it ends.
+_LOST = 'The answer is lost here: ask EXPSTATUS before you repeat it.'
 
 
 def add_parser(subparsers: Any) -> None:
@@ -92,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
                 raise
             code, sentence = response['code'], response['error']
     except BridgeError as e:
-        said = _TOO_LATE if e.code == CODES['IBLB_E_PENDING'] else e.text
+        # Of one that is pending: what happened, which is not always the time, and not what to do.
+        said = f'{e.text.partition(". ")[0]}. {_LOST}' if e.code == CODES['IBLB_E_PENDING'] else e.text
         code, response, sentence = e.code, e.response, f'{e.name}: {said}'
     except (TypeError, ValueError) as e:
         code, sentence = CODES['IBLB_E_ARGUMENT'], f'{e}' if str(e).endswith('?') else f'{e}.'

@@ -164,7 +164,7 @@ extern "C" {
 #define IBLB_E_REQUEST -8051 /* wait, cancel, withdraw: The request is unknown, its response was already taken, or it was cancelled. */
 #define IBLB_E_BUFFER -8052 /* wait, call, texts: The buffer is too small; the response is kept. */
 #define IBLB_E_NOT_SENT -8053 /* call: The time was up before the command could be sent; it was withdrawn and nothing was sent. */
-#define IBLB_E_PENDING -8054 /* call: The time is up; the worker has the command and its answer is still to come. */
+#define IBLB_E_PENDING -8054 /* call: There is no answer yet: a worker has accepted the command, and its answer is still to come. */
 #define IBLB_E_CANCELLED -8055 /* wait, call: The request was cancelled during the wait, by another thread. */
 #define IBLB_E_LATE -8056 /* answer, fail: The master was already told that this command failed, for its time was up. */
 #define IBLB_E_COMMAND -8057 /* answer, fail: The number is of no command that was taken, or it was answered already. */

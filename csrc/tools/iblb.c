@@ -108,9 +108,11 @@ static int report(int handle, int code) {
     if (code == IBLB_OK)
         return EXIT_FINE;
     iblb_last_error(handle, text, sizeof text);
-    if (code == IBLB_E_PENDING) /* only this process can wait for a request, and it ends */
-        snprintf(text, sizeof text,
-                 "The time is up; the worker has the command, and its answer is lost here. Ask EXPSTATUS before you repeat it.");
+    if (code == IBLB_E_PENDING) { /* only this process can wait for a request, and it ends: what happened stays, not what to do */
+        char *end = strstr(text, ". ");
+        size_t length = end ? (size_t)(end + 2 - text) : 0;
+        snprintf(text + length, sizeof text - length, "%s", "The answer is lost here: ask EXPSTATUS before you repeat it.");
+    }
     fprintf(stderr, "iblb: %s (%d)\n", text, code);
     return exit_status(code);
 }

@@ -118,8 +118,8 @@ namespace IblBridge
         /// worker, or a service that is still at an earlier command, was too busy: iblbridge top shows which.
         /// Repeat.</summary>
         public const int E_NOT_SENT = -8053;
-        /// <summary>The time is up; the worker has the command and its answer is still to come. Wait for this request;
-        /// do not repeat the command.</summary>
+        /// <summary>There is no answer yet: a worker has accepted the command, and its answer is still to come. Wait
+        /// for this request; do not repeat the command.</summary>
         public const int E_PENDING = -8054;
         /// <summary>The request was cancelled during the wait, by another thread.</summary>
         public const int E_CANCELLED = -8055;

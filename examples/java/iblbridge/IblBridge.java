@@ -136,7 +136,7 @@ public final class IblBridge implements AutoCloseable {
     public static final int E_BUFFER = -8052;
     /** call: The time was up before the command could be sent; it was withdrawn and nothing was sent. */
     public static final int E_NOT_SENT = -8053;
-    /** call: The time is up; the worker has the command and its answer is still to come. */
+    /** call: There is no answer yet: a worker has accepted the command, and its answer is still to come. */
     public static final int E_PENDING = -8054;
     /** wait, call: The request was cancelled during the wait, by another thread. */
     public static final int E_CANCELLED = -8055;
