@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     """Send, print, and return the exit status of the outcome."""
     from bridge.cli import exit_status
     from bridge.errors import BridgeError
-    from bridge.numbers import CODES
+    from bridge.numbers import CODE_NAMES, CODES
     from bridge.segment.client import Client
     from bridge.segment.payload import message_number
 
@@ -88,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
                 if request := getattr(e, 'request', 0):
                     print(f'iblbridge send: interrupted: {_left(client, request)}', file=sys.stderr)
                 raise
-            code, sentence = response['code'], response['error']
+            code = response['code']
+            sentence = response['error'] and f'{CODE_NAMES.get(code, code)}: {response["error"]}'
     except BridgeError as e:
         # Of one that is pending: what happened, which is not always the time, and not what to do.
         said = f'{e.text.partition(". ")[0]}. {_LOST}' if e.code == CODES['IBLB_E_PENDING'] else e.text

@@ -13,6 +13,7 @@ from peers import NOBODY, NobodyThere, StockServer, aux_of, free_port
 from sessions import Session
 
 import bridge
+from bridge.cli import main
 from bridge.config import ServiceConfig
 from bridge.errors import ServiceFailure
 from bridge.native import IBLB
@@ -188,6 +189,14 @@ def test_the_shell_client_exits_with_0_and_prints_the_warning(serve) -> None:
     body = json.loads(done.stdout)
     assert body['code'] == WARNING and body['services'][0]['reason'] == 'status'
     assert str(RUNNING) in done.stderr, 'whoever looks at the screen is told, too'
+
+
+def test_send_names_the_code_of_a_warning_as_of_an_error(serve, capsys) -> None:
+    with reports(RUNNING) as server:
+        serve('rig', {'cameras': server.uri})
+        assert main(['send', 'rig', 'EXPEND']) == 0
+    said = capsys.readouterr().err
+    assert said.startswith('iblbridge send: IBLB_W_STATUS: ') and 'cameras' in said
 
 
 def test_push_returns_the_replies_all_the_same_and_logs_a_warning(caplog) -> None:
