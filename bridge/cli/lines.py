@@ -198,7 +198,7 @@ def style(entry: dict[str, Any]) -> str:
 def _columns(cells: tuple[str, str, str, str, str], width: int) -> str:
     time, kind, what, name, key = cells
     name = _cut(_NAMELESS.sub(r'\1', name), 12 if width < WIDER else 20)
-    shown = [f'{time:<12}' if width >= WIDE else f'{time[:8]:<8}', f'{kind:<8}', f'{what:<12}']
+    shown = [f'{time:<12}' if width >= WIDE else f'{time[:8]:<8}', f'{kind:<8}', f'{what:<16}']
     shown += [name] * (width >= WIDE) + [_cut(key, 8)] * (width >= WIDER)
     return ' '.join(shown) + ' '
 

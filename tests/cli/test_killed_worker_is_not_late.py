@@ -36,11 +36,7 @@ def test_a_shell_is_told_that_the_worker_died_and_not_that_the_time_is_up(tool):
 @pytest.mark.parametrize('tool', TOOLS)
 def test_a_shell_whose_time_is_up_is_told_what_is_so_then(tool):
     with StockServer({INIT: None}) as server, serving('--service', f'cameras={server.uri}'):
-        for patience in (
-            '1s',
-            '4s',
-            '16s',
-        ):  # a busy machine has not begun within the first
+        for patience in ('1s', '4s', '16s'):  # a busy machine has not begun within the first
             command = [*TOOLS[tool], 'rig', 'EXPINIT', '--timeout', patience]
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
             if done.returncode == 4:

@@ -22,7 +22,8 @@ from bridge.cli.journal.experiments import experiment, reference_of
 from bridge.cli.journal.selection import select, until
 from bridge.cli.journal.summary import ALL, percentile, summarize
 from bridge.cli.journal.timeline import PROGRAMS, page, picture
-from bridge.cli.lines import details
+from bridge.cli.lines import details, head, line
+from bridge.numbers import EVENTS
 
 NAMES = ('cameras', 'ephys')
 BEGIN = datetime(2026, 1, 1, 8, tzinfo=timezone.utc)
@@ -134,6 +135,14 @@ def test_an_experiment_that_is_lost_is_told_as_a_sentence():
     lost = {'kind': 'event', 'event': 'EXPERIMENT_LOST', 'data': {'value': {'exp_ref': '2026-01-01_1_x', 'status': 0}}}
     assert details(lost) == 'it does not run 2026-01-01_1_x any more; now it says CONNECTED'
     assert details({**lost, 'data': {'value': {'exp_ref': '', 'status': []}}}).endswith('now it says []')
+
+
+@pytest.mark.parametrize('width', [70, 100, 140])
+@pytest.mark.parametrize('event', EVENTS)
+def test_an_event_of_any_name_shifts_no_column(event, width):
+    """EXPERIMENT_LOST and SERVICES_CHANGED were longer than theirs."""
+    shown = line({'kind': 'event', 'event': event, 'data': {'value': 'details'}}, width, fold=False)
+    assert shown.index('details') == head(width).index('details')
 
 
 def running(journal: Writer) -> list[tuple[str, float, float | None]]:
