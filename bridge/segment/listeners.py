@@ -143,19 +143,22 @@ def sentence(listener: Listener) -> str:
     >>> sentence(Listener('cameras', 'udp://127.0.0.1:11001'))
     'listening as cameras at udp://127.0.0.1:11001: no program serves it: masters get an error'
     >>> sentence(Listener('cameras', 'udp://:1', status=0, age=4.0))
-    'listening as cameras at udp://:1: no program serves it: masters get an error, asked 4 s ago'
+    'listening as cameras at udp://:1: no program serves it: masters get an error; asked 4 s ago'
     >>> sentence(Listener('cameras', 'udp://:1', 'camera', 42, 20, '2026-01-01_1_mouse', ('192.168.0.3:5',), 4.0, 2))
     'listening as cameras at udp://:1: served by camera (process 42), RUNNING, 2026-01-01_1_mouse, 1 master, asked 4 s \
 ago, 2 messages of strangers refused'
     """
     who = f'served by {listener.client}' + (f' (process {listener.pid})' if listener.pid else '')
     status = STATUS_NAMES.get(listener.status, '') if listener.client else ''  # of nobody, no master is told one
-    parts = [who if listener.client else NOBODY, status, listener.exp_ref]
+    parts = [status, listener.exp_ref]
     parts += [counted(len(listener.masters), 'master') if listener.masters else '']
     parts += [f'asked {words_of(listener.age)} ago' if listener.age is not None else '']
     parts += [f'{counted(listener.refused, "message")} of strangers refused' if listener.refused else '']
     at = f' at {listener.uri}' if listener.uri else ''
-    return f'listening as {listener.name}{at}: {", ".join(filter(None, parts))}'
+    said = ', '.join(filter(None, parts))
+    # What was asked before is no part of what masters get now.
+    begins = f'{who if listener.client else NOBODY}{said and (", " if listener.client else "; ")}'
+    return f'listening as {listener.name}{at}: {begins}{said}'
 
 
 def finding(listener: Listener) -> str:
