@@ -5,7 +5,9 @@ The clock is passed in. Rules:
 - **Learn** status and reference of the experiment from whatever the service says, and only from that: a map with
   ``status`` and ``exp_ref`` may stand in the reply to any message.
 - **Forget** what a command may have changed as soon as it was sent, whatever became of it, and all that is known of a
-  service that was away when it is heard again. Its answer, or the question that follows, tells anew.
+  service that was away when it is heard again. Its answer, or the question that follows, tells anew. A status that
+  goes back without a command (RUNNING, then CONNECTED) may be that of another process: the reference that it does not
+  say with it is forgotten.
 - **An experiment is lost** if a service that said it runs it says, later, that it does not, and nothing that we or it
   itself did explains that: a service that stops by itself says so, or is STOPPED with the reference that it had.
 - **An error is kept** until a command of the same sort is fine: that EXPSTATUS was answered does not undo that EXPSTART
@@ -136,6 +138,8 @@ class Health:
             self.exp_ref = said
         if status == NO_STATUS:
             return
+        if said is None and status < self.status:
+            self.exp_ref = ''
         self.status = status
         if self._has_lost(status, said):
             self.lost = Lost(self._ran or '', status)

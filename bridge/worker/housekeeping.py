@@ -138,7 +138,7 @@ class Housekeeping:
             self.tell(event, service=service, data=[error] if error else [])
         if lost := health.lost:
             health.lost = None
-            says = f'{rules.status_name(lost.status)}, {health.exp_ref or "no experiment"}'
+            says = ', '.join(filter(None, (rules.status_name(lost.status), health.exp_ref)))
             log.warning('%s has lost the experiment %s: now it says %s', service, lost.exp_ref, says)
             self.tell('EXPERIMENT_LOST', service=service, data=[lost._asdict()])
         if self._watch.is_question_due(service, now):

@@ -94,6 +94,20 @@ def test_an_experiment_that_a_service_lost_as_it_was_killed_is_told_when_it_is_b
         assert client.next_event(0) is None
 
 
+def test_the_log_names_no_experiment_that_a_service_has_not_said(serve, caplog):
+    """It said "now it says CONNECTED (0), X" of a camera that had only said CONNECTED."""
+    answers = dict(RUNNING)
+    with StockServer(answers) as server:
+        serve('rig', {'cameras': server.uri})
+        with Client('rig') as client:
+            client.call('EXPSTART', REF)
+            answers |= IDLE
+            client.call('EXPSTATUS')
+            assert known(client) == [('up', 0, '')]
+    said = [record.getMessage() for record in caplog.records if 'has lost' in record.getMessage()]
+    assert said == [f'cameras has lost the experiment {REF}: now it says CONNECTED (0)']
+
+
 def test_a_service_that_was_not_there_at_the_start_is_asked_when_it_is(serve):
     port = free_port()
     serve('rig', {'cameras': f'udp://127.0.0.1:{port}'}, ask=True)

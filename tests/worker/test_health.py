@@ -189,6 +189,26 @@ def test_what_our_own_command_ends_or_replaces_is_not_lost(message):
         assert health.lost is None or (health.lost.exp_ref == OTHER and reply[0] == OTHER)
 
 
+@pytest.mark.parametrize('unasked', [False, True])
+@pytest.mark.parametrize(('before', 'now'), [(RUNNING, CONNECTED), (RUNNING, INITIALIZED), (STOPPED, CONNECTED)])
+def test_the_experiment_of_before_a_restart_that_nobody_noticed_is_not_told_as_the_services_word(before, now, unasked):
+    """Killed and started anew between two heartbeats, a camera was said to be CONNECTED with the old experiment."""
+    health = running()
+    health.note(answered('EXPINFO', before, {'exp_ref': REF}), 'EXPINFO')
+    if unasked:
+        health.hear('EXPSTATUS', [now], 5)
+    else:
+        health.note(answered('EXPSTATUS', now), 'EXPSTATUS')
+    assert known(health) == (now, '') and health.lost == (Lost(REF, now) if before == RUNNING else None)
+
+
+def test_a_status_that_goes_on_keeps_the_experiment():
+    health = Health()
+    for status in (INITIALIZED, RUNNING, RUNNING, STOPPED):
+        health.note(answered('EXPINFO', status, {'exp_ref': REF} if status == INITIALIZED else None), 'EXPINFO')
+        assert known(health) == (status, REF)
+
+
 def test_a_service_that_never_says_its_status_loses_nothing():
     """A stock service that sends back what it got: the status that it seems to say is that of whoever asks."""
     health = Health()
