@@ -141,6 +141,9 @@ class Housekeeping:
             says = ', '.join(filter(None, (rules.status_name(lost.status), health.exp_ref)))
             log.warning('%s has lost the experiment %s: now it says %s', service, lost.exp_ref, says)
             self.tell('EXPERIMENT_LOST', service=service, data=[lost._asdict()])
+        if runs_on := health.runs_on:
+            health.runs_on = ''
+            log.warning('%s: %s', service, runs_on)
         if self._watch.is_question_due(service, now):
             self._segment.ring()  # the loop does what is due
 
