@@ -134,7 +134,8 @@ class Housekeeping:
         self._show(service)
         if event:
             error = health.error if event == 'SERVICE_DOWN' else ''
-            log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
+            level = logging.WARNING if event == 'SERVICE_DOWN' and service not in self._optional else logging.INFO
+            log.log(level, '%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
             self.tell(event, service=service, data=[error] if error else [])
         if lost := health.lost:
             health.lost = None
