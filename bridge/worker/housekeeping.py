@@ -73,7 +73,7 @@ class Housekeeping:
         *,
         keep: Callable[[str, Mapping[str, Any], float], None] = lambda kind, what, within: None,
     ) -> None:
-        self._keep, self._kept, self._keeping = keep, losses.to_keep(segment.id, {}, {}), threading.Lock()
+        self._keep, self._kept, self._keeping = keep, losses.to_keep(segment.id, {}, {}, {}), threading.Lock()
         self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
         self.change(())
         self._numbers = itertools.count(1)
@@ -258,8 +258,7 @@ class Housekeeping:
         send = self._watch.sends().get(client)
         if send is None or client not in self._watch.owed():
             return ''
-        after = self._watch.after(client, now)
-        return f': {send} goes to all services ' + (f'in {after:.3g} s, unless it comes back' if after else 'at once')
+        return f': {send} goes to all services {losses.when(self._watch.after(client, now))}'
 
     def leave(self) -> None:
         """Leave what has still to be sent for lost clients to the next worker, and say so."""
@@ -274,7 +273,8 @@ class Housekeeping:
 
     def _send_for(self, rule: ClientLost, carrier: Carrier) -> None:
         """Send what the configuration says for a client that is gone."""
-        log.warning('%s is sent to all services, because client %s did not come back', rule.send, rule.client)
+        why = 'did not come back' if rule.after else 'ended without closing'
+        log.warning('%s is sent to all services, because client %s %s', rule.send, rule.client, why)
         left = partial(self._has_left, rule.client)
 
         def over(future: Future[dict[str, Outcome]]) -> None:
@@ -296,7 +296,8 @@ class Housekeeping:
             self._keep_losses(0.0)
 
     def _keep_losses(self, within: float) -> None:
-        known = losses.to_keep(self._segment.id, self._watch.owed(), self._watch.sends())
+        watch = self._watch
+        known = losses.to_keep(self._segment.id, watch.owed(), watch.sends(), watch.afters())
         if known != self._kept:
             self._kept = known
             self._keep(losses.KIND, known, within)
