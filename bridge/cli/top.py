@@ -152,7 +152,7 @@ class Rig:
         """Take in what happened; True if the worker may know more by now."""
         if entry.get('event') == 'COMMAND' and entry.get('kind') in ('command', 'asked'):
             return False
-        if entry.get('message') == 'SERVICES':  # our own question, most of the time
+        if entry.get('message') == 'SERVICES':  # a question to the worker, which asks no service
             return False
         self.last.append(entry)
         return True
@@ -225,7 +225,7 @@ def _follow(rig: Rig, show: Callable[[], object]) -> None:
             _ask(rig, client)
         show()
 
-    for entry in watch.entries(rig.name, lambda line: None, idle):
+    for entry in watch.entries(rig.name, lambda line: None, idle, 'top'):
         if rig.take(entry):
             asked = min(asked, time.monotonic() - ASK + LOOK)  # soon, but once for all that happens now
 

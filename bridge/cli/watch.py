@@ -60,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def entries(
-    segment: str, say: Callable[[str], None] | None = None, idle: Callable[[Client], object] = lambda client: None
+    segment: str,
+    say: Callable[[str], None] | None = None,
+    idle: Callable[[Client], object] = lambda client: None,
+    tool: str = 'watch',
 ) -> Iterator[dict[str, Any]]:
     """Yield what happens, as entries of a journal.
 
@@ -74,6 +77,8 @@ def entries(
         Told when it has begun to look, and at what; standard error by default.
     idle : callable
         Called with the client whenever there is nothing to yield, at most every `LOOK`.
+    tool : str
+        Who looks: the client is called ``iblb-TOOL-PID``.
 
     Raises
     ------
@@ -90,7 +95,7 @@ def entries(
     while True:
         try:
             # Closed whatever ends it: Ctrl-C is how a watch is meant to end, and no program that is lost.
-            with closing(Client(segment, f'iblb-watch-{os.getpid()}')) as client:
+            with closing(Client(segment, f'iblb-{tool}-{os.getpid()}')) as client:
                 begun, expected = True, 0
                 client.subscribe(*EVENTS, COMMANDS)
                 idle(client)

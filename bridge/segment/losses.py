@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from bridge.segment.words import age
 
 KIND = 'losses'
+_LONGEST = 1e9  # s that may stand there
+_EXACT = 10  # s, below which parts of them are told
 
 
 class Owed(NamedTuple):
@@ -30,14 +32,19 @@ class Owed(NamedTuple):
         The message; "" if the worker that kept this did not say.
     age : float or None
         s since it died; None: nobody knows, for no worker has seen it.
+    left : float or None
+        s until it is due, 0 if it is; None: nobody knows.
     """
 
     client: str
     send: str
     age: float | None
+    left: float | None = None
 
 
-def to_keep(segment_id: int, owed: Mapping[str, int], sends: Mapping[str, str]) -> dict[str, Any]:
+def to_keep(
+    segment_id: int, owed: Mapping[str, int], sends: Mapping[str, str], afters: Mapping[str, float]
+) -> dict[str, Any]:
     """Return what the next worker has to know.
 
     Parameters
@@ -48,8 +55,10 @@ def to_keep(segment_id: int, owed: Mapping[str, int], sends: Mapping[str, str]) 
         When each client died, ns.
     sends : mapping of str to str
         The message that is sent for each client, should it die.
+    afters : mapping of str to float
+        How long each client has to come back, s.
     """
-    return {'segment': f'{segment_id:016x}', 'lost': dict(owed), 'sends': dict(sends)}
+    return {'segment': f'{segment_id:016x}', 'lost': dict(owed), 'sends': dict(sends), 'after_s': dict(afters)}
 
 
 def found(kept: Mapping[str, Any], segment_id: int) -> tuple[dict[str, int], list[str]]:
@@ -57,7 +66,7 @@ def found(kept: Mapping[str, Any], segment_id: int) -> tuple[dict[str, int], lis
 
     Examples
     --------
-    >>> kept = to_keep(7, {'stimulus': 5}, {'stimulus': 'EXPEND'})
+    >>> kept = to_keep(7, {'stimulus': 5}, {'stimulus': 'EXPEND'}, {'stimulus': 60.0})
     >>> found(kept, 7), found(kept, 8), found({'lost': [1]}, 7)
     (({'stimulus': 5}, []), ({}, ['stimulus']), ({}, []))
     """
@@ -84,9 +93,12 @@ def seen(kept: Mapping[str, Any], segment_id: int, here: Iterable[str], gone: It
 
     Examples
     --------
-    >>> kept = to_keep(7, {'stimulus': 5}, {'stimulus': 'EXPEND', 'camera': 'EXPINTERRUPT'})
-    >>> seen(kept, 7, [], ['camera', 'other'], 2e9 + 5)
-    [Owed(client='stimulus', send='EXPEND', age=2.0), Owed(client='camera', send='EXPINTERRUPT', age=None)]
+    >>> sends = {'stimulus': 'EXPEND', 'camera': 'EXPINTERRUPT'}
+    >>> kept = to_keep(7, {'stimulus': 5}, sends, {'stimulus': 60.0, 'camera': 0.0})
+    >>> for owed in seen(kept, 7, [], ['camera', 'other'], 2e9 + 5):
+    ...     print(owed)
+    Owed(client='stimulus', send='EXPEND', age=2.0, left=58.0)
+    Owed(client='camera', send='EXPINTERRUPT', age=None, left=None)
     >>> seen(kept, 7, ['stimulus'], [], 9), seen(kept, 8, [], ['stimulus'], 9)
     ([], [])
     """
@@ -95,7 +107,20 @@ def seen(kept: Mapping[str, Any], segment_id: int, here: Iterable[str], gone: It
     known = sends if isinstance(sends, dict) and kept.get('segment') == f'{segment_id:016x}' else {}
     ages = {client: (now - at) / 1e9 if 0 <= at <= now else None for client, at in lost.items()}
     ages |= {client: None for client in gone if client in known and client not in ages}
-    return [Owed(one, str(known.get(one, '')), since) for one, since in ages.items() if one not in here]
+    return [
+        Owed(one, str(known.get(one, '')), since, _left(kept, one, since))
+        for one, since in ages.items()
+        if one not in here
+    ]
+
+
+def _left(kept: Mapping[str, Any], client: str, since: float | None) -> float | None:
+    """Return in how many s something is due; None if that is not known, as an older worker did not keep it."""
+    afters = kept.get('after_s')
+    after = afters.get(client) if isinstance(afters, dict) else None
+    if since is None or not isinstance(after, float) or not 0 <= after < _LONGEST:
+        return None
+    return max(0.0, after - since)
 
 
 def sentence(owed: Owed) -> str:
@@ -117,10 +142,25 @@ def intention(owed: Owed) -> str:
     Examples
     --------
     >>> intention(Owed('stimulus', 'EXPEND', 38.0))
-    'stimulus ended without closing 38 s ago: EXPEND goes to all services in time, unless it comes back'
+    'stimulus ended without closing 38 s ago: EXPEND goes to all services once after_s is over, unless it comes back'
+    >>> intention(Owed('stimulus', 'EXPEND', 38.0, 22.0))
+    'stimulus ended without closing 38 s ago: EXPEND goes to all services in 22 s, unless it comes back'
     """
-    what = f'{owed.send} goes' if owed.send else 'what is to be sent then goes'
-    return f'{_ended(owed)}: {what} to all services in time, unless it comes back'
+    return f'{_ended(owed)}: {owed.send or "what is to be sent then"} goes to all services {when(owed.left)}'
+
+
+def when(left: float | None) -> str:
+    """Return when something is sent that is due in so many s, as the end of a sentence.
+
+    Examples
+    --------
+    >>> when(0.0), when(0.5), when(59.9), when(3600.0)
+    ('at once', 'in 0.5 s, unless it comes back', 'in 60 s, unless it comes back', 'in 60 min, unless it comes back')
+    """
+    if left == 0:
+        return 'at once'
+    soon = 'once after_s is over' if left is None else f'in {left:.2g} s' if left < _EXACT else f'in {age(left)}'
+    return f'{soon}, unless it comes back'
 
 
 def _ended(owed: Owed) -> str:

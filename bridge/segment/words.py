@@ -61,6 +61,19 @@ def is_tool(client: str) -> bool:
     return client.startswith('iblb-')
 
 
+def asks_by_itself(client: str, message: str) -> bool:
+    """Tell whether a command is a tool's own question to the worker, which nobody has typed: no news to a reader.
+
+    Examples
+    --------
+    >>> asks_by_itself('iblb-top-4242', 'SERVICES'), asks_by_itself('iblb-page-4242', 'EXPINTERRUPT')
+    (True, False)
+    >>> asks_by_itself('iblb-send-4242', 'SERVICES'), asks_by_itself('stimulus', 'SERVICES')
+    (False, False)
+    """
+    return message == 'SERVICES' and client.startswith(('iblb-top-', 'iblb-page-'))
+
+
 def worker_sentence(pid: int) -> str:
     """Return how a worker ended that serves no more, as part of a sentence.
 

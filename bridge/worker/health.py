@@ -5,9 +5,14 @@ The clock is passed in. Rules:
 - **Learn** status and reference of the experiment from whatever the service says, and only from that: a map with
   ``status`` and ``exp_ref`` may stand in the reply to any message.
 - **Forget** what a command may have changed as soon as it was sent, whatever became of it, and all that is known of a
-  service that was away when it is heard again. Its answer, or the question that follows, tells anew.
+  service that was away when it is heard again. Its answer, or the question that follows, tells anew. A status that
+  goes back without a command (RUNNING, then CONNECTED) may be that of another process: the reference that it does not
+  say with it is forgotten.
 - **An experiment is lost** if a service that said it runs it says, later, that it does not, and nothing that we or it
   itself did explains that: a service that stops by itself says so, or is STOPPED with the reference that it had.
+- **An end is undone** if the last command that was to end the experiment failed, and the service says, later, that it
+  runs: it was held up, found EXPSTART when it went on, and EXPEND came too early for it or was lost. That it says
+  STOPPED, or answers the end late, makes it good.
 - **An error is kept** until a command of the same sort is fine: that EXPSTATUS was answered does not undo that EXPSTART
   was refused. A question (EXPSTATUS, EXPINFO, ALYX) that fails is the last error until one is answered.
 """
@@ -28,7 +33,8 @@ from bridge.services import rules
 UNKNOWN_AFTER = int(HEARD_WITHIN * 1e9)  # ns without a word from a service
 _LONGEST_REF = 1000  # characters of a reference; a service may send anything
 _RENAMES = frozenset(('EXPINIT', 'EXPSTART', 'EXPCLEANUP'))
-_CHANGES = _RENAMES | {'EXPEND', 'EXPINTERRUPT'}
+_ENDS = frozenset(('EXPEND', 'EXPINTERRUPT', 'EXPCLEANUP'))
+_CHANGES = _RENAMES | _ENDS
 _RUNNING, _STOPPED = STATUSES['RUNNING'], STATUSES['STOPPED']
 
 
@@ -63,6 +69,8 @@ class Health:
         The experiment's reference as it last said it; empty if it has none, never said it, or if it may have changed.
     lost : Lost or None
         An experiment that it has lost; to be told, and set back to None.
+    runs_on : str
+        What to do about an experiment that goes on though it was to end; to be told, and set back to "".
     """
 
     heard: int = 0
@@ -74,8 +82,11 @@ class Health:
     status: int = NO_STATUS
     exp_ref: str = ''
     lost: Lost | None = None
+    runs_on: str = ''
     _ran: str | None = field(default=None, repr=False)  # the reference of what it said it runs; None: nothing
     _away: bool = field(default=False, repr=False)  # it was down since it said that
+    _undone: str = field(default='', repr=False)  # the last command, if it was to end the experiment and failed
+    _runs: bool = field(default=False, repr=False)  # it said since that it runs
 
     def note(self, outcome: Outcome, message: str = '', asked: Any = None) -> None:
         """Learn from the outcome of a command; `asked` is the command's first argument."""
@@ -102,30 +113,38 @@ class Health:
         """Learn from a message that the service sent by itself; `now` in ns."""
         self._hear(now)
         self._forget(message)
+        if message in _ENDS:
+            self._undone = ''
         self._learn(message, data, rules.reported_status(MESSAGES.get(message, 0), data))
 
     @property
     def error(self) -> str:
         """str: the last error, empty if the last command was fine and so were the questions since."""
-        return self.unanswered or self.failure
+        return self.unanswered or (self._running_on() if self._runs else self.failure)
+
+    def _running_on(self) -> str:
+        end = self._undone
+        again = f'If EXPSTATUS still says so, send {end} again'
+        return f'It says RUNNING, though {end} was to end that. {again}. It had failed: {self.failure}'
 
     def _fail(self, message: str, error: str) -> None:
         """Keep the error of a message, "" if it was fine."""
         if message in _CHANGES:
             self.failure, self.unanswered = error, ''
+            self._undone, self._runs = message if error and message in _ENDS else '', False
         else:
             self.unanswered = error
 
     def _hear(self, at: int) -> None:
         """Take it that the service lives; what it was before it was away tells nothing."""
         if self.failed:
-            self.status, self.exp_ref = NO_STATUS, ''
+            self.status, self.exp_ref, self._runs = NO_STATUS, '', False
         self.heard, self.failed, self.unread = max(at, self.heard), False, 0
 
     def _forget(self, message: str) -> None:
         """Forget what a message that was sent, by whomever, may have changed."""
         if message in _CHANGES:
-            self.status, self._ran = NO_STATUS, None
+            self.status, self._ran, self._runs = NO_STATUS, None, False
         if message in _RENAMES:
             self.exp_ref = ''
 
@@ -136,7 +155,14 @@ class Health:
             self.exp_ref = said
         if status == NO_STATUS:
             return
+        if said is None and status < self.status:
+            self.exp_ref = ''
         self.status = status
+        if status == _STOPPED:
+            self._undone = ''
+        before, self._runs = self._runs, status == _RUNNING and bool(self._undone)
+        if self._runs and not before:
+            self.runs_on = self._running_on()
         if self._has_lost(status, said):
             self.lost = Lost(self._ran or '', status)
             self._ran = None

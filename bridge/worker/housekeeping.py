@@ -73,7 +73,7 @@ class Housekeeping:
         *,
         keep: Callable[[str, Mapping[str, Any], float], None] = lambda kind, what, within: None,
     ) -> None:
-        self._keep, self._kept, self._keeping = keep, losses.to_keep(segment.id, {}, {}), threading.Lock()
+        self._keep, self._kept, self._keeping = keep, losses.to_keep(segment.id, {}, {}, {}), threading.Lock()
         self._segment, self._watch, self._journal, self._fail = segment, watch, journal, fail
         self.change(())
         self._numbers = itertools.count(1)
@@ -134,13 +134,17 @@ class Housekeeping:
         self._show(service)
         if event:
             error = health.error if event == 'SERVICE_DOWN' else ''
-            log.info('%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
+            level = logging.WARNING if event == 'SERVICE_DOWN' and service not in self._optional else logging.INFO
+            log.log(level, '%s is %s%s', service, event.removeprefix('SERVICE_').lower(), error and f': {error}')
             self.tell(event, service=service, data=[error] if error else [])
         if lost := health.lost:
             health.lost = None
-            says = f'{rules.status_name(lost.status)}, {health.exp_ref or "no experiment"}'
+            says = ', '.join(filter(None, (rules.status_name(lost.status), health.exp_ref)))
             log.warning('%s has lost the experiment %s: now it says %s', service, lost.exp_ref, says)
             self.tell('EXPERIMENT_LOST', service=service, data=[lost._asdict()])
+        if runs_on := health.runs_on:
+            health.runs_on = ''
+            log.warning('%s: %s', service, runs_on)
         if self._watch.is_question_due(service, now):
             self._segment.ring()  # the loop does what is due
 
@@ -254,8 +258,7 @@ class Housekeeping:
         send = self._watch.sends().get(client)
         if send is None or client not in self._watch.owed():
             return ''
-        after = self._watch.after(client, now)
-        return f': {send} goes to all services ' + (f'in {after:.3g} s, unless it comes back' if after else 'at once')
+        return f': {send} goes to all services {losses.when(self._watch.after(client, now))}'
 
     def leave(self) -> None:
         """Leave what has still to be sent for lost clients to the next worker, and say so."""
@@ -270,7 +273,8 @@ class Housekeeping:
 
     def _send_for(self, rule: ClientLost, carrier: Carrier) -> None:
         """Send what the configuration says for a client that is gone."""
-        log.warning('%s is sent to all services, because client %s did not come back', rule.send, rule.client)
+        why = 'did not come back' if rule.after else 'ended without closing'
+        log.warning('%s is sent to all services, because client %s %s', rule.send, rule.client, why)
         left = partial(self._has_left, rule.client)
 
         def over(future: Future[dict[str, Outcome]]) -> None:
@@ -292,7 +296,8 @@ class Housekeeping:
             self._keep_losses(0.0)
 
     def _keep_losses(self, within: float) -> None:
-        known = losses.to_keep(self._segment.id, self._watch.owed(), self._watch.sends())
+        watch = self._watch
+        known = losses.to_keep(self._segment.id, watch.owed(), watch.sends(), watch.afters())
         if known != self._kept:
             self._kept = known
             self._keep(losses.KIND, known, within)

@@ -2,6 +2,9 @@
 
 An entry of a command is made before the program can hear of it: whoever reads the journal finds what had been commanded
 when something else was.
+
+Not noted is what `top` and the status page ask the worker by themselves, every few seconds: it concerns no service, and
+what was commanded would be hard to find among it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from bridge.config import ServiceConfig
 from bridge.journal import SCHEMA, Journal
 from bridge.segment.response import command_id
 from bridge.segment.served import Segment, Taken
+from bridge.segment.words import asks_by_itself
 from bridge.worker.housekeeping import Housekeeping
 
 
@@ -60,6 +64,8 @@ class Notes:
     def command(self, taken: Taken) -> None:
         """Note a command, before it is begun or refused."""
         taken.client = self.client_of(taken)
+        if asks_by_itself(taken.client, taken.name):
+            return
         said = {
             'command_id': self.key_of(taken),
             'message': taken.name,
@@ -72,6 +78,8 @@ class Notes:
 
     def outcome(self, taken: Taken, body: dict[str, Any]) -> None:
         """Note what became of a command."""
+        if asks_by_itself(taken.client, taken.name):
+            return
         self._house.note_outcome('outcome' if taken.wants_response else 'notification', body, taken.client)
 
     def key_of(self, taken: Taken) -> str:

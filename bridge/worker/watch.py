@@ -175,6 +175,10 @@ class Watch:
         """Return the message that is sent for each client, should it end without closing."""
         return {client: rule.send for client, rule in self._rules.items() if rule.send != 'nothing'}
 
+    def afters(self) -> dict[str, float]:
+        """Return how long each client for which something is sent has to come back, s."""
+        return {client: float(rule.after) for client, rule in self._rules.items() if rule.send != 'nothing'}
+
     def after(self, client: str, now: int) -> float:
         """Return in how many s something is sent for a lost client; 0 if that is overdue."""
         return max(0.0, (self._lost.get(client, now) - now) / 1e9)

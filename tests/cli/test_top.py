@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 
 import pytest
@@ -14,9 +15,12 @@ from processes import SEGMENT, kill, program
 from rich.cells import cell_len
 from rich.console import Console
 
-from bridge.cli import main, top
+from bridge.cli import main, top, watch
+from bridge.journal import Journal, Reading
+from bridge.segment import inspection
 from bridge.segment.client import Client
 from bridge.segment.inspection import Report, Service, Slot
+from bridge.segment.served import COMMANDS
 
 REF = '2026-01-01_1_subject'
 HOSTILE = '\x1b[31m[bold]x[/bold]\n\t\x9b'
@@ -173,6 +177,45 @@ def test_into_a_pipe_a_rig_is_shown_once(serve, server, capsys, monkeypatch):
     assert [line for line in text.splitlines() if line != line.rstrip()] == [], 'what fills a terminal up is no text'
     assert text.endswith('iblbridge watch rig; those before: the journal\n'), 'it showed no command, and did not say so'
     assert {event for event, *_ in server.saw} <= {2}, 'no service is asked'
+
+
+def test_an_open_top_is_called_so_and_what_it_asks_by_itself_is_neither_journaled_nor_told(
+    serve, server, tmp_path, monkeypatch
+):
+    """34 of the 54 commands of a journal were its own SERVICES, and doctor listed it as a second `watch`."""
+    monkeypatch.setattr(top, 'ASK', 0.0)
+    monkeypatch.setattr(top, 'LOOK', 0.0)
+    book, answers, names = Journal(tmp_path / 'journal'), [], []
+
+    class Enough(Exception):
+        pass
+
+    def learn(rig: top.Rig, response: dict) -> None:
+        answers.append(response)
+
+    def show() -> None:
+        names.extend(slot.client for slot in inspection.inspect('rig').slots)
+        if len(answers) >= 3:
+            raise Enough
+
+    monkeypatch.setattr(top.Rig, 'learn', learn)
+    worker = serve('rig', {'cameras': server.uri}, journal=book)
+    with Client('rig', 'stimulus') as client:
+        client.subscribe(COMMANDS)
+        with pytest.raises(Enough):
+            top._follow(top.Rig('rig'), show)
+        client.call('SERVICES')
+        client.call('PING')
+        told = []
+        while (event := client.next_event(5)).get('message') != 'PING':
+            told.append((event['kind'], event.get('message'), event.get('client')))
+    worker.end_of_test()
+    book.close()
+    asked = [('command', 'SERVICES', 'stimulus'), ('outcome', 'SERVICES', 'stimulus')]
+    assert [one for one in told if one[0] not in watch.CLOSE] == asked
+    written = [(one['kind'], one['message'], one['client']) for one in Reading(book.path) if 'message' in one]
+    assert [one for one in written if one[1] == 'SERVICES'] == asked
+    assert f'iblb-top-{os.getpid()}' in names and not any(name.startswith('iblb-watch') for name in names)
 
 
 def test_a_rig_that_there_is_not_is_named(capsys):

@@ -153,9 +153,14 @@ def test_the_page_adds_nothing_to_the_journal(tmp_path):
     journal = tmp_path / 'rig.jsonl'
     with StockServer() as server, rig('--service', f'cameras={server.uri}', '--journal', journal) as served:
         eventually(lambda: (s := served.state()) and s['services'])
-        entries = [json.loads(line) for line in journal.read_text().splitlines()]
-        asked = [entry for entry in entries if entry['kind'] == 'command']
-        assert [entry['message'] for entry in asked] in ([], ['SERVICES'])
+        with Client('rig', 'stimulus') as client:
+            client.call('PING')  # what the page had asked stands before it
+
+        def written() -> list[str]:
+            entries = [json.loads(line) for line in journal.read_text().splitlines()]
+            return [entry['message'] for entry in entries if entry['kind'] in ('command', 'outcome')]
+
+        assert eventually(lambda: (said := written())[1:] and said) == ['PING', 'PING']
 
 
 @pytest.mark.slow

@@ -94,6 +94,40 @@ def test_an_experiment_that_a_service_lost_as_it_was_killed_is_told_when_it_is_b
         assert client.next_event(0) is None
 
 
+def test_the_log_names_no_experiment_that_a_service_has_not_said(serve, caplog):
+    """It said "now it says CONNECTED (0), X" of a camera that had only said CONNECTED."""
+    answers = dict(RUNNING)
+    with StockServer(answers) as server:
+        serve('rig', {'cameras': server.uri})
+        with Client('rig') as client:
+            client.call('EXPSTART', REF)
+            answers |= IDLE
+            client.call('EXPSTATUS')
+            assert known(client) == [('up', 0, '')]
+    said = [record.getMessage() for record in caplog.records if 'has lost' in record.getMessage()]
+    assert said == [f'cameras has lost the experiment {REF}: now it says CONNECTED (0)']
+
+
+@pytest.mark.not_wine('no datagram is refused: EXPEND may have reached the service, and ended its experiment')
+def test_a_service_that_records_after_an_end_that_did_not_reach_it_is_warned_of_as_soon_as_it_is_back(serve, caplog):
+    """It recorded on, `last_error` was that of any EXPEND, and the log had nothing."""
+    port = free_port()
+    serve('rig', {'cameras': f'udp://127.0.0.1:{port}'}, ask=True)
+    with Client('rig') as client:
+        with pytest.raises(ServiceFailure):
+            client.call('EXPEND')
+        with StockServer(RUNNING, port=port):
+            client.call('ALYX', 'https://alyx.org', {'user': 'token'})
+            eventually(lambda: known(client) == [('up', 20, REF)])
+            told = client.call('SERVICES')['services'][0]['data']['last_error']
+            assert told.startswith('It says RUNNING, though EXPEND was to end that. If EXPSTATUS still says so, send ')
+            client.call('EXPSTATUS')
+            assert client.call('EXPEND')['code'] == 0
+            assert client.call('SERVICES')['services'][0]['data']['last_error'] == ''
+    warned = [record.getMessage() for record in caplog.records if 'RUNNING' in record.getMessage()]
+    assert warned == [f'cameras: {told}']
+
+
 def test_a_service_that_was_not_there_at_the_start_is_asked_when_it_is(serve):
     port = free_port()
     serve('rig', {'cameras': f'udp://127.0.0.1:{port}'}, ask=True)

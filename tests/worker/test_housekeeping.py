@@ -124,6 +124,22 @@ def test_a_service_that_goes_and_comes_back_is_told_down_and_up(serve):
         assert client.next_event(0) is None
 
 
+def test_a_service_that_goes_down_is_a_warning_unless_it_is_optional_and_one_that_is_up_is_none(serve, caplog):
+    """It was told as if it were no fault, while a lost program was a warning."""
+    caplog.set_level('INFO')
+    port = free_port()
+    lamp = ServiceConfig('lamp', f'udp://127.0.0.1:{free_port()}', optional=True)
+    serve('rig', [ServiceConfig('cameras', f'udp://127.0.0.1:{port}'), lamp])
+    with Client('rig') as client:
+        with pytest.raises(ServiceFailure):
+            client.call('EXPINIT')
+        with StockServer(port=port):
+            client.call('EXPINIT', services=['cameras'])
+    records = [(record.levelname, record.getMessage().partition(':')[0]) for record in caplog.records]
+    told = {said for said in records if said[1].startswith(('cameras is', 'lamp is'))}
+    assert told == {('WARNING', 'cameras is down'), ('INFO', 'lamp is down'), ('INFO', 'cameras is up')}
+
+
 def test_the_services_message_has_the_same_keys_and_types_whatever_is_known(serve):
     texts, numbers = ('role', 'name', 'uri', 'health', 'exp_ref', 'last_error'), ('age_ms', 'rtt_us', 'status')
     types = dict.fromkeys(texts, str) | dict.fromkeys(numbers, int)

@@ -116,6 +116,22 @@ def test_the_log_says_what_comes_of_a_lost_client_who_is_left_to_send_it_and_tha
     assert f'{ended} in the time of another worker: EXPINTERRUPT goes to all services at once' in caplog.text
 
 
+@pytest.mark.parametrize(('after', 'why'), [(0.0, 'ended without closing'), (0.05, 'did not come back')])
+def test_a_client_that_has_no_time_to_come_back_is_not_said_not_to_have_come_back(serve, caplog, after, why):
+    """With after_s 0 the log said so in the millisecond in which it had said that the client ended."""
+    serve('rig', {}, on_client_lost=[ClientLost('stimulus', 'EXPEND', after)])
+    die()
+    said = f'EXPEND is sent to all services, because client stimulus {why}'
+    eventually(lambda: said in [record.getMessage() for record in caplog.records], 10)
+
+
+@pytest.mark.parametrize('after', [None, [], {'stimulus': 'x'}, {'stimulus': float('nan')}, {'stimulus': True}])
+def test_a_time_that_an_older_worker_or_nobody_has_kept_is_not_told(after):
+    noted = {**losses.to_keep(7, {'stimulus': 5}, {'stimulus': 'EXPEND'}, {}), 'after_s': after}
+    (owed,) = losses.seen(noted, 7, [], [], 2e9 + 5)
+    assert (owed.age, owed.left) == (2.0, None)
+
+
 def test_a_segment_that_is_to_be_removed_at_the_end_stays_while_something_is_owed(
     serve, segment_directory, monkeypatch
 ):
@@ -215,7 +231,7 @@ def test_a_file_that_makes_no_sense_costs_nothing_else(serve, segment_directory,
 
 def test_what_was_lost_in_another_segment_is_said_and_not_sent(serve, segment_directory, caplog):
     caplog.set_level(logging.WARNING)
-    before = json.dumps(losses.to_keep(5, {'stimulus': 0}, {}))
+    before = json.dumps(losses.to_keep(5, {'stimulus': 0}, {}, {}))
     kept.place(segment_directory / 'rig', losses.KIND).write_text(before)
     with StockServer() as server:
         serve('rig', {'cameras': server.uri}, on_client_lost=[ClientLost('stimulus', 'EXPEND', 0.0)])
