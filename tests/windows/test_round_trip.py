@@ -19,7 +19,7 @@ WRAP = '-Wl,--wrap=os_park,--wrap=os_wake,--wrap=os_locked,--wrap=os_clock_ns'
 def test_a_ping_is_compared_with_two_events(tmp_path: Path, bits: int) -> None:
     program = build(tmp_path / 'round_trip.exe', [HERE / 'round_trip.c', *library('Windows')], WRAP, bits=bits)
     with memory(tmp_path, 'round-trip') as segments:
-        done = run(program, 20000 if CI else 3000, bits=bits, timeout=110, IBLBRIDGE_DIR=windows(segments))
+        done = run(program, 5000 if CI else 3000, bits=bits, timeout=110, IBLBRIDGE_DIR=windows(segments))
     print(done.stdout)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
