@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 MS = 10**6  # ns
 
 
@@ -55,3 +57,15 @@ class VirtualTime:
         while not condition():
             assert self.now < end, 'it never happens: something hangs'
             self.run(MS)
+
+
+def histories(count: int, *, steps: int, same: bool) -> settings:
+    """Return how a machine of hypothesis goes through so many histories, the same ones each time or others."""
+    return settings(
+        max_examples=count,
+        derandomize=same,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )

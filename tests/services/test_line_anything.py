@@ -16,10 +16,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from virtual_time import MS, VirtualTime
+from virtual_time import MS, VirtualTime, histories
 
 from bridge.outcome import Reason
 from bridge.services import rules
@@ -282,25 +281,14 @@ class Anything(VirtualTime, RuleBasedStateMachine):
         assert self.line.wake_at() is None and self.line.is_over(self.now)
 
 
-def _settings(histories: int, *, same: bool) -> settings:
-    return settings(
-        max_examples=histories,
-        derandomize=same,
-        stateful_step_count=20,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-
-
 HISTORIES = os.environ.get('HISTORIES')
 
 TestAnything = Anything.TestCase
-TestAnything.settings = _settings(int(HISTORIES or 600), same=True)
+TestAnything.settings = histories(int(HISTORIES or 600), steps=20, same=True)
 TestAnything.pytestmark = [pytest.mark.timeout(600)]
 
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
 def test_a_great_many_histories_of_anything() -> None:
-    run_state_machine_as_test(Anything, settings=_settings(int(HISTORIES or 100_000), same=False))
+    run_state_machine_as_test(Anything, settings=histories(int(HISTORIES or 100_000), steps=20, same=False))

@@ -12,9 +12,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from virtual_time import histories
 from worlds import HOP, MS, OneLoop, SideBySide, Stock, World
 
 from bridge.outcome import ANSWERED, NOT_SENT, Reason
@@ -175,24 +175,13 @@ class RoughPaths(Histories):
         self.world.service.dead = dead
 
 
-def _settings(histories: int, *, same: bool) -> settings:
-    return settings(
-        max_examples=histories,
-        derandomize=same,
-        stateful_step_count=14,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-
-
 HISTORIES = os.environ.get('HISTORIES')
 
 TestHistories = Histories.TestCase
-TestHistories.settings = _settings(int(HISTORIES or 500), same=True)
+TestHistories.settings = histories(int(HISTORIES or 500), steps=14, same=True)
 TestHistories.pytestmark = [pytest.mark.timeout(600)]
 TestRoughPaths = RoughPaths.TestCase
-TestRoughPaths.settings = _settings(int(HISTORIES or 500), same=True)
+TestRoughPaths.settings = histories(int(HISTORIES or 500), steps=14, same=True)
 TestRoughPaths.pytestmark = [pytest.mark.timeout(600)]
 
 
@@ -200,11 +189,11 @@ TestRoughPaths.pytestmark = [pytest.mark.timeout(600)]
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize('machine', [Histories, RoughPaths])
 def test_ten_thousand_histories(machine: type[RuleBasedStateMachine]) -> None:
-    run_state_machine_as_test(machine, settings=_settings(5000, same=True))
+    run_state_machine_as_test(machine, settings=histories(5000, steps=14, same=True))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize('machine', [Histories, RoughPaths])
 def test_a_great_many_histories(machine: type[RuleBasedStateMachine]) -> None:
-    run_state_machine_as_test(machine, settings=_settings(int(HISTORIES or 100_000), same=False))
+    run_state_machine_as_test(machine, settings=histories(int(HISTORIES or 100_000), steps=14, same=False))
