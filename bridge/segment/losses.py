@@ -95,9 +95,10 @@ def seen(kept: Mapping[str, Any], segment_id: int, here: Iterable[str], gone: It
     --------
     >>> sends = {'stimulus': 'EXPEND', 'camera': 'EXPINTERRUPT'}
     >>> kept = to_keep(7, {'stimulus': 5}, sends, {'stimulus': 60.0, 'camera': 0.0})
-    >>> for owed in seen(kept, 7, [], ['camera', 'other'], 2e9 + 5):
-    ...     print(owed)
+    >>> stimulus, camera = seen(kept, 7, [], ['camera', 'other'], 2e9 + 5)
+    >>> stimulus
     Owed(client='stimulus', send='EXPEND', age=2.0, left=58.0)
+    >>> camera
     Owed(client='camera', send='EXPINTERRUPT', age=None, left=None)
     >>> seen(kept, 7, ['stimulus'], [], 9), seen(kept, 8, [], ['stimulus'], 9)
     ([], [])
