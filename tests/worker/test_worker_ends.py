@@ -18,7 +18,7 @@ import processes
 import pytest
 from peers import ScriptedPeer, echo_and_reply, eventually, is_command, only_echo
 from sessions import Session
-from systems import END_SIGNALS, ENDS, ask_to_end
+from systems import END_SIGNALS, ENDS, PATIENCE, ask_to_end
 
 from bridge.cli import main
 from bridge.errors import BridgeError, ServiceFailure
@@ -303,7 +303,7 @@ worker.run()
 )
 def test_a_signal_handler_waits_for_no_lock_that_what_it_interrupts_may_hold(code) -> None:
     """A SIGTERM soon behind READY once left `serve` standing still for ever."""
-    subprocess.run([sys.executable, '-c', code], check=True, timeout=10)
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=20 * PATIENCE)
 
 
 # In this process
