@@ -127,7 +127,6 @@ def test_help_of_a_command_that_there_is_not_offers_the_nearest(capsys):
 @pytest.mark.parametrize(
     'arguments',
     [
-        [],
         ['unknown'],
         ['serve'],
         ['send', 'rig0'],
