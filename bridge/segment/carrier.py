@@ -290,7 +290,7 @@ class SegmentCarrier(ThreadedCarrier):
             except OutcomeUnknown as exc:
                 if exc.response is None and time.monotonic() < until:
                     continue
-                self._resolve(plan, [], exc if exc.response else self._given_up(request, exc))
+                self._resolve(plan, [], self._given_up(request, exc))
             except NoWorker as exc:
                 if time.monotonic() < until and not self._ended.wait(0.05):
                     continue
@@ -305,14 +305,16 @@ class SegmentCarrier(ThreadedCarrier):
                 elif self._ended.is_set():
                     return  # `shut` resolves it
                 else:
-                    self._resolve(plan, [], exc if exc.response else self._given_up(request, exc))
+                    self._resolve(plan, [], self._given_up(request, exc))
             else:
                 outcomes = [from_entry(entry, command.message) for entry in body['services']]
                 command.forgiven = body['code'] >= 0
                 self._resolve(plan, outcomes)
 
     def _given_up(self, request: int, error: BridgeError) -> BridgeError:
-        """Have a command not begun any more, by whatever worker; return what is to be told of it."""
+        """Have a command without a response not begun any more, by whatever worker; return what is to be told of it."""
+        if error.response:
+            return error
         try:
             if self._client.withdraw(request):
                 return error_for(error.code, _WITHDRAWN) if isinstance(error, NoWorker) else error_for(_NOT_SENT)

@@ -148,7 +148,9 @@ def sentence(listener: Listener) -> str:
     'listening as cameras at udp://:1: served by camera (process 42), RUNNING, 2026-01-01_1_mouse, 1 master, asked 4 s \
 ago, 2 messages of strangers refused'
     """
-    who = f'served by {listener.client}' + (f' (process {listener.pid})' if listener.pid else '')
+    who, joint = NOBODY, '; '  # what was asked before is no part of what masters get now
+    if listener.client:
+        who, joint = f'served by {listener.client}' + (f' (process {listener.pid})' if listener.pid else ''), ', '
     status = STATUS_NAMES.get(listener.status, '') if listener.client else ''  # of nobody, no master is told one
     parts = [status, listener.exp_ref]
     parts += [counted(len(listener.masters), 'master') if listener.masters else '']
@@ -156,9 +158,7 @@ ago, 2 messages of strangers refused'
     parts += [f'{counted(listener.refused, "message")} of strangers refused' if listener.refused else '']
     at = f' at {listener.uri}' if listener.uri else ''
     said = ', '.join(filter(None, parts))
-    # What was asked before is no part of what masters get now.
-    begins = f'{who if listener.client else NOBODY}{said and (", " if listener.client else "; ")}'
-    return f'listening as {listener.name}{at}: {begins}{said}'
+    return f'listening as {listener.name}{at}: {joint.join(filter(None, (who, said)))}'
 
 
 def finding(listener: Listener) -> str:

@@ -122,8 +122,7 @@ class Exchange:
         if errand.read:
             return
         pace = self.pace
-        if now - pace.spoke >= self.timing.reply_gap * 1e9:
-            pace.since = now
+        pace.speaks(now, self.timing)
         pace.spoke = max(pace.spoke, now)
         errand.read, pace.missed = now, 0
         if pace.unread:  # behind a late echo the answer comes: until then the next command waits
@@ -239,8 +238,7 @@ class Exchange:
 
     def _confirm(self, event: int, datagram: bytes, said: Said) -> None:
         pace = self.pace
-        if said.at - pace.spoke >= self.timing.reply_gap * 1e9:
-            pace.since = said.at
+        pace.speaks(said.at, self.timing)
         pace.spoke, pace.missed = said.at, 0
         if event != ERROR:  # iblutil never confirms errors
             self.out.append(Send(datagram))

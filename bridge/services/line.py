@@ -48,10 +48,8 @@ class Line(Exchange):
 
     Parameters
     ----------
-    name, uri : str
-        As configured.
-    timing : Timing
-        How patient to be; may be changed at any time.
+    name, uri, timing
+        As of `Exchange`.
 
     Attributes
     ----------

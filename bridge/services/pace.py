@@ -56,6 +56,11 @@ class Pace:
         """bool: something may lie unread, and the service is not taken for dead."""
         return bool(self.unread) and self.missed < DEAD_AFTER
 
+    def speaks(self, at: int, timing: Timing) -> None:
+        """Take it that the service says something, before `spoke` is set: behind a pause it begins to speak anew."""
+        if at - self.spoke >= timing.reply_gap * 1e9:
+            self.since = at
+
     def next_at(self, timing: Timing) -> int:
         """Return when the next command may leave (rule 5), ns."""
         pause = ns(max(timing.reply_gap, self.pause))

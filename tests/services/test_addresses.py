@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -251,60 +251,69 @@ def test_a_name_server_that_fails_leaves_the_old_address_in_use(names, error) ->
             assert back.commands == [[2, REF, None]]
 
 
+class SlowLookUp:
+    """A look-up of one name that is answered when it is released."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self.asked, self._released = threading.Event(), threading.Event()
+
+    def __call__(self) -> str:
+        self.asked.set()
+        self._released.wait(20)
+        return self._address
+
+    def release(self) -> None:
+        self._released.set()
+
+
+@pytest.fixture
+def slowly() -> Iterator[Callable[[str], SlowLookUp]]:
+    """Give what makes a slow look-up; all are released at the end."""
+    with ExitStack() as stack:
+
+        def make(address: str) -> SlowLookUp:
+            made = SlowLookUp(address)
+            stack.callback(made.release)
+            return made
+
+        yield make
+
+
 @pytest.mark.not_wine('it does not tell of a refusal')
-def test_a_slow_look_up_of_one_service_does_not_hold_up_the_others(names) -> None:
-    asked, release = threading.Event(), threading.Event()
-
-    def look_up() -> str:
-        asked.set()
-        release.wait(20)
-        return THERE
-
+def test_a_slow_look_up_of_one_service_does_not_hold_up_the_others(names, slowly) -> None:
     names['rig-pc'] = HERE
     port = free_port()
-    try:
-        with Place(HERE) as quick, aux_of(slow=f'udp://rig-pc:{port}', a=quick.uri) as aux:
-            assert aux.submit('EXPSTART', REF).result(5)['slow'].reason is Reason.REFUSED
-            names['rig-pc'] = look_up
-            with Place(HERE, port):
-                started = time.perf_counter_ns()
-                both = aux.submit('EXPINIT')
-                assert asked.wait(5)
-                assert ask(aux, 'EXPSTATUS', 0, timeout=5).ok and not both.done(), 'others go on meanwhile'
-                outcomes = both.result(5)
-            assert outcomes['a'].ok and outcomes['a'].answered - started < 0.5e9
-            assert outcomes['slow'].ok, 'after a second the old address is used'
-            assert outcomes['slow'].sent - started < 2e9
-    finally:
-        release.set()
+    with Place(HERE) as quick, aux_of(slow=f'udp://rig-pc:{port}', a=quick.uri) as aux:
+        assert aux.submit('EXPSTART', REF).result(5)['slow'].reason is Reason.REFUSED
+        names['rig-pc'] = look_up = slowly(THERE)
+        with Place(HERE, port):
+            started = time.perf_counter_ns()
+            both = aux.submit('EXPINIT')
+            assert look_up.asked.wait(5)
+            assert ask(aux, 'EXPSTATUS', 0, timeout=5).ok and not both.done(), 'others go on meanwhile'
+            outcomes = both.result(5)
+        assert outcomes['a'].ok and outcomes['a'].answered - started < 0.5e9
+        assert outcomes['slow'].ok, 'after a second the old address is used'
+        assert outcomes['slow'].sent - started < 2e9
 
 
 @pytest.mark.not_wine('it does not tell of a refusal')
-def test_a_socket_that_is_closed_while_its_name_is_looked_up_is_opened_again(names) -> None:
+def test_a_socket_that_is_closed_while_its_name_is_looked_up_is_opened_again(names, slowly) -> None:
     # Once the command behind the look-up was handed to the closed one.
-    asked, release = threading.Event(), threading.Event()
-
-    def look_up() -> str:
-        asked.set()
-        release.wait(20)
-        return HERE
-
     names['rig-pc'] = HERE
     port = free_port()
-    try:
-        with aux_of(a=f'udp://rig-pc:{port}') as aux:
-            assert ask(aux, 'EXPSTART', REF).reason is Reason.REFUSED
-            names['rig-pc'] = look_up
-            with Place(HERE, port):
-                init = aux.submit('EXPINIT')
-                assert asked.wait(5)
-                opener = aux._carrier.opener
-                aux._loop.call_soon_threadsafe(opener._sockets['a'].com.close)
-                eventually(lambda: not opener._sockets['a'].is_open)
-                release.set()
-                assert init.result(10)['a'].ok
-    finally:
-        release.set()
+    with aux_of(a=f'udp://rig-pc:{port}') as aux:
+        assert ask(aux, 'EXPSTART', REF).reason is Reason.REFUSED
+        names['rig-pc'] = look_up = slowly(HERE)
+        with Place(HERE, port):
+            init = aux.submit('EXPINIT')
+            assert look_up.asked.wait(5)
+            opener = aux._carrier.opener
+            aux._loop.call_soon_threadsafe(opener._sockets['a'].com.close)
+            eventually(lambda: not opener._sockets['a'].is_open)
+            look_up.release()
+            assert init.result(10)['a'].ok
 
 
 # Refusals
