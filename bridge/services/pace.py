@@ -75,7 +75,8 @@ class Pace:
         at = min(self.spoke + min(gap, ns(timing.reply_gap)), self.pressed + 8 * gap)
         for errand in itertools.chain(flying, self.unread):
             if errand.read:
-                at = max(at, errand.read + ns(timing.head_start))
+                slow = min(errand.read - errand.sent, ns(timing.head_start_most))
+                at = max(at, errand.read + max(slow, ns(timing.head_start)))
             elif self.missed < DEAD_AFTER:
                 at = max(at, errand.sent + ns(timing.patience * timing.echo_timeout))
         return at

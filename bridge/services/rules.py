@@ -32,7 +32,7 @@ for good, and so it does if none comes for a second. A confirmation that nobody 
    from then on nothing waits for it, until it is heard again. What has arrived is read before anything leaves.
 6. **Interrupts** wait for no answer, only where they would be lost or close the service: until what has just left is
    echoed (one that does not read has nothing to lose; but not for ever, as the datagram may be lost) and could be
-   answered, and a moment after the service spoke.
+   answered, and a moment after the service spoke. A computer that is slow to echo is slow to answer.
 7. **Repeating.** EXPSTATUS, EXPINFO and EXPINTERRUPT may be repeated, once: late, if no echo comes; later, if it was
    echoed and nothing follows, for an echo does not prove that anybody listened. And whenever the service has answered
    another command meanwhile, on which it may have been busy. Nothing else is ever sent twice, unless the configuration
@@ -104,7 +104,9 @@ class Timing:
     interrupt_gap : float
         The least that even an interrupt leaves a service that has just spoken, s: it listens again 0.2 ms later.
     head_start : float
-        What an interrupt leaves an echoed command to be answered, s.
+        The least that an interrupt leaves an echoed command to be answered, s.
+    head_start_most : float
+        The most; between them, as long as its echo took.
     patience : float
         How long an interrupt waits for the echo of a command before it, in `echo_timeout`.
     unread_for : float
@@ -122,6 +124,7 @@ class Timing:
     resend_gap: float = 0.05
     interrupt_gap: float = 0.002
     head_start: float = 0.002
+    head_start_most: float = 0.05
     patience: float = 3.0
     unread_for: float = 10.0
     max_message_size: int = 0

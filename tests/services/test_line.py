@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import HOP, MS, OneLoop, Stock, World
+from worlds import HOP, MS, OneLoop, SideBySide, Stock, World
 
 from bridge.outcome import Reason
 from bridge.services import exchange, rules
@@ -373,6 +373,21 @@ def test_an_interrupt_lets_what_has_just_left_be_echoed_and_answered():
         world.run_until(lambda world=world: len(world.ended) == 2)
         assert interrupt.outcome().ok and not world.service.closed
         assert len(world.service.heard) == 2
+
+
+@pytest.mark.parametrize(
+    'held_up, works, waits', [(0, 1, 2), (30, 20, 30), (500, 40, 50), (500, 3000, 50), (0, 3000, 2)]
+)
+def test_an_interrupt_leaves_a_service_that_is_slow_to_echo_longer_to_answer(held_up, works, waits):
+    # Once 2 ms, always: on a busy computer a service had echoed and not yet answered by then, and closed.
+    world = World(lambda world: SideBySide(world, work=lambda _: works * MS))
+    world.service.stall(held_up * MS)
+    start = world.submit(START)
+    interrupt = world.submit(INTERRUPT)
+    world.run_until(lambda: len(world.ended) == 2)
+    assert not world.service.closed and len(world.service.heard) == 2
+    assert interrupt.outcome().ok and start.outcome().ok == (works < waits)
+    assert interrupt.sent <= start.read + (waits + 1) * MS, 'it does not wait for the work'
 
 
 def test_an_interrupt_does_not_wait_for_ever_for_a_service_that_goes_on_speaking():
