@@ -61,17 +61,15 @@ class FakeProgram:
             return
         self.done.add(asked.number)
         if what := self.fails(asked):
-            assert self.world.desk.failed(asked.number, what, self.world.now)
+            assert self.world.desk.failed(asked.number, what)
         else:
-            assert self.world.desk.answered(asked.number, -1, self.answer(asked), self.world.now)
+            assert self.world.desk.answered(asked.number, -1, self.answer(asked))
 
     def die(self) -> None:
         self.is_there = False
         for asked in tuple(self.world.desk.in_hand.values()):
             self.done.add(asked.number)
-            self.world.desk.failed(
-                asked.number, 'ConnectionError: the program ended before it answered', self.world.now
-            )
+            self.world.desk.failed(asked.number, 'ConnectionError: the program ended before it answered')
         self.world.desk.ended('the program ended', self.world.now)
         self.world.turn()
 

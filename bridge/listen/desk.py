@@ -206,16 +206,16 @@ class Desk:
         if self.closing:
             self._fail(asked, self.closing)
         elif event == rules.INTERRUPT:
-            self._overtake(asked, now)
+            self._overtake(asked)
         elif event in rules.QUESTIONS and self.is_busy:
-            self._reply(asked, -1, {}, now, changes=False)
+            self._reply(asked, -1, {}, changes=False)
         elif event == rules.START and (other := self._in_hand_or_line(rules.START)):
             self._fail(asked, f'RuntimeError: the EXPSTART of {other.master} is in hand; wait for its answer')
         elif len(self.waiting) >= WAITING_MOST:
             self._fail(asked, f'RuntimeError: {WAITING_MOST} commands wait for {self.name} already; ask again later')
         else:
             self.waiting.append(asked)
-            self._hand_next(now)
+            self._hand_next()
 
     @property
     def is_busy(self) -> bool:
@@ -225,7 +225,7 @@ class Desk:
     def _in_hand_or_line(self, event: int) -> Asked | None:
         return next((one for one in (*self.in_hand.values(), *self.waiting) if one.event == event), None)
 
-    def _overtake(self, asked: Asked, now: int) -> None:
+    def _overtake(self, asked: Asked) -> None:
         """Hand an interrupt, before which everything ends that the program is not at (rule 3)."""
         older, self.waiting = tuple(self.waiting), deque()
         aborted = f'RuntimeError: aborted by the EXPINTERRUPT of {asked.master}'
@@ -238,13 +238,13 @@ class Desk:
         if sum(one.event == rules.INTERRUPT for one in self.in_hand.values()) >= INTERRUPTS_MOST:
             self._fail(asked, f'RuntimeError: {self.name} has {INTERRUPTS_MOST} interrupts in hand already')
         else:
-            self._hand(asked, now)
+            self._hand(asked)
 
-    def _hand_next(self, now: int) -> None:
+    def _hand_next(self) -> None:
         while self.waiting and not self.in_hand and not self.closing:
-            self._hand(self.waiting.popleft(), now)
+            self._hand(self.waiting.popleft())
 
-    def _hand(self, asked: Asked, now: int) -> None:
+    def _hand(self, asked: Asked) -> None:
         owed = self._owed[asked.number]
         owed.handed = True
         self.changed()
@@ -256,11 +256,11 @@ class Desk:
             return
         owed.handed = False
         if refusal.unwanted:
-            self._answer_for_it(asked, now)
+            self._answer_for_it(asked)
         else:
             self._fail(asked, refusal.sentence)
 
-    def _answer_for_it(self, asked: Asked, now: int) -> None:
+    def _answer_for_it(self, asked: Asked) -> None:
         """Answer what the program does not want to be asked, if that can be true (rule 4)."""
         runs = self.memory.status == rules.RUNNING
         what = rules.event_name(asked.event)
@@ -269,26 +269,26 @@ class Desk:
         elif runs and asked.event in (rules.END, rules.INTERRUPT):
             self._fail(asked, f'RuntimeError: the program that serves {self.name} runs, and takes no {what}')
         else:
-            self._reply(asked, self.memory.status if runs else -1, {}, now)
+            self._reply(asked, self.memory.status if runs else -1, {})
 
     # --- what becomes of it ---
 
-    def answered(self, number: int, status: int, data: Any, now: int) -> bool:
+    def answered(self, number: int, status: int, data: Any) -> bool:
         """Take the program's answer; `status` -1: the usual one. False: it is not in hand (any more)."""
         asked = self.in_hand.pop(number, None)
         if asked is None:
             return False
-        self._reply(asked, status, rules.as_data(data), now)
-        self._hand_next(now)
+        self._reply(asked, status, rules.as_data(data))
+        self._hand_next()
         return True
 
-    def failed(self, number: int, sentence: str, now: int) -> bool:
+    def failed(self, number: int, sentence: str) -> bool:
         """Take it that the program did not do it, or was lost with it; False: it is not in hand (any more)."""
         asked = self.in_hand.pop(number, None)
         if asked is None:
             return False
         self._fail(asked, sentence)
-        self._hand_next(now)
+        self._hand_next()
         return True
 
     def inherit(self, asked: Asked, now: int) -> None:
@@ -385,7 +385,7 @@ class Desk:
         self._out.append(Note('replied', asked.event, asked.address, asked.number, data or [], error))
         self.changed()
 
-    def _reply(self, asked: Asked, status: int, said: dict[str, Any], now: int, *, changes: bool = True) -> None:
+    def _reply(self, asked: Asked, status: int, said: dict[str, Any], *, changes: bool = True) -> None:
         if changes:
             self.memory.move(asked.event, asked.data, status, said)
         message = self._message(asked.event, said)
@@ -532,7 +532,7 @@ class Desk:
         del self.in_hand[asked.number]
         after = f'{self.timeout / 1e9:g} s'
         self._fail(asked, f'TimeoutError: the program that serves {self.name} did not answer within {after}')
-        self._hand_next(now)
+        self._hand_next()
 
     def _speak(self, address: Address, master: Master, now: int) -> None:
         """Say the next thing to a master, if the one before it is confirmed or given up."""
@@ -544,7 +544,7 @@ class Desk:
 
     # --- the end ---
 
-    def close(self, why: str, now: int) -> None:
+    def close(self, why: str) -> None:
         """Begin nothing new; what waits is ended, what is in hand has its time."""
         self.closing = why
         while self.waiting:

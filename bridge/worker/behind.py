@@ -131,7 +131,7 @@ class Behind:
             if self.state(number) == serving.GONE:
                 self.forget(number)
                 what = f'ConnectionError: the program that serves {self.name} ended before it answered'
-                desk.failed(number, what, now)
+                desk.failed(number, what)
         claim = self._incoming.claim_of(self.name)
         if claim and claim == self.claim:
             self.missed = 0

@@ -277,7 +277,7 @@ class Programs:
 
     def _stop(self) -> None:
         for server in self._servers.values():
-            server.desk.close('RuntimeError: the worker was stopped', time.perf_counter_ns())
+            server.desk.close('RuntimeError: the worker was stopped')
             server.run()
 
     def _look(self) -> None:
@@ -336,7 +336,6 @@ class Programs:
         self._segment.respond(taken, 0, b'\x80')
 
     def _answered(self, answer: Answer, stamp: int) -> None:
-        now = time.perf_counter_ns()
         name, number = self._owners.get((answer.slot, answer.number), (answer.listener, 0))
         if name not in self._servers:
             return
@@ -344,10 +343,10 @@ class Programs:
         data = None if answer.failed else _data(answer.data)
         error = f'{answer.data or "the program gave no reason"}' if answer.failed else ''
         if number and error:
-            server.desk.failed(number, error, now)
+            server.desk.failed(number, error)
         elif number:
-            server.desk.answered(number, answer.status, data, now)
-        elif now - stamp < LATE and (address := _address(answer.master)) is not None:
+            server.desk.answered(number, answer.status, data)
+        elif time.perf_counter_ns() - stamp < LATE and (address := _address(answer.master)) is not None:
             place = answer.slot, answer.number
             left = owed.answered(self._left[name], address, answer.message, place)
             self._left[name] = [one for one in self._left[name] if one is not left]

@@ -377,7 +377,7 @@ def test_a_worker_that_stops_ends_what_waits_and_waits_for_what_is_in_hand():
     for master in masters[:2]:
         master.command(END, None)
     world.run(10 * MS)
-    world.desk.close('the worker was stopped', world.now)
+    world.desk.close('the worker was stopped')
     masters[2].command(END, None)
     world.run(1000 * MS)
     assert [master.heard[0][0] for master in masters] == [END, 0, 0] and world.desk.is_quiet
