@@ -253,11 +253,12 @@ def test_what_is_kept_beside_a_segment_goes_with_it_and_never_that_of_the_next_o
 def test_what_is_to_be_dropped_is_named_and_there(capsys):
     assert main(['doctor', '--drop', 'rig']) == 2 and 'add --clean' in capsys.readouterr().err
     Segment('other').close()
-    assert doctor_says(capsys, '--clean', '--drop', 'rig')[1]['left'] == [
-        {'name': 'rig', 'why': 'there is no such segment'}
-    ]
+    code, said = doctor_says(capsys, '--clean', '--drop', 'rig')
+    assert said['left'] == [{'name': 'rig', 'why': 'there is no such segment'}]
+    assert code == 1, 'a script that has it dropped learns that it was not'
     with Segment('rig'):
-        assert doctor_says(capsys, '--clean', '--drop', 'rig')[1]['removed'] == [], 'nor is what somebody has open'
+        code, said = doctor_says(capsys, '--clean', '--drop', 'rig')
+        assert (code, said['removed']) == (1, []), 'nor is what somebody has open'
 
 
 @pytest.mark.parametrize('garbage', [b'', b'[' * 9, b'{"lost": {"a": 1}}', b'{"sends": 5, "lost": 7, "segment": 1}'])

@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
         'marked with !.',
         epilog=example(
             'iblbridge doctor --services services.yaml',
-            'Exit status: 0 all is well, 1 there is something to do, 2 misuse. So a script can ask for it.',
+            'Exit status: 0 all is well, 1 there is something to do, or one to --drop is not removed, 2 misuse.',
         ),
     )
     parser.add_argument(
@@ -125,7 +125,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(result | {'asked': asked, 'surroundings': around, 'ignored': ignored, 'segments': segments}))
     else:
         show(result, reports, ignored, wrong, notes, before=before)
-    return 0 if healthy else 1
+    kept = any(one['name'] in args.drop for one in left)
+    return 0 if healthy and not kept else 1
 
 
 def _services(args: argparse.Namespace) -> tuple[dict[str, ServiceConfig], Collection[str]]:
