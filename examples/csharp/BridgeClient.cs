@@ -409,9 +409,12 @@ namespace IblBridge
         // What iblb_call does at the end of its time: no worker may send the command behind our back.
         static BridgeException GivenUp(int request, int code, bool withdrawn)
         {
+            bool late = code == Status.E_TIMEOUT;
             if (!withdrawn)
-                return new BridgeException(Status.E_PENDING, ErrorText(Status.E_PENDING), null, request);
-            if (code == Status.E_TIMEOUT)
+                return new BridgeException(Status.E_PENDING, late ? ErrorText(Status.E_PENDING) :
+                    "The worker died with the command. Start it again and wait for the same request; do not repeat the command.",
+                    null, request);
+            if (late)
                 return new BridgeException(Status.E_NOT_SENT, ErrorText(Status.E_NOT_SENT));
             return new BridgeException(code,
                 "No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.");

@@ -151,6 +151,7 @@ const SLICE_MS = 200; // one wait of a thread
 const LOOK_MS = 5; // between two looks without a thread
 const WATCH_MS = 20; // between two looks for what overtakes a command
 const LANES = 2;
+const DIED = 'The worker died with the command. Start it again and wait for the same request; do not repeat the command.';
 const WITHDRAWN = 'No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.';
 
 const SERVED = ['EXPINIT', 'EXPSTART', 'EXPEND', 'EXPCLEANUP', 'EXPINTERRUPT']; // the worker itself knows answers to the rest
@@ -292,7 +293,8 @@ class Rig {
             if (!error.request) throw error; // what can be taken back is taken back if there is no answer, as iblb_call does
             const { IBLB_OK, IBLB_W_ACCEPTED, IBLB_E_TIMEOUT, IBLB_E_NOT_SENT, IBLB_E_PENDING } = CODES;
             const left = lib.iblb_withdraw(this.#handle, request);
-            if (left === IBLB_W_ACCEPTED) throw new BridgeError(IBLB_E_PENDING, errorText(IBLB_E_PENDING), request);
+            const pending = error.code === IBLB_E_TIMEOUT ? errorText(IBLB_E_PENDING) : DIED;
+            if (left === IBLB_W_ACCEPTED) throw new BridgeError(IBLB_E_PENDING, pending, request);
             if (left !== IBLB_OK) throw error;
             if (error.code === IBLB_E_TIMEOUT) throw new BridgeError(IBLB_E_NOT_SENT, errorText(IBLB_E_NOT_SENT));
             throw new BridgeError(error.code, WITHDRAWN);

@@ -27,6 +27,7 @@ from bridge.native import LIBRARY
 from bridge.numbers import CODES
 
 WHOLE = [2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63), 2**64 - 1, 2**53 - 1]  # of which a double knows the last
+DIED = 'The worker died with the command. Start it again and wait for the same request; do not repeat the command.'
 PATIENCE = 30.0  # s, for a line of a program
 
 
@@ -249,6 +250,17 @@ class Scenarios:
         assert program.says() == CODES['IBLB_E_NO_WORKER']  # a wait for an event
         new_worker(running)
         assert program.says() == [CODES['IBLB_E_OUTCOME_UNKNOWN'], 0]  # what the wait for the same request gives
+        assert program.end() == (0, '')
+
+    def test_a_call_whose_worker_dies_with_the_command_says_so_and_not_that_time_is_up(self, play, rig):
+        running = rig(cameras=['--delay', '60'])
+        program = play('killed')
+        assert program.says() == 'calls'
+        heard(running, 'cameras', 'EXPINIT')
+        kill(running.children['worker'].process)
+        code, sentence, request = program.says()
+        assert code == CODES['IBLB_E_PENDING'] and request > 0
+        assert DIED in sentence
         assert program.end() == (0, '')
 
     def test_without_a_worker_a_call_is_withdrawn(self, play, rig):

@@ -282,6 +282,18 @@ def test_a_worker_that_dies_during_waits_is_told_and_a_new_one_answers(built):
             client.wait(30)
 
 
+def test_a_call_whose_worker_dies_with_the_command_says_so_and_not_that_time_is_up(built):
+    with (
+        ScriptedPeer(only_echo) as cameras,
+        program(WORKER, SEGMENT, cameras.uri) as worker,
+        checking(built, 'ACallWhoseWorkerDiesSaysSo') as client,
+    ):
+        said(client, 'kill the worker')
+        eventually(lambda: cameras.datagrams)
+        kill(worker)
+        go_on(client)
+
+
 def test_dispose_ends_waits_and_only_its_own_client(check, serve):
     with ScriptedPeer(only_echo) as cameras:
         serve(SEGMENT, {'cameras': cameras.uri}, timeout=30.0)

@@ -238,6 +238,7 @@ public final class IblBridge implements AutoCloseable {
     /* Between two looks for what overtakes a command. */
     private static final int WATCH_MS = 20;
 
+    private static final String DIED = "The worker died with the command. Start it again and wait for the same request; do not repeat the command.";
     private static final String WITHDRAWN = "No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.";
 
     private static final C C = load();
@@ -701,7 +702,7 @@ public final class IblBridge implements AutoCloseable {
                 throw error;
             int left = C.iblb_withdraw(handle.get(), request);
             if (left == W_ACCEPTED)
-                throw new BridgeException(E_PENDING, errorText(E_PENDING), request, null);
+                throw new BridgeException(E_PENDING, error.code == E_TIMEOUT ? errorText(E_PENDING) : DIED, request, null);
             if (left != OK)
                 throw error;
             if (error.code == E_TIMEOUT)

@@ -273,6 +273,13 @@ static void death(const std::string &segment) {
     say(list({text(unknown.code()), text(unknown.request())}));
 }
 
+static void killed(const std::string &segment) {
+    Client rig(segment, "killed");
+    say(quote("calls"));
+    const Error error = failure([&] { rig.call(IBLB_EXPINIT, "", "", minutes(1)); });
+    say(list({text(error.code()), quote(error.what()), text(error.request())}));
+}
+
 static void alone(const std::string &segment) {
     Client rig(segment, "alone", milliseconds(100));
     say(list({text(rig.warning()), rig.worker_state().alive ? "true" : "false"}));
@@ -285,9 +292,9 @@ static void alone(const std::string &segment) {
 
 int main(int, char **words) {
     const std::map<std::string, void (*)(const std::string &)> scenarios = {
-        {"codes", codes},       {"errors", errors}, {"reasons", reasons},     {"surface", surface}, {"large", large}, {"many", many},
-        {"cancel", cancel},     {"close", close},   {"slots", slots},         {"death", death},     {"alone", alone}, {"late", late},
-        {"negative", negative}, {"exact", exact},   {"unsayable", unsayable}, {"cut", cut},         {"lists", lists}};
+        {"codes", codes},   {"errors", errors},     {"reasons", reasons}, {"surface", surface},     {"large", large},   {"many", many},
+        {"cancel", cancel}, {"close", close},       {"slots", slots},     {"death", death},         {"killed", killed}, {"alone", alone},
+        {"late", late},     {"negative", negative}, {"exact", exact},     {"unsayable", unsayable}, {"cut", cut},       {"lists", lists}};
     scenarios.at(words[1])(words[2]);
     return 0;
 }

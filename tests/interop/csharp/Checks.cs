@@ -369,6 +369,19 @@ sealed class Checks : Checking
 
     // -- the worker dies
 
+    static void ACallWhoseWorkerDiesSaysSo()
+    {
+        using (var client = Open())
+        {
+            Task<Response> call = client.CallAsync(Message.EXPINIT, timeoutMs: 60000);
+            Say("kill the worker");
+            var error = Throws<BridgeException>(call.Wait);
+            Same(Status.E_PENDING, error.Code);
+            Same(true, error.Message.Contains("The worker died with the command. Start it again"), error.Message);
+            Same(true, error.Request > 0);
+        }
+    }
+
     static void AWorkerThatDiesIsTold()
     {
         using (var client = Open())

@@ -171,6 +171,14 @@ const scenarios = {
         rig.close();
     },
 
+    async killed(segment) {
+        const rig = await open(segment, 'killed');
+        say('calls');
+        const { code, message, request } = await failure(rig.call('EXPINIT', [], { timeout: MINUTE }));
+        say([code, message, request]);
+        rig.close();
+    },
+
     async alone(segment) {
         const rig = await open(segment, 'alone', { timeout: 100 });
         say([rig.warning, rig.workerState().alive]);

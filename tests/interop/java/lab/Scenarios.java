@@ -332,6 +332,14 @@ public class Scenarios {
         }
     }
 
+    static void killed(String segment) throws Exception {
+        try (IblBridge rig = new IblBridge(segment, "killed")) {
+            say("calls");
+            IblBridge.BridgeException error = failure(() -> rig.call(IblBridge.EXPINIT, null, null, MINUTE));
+            say(error.code, error.getMessage(), error.request);
+        }
+    }
+
     static void alone(String segment) throws Exception {
         try (IblBridge rig = new IblBridge(segment, "alone", 100)) {
             say(rig.warning(), rig.workerState().alive);
