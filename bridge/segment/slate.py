@@ -118,10 +118,11 @@ class Slate:
                 self._count += 2 - self._count % 2  # the first place
                 whole.put(self._path, record(self._count, what))
                 return True
-            said = record(self._count + 1, what)
-            self._count += 1
-            self._file.seek(self._count % 2 * ROOM)
+            number = self._count + 1
+            said = record(number, what)
+            self._file.seek(number % 2 * ROOM)
             if self._file.write(said) == len(said):
+                self._count = number  # not before: what comes next goes to the same place, and the last one stays whole
                 return True
         except (OSError, ValueError, TypeError, RecursionError):
             pass

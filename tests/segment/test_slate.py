@@ -125,7 +125,7 @@ class Disk:
     """Where the number is noted, and a file that can be written or not."""
 
     def __init__(self, noted=0):
-        self.noted, self.error = noted, 0
+        self.noted, self.error, self.tears = noted, 0, False
 
     def note(self, number):
         self.noted = number
@@ -139,6 +139,9 @@ class Disk:
 
             def write(self, said):
                 disk.refuse()
+                if disk.tears:
+                    file.write(said[: len(said) // 2])
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 return file.write(said)
 
         return File()
@@ -212,6 +215,21 @@ def test_what_is_too_long_is_kept_briefly_and_the_record_before_it_until_then(pl
 
     assert one.write({'n': 'x' * ROOM}, briefly) and found(place, disk.noted) == {'n': 2}
     assert not one.write({'n': 'x' * ROOM}) and not found(place, disk.noted)
+    one.close()
+
+
+@pytest.mark.parametrize('written', [1, 2, 3])
+def test_what_is_kept_briefly_goes_over_what_was_not_written_whole_and_not_over_the_last_one(place, disk, written):
+    """Who was killed while he wrote it left neither."""
+    one = Slate(place, disk.noted, disk.note)
+    for number in range(written):
+        assert one.write({'n': number})
+    disk.tears = True
+    one._write({'n': 'full' * 1000})
+    one._write({'n': 'brief'})  # and here he is killed
+    assert found(place, disk.noted) == {'n': written - 1}
+    disk.tears = False
+    assert one.write({'n': 'next'}) and found(place, disk.noted) == {'n': 'next'}
     one.close()
 
 
