@@ -29,6 +29,7 @@ from bridge.segment import kept
 from bridge.worker import programs
 
 pytestmark = pytest.mark.posix('workers are forked, hundreds of them')
+MORE = [pytest.param(13, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.long)]  # of the lines, a part
 
 REF = '2026-01-01_1_subject'
 NURSERY = r"""
@@ -236,7 +237,7 @@ def starts_until(nursery, point, held):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize('every', [41, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('every', [41, *MORE])
 @pytest.mark.parametrize('events', [(2,), (2, 4), (2, 4, 16)], ids=['alone', 'in line', 'interrupted'])
 def test_a_worker_may_be_killed_at_any_line_and_each_master_hears_the_truth(nursery, events, every):
     point = lines = 0
@@ -248,7 +249,7 @@ def test_a_worker_may_be_killed_at_any_line_and_each_master_hears_the_truth(nurs
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize('every', [101, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('every', [101, *MORE])
 def test_a_worker_may_be_killed_at_any_line_of_taking_up_what_the_one_before_left(nursery, every):
     point = lines = 0
     while not lines:
