@@ -125,8 +125,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(result | {'asked': asked, 'surroundings': around, 'ignored': ignored, 'segments': segments}))
     else:
         show(result, reports, ignored, wrong, notes, before=before)
-    kept = any(one['name'] in args.drop for one in left)
-    return 0 if healthy and not kept else 1
+    return 0 if healthy and not any(one['name'] in args.drop for one in left) else 1
 
 
 def _services(args: argparse.Namespace) -> tuple[dict[str, ServiceConfig], Collection[str]]:
