@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from contextlib import closing
 from typing import Any
 
+from bridge.cli.console import ended_by_signals
 from bridge.cli.words import duration, example
 
 
@@ -33,17 +32,18 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@ended_by_signals()
 def run(args: argparse.Namespace) -> int:
     """Ask the worker; 0 if it has done it, 2 if it refuses, 3 if there is none, 4 if nobody knows."""
     from bridge.changes import NOTHING
     from bridge.cli import exit_status
     from bridge.errors import BridgeError
     from bridge.numbers import CODES
-    from bridge.segment.client import Client
     from bridge.segment.served import RELOAD
+    from bridge.segment.tool import Tool
 
     try:
-        with closing(Client(args.segment, f'iblb-reload-{os.getpid()}')) as client:
+        with Tool(args.segment, 'reload') as client:
             response = client.call(RELOAD, *([True] if args.check else []), timeout=args.timeout)
     except BridgeError as e:
         said = f'{e.name}: {e.text}'

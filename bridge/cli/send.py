@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal
 
 from bridge.cli.console import ended_by_signals
@@ -72,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
     from bridge.cli import exit_status
     from bridge.errors import BridgeError
     from bridge.numbers import CODE_NAMES, CODES
-    from bridge.segment.client import Client
     from bridge.segment.payload import message_number
+    from bridge.segment.tool import Tool
 
     message = int(args.message) if args.message.isascii() and args.message.isdigit() else args.message
     code, response, sentence = 0, None, ''
@@ -81,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         message_number(message)  # before a segment is looked for: whether there is one has no part in it
         services = None if args.services is None else _listed(args.services)
         arguments = command_arguments([*args.args, *([f'@{args.args_file}'] if args.args_file else [])])
-        with closing(Client(args.segment, f'iblb-send-{os.getpid()}')) as client:  # a failed command is no lost client
+        with Tool(args.segment, 'send') as client:
             try:
                 response = client.call(message, *arguments, services=services, timeout=args.timeout)
             except KeyboardInterrupt as e:

@@ -7,12 +7,11 @@ It reads what the worker publishes, as `watch` does, and the segment's file, as 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -188,9 +187,9 @@ def run(args: argparse.Namespace) -> int:
 def _once(rig: Rig) -> bool:
     """Take in what there is; False if no worker has answered."""
     from bridge.segment import inspection
-    from bridge.segment.client import Client
+    from bridge.segment.tool import Tool
 
-    with closing(Client(rig.name, f'iblb-top-{os.getpid()}', timeout=0.0)) as client:
+    with Tool(rig.name, 'top', timeout=0.0) as client:
         rig.look(inspection.inspect(rig.name))
         return _ask(rig, client, PATIENCE_ONCE)
 

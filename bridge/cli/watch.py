@@ -9,11 +9,9 @@ happens while no worker serves.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli.console import ended_by_signals
@@ -88,14 +86,13 @@ def entries(
     from bridge import discretion
     from bridge.errors import BridgeError, NoWorker
     from bridge.numbers import EVENTS
-    from bridge.segment.client import Client
     from bridge.segment.served import COMMANDS
+    from bridge.segment.tool import Tool
 
     begun, say = False, say or _say
     while True:
         try:
-            # Closed whatever ends it: Ctrl-C is how a watch is meant to end, and no program that is lost.
-            with closing(Client(segment, f'iblb-{tool}-{os.getpid()}')) as client:
+            with Tool(segment, tool) as client:
                 begun, expected = True, 0
                 client.subscribe(*EVENTS, COMMANDS)
                 idle(client)

@@ -77,7 +77,7 @@ class Client(Serves):
         try:
             attach(text(segment, 'the name of a segment'), text(name, 'the name of a client'), seconds(timeout), place)
             self._handle = int(place[0])
-            self._forgotten = weakref.finalize(self, _forget, self._handle, repr(self))
+            self._forgotten = weakref.finalize(self, self._forget, self._handle, repr(self))
             self._forgotten.atexit = False  # the library closes what is left then
         except BaseException:
             lib.iblb_close(place[0])
@@ -319,12 +319,18 @@ class Client(Serves):
         else:  # it did not do its work: its services are to be looked after
             self.abandon()
 
+    @staticmethod
+    def _forget(handle: int, which: str) -> None:
+        """Give the slot of a client back that nobody has closed."""
+        warnings.warn(f'{which} was never closed: write "with", or call close()', ResourceWarning, stacklevel=2)
+        lib.iblb_abandon(handle)
+
     def _end(self, end: Callable[[int], int]) -> None:
         """Give the slot back in one of two ways, if that was not done yet."""
-        self._forgotten.detach()
-        if self._handle:
-            handle, self._handle = self._handle, 0  # before: who waits in another thread ends by it, and looks here
+        handle, self._handle = self._handle, 0  # before: who waits in another thread ends by it, and looks here
+        if handle:
             end(handle)
+        self._forgotten.detach()  # not before: a signal's handler may raise between any two steps
 
     def _publish(
         self, request: Any, message: str | int, args: Sequence[Any], services: Sequence[str] | None, ttl_ms: int
@@ -395,12 +401,6 @@ class Client(Serves):
         if taken_back == 0:
             return error_for(_NO_WORKER, _WITHDRAWN) if code == _NO_WORKER else error_for(CODES['IBLB_E_NOT_SENT'])
         return error_for(CODES['IBLB_E_PENDING'], _DIED if code == _NO_WORKER else '', request=request)
-
-
-def _forget(handle: int, which: str) -> None:
-    """Give the slot of a client back that nobody has closed."""
-    warnings.warn(f'{which} was never closed: write "with", or call close()', ResourceWarning, stacklevel=2)
-    lib.iblb_abandon(handle)
 
 
 def _tell(error: BaseException, request: int) -> None:

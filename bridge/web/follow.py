@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bridge import discretion
@@ -129,11 +128,10 @@ class Follower:
 
     def _attached(self) -> None:
         """Take what is told, until the segment is gone."""
-        from bridge.segment.client import Client
         from bridge.segment.served import COMMANDS
+        from bridge.segment.tool import Tool
 
-        # Closed whatever ends it: this is no program whose loss says anything of the experiment.
-        with closing(Client(self._segment, f'iblb-page-{os.getpid()}', timeout=0.0)) as client:
+        with Tool(self._segment, 'page', timeout=0.0) as client:
             client.subscribe(*EVENTS, COMMANDS)
             self._client, expected = client, 0
             while True:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -16,11 +18,13 @@ from peers import StockServer, eventually
 from systems import APART, ask_to_end, go_on, stop
 
 from bridge.cli import main
+from bridge.cli.console import Ended
 from bridge.errors import BridgeError
 from bridge.segment import inspection
 from bridge.segment.client import Client
 from bridge.segment.response import command_event, pack
 from bridge.segment.served import COMMANDS
+from bridge.segment.tool import Tool
 
 REF = '2026-01-01_1_subject'
 JSON = st.recursive(
@@ -123,6 +127,45 @@ def test_a_tool_that_a_service_manager_ends_is_no_program_that_was_lost(serve, w
         assert tool.wait(20) == 128 + getattr(signal, how)
         tool.communicate()
         eventually(lambda: not attached(name), 20)
+        Client('rig', 'last').abandon()
+        assert client.next_event(20)['client'] == 'last'
+
+
+def ended_at(step, what):
+    """Do something; end it before its n-th byte code as a signal's handler does; tell whether it came so far."""
+    steps = itertools.count(1)
+
+    def trace(frame, kind, argument):
+        if f'{os.sep}segment{os.sep}' not in frame.f_code.co_filename and frame.f_code is not what.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if kind == 'opcode' and next(steps) == step:
+            raise Ended(15)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        what()
+    except Ended:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def test_a_tool_that_is_ended_at_any_step_of_its_coming_and_going_is_no_program_that_was_lost(serve):
+    # Once it was, if the signal came between the client's opening and what closes it.
+    def come_and_go():
+        with Tool('rig', 'watch'):
+            pass
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent, Client_of_a_rig(serve, silent) as client:
+        step = 1
+        while ended_at(step, come_and_go):
+            step += 1
+        assert step > 100
+        eventually(lambda: not attached(f'iblb-watch-{os.getpid()}'), 20)
         Client('rig', 'last').abandon()
         assert client.next_event(20)['client'] == 'last'
 
