@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 from pathlib import Path
@@ -44,6 +45,7 @@ TARGETS = {
     'macosx_10_15_x86_64': Target('Darwin', 'x86_64', 'x86_64-macos.10.15'),
     'macosx_11_0_arm64': Target('Darwin', 'arm64', 'aarch64-macos.11.0'),
 }
+DLLS = ('windows_32', 'windows_64')  # what csrc/CMakeLists.txt calls them
 
 
 def toolchain(target: Target) -> str:
@@ -99,6 +101,29 @@ def build(what: str, source: Path, out: Path, **settings: str) -> Path:
         return made.replace(out / made.name)
 
 
+def build_windows(source: Path, toolchain_file: Path, out: Path) -> None:
+    """Build the libraries for Windows that are in every wheel, once.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        Where the C sources are.
+    toolchain_file : pathlib.Path
+        Of the system for which a wheel is to hold them; not Windows, whose wheels hold one of their own.
+    out : pathlib.Path
+        The folder that they go into.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If the build fails.
+    """
+    tools = os.pathsep.join((sysconfig.get_path('scripts'), os.environ.get('PATH', '')))
+    settings = [f'-DCMAKE_TOOLCHAIN_FILE={toolchain_file}', '-DCMAKE_BUILD_TYPE=Release']
+    for options in (['-S', source, '-B', out, '-G', 'Ninja', *settings], ['--build', out, '--target', *DLLS]):
+        subprocess.run([sys.executable, '-m', 'cmake', *options], check=True, env={**environment(), 'PATH': tools})
+
+
 def time_of_the_source() -> str:
     """Return the seconds since 1970 that all files in the archives have: of the last commit, or of the sources."""
     command = ['git', '-C', str(ROOT), 'log', '-1', '--format=%ct']
@@ -125,15 +150,19 @@ def main() -> int:
         with tarfile.open(sdist) as archive:
             archive.extractall(temporary, filter='data')
         source = Path(temporary) / sdist.name.removesuffix('.tar.gz')
+        dlls = Path(temporary) / 'dlls'
         for platform in options.only or TARGETS:
             file = Path(temporary) / f'{platform}.cmake'
             file.write_text(toolchain(TARGETS[platform]), encoding='utf-8')
+            if TARGETS[platform].triple and not dlls.exists():
+                build_windows(source / 'csrc', file, dlls)
             build(
                 'wheel',
                 source,
                 out,
                 wheel__tags=f'py3-none-{platform}',
                 cmake__define__CMAKE_TOOLCHAIN_FILE=str(file),
+                cmake__define__IBLBRIDGE_DLLS=str(dlls) if TARGETS[platform].triple else '',
                 install__strip='false',
             )
     return 0
