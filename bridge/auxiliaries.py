@@ -52,7 +52,7 @@ class Auxiliaries:
     ----------
     services : iblutil.io.net.app.Services or None
         The stock handler of all communicators; None if there are none. Its `timeout` (s) bounds the wait for replies.
-        Through a segment: `bridge.segment.carrier.RemoteServices`.
+        Through a segment: `bridge.segment.remote.RemoteServices`.
     connected : Signal
         Set when the services were created.
     response_received : Signal

@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 import warnings
-from collections import UserDict
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -22,11 +21,11 @@ from bridge.numbers import CODES, EVENTS, LOCAL, MESSAGES
 from bridge.outcome import NOT_SENT, UNREACHABLE, Outcome, Reason, data_reply, from_entry
 from bridge.segment.client import Client
 from bridge.segment.listeners import is_described
+from bridge.segment.remote import RemoteServices
 
 log = logging.getLogger(__name__)
 
 Encode = Callable[[str, Sequence[Any], dict[str, Any]], list[Any]]
-Callback = Callable[..., object]
 
 _GRACE = 2.0  # s that a response may take on top of that
 _SLICE = 0.5  # s: how often a waiting thread looks whether we were closed or a worker lives again
@@ -34,101 +33,6 @@ _SAID_BY_SERVICES = tuple(name for name in MESSAGES if name not in LOCAL)
 _NOT_SENT, _UNKNOWN = CODES['IBLB_E_NOT_SENT'], CODES['IBLB_E_OUTCOME_UNKNOWN']
 _WITHDRAWN = 'No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.'
 _OTHER_SERVICES = ('SERVICES_CHANGED', 'WORKER_RESTARTED')  # the worker may have others now
-
-
-class RemoteService:
-    """One of the worker's services, as code that uses ``services[name]`` sees it.
-
-    Attributes
-    ----------
-    name : str
-        As the worker has it.
-    max_message_size : int
-        Without effect here: it is the worker's setting of that name.
-    """
-
-    def __init__(self, name: str, is_connected: Callable[[], bool]) -> None:
-        self.name = name
-        self.max_message_size = 65535
-        self._is_connected = is_connected
-        self._callbacks: dict[int, list[tuple[Callback, bool]]] = {}
-
-    @property
-    def is_connected(self) -> bool:
-        """bool: there is a worker."""
-        return self._is_connected()
-
-    def assign_callback(self, event: Any, callback: Callback, return_service: bool = False) -> None:
-        """Have a function called with data and address (and service, if so wanted) at each message of an event."""
-        self._callbacks.setdefault(_number(event), []).append((callback, return_service))
-
-    def clear_callbacks(self, event: Any, callback: Callback | None = None) -> int:
-        """Forget the callbacks of an event, or one of them; return how many."""
-        before = self._callbacks.get(_number(event), [])
-        kept = [] if callback is None else [one for one in before if one[0] != callback]
-        self._callbacks[_number(event)] = kept
-        return len(before) - len(kept)
-
-    def close(self) -> None:
-        """Do nothing: the communicators are the worker's."""
-
-    def tell(self, event: int, data: list[Any]) -> None:
-        """Call the callbacks of an event."""
-        for callback, return_service in tuple(self._callbacks.get(event, ())):
-            try:
-                callback(data, (self.name, 0), *([self] if return_service else []))
-            except Exception:
-                log.exception('a callback of %s failed', self.name)
-
-
-class RemoteServices(UserDict[str, RemoteService]):
-    """The worker's services, as code that uses ``Auxiliaries.services`` sees them.
-
-    Attributes
-    ----------
-    timeout : float
-        How long `push` waits, s.
-    """
-
-    def __init__(self, names: Sequence[str], is_connected: Callable[[], bool]) -> None:
-        super().__init__({name: RemoteService(name, is_connected) for name in names})
-        self.timeout = TIMEOUT
-        self._is_connected = is_connected
-        self._of_all: list[tuple[int, Callback, bool]] = []  # callbacks, for services that are still to come
-
-    def follow(self, names: Sequence[str]) -> None:
-        """Have these services, in this order: new ones get the callbacks that all have got."""
-        for name in names:
-            if name not in self.data:
-                self.data[name] = RemoteService(name, self._is_connected)
-                for event, callback, return_service in self._of_all:
-                    self.data[name].assign_callback(event, callback, return_service)
-        self.data = {name: self.data[name] for name in names}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Tuple of str: the services, in configured order."""
-        return tuple(self)
-
-    @property
-    def is_connected(self) -> bool:
-        """bool: there is a worker."""
-        return bool(self) and self._is_connected()
-
-    def assign_callback(self, event: Any, callback: Callback, return_service: bool = False) -> None:
-        """Have a function called with data and address (and service, if so wanted) at each message of an event."""
-        self._of_all.append((_number(event), callback, return_service))
-        for service in self.values():
-            service.assign_callback(event, callback, return_service)
-
-    def clear_callbacks(self, event: Any, callback: Callback | None = None) -> dict[str, int]:
-        """Forget the callbacks of an event, or one of them, of all services; return how many by name."""
-        here = [one for one in self._of_all if one[0] == _number(event) and callback in (None, one[1])]
-        self._of_all = [one for one in self._of_all if one not in here]
-        return {name: service.clear_callbacks(event, callback) for name, service in self.items()}
-
-    def close(self) -> None:
-        """Do nothing: the communicators are the worker's."""
 
 
 class _UnderWay:
@@ -427,8 +331,3 @@ def _without_response(name: str, error: BaseException) -> Outcome:
     is_open = isinstance(error, OutcomeUnknown)
     reason, reached = (Reason.UNKNOWN, UNREACHABLE) if is_open else (Reason.INTERNAL, NOT_SENT)
     return Outcome(name, state=reached, reason=reason, error=str(error))
-
-
-def _number(event: Any) -> int:
-    """Return the number of a message given by name, number or iblutil's enumeration."""
-    return MESSAGES[event.strip().upper()] if isinstance(event, str) else int(event)
