@@ -32,6 +32,25 @@ REVERSED = frozenset(('EXPEND', 'EXPINTERRUPT', 'EXPCLEANUP'))
 """frozenset of str: what goes to the services in reverse order, as iblutil's ``Services`` does it."""
 
 
+class CommandFuture(Future[Outcomes]):
+    """A future that can be cancelled only if its command can be taken back: else it would say what is not so.
+
+    Attributes
+    ----------
+    take_back : callable or None
+        Takes the command back, and returns whether nothing of it was sent; None: nothing was, as long as nobody has
+        claimed the command.
+    """
+
+    take_back: Callable[[], bool] | None = None
+
+    def cancel(self) -> bool:
+        """Take the command back; False if it is under way, or over."""
+        if not self.done() and self.take_back is not None and not self.take_back():
+            return False
+        return super().cancel()
+
+
 @dataclass(eq=False)
 class Command:
     """One message to some services.
@@ -65,7 +84,7 @@ class Command:
     told : callable, optional
         For who neither waits nor cancels: called once, with what `future` would resolve with, outcomes and exception.
         There is no future then: its lock costs as much as all other objects of a command.
-    future : concurrent.futures.Future
+    future : CommandFuture
         Resolves with one `Outcome` per service, in the order of `names`.
     fault : Exception or None
         What was wrong with it before anything was sent.
@@ -86,14 +105,14 @@ class Command:
     yields: bool = False
     key: str = ''
     told: Callable[[Outcomes, BaseException | None], object] | None = field(default=None, repr=False)
-    future: Future[Outcomes] = field(init=False, repr=False)
+    future: CommandFuture = field(init=False, repr=False)
     fault: Exception | None = field(default=None, init=False)
     forgiven: bool = field(default=False, init=False)
     claimed: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         if self.told is None:
-            self.future = Future()
+            self.future = CommandFuture()
 
     def claim(self) -> bool:
         """Make the future ours; False if its holder has cancelled it."""

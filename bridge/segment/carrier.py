@@ -38,10 +38,11 @@ _OTHER_SERVICES = ('SERVICES_CHANGED', 'WORKER_RESTARTED')  # the worker may hav
 class _UnderWay:
     """A command that the worker has, or is about to get."""
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: Command, whole: _UnderWay | None = None) -> None:
         self.command = command
         self.request: int | None = None
-        self.part: Command | None = None  # of one that goes from service to service
+        self.whole = whole  # one that goes from service to service, which this is a part of
+        self.part: _UnderWay | None = None  # of such a one: where it is
         self.outcomes: list[Outcome] = []  # of that, so far
         self.withdrawn = False
 
@@ -85,6 +86,7 @@ class SegmentCarrier(ThreadedCarrier):
         self.services = RemoteServices(self.names, lambda: self.is_connected) if self.names else None
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
         self._plans: dict[Command, _UnderWay] = {}
+        self._retracting = threading.RLock()
         self._ended = threading.Event()
         self._is_forgotten = False
 
@@ -106,7 +108,8 @@ class SegmentCarrier(ThreadedCarrier):
 
     def _end_unsent(self) -> None:
         for plan in tuple(self._plans.values()):
-            self._take_back(plan, Reason.CLOSED, f'not sent: {self.ended_by}')
+            if not plan.command.last and self._retract(plan):
+                plan.command.end(Reason.CLOSED, f'not sent: {self.ended_by}')
 
     def _is_busy(self) -> bool:
         return bool(self._plans)
@@ -143,21 +146,39 @@ class SegmentCarrier(ThreadedCarrier):
 
         Its future gets a `bridge.errors.BridgeError` if there is no outcome by service: no worker, too old, refused.
         """
+        self._begin(_UnderWay(command))
+        return command.future
+
+    def withdraw(self, command: Command) -> bool:
+        """Take a command back; True if nothing of it was sent."""
+        return self._take_back(self._plans.get(command), 'aborted: it was withdrawn')
+
+    def clear(self) -> int:
+        """Take back every command that the worker has not begun with; return how many."""
+        wholes = [plan for plan in tuple(self._plans.values()) if plan.whole is None]
+        return sum(self._take_back(plan, 'aborted: the message queue was cleared') for plan in wholes)
+
+    # --- a command's way ---
+
+    def _begin(self, plan: _UnderWay) -> None:
+        """Hand a command to the worker, and have its response awaited."""
+        command = plan.command
         if self._ended.is_set() or (self._closing and not command.last):
             command.end(Reason.CLOSED, f'not sent: {self.ended_by}')
-            return command.future
+            return
         try:
             arguments = self._encode(command.message, command.args, command.kwargs)
         except Exception as exc:
             command.misfit(exc)
-            return command.future
+            return
         if not command.names:
             command.resolve({})
-            return command.future
-        plan = self._plans[command] = _UnderWay(command)
+            return
+        self._plans[command] = plan
+        command.future.take_back = lambda: self._retract(plan)
         if not command.concurrent and len(command.names) > 1:
             threading.Thread(target=self._one_by_one, args=(plan,), name='one-by-one', daemon=True).start()
-            return command.future
+            return
         try:
             if command.gate is not None:
                 command.gate()
@@ -165,23 +186,10 @@ class SegmentCarrier(ThreadedCarrier):
             plan.request = self._client.send(command.message, *arguments, services=named)
         except BaseException as exc:
             self._resolve(plan, [], exc)
-            return command.future
+            return
         threading.Thread(
             target=self._await, args=(plan, plan.request), name=f'await-{plan.request}', daemon=True
         ).start()
-        return command.future
-
-    def withdraw(self, command: Command) -> bool:
-        """Take a command back; True if nothing of it was sent."""
-        plan = self._plans.get(command)
-        return plan is not None and self._take_back(plan, Reason.WITHDRAWN, 'aborted: it was withdrawn')
-
-    def clear(self) -> int:
-        """Take back every command that the worker has not begun with; return how many."""
-        error = 'aborted: the message queue was cleared'
-        return sum(self._take_back(plan, Reason.WITHDRAWN, error) for plan in tuple(self._plans.values()))
-
-    # --- a command's way ---
 
     def _await(self, plan: _UnderWay, request: int) -> None:
         """Wait for a response, in a thread of its own."""
@@ -229,63 +237,79 @@ class SegmentCarrier(ThreadedCarrier):
     def _cut_off(self, plan: _UnderWay) -> Outcomes:
         """Return what is known of a command whose response nobody fetches any more."""
         outcomes = plan.command.unsent(Reason.CLOSED, f'aborted: {self.ended_by}')
-        outcomes |= {outcome.name: outcome for outcome in plan.outcomes}
-        sent = plan if plan.part is None else self._plans.get(plan.part)
-        for name in sent.command.names if sent is not None and sent.request is not None else ():
-            outcomes[name] = replace(outcomes[name], state=UNREACHABLE)  # the worker has it
-        return outcomes
+        sent = plan.part or plan
+        if sent.request is not None:  # the worker has it
+            outcomes |= {name: replace(outcomes[name], state=UNREACHABLE) for name in sent.command.names}
+        return outcomes | {outcome.name: outcome for outcome in plan.outcomes}
 
     def _one_by_one(self, plan: _UnderWay) -> None:
         """Send a command to one service after the other, each when the one before it has its outcome; in a thread."""
         command, outcomes = plan.command, plan.outcomes
         for name in command.names[::-1] if command.message in REVERSED else command.names:
-            if plan.withdrawn or self._closing or command.future.cancelled():
+            if plan.withdrawn or self._closing:
                 reason = Reason.CLOSED if self._closing else Reason.WITHDRAWN
                 outcomes.append(Outcome(name, reason=reason, error='not sent: the command ended before its turn came'))
                 continue
             gate = command.gate if not outcomes else None
-            plan.part = Command(command.message, command.args, command.kwargs, (name,), gate, command.timeout)
+            part = Command(command.message, command.args, command.kwargs, (name,), gate, command.timeout)
+            plan.part = _UnderWay(part, plan)
             try:
-                outcomes += self.submit(plan.part).result().values()
+                self._begin(plan.part)
+                outcomes += part.future.result().values()
             except BaseException as exc:
                 if not outcomes:
                     self._resolve(plan, [], exc)
                     return
                 outcomes.append(_without_response(name, exc))
                 plan.withdrawn = True  # the others are not sent it
-            command.forgiven |= plan.part.forgiven
+            command.forgiven |= part.forgiven
         found = {outcome.name: outcome for outcome in outcomes}
         self._resolve(plan, [found[name] for name in command.names])
 
-    def _take_back(self, plan: _UnderWay, reason: Reason, error: str) -> bool:
-        """Take a command back from the worker; True if nothing of it was sent."""
-        if plan.part is not None:
-            plan.withdrawn = True
-            part = self._plans.get(plan.part)
-            return part is not None and self._take_back(part, reason, error)
-        if plan.request is None or self._ended.is_set():
+    def _take_back(self, plan: _UnderWay | None, error: str) -> bool:
+        """Take a command back, and resolve it as withdrawn; False if it is not there, or something of it was sent."""
+        if plan is None or not self._retract(plan):
             return False
-        plan.withdrawn = True
+        plan.command.end(Reason.WITHDRAWN, error)
+        return True
+
+    def _retract(self, plan: _UnderWay) -> bool:
+        """Have the worker not begin with a command; True if nothing of it was sent: who calls this resolves it."""
+        with self._retracting:
+            part, request = plan.part, plan.request
+            if plan.outcomes or plan.command not in self._plans or self._ended.is_set():  # behind `part`: the first one
+                return False
+            plan.withdrawn = True  # before: who waits for it looks here
+            if part is not None:
+                plan.withdrawn = self._take_back(part, 'not sent: the command was withdrawn')
+            else:
+                plan.withdrawn = request is not None and self._is_unsent(request)
+            return plan.withdrawn and self._leave(plan)
+
+    def _is_unsent(self, request: int) -> bool:
+        """Withdraw a request; True if no worker had it, and none will get it."""
         try:
-            unsent = self._client.withdraw(plan.request)
+            return self._client.withdraw(request)
         except BridgeError:  # answered meanwhile
             return False
-        if unsent:
-            return self._resolve(plan, plan.command.unsent(reason, error).values())
-        plan.withdrawn = False
-        return False
 
-    def _resolve(self, plan: _UnderWay, outcomes: Collection[Outcome], error: BaseException | None = None) -> bool:
-        """Hand the result to whoever waits; once, whoever comes first."""
+    def _leave(self, plan: _UnderWay) -> bool:
+        """Have a command under way no more; once, for whoever comes first: that one resolves it."""
         if self._plans.pop(plan.command, None) is None:
             return False
+        plan.command.future.take_back = None
+        self.thread.ring(self._changed.set)
+        return True
+
+    def _resolve(self, plan: _UnderWay, outcomes: Collection[Outcome], error: BaseException | None = None) -> None:
+        """Hand the result to whoever waits, if nobody has."""
+        if not self._leave(plan):
+            return
         if self.services is not None and plan.part is None:  # else it was told part by part
             for outcome in outcomes:
                 if outcome.answered and outcome.name in self.services:
                     self.services[outcome.name].tell(outcome.event, outcome.reply or [])
         plan.command.resolve({outcome.name: outcome for outcome in outcomes}, error)
-        self.thread.ring(self._changed.set)
-        return True
 
     def _look_who_is_there(self) -> None:
         """Ask the worker which services it has by now."""
