@@ -102,8 +102,9 @@ class Auxiliaries:
     def from_segment(cls, segment: str, name: str = '', timeout: float = 1.0) -> Auxiliaries:
         """Return the same surface through the worker of a segment, so that no second master talks to the services.
 
-        The services, their addresses and time-outs are the worker's; ``services.timeout`` is only how long `push`
-        waits. A `gate` is called before the command is written into shared memory.
+        The services, their addresses and time-outs are the worker's, and what is sent twice; ``services.timeout`` is
+        only how long `push` waits. A `gate` is called before the command is written into shared memory. A command
+        without a `deadline` is not sent any more after 10 s.
 
         Parameters
         ----------

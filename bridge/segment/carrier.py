@@ -7,6 +7,7 @@ them. The services, their addresses, order and time-outs are the worker's.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 import warnings
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 Encode = Callable[[str, Sequence[Any], dict[str, Any]], list[Any]]
 
+_TTL = 10.0  # s, of what has no deadline: a worker that comes back later must not start the rig
 _GRACE = 2.0  # s that a response may take on top of that
 _SLICE = 0.5  # s: how often a waiting thread looks whether we were closed or a worker lives again
 _SAID_BY_SERVICES = tuple(name for name in MESSAGES if name not in LOCAL)
@@ -174,6 +176,10 @@ class SegmentCarrier(ThreadedCarrier):
         if not command.names:
             command.resolve({})
             return
+        ttl = _TTL if command.deadline == math.inf else command.deadline - time.perf_counter()
+        if ttl <= 0:
+            command.end(Reason.EXPIRED, 'not sent: it was too old by the time that it could leave')
+            return
         self._plans[command] = plan
         command.future.take_back = lambda: self._retract(plan)
         if not command.concurrent and len(command.names) > 1:
@@ -183,7 +189,7 @@ class SegmentCarrier(ThreadedCarrier):
             if command.gate is not None:
                 command.gate()
             named = None if command.names is self.names else command.names  # all are those that there are by then
-            plan.request = self._client.send(command.message, *arguments, services=named)
+            plan.request = self._client.send(command.message, *arguments, services=named, ttl=ttl)
         except BaseException as exc:
             self._resolve(plan, [], exc)
             return
@@ -251,7 +257,9 @@ class SegmentCarrier(ThreadedCarrier):
                 outcomes.append(Outcome(name, reason=reason, error='not sent: the command ended before its turn came'))
                 continue
             gate = command.gate if not outcomes else None
-            part = Command(command.message, command.args, command.kwargs, (name,), gate, command.timeout)
+            part = Command(
+                command.message, command.args, command.kwargs, (name,), gate, command.timeout, command.deadline
+            )
             plan.part = _UnderWay(part, plan)
             try:
                 self._begin(plan.part)

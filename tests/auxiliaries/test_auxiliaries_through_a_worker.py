@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
+from crowds import Crowd, ok
 from peers import (
     NobodyThere,
     ScriptedPeer,
@@ -20,6 +22,7 @@ from peers import (
 from bridge.auxiliaries import Auxiliaries, net
 from bridge.config import ServiceConfig
 from bridge.errors import BridgeError, NoSegment
+from bridge.outcome import Reason
 
 OTHER = '2026-01-01_2_subject'
 REF = '2026-01-01_1_subject'
@@ -202,3 +205,21 @@ def test_without_a_worker_there_is_nothing_to_attach_to(serve):
     remote.close()
     with pytest.raises(BridgeError):
         Auxiliaries.from_segment('rig', timeout=0.05)
+
+
+@pytest.mark.parametrize('concurrent', [True, False])
+def test_what_could_not_leave_by_its_deadline_is_not_sent(serve, concurrent):
+    with Crowd('a', 'b') as services:
+        serve('rig', services.clients, shared_addresses=True)
+        aux = Auxiliaries.from_segment('rig')
+        services.meet(aux)
+        late = aux.submit('EXPSTART', REF, concurrent=concurrent, deadline=time.perf_counter())
+        assert {outcome.reason for outcome in late.result(5).values()} == {Reason.EXPIRED}
+        services.held = {'b'}
+        begun = aux.submit('EXPINIT', services=['b'])
+        assert services.got('b EXPINIT')
+        late = aux.submit('EXPSTART', REF, concurrent=concurrent, deadline=time.perf_counter() + 0.3)
+        assert late.result(5)['b'].reason is Reason.EXPIRED, 'it waited as long as any command may'
+        services.answer('b')
+        assert ok(begun) == ['b'] and 'b EXPSTART' not in services.row
+        aux.close()
