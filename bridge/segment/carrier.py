@@ -20,6 +20,7 @@ from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier
 from bridge.errors import BridgeError, NoWorker, OutcomeUnknown, error_for
 from bridge.numbers import CODES, EVENTS, LOCAL, MESSAGES
 from bridge.outcome import NOT_SENT, UNREACHABLE, Outcome, Reason, data_reply, from_entry
+from bridge.results import seconds
 from bridge.segment.client import Client
 from bridge.segment.listeners import is_described
 from bridge.segment.remote import RemoteServices
@@ -34,6 +35,7 @@ _SLICE = 0.5  # s: how often a waiting thread looks whether we were closed or a 
 _SAID_BY_SERVICES = tuple(name for name in MESSAGES if name not in LOCAL)
 _NOT_SENT, _UNKNOWN = CODES['IBLB_E_NOT_SENT'], CODES['IBLB_E_OUTCOME_UNKNOWN']
 _WITHDRAWN = 'No worker serves the segment. The command was withdrawn; nothing was sent. Start the worker.'
+_NO_RESPONSE = 'No response came, and it may have been sent. Ask the services with EXPSTATUS before you repeat it.'
 _OTHER_SERVICES = ('SERVICES_CHANGED', 'WORKER_RESTARTED')  # the worker may have others now
 
 
@@ -183,7 +185,7 @@ class SegmentCarrier(ThreadedCarrier):
         self._plans[command] = plan
         command.future.take_back = lambda: self._retract(plan)
         if not command.concurrent and len(command.names) > 1:
-            threading.Thread(target=self._one_by_one, args=(plan,), name='one-by-one', daemon=True).start()
+            self._accompany(plan, self._one_by_one, 'one-by-one')
             return
         try:
             if command.gate is not None:
@@ -192,16 +194,33 @@ class SegmentCarrier(ThreadedCarrier):
             plan.request = self._client.send(command.message, *arguments, services=named, ttl=ttl)
         except BaseException as exc:
             self._resolve(plan, [], exc)
+            if not isinstance(exc, Exception):  # Ctrl-C is for the caller
+                raise
             return
-        threading.Thread(
-            target=self._await, args=(plan, plan.request), name=f'await-{plan.request}', daemon=True
-        ).start()
+        self._accompany(plan, self._await, f'await-{plan.request}')
 
-    def _await(self, plan: _UnderWay, request: int) -> None:
-        """Wait for a response, in a thread of its own."""
-        command = plan.command
-        timeout = command.timeout or (self.services.timeout if self.services else TIMEOUT)
-        until = time.monotonic() + float(timeout) + _GRACE
+    def _accompany(self, plan: _UnderWay, follow: Callable[[_UnderWay], None], name: str) -> None:
+        """See a command through to its end, in a thread of its own; whatever happens there, the command has an end."""
+
+        def run() -> None:
+            try:
+                follow(plan)
+            except BaseException as exc:
+                self._resolve(plan, [], exc)
+                if not isinstance(exc, Exception):
+                    raise
+                log.exception('what becomes of %s could not be followed', plan.command.message)
+
+        try:
+            threading.Thread(target=run, name=name, daemon=True).start()
+        except RuntimeError:  # there can be no more threads, as in what a program does at its exit: then it waits here
+            run()
+
+    def _await(self, plan: _UnderWay) -> None:
+        """Wait for a response."""
+        command, request = plan.command, plan.request
+        assert request is not None
+        until = time.monotonic() + seconds(command.timeout, self._patience()) + _GRACE
         while command in self._plans:
             try:
                 body = self._client.wait(request, _SLICE)
@@ -229,16 +248,20 @@ class SegmentCarrier(ThreadedCarrier):
                 command.forgiven = body['code'] >= 0
                 self._resolve(plan, outcomes)
 
+    def _patience(self) -> float:
+        return seconds(getattr(self.services, 'timeout', None), TIMEOUT)
+
     def _given_up(self, request: int, error: BridgeError) -> BridgeError:
         """Have a command without a response not begun any more, by whatever worker; return what is to be told of it."""
         if error.response:
             return error
         try:
-            if self._client.withdraw(request):
+            if self._client.cancel(request):  # else nobody would fetch its response, and 1,024 of those are the most
                 return error_for(error.code, _WITHDRAWN) if isinstance(error, NoWorker) else error_for(_NOT_SENT)
         except BridgeError:  # of a segment that is gone nothing is known
             pass
-        return error if isinstance(error, OutcomeUnknown) else error_for(_UNKNOWN)
+        code = error.code if isinstance(error, OutcomeUnknown) else _UNKNOWN
+        return error_for(code, '' if isinstance(error, NoWorker) else _NO_RESPONSE)
 
     def _cut_off(self, plan: _UnderWay) -> Outcomes:
         """Return what is known of a command whose response nobody fetches any more."""
@@ -249,7 +272,7 @@ class SegmentCarrier(ThreadedCarrier):
         return outcomes | {outcome.name: outcome for outcome in plan.outcomes}
 
     def _one_by_one(self, plan: _UnderWay) -> None:
-        """Send a command to one service after the other, each when the one before it has its outcome; in a thread."""
+        """Send a command to one service after the other, each when the one before it has its outcome."""
         command, outcomes = plan.command, plan.outcomes
         for name in command.names[::-1] if command.message in REVERSED else command.names:
             if plan.withdrawn or self._closing:
@@ -313,11 +336,18 @@ class SegmentCarrier(ThreadedCarrier):
         """Hand the result to whoever waits, if nobody has."""
         if not self._leave(plan):
             return
-        if self.services is not None and plan.part is None:  # else it was told part by part
-            for outcome in outcomes:
-                if outcome.answered and outcome.name in self.services:
-                    self.services[outcome.name].tell(outcome.event, outcome.reply or [])
-        plan.command.resolve({outcome.name: outcome for outcome in outcomes}, error)
+        try:
+            if plan.part is None:  # else it was told part by part
+                self._tell(outcomes)
+        finally:
+            plan.command.resolve({outcome.name: outcome for outcome in outcomes}, error)
+
+    def _tell(self, outcomes: Collection[Outcome]) -> None:
+        """Call the callbacks for answers."""
+        for outcome in outcomes:
+            service = None if self.services is None else self.services.get(outcome.name)
+            if outcome.answered and service is not None:
+                service.tell(outcome.event, outcome.reply or [])
 
     def _look_who_is_there(self) -> None:
         """Ask the worker which services it has by now."""

@@ -1,10 +1,11 @@
-"""What is told of commands whose worker, or whose `Auxiliaries`, is gone before there is a response."""
+"""What is told of commands to whose response there is no way: worker, `Auxiliaries`, time or threads are gone."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from crowds import Crowd, ok
 from processes import kill, program
 
 from bridge.auxiliaries import Auxiliaries
-from bridge.errors import NoWorker, OutcomeUnknown
+from bridge.errors import Misuse, NoWorker, OutcomeUnknown
 from bridge.outcome import Reason
 from bridge.segment import carrier as segment_carrier
 
@@ -99,3 +100,70 @@ def test_an_answer_is_passed_on_once_although_services_have_their_turns(serve):
             aux.services.assign_callback('EXPSTART', lambda data, addr: heard.append(addr[0]))
             assert len(ok(aux.submit('EXPSTART', REF, concurrent=False))) == 2
             assert heard == ['a', 'b']
+
+
+def test_what_is_given_up_leaves_no_request_open(serve, monkeypatch):
+    monkeypatch.setattr(segment_carrier, '_GRACE', 0.0)
+    with Crowd('a') as services:
+        serve('rig', services.clients, timeout=30.0)
+        aux = Auxiliaries.from_segment('rig')
+        services.meet(aux)
+        services.held = {'a'}
+        future = aux.submit('EXPSTART', REF, timeout=0.05)
+        (plan,) = aux._carrier._plans.values()
+        with pytest.raises(OutcomeUnknown, match='EXPSTATUS'):
+            future.result(10)
+        with pytest.raises(Misuse, match='unknown'):  # there may be 1,024 open ones, and then no more command leaves
+            aux._carrier._client.wait(plan.request, 0)
+        services.answer('a')
+        aux.close()
+
+
+def test_services_without_a_time_out_have_the_usual_one(serve):
+    with Crowd('a') as services:
+        serve('rig', services.clients)
+        with contextlib.closing(Auxiliaries.from_segment('rig')) as aux:
+            for none in (None, float('nan'), 'ten'):
+                aux.services.timeout = none
+                assert ok(aux.submit('EXPSTATUS', 0)) == ['a']
+
+
+def test_a_response_that_cannot_be_read_is_an_end_as_well(serve, monkeypatch):
+    def refuse(entry: dict[str, Any], message: str) -> None:
+        raise ValueError('of a later version')
+
+    with Crowd('a') as services:
+        serve('rig', services.clients)
+        with contextlib.closing(Auxiliaries.from_segment('rig')) as aux:
+            monkeypatch.setattr(segment_carrier, 'from_entry', refuse)
+            with pytest.raises(ValueError, match='of a later version'):
+                aux.submit('EXPSTATUS', 0).result(10)
+
+
+@pytest.mark.parametrize('concurrent', [True, False])
+def test_where_no_thread_can_be_started_a_command_is_followed_in_the_callers(serve, monkeypatch, concurrent):
+    # At the exit of a program, from Python 3.12 on.
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with Crowd(*'ab') as services:
+        serve('rig', services.clients, shared_addresses=True)
+        with contextlib.closing(Auxiliaries.from_segment('rig')) as aux:
+            services.meet(aux)
+            monkeypatch.setattr(threading.Thread, 'start', refuse)
+            future = aux.submit('EXPEND', concurrent=concurrent)
+            assert future.done() and ok(future) == ['a', 'b']
+            monkeypatch.undo()
+
+
+def test_ctrl_c_while_a_command_is_written_is_the_callers(serve, monkeypatch):
+    def interrupted(*_: Any, **__: Any) -> int:
+        raise KeyboardInterrupt
+
+    with Crowd('a') as services:
+        serve('rig', services.clients)
+        with contextlib.closing(Auxiliaries.from_segment('rig')) as aux:
+            monkeypatch.setattr(aux._carrier._client, 'send', interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                aux.push('EXPEND', wait=True)
+            assert aux._queued == {}
