@@ -140,8 +140,8 @@ class Auxiliaries:
         self.stop_event = StopEvent(lambda: carrier.thread.ring(stopped.set))
         self._awaited: set[asyncio.Task[None]] = set()
         self._cleaned = False
+        carrier.on_opened = lambda: _gather(here)
         if isinstance(carrier, UdpCarrier):
-            carrier.on_opened = self._gather_services
             carrier.timeout = self._timeout
             carrier.logger = lambda: self._logger
         self._loop = carrier.thread.loop
@@ -152,7 +152,7 @@ class Auxiliaries:
             carrier.start(self.listen)
 
     def __repr__(self) -> str:
-        named = ', '.join(self._clients or ()) or 'nothing'
+        named = ', '.join(self._carrier.names) or 'nothing'
         return f'<{type(self).__name__} of {named}{"" if self.is_running else ", closed"}>'
 
     # State
@@ -246,7 +246,7 @@ class Auxiliaries:
             No such service.
         """
         name = validate(message).name
-        command = self._command(name, args, kwargs, self._chosen(services))
+        command = self._command(name, args, kwargs, services)
         command.gate, command.timeout, command.deadline = gate, timeout, deadline
         command.once = once
         self._dispatch(command)
@@ -282,7 +282,7 @@ class Auxiliaries:
             not left by then is withdrawn.
         """
         message = validate(message)
-        command = self._command(message.name, args, kwargs, self._carrier.names)
+        command = self._command(message.name, args, kwargs)
         if not wait:
             with self.response_received:
                 pushed = self._results.enter(message, args, kwargs)
@@ -350,7 +350,7 @@ class Auxiliaries:
             Send EXPCLEANUP to every service before, and wait for the replies.
         """
         if notify_services and self._carrier.names:
-            command = self._command('EXPCLEANUP', (), {}, self._carrier.names)
+            command = self._command('EXPCLEANUP', (), {})
             command.last = True
             self._dispatch(command)
             waits: set[asyncio.Future[Any]] = {asyncio.wrap_future(command.future)}
@@ -418,8 +418,11 @@ class Auxiliaries:
             raise KeyError(f'no service {sorted(map(str, unknown))}; there are {list(names)}')
         return tuple(name for name in names if name in wanted)
 
-    def _command(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], names: tuple[str, ...]) -> Command:
-        return Command(name, args, kwargs, names, concurrent=bool(kwargs.get('concurrent', True)))
+    def _command(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], services: Sequence[str] | None = None
+    ) -> Command:
+        names, concurrent = self._chosen(services), bool(kwargs.get('concurrent', True))
+        return Command(name, args, kwargs, names, concurrent=concurrent, for_all=services is None)
 
     def _dispatch(self, command: Command, pushed: Pushed | None = None) -> None:
         command.future.add_done_callback(lambda future: self._done(command, future, pushed))
@@ -460,7 +463,7 @@ class Auxiliaries:
                 raise TypeError(f'{type(message).__name__} in the queue instead of a message')
             if message.name not in METHODS:
                 raise NotImplementedError(f'message {message!r}')
-            self._dispatch(self._command(message.name, tuple(args), dict(kwargs), self._carrier.names), pushed)
+            self._dispatch(self._command(message.name, tuple(args), dict(kwargs)), pushed)
         except Exception as exc:
             self._logger.error('the entry %r in the queue cannot be carried out: %r', key, exc)
             pushed.result = exc
@@ -533,6 +536,11 @@ async def _listen(which: Callable[[], Auxiliaries | None], carrier: ThreadedCarr
             for task in tuple(made._awaited):
                 task.cancel()
             made.stop_event.set()
+
+
+def _gather(which: Callable[[], Auxiliaries | None]) -> None:
+    if made := which():
+        made._gather_services()
 
 
 def _adopt(which: Callable[[], Auxiliaries | None], key: float) -> None:

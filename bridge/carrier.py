@@ -63,6 +63,8 @@ class Command:
         As of iblutil's ``Services`` method for that message.
     names : tuple of str
         The services, in configured order.
+    for_all : bool
+        It is for all services that there are by the time that it leaves; `names` are those that are known.
     gate : callable, optional
         Called once, directly before the first datagram. If it raises, nothing is sent to anyone and the future gets
         that exception.
@@ -101,6 +103,7 @@ class Command:
     deadline: float = math.inf
     once: bool = False
     concurrent: bool = True
+    for_all: bool = False
     last: bool = False
     yields: bool = False
     key: str = ''
@@ -229,6 +232,8 @@ class ThreadedCarrier(ABC):
         Resolved when all is to end at once.
     services : object
         What stands for iblutil's ``Services``, if it is not that itself.
+    on_opened : callable
+        Called when there are other services, or new communicators.
     ended_by : str
         What has happened, for whoever's command ends with this.
     """
@@ -239,6 +244,7 @@ class ThreadedCarrier(ABC):
     on_event: Callable[[str, int, list[Any]], None] | None = None
 
     def __init__(self, name: str) -> None:
+        self.on_opened: Callable[[], None] = lambda: None
         self.thread = LoopThread(name)
         self.created = threading.Event()
         self._closing = self._closed = False

@@ -87,7 +87,8 @@ class SegmentCarrier(ThreadedCarrier):
             self._client.close()
             raise
         self.names = tuple(entry['name'] for entry in entries if not is_described(entry['data']))
-        self.services = RemoteServices(self.names, lambda: self.is_connected) if self.names else None
+        self._remote = RemoteServices(self.names, lambda: self.is_connected)
+        self.services = self._remote if self.names else None
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
         self._plans: dict[Command, _UnderWay] = {}
         self._retracting = threading.RLock()
@@ -106,9 +107,8 @@ class SegmentCarrier(ThreadedCarrier):
 
     async def open(self) -> None:
         """Listen to what services say by themselves."""
-        if self.names:
-            self._client.subscribe(*_SAID_BY_SERVICES, *_OTHER_SERVICES)
-            threading.Thread(target=self._hear, name='events', daemon=True).start()
+        self._client.subscribe(*_SAID_BY_SERVICES, *_OTHER_SERVICES)
+        threading.Thread(target=self._hear, name='events', daemon=True).start()
 
     def _end_unsent(self) -> None:
         for plan in tuple(self._plans.values()):
@@ -175,7 +175,7 @@ class SegmentCarrier(ThreadedCarrier):
         except Exception as exc:
             command.misfit(exc)
             return
-        if not command.names:
+        if not (command.names or command.for_all):
             command.resolve({})
             return
         ttl = _TTL if command.deadline == math.inf else command.deadline - time.perf_counter()
@@ -190,7 +190,7 @@ class SegmentCarrier(ThreadedCarrier):
         try:
             if command.gate is not None:
                 command.gate()
-            named = None if command.names is self.names else command.names  # all are those that there are by then
+            named = None if command.for_all else command.names
             plan.request = self._client.send(command.message, *arguments, services=named, ttl=ttl)
         except BaseException as exc:
             self._resolve(plan, [], exc)
@@ -249,7 +249,7 @@ class SegmentCarrier(ThreadedCarrier):
                 self._resolve(plan, outcomes)
 
     def _patience(self) -> float:
-        return seconds(getattr(self.services, 'timeout', None), TIMEOUT)
+        return seconds(self._remote.timeout, TIMEOUT)
 
     def _given_up(self, request: int, error: BridgeError) -> BridgeError:
         """Have a command without a response not begun any more, by whatever worker; return what is to be told of it."""
@@ -345,7 +345,7 @@ class SegmentCarrier(ThreadedCarrier):
     def _tell(self, outcomes: Collection[Outcome]) -> None:
         """Call the callbacks for answers."""
         for outcome in outcomes:
-            service = None if self.services is None else self.services.get(outcome.name)
+            service = self._remote.get(outcome.name)
             if outcome.answered and service is not None:
                 service.tell(outcome.event, outcome.reply or [])
 
@@ -357,9 +357,11 @@ class SegmentCarrier(ThreadedCarrier):
             log.warning('which services the worker has now could not be asked: %s', exc)
             return
         names = tuple(entry['name'] for entry in entries if not is_described(entry['data']))
-        if names != self.names and self.services is not None:
-            self.services.follow(names)
+        if names != self.names:
+            self._remote.follow(names)
             self.names = names
+            self.services = self._remote if names else None
+            self.on_opened()
 
     def _hear(self) -> None:
         """Pass events on, in a thread of its own."""
@@ -380,8 +382,8 @@ class SegmentCarrier(ThreadedCarrier):
                 continue
             try:
                 number, data = EVENTS[event['event']], data_reply(event['event'], event['data'])
-                if self.services is not None and event['service'] in self.services:
-                    self.services[event['service']].tell(number, data)
+                if (service := self._remote.get(event['service'])) is not None:
+                    service.tell(number, data)
                 if self.on_event is not None:
                     self.on_event(event['service'], number, data)
             except Exception:

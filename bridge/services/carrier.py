@@ -86,8 +86,6 @@ class UdpCarrier(ThreadedCarrier):
     on_outcome : callable or None
         Called in the network thread with a command and its outcome at one service, as soon as that is there; before
         `Command.future` is resolved.
-    on_opened : callable
-        Called in the network thread when there is a new communicator.
     on_fault : callable
         Called with the reason if the network thread has ended by itself: nothing can be sent any more.
     send_all : callable or None
@@ -111,7 +109,6 @@ class UdpCarrier(ThreadedCarrier):
         self.addresses = dict(addresses)
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
         self.on_outcome: Callable[[Command, Outcome], None] | None = None
-        self.on_opened: Callable[[], None] = lambda: None
         self.on_fault: Callable[[BaseException], None] = lambda cause: None
         self.timing = Timing()
         self.timeout: Callable[[], float] = lambda: TIMEOUT

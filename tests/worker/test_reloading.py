@@ -605,6 +605,27 @@ def test_auxiliaries_through_the_worker_follow_it_and_all_services_are_those_the
         remote.close()
 
 
+def test_auxiliaries_of_a_worker_without_services_find_those_that_it_gets(rig, peers):
+    it = rig()
+    remote = Auxiliaries.from_segment('rig', 'task')
+    try:
+        assert remote.services is None and not remote.is_connected
+        follow = remote._carrier._look_who_is_there
+        remote._carrier._look_who_is_there = lambda: None  # as long as it was not told
+        it.reload(of('a', peers[0]))
+        assert remote.push('EXPINIT', 1, wait=True) == {'a': [1]}, 'it reached nobody'
+        assert remote.submit('EXPINIT', services=[]).result(5) == {}
+        remote._carrier._look_who_is_there = follow
+        it.reload(of('a', peers[0]), of('b', peers[1]))
+        eventually(lambda: remote.is_connected and list(remote.services) == ['a', 'b'])
+        assert repr(remote) == '<Auxiliaries of a, b>'
+        it.reload()
+        eventually(lambda: remote.services is None and not remote.is_connected)
+        assert remote.push('EXPINIT', 1, wait=True) == {}
+    finally:
+        remote.close()
+
+
 POINTS = ('read', 'prepare', 'adopt', 'publish', 'tell')
 DIES = """
 import os, sys
