@@ -29,7 +29,7 @@ from bridge.carrier import TIMEOUT, Command, Outcomes, ThreadedCarrier
 from bridge.outcome import ANSWERED, Aborted, Outcome, failure, replies
 from bridge.results import UNSET, Pushed, Results, Signal, StopEvent, seconds
 from bridge.services.carrier import UdpCarrier
-from bridge.services.iblutil import METHODS, arguments, net, replaced, validate
+from bridge.services.iblutil import METHODS, arguments, events, net, replaced, validate
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
 ExpMessage = net.base.ExpMessage
@@ -99,7 +99,7 @@ class Auxiliaries:
         self._start(UdpCarrier(dict(clients or {}), timings, after), dict(clients or {}))
 
     @classmethod
-    def from_segment(cls, segment: str, name: str = '', timeout: float = 1.0) -> Auxiliaries:
+    def from_segment(cls, segment: str, name: str = '', timeout: float | None = 1.0) -> Auxiliaries:
         """Return the same surface through the worker of a segment, so that no second master talks to the services.
 
         The services, their addresses and time-outs are the worker's, and what is sent twice; ``services.timeout`` is
@@ -112,8 +112,8 @@ class Auxiliaries:
             e.g. ``rig0``.
         name : str
             Name of this client; default ``pid-<pid>-<n>-<random>``.
-        timeout : float
-            How long to wait for a worker, s.
+        timeout : float or None
+            How long to wait for a worker, s; None: for ever.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Auxiliaries:
         """
         from bridge.segment.carrier import SegmentCarrier
 
-        carrier = SegmentCarrier(segment, name, timeout, arguments)
+        carrier = SegmentCarrier(segment, name, timeout, arguments, events)
         made = cls.__new__(cls)
         made._start(carrier, dict.fromkeys(carrier.names, f'segment {segment}'))
         weakref.finalize(made, carrier.forget).atexit = False

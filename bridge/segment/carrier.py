@@ -23,7 +23,7 @@ from bridge.outcome import NOT_SENT, UNREACHABLE, Outcome, Reason, data_reply, f
 from bridge.results import seconds
 from bridge.segment.client import Client
 from bridge.segment.listeners import is_described
-from bridge.segment.remote import RemoteServices
+from bridge.segment.remote import Events, RemoteServices
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +60,13 @@ class SegmentCarrier(ThreadedCarrier):
         e.g. ``rig0``.
     name : str
         Name of this client; default ``pid-<pid>-<n>-<random>``.
-    timeout : float
-        How long to wait for a worker, s.
+    timeout : float or None
+        How long to wait for a worker, s; None: for ever.
     encode : callable
         Takes a message's name, args and kwargs, and returns the arguments as they go over the wire; raises if they do
         not fit.
+    events : callable
+        As of `bridge.segment.remote.RemoteServices`.
 
     Attributes
     ----------
@@ -77,17 +79,17 @@ class SegmentCarrier(ThreadedCarrier):
         Nobody serves the segment.
     """
 
-    def __init__(self, segment: str, name: str, timeout: float, encode: Encode) -> None:
+    def __init__(self, segment: str, name: str, timeout: float | None, encode: Encode, events: Events) -> None:
         super().__init__('segment')
         self._encode = encode
         self._client = Client(segment, name, timeout)
         try:
-            entries = self._client.call('SERVICES', timeout=max(timeout, 1.0))['services']
+            entries = self._client.call('SERVICES', timeout=None if timeout is None else max(timeout, 1.0))['services']
         except BaseException:
             self._client.close()
             raise
         self.names = tuple(entry['name'] for entry in entries if not is_described(entry['data']))
-        self._remote = RemoteServices(self.names, lambda: self.is_connected)
+        self._remote = RemoteServices(self.names, lambda: self.is_connected, events)
         self.services = self._remote if self.names else None
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
         self._plans: dict[Command, _UnderWay] = {}

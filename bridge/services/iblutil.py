@@ -42,7 +42,7 @@ from bridge.services import rules
 from bridge.services.errand import Errand
 from bridge.services.link import Link, Unreachable
 
-__all__ = ['METHODS', 'Opener', 'arguments', 'encode', 'net', 'replaced', 'silent_client', 'validate']
+__all__ = ['METHODS', 'Opener', 'arguments', 'encode', 'events', 'net', 'replaced', 'silent_client', 'validate']
 
 METHODS = {
     'EXPINIT': 'init',
@@ -74,6 +74,27 @@ def validate(message: Any) -> Any:
     # iblutil's check is slow the first time round: names as they should be written need none.
     known = _BY_NAME.get(message) if isinstance(message, str) else None
     return net.base.ExpMessage.validate(message, allow_bitwise=False) if known is None else known
+
+
+def events(event: Any) -> dict[int, tuple[Any, ...]]:
+    """Return the numbers of the messages that a callback is for, and what else it is called with at each of them.
+
+    Parameters
+    ----------
+    event : str, int or iblutil.io.net.base.ExpMessage
+        A message, several as flags, or 0 for an error.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none.
+    """
+    messages = net.base.ExpMessage
+    several = messages.validate(event)
+    if several == 0:
+        return {0: ()}
+    is_told = several not in messages  # as iblutil has it: which of several came is told until Python 3.11
+    return {int(one): (messages(one),) if is_told else () for one in several}
 
 
 def encode(message: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[bytes, bool]:

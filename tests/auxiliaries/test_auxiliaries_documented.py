@@ -523,6 +523,33 @@ def test_a_callback_gets_what_a_service_says_by_itself(through, event) -> None:
         assert data == ['a camera died'] and isinstance(addr, tuple) and len(addr) == 2
 
 
+@pytest.mark.parametrize('events', [ExpMessage.any(), ExpMessage.EXPINIT | ExpMessage.EXPEND])
+def test_a_callback_may_be_for_several_events(through, events) -> None:
+    said: list[Any] = []
+    with ScriptedPeer(echo_and_reply) as peer:
+        aux = through(a=peer.uri)
+        aux.services.assign_callback(events, lambda data, addr, *which: said.append((data, which)))
+        for number, message in enumerate(('EXPINIT', 'EXPEND'), 1):
+            aux.push(message, number, wait=True)
+            eventually(lambda number=number: len(said) == number)
+        told = events not in ExpMessage  # as iblutil has it, until Python 3.11
+        which = [(ExpMessage.EXPINIT,), (ExpMessage.EXPEND,)] if told else [(), ()]
+        assert said == [([1], which[0]), ([2], which[1])]
+        assert aux.services.clear_callbacks(events) == {'a': len(list(events))}
+
+
+@pytest.mark.parametrize(('event', 'error'), [('EXPBAR', ValueError), ('PING', ValueError), (None, TypeError)])
+def test_a_callback_for_what_is_no_event_is_refused(through, event, error) -> None:
+    with ScriptedPeer(echo_and_reply) as peer:
+        services = through(a=peer.uri).services
+        for call in (services.assign_callback, services['a'].assign_callback, services.clear_callbacks):
+            with pytest.raises(error):
+                call(event, print)
+        for one in (services, services['a']):
+            with pytest.raises(TypeError):
+                one.assign_callback('EXPINIT', 'print')
+
+
 def test_a_callback_gets_answers_too_before_they_are_returned(through) -> None:
     said: list[Any] = []
     with ScriptedPeer(echo_and_reply) as one, ScriptedPeer(echo_and_reply) as two:

@@ -194,6 +194,16 @@ def test_close_aborts_what_is_pending_and_leaves_no_thread(serve):
         eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith('await-')])
 
 
+def test_a_worker_may_be_waited_for_as_long_as_it_takes(serve):
+    with StockServer() as server:
+        starts = threading.Timer(0.1, serve, ('rig', {'a': server.uri}))
+        starts.start()
+        remote = Auxiliaries.from_segment('rig', timeout=None)
+        assert remote.push('EXPINIT', 1, wait=True) == {'a': [1]}
+        remote.close()
+        starts.join()
+
+
 def test_without_a_worker_there_is_nothing_to_attach_to(serve):
     with pytest.raises(NoSegment):
         Auxiliaries.from_segment('rig', timeout=0.05)
