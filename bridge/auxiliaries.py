@@ -214,8 +214,8 @@ class Auxiliaries:
             One message, e.g. 'EXPSTART'.
         *args, **kwargs
             As of the `Services` method for that message; with ``concurrent=False`` each service is sent it when the one
-            before it has answered. ALYX takes an Alyx object, or a base URL and ``{user: token}``, or, to ask for a
-            token, a base URL or nothing.
+            before it has answered, and EXPEND with ``immediately=True`` is an EXPINTERRUPT. ALYX takes
+            an Alyx object, or a base URL and ``{user: token}``, or, to ask for a token, a base URL or nothing.
         services : sequence of str, optional
             Names of the services; all by default.
         gate : callable, optional
@@ -421,6 +421,8 @@ class Auxiliaries:
     def _command(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], services: Sequence[str] | None = None
     ) -> Command:
+        if name == 'EXPEND' and kwargs.get('immediately'):  # of `Services.stop`, which both messages go by
+            name = 'EXPINTERRUPT'
         names, concurrent = self._chosen(services), bool(kwargs.get('concurrent', True))
         return Command(name, args, kwargs, names, concurrent=concurrent, for_all=services is None)
 

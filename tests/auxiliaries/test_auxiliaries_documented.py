@@ -885,6 +885,15 @@ def test_arguments_that_do_not_fit_are_an_error_and_nothing_is_sent(through, ser
     assert aux.push('EXPEND', wait=True) == {'a': [None]} and server.saw == [[4, None]]
 
 
+@pytest.mark.parametrize(('immediately', 'event'), [(True, 16), (False, 4)])
+def test_an_end_that_is_to_be_immediate_is_an_interrupt(through, immediately, event) -> None:
+    with ScriptedPeer(echo_and_reply) as peer:
+        aux = through(a=peer.uri)
+        assert aux.push('EXPEND', 'why', immediately=immediately, wait=True) == {'a': ['why']}
+        assert aux.submit('EXPEND', immediately=immediately).result(5)['a'].event == event
+        assert [message[0] for message in peer.messages if message[0] != 32][0] == event
+
+
 def test_a_service_that_there_is_not_is_a_key_error(through, server) -> None:
     aux = through(a=server.uri)
     with pytest.raises(KeyError, match='nobody'):
