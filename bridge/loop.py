@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import select
 import selectors
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -129,6 +131,7 @@ class LoopThread:
         self.loop: asyncio.AbstractEventLoop = self._loop
         self.ended: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        _threads.add(self)
         self._main: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._at_end: Callable[[BaseException], None] = lambda cause: None
 
@@ -146,6 +149,8 @@ class LoopThread:
 
     def ring(self, callback: Callable[..., object], *args: Any) -> bool:
         """Have the thread call something; False if it has ended."""
+        if self.ended is not None:
+            return False
         try:
             self.loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:  # the loop is closed
@@ -192,6 +197,19 @@ class LoopThread:
             except BaseException:
                 log.exception('the network thread could not be tidied up')
             self.loop.close()
+
+
+_threads: weakref.WeakSet[LoopThread] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    """Say that nothing is done any more: the threads of a process are not those of the one that it was forked from."""
+    for thread in tuple(_threads):
+        thread.ended = thread.ended or RuntimeError('the network thread is in the process that this was forked from')
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def _is_open(number: int) -> bool:

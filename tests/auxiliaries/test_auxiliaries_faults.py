@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -260,3 +262,39 @@ def test_the_stock_services_still_work_on_top() -> None:
     with StockServer() as server, StockServer() as other, aux_of(a=server.uri, b=other.uri) as aux:
         future = asyncio.run_coroutine_threadsafe(aux.services.start('ref', {'n': 1}), aux._loop)
         assert future.result(20) == {'a': ['ref', {'n': 1}], 'b': ['ref', {'n': 1}]}
+
+
+@pytest.mark.posix('no system but POSIX has fork()')
+def test_in_a_child_nobody_waits_for_the_thread_of_its_parent():
+    code = """
+import os, sys
+from bridge.auxiliaries import Auxiliaries
+aux = Auxiliaries({'a': sys.argv[1]})
+assert aux.submit('EXPINIT').result(10)['a'].ok
+reader, writer = os.pipe()
+if os.fork() == 0:
+    said = [aux.is_running, aux.is_connected, aux.clear_message_queue()]
+    try:
+        aux.push('EXPSTART', 'x', wait=True)
+    except RuntimeError:
+        said.append('refused')
+    said.append(str(aux.submit('EXPSTART', 'x').exception(10)))
+    aux.close()
+    os.write(writer, repr(said).encode())
+    os._exit(0)
+os.wait()
+print(os.read(reader, 1000).decode())
+print(aux.submit('EXPINIT').result(10)['a'].ok)
+aux.close()
+"""
+    with StockServer() as server:
+        done = subprocess.run(
+            [sys.executable, '-W', 'ignore', '-c', code, server.uri],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        forked = 'the network thread is in the process that this was forked from'
+        assert done.stdout.splitlines() == [f"[False, False, 0, 'refused', {forked!r}]", 'True'], done.stderr
+        assert [event for event, *_ in server.saw] == [1, 1]
