@@ -8,6 +8,7 @@ resolves `Command.future` exactly once, with one `Outcome` per service, whatever
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
@@ -348,7 +349,7 @@ class ThreadedCarrier(ABC):
         """
         if self._closed:
             patience = 0.0
-            if not self.hurried.done():
+            with contextlib.suppress(InvalidStateError):  # others close it as well
                 self.hurried.set_result(None)
         self._closing = self._closed = True
         self.thread.ring(self._begin_stop, patience)

@@ -6,6 +6,7 @@ is taken, another thread publishes.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import threading
@@ -165,10 +166,11 @@ class Results:
 
     def enter(self, message: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pushed:
         """Give a command its key and note that it is under way; the caller holds `received`."""
-        # The key is the time, as in iblrig; two pushes within one tick of the clock still need two keys.
-        self._last_key = max(time.time(), math.nextafter(self._last_key, math.inf))
-        self.queued.put(self._last_key, [message, args, kwargs])
-        return Pushed(self._last_key)
+        # The key is the time, as in iblrig; two pushes within one tick of the clock still need two keys. So does
+        # one of a signal handler in the middle of this: the lock lets it in.
+        key = self._last_key = max(time.time(), math.nextafter(self._last_key, math.inf))
+        self.queued.put(key, [message, args, kwargs])
+        return Pushed(key)
 
     def publish(self, pushed: Pushed) -> None:
         """Move a pushed command from `queued` to `log` and tell those who wait."""
@@ -195,10 +197,11 @@ class Results:
     def drain(self) -> None:
         """Publish what has finished; the caller holds `received`."""
         published = bool(self._finished)
-        while self._finished:
-            pushed = self._finished.popleft()
-            self.record(pushed.key, pushed.result)
-            pushed.published = True
+        with contextlib.suppress(IndexError):  # a signal handler may have drained it meanwhile
+            while self._finished:
+                pushed = self._finished.popleft()
+                self.record(pushed.key, pushed.result)
+                pushed.published = True
         if published:
             self.received.notify_all()
 
@@ -207,11 +210,11 @@ class Results:
         self.log[key] = result
         self.queued.pop(key, None)
         while len(self.log) > KEPT:
-            del self.log[next(iter(self.log))]
+            self.log.pop(next(iter(self.log)), None)
 
 
 def seconds(value: Any, default: float) -> float:
     """Return a time span as a number; what is none (None, NaN, a test double) becomes the default."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return min(float(value), threading.TIMEOUT_MAX)
+        return min(float(value), threading.TIMEOUT_MAX / 2)  # with room for what is added: a lock takes no more
     return default

@@ -262,3 +262,19 @@ def test_a_communicator_closed_by_anything_is_made_anew(aux, server) -> None:
     eventually(lambda: not before.is_connected)
     assert aux.push('EXPINIT', wait=True) == {'cameras': [None]}
     assert aux.services is not before and aux.services.is_connected
+
+
+def test_a_push_of_a_signal_handler_takes_no_key_from_the_push_that_it_interrupts(monkeypatch):
+    held, pushed = results.Results(lambda key: None), []
+    put = held.queued.put
+
+    def interrupted(key, value):
+        put(key, value)
+        if not pushed:
+            pushed.append(None)
+            pushed.append(held.enter('EXPINTERRUPT', (), {}))
+
+    monkeypatch.setattr(held.queued, 'put', interrupted)
+    pushed.append(held.enter('EXPSTART', (), {}))
+    _, inner, outer = pushed
+    assert [held.queued[one.key][0] for one in (inner, outer)] == ['EXPINTERRUPT', 'EXPSTART']

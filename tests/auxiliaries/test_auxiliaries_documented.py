@@ -7,11 +7,13 @@ import contextlib
 import inspect
 import json
 import logging
+import math
 import sys
 import threading
 import time
 import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, create_autospec, patch
@@ -132,6 +134,13 @@ def test_a_subclass_sets_how_long_a_push_waits() -> None:
         aux.close()
 
 
+class Contended(Future[None]):
+    """A future that somebody else has resolved whenever one looks away."""
+
+    def done(self) -> bool:
+        return False
+
+
 def test_a_subclass_sets_how_long_a_close_waits(through) -> None:
     class Impatient(Auxiliaries):
         close_timeout = 0.3
@@ -144,6 +153,22 @@ def test_a_subclass_sets_how_long_a_close_waits(through) -> None:
         aux.close()
         assert 0.29 < time.monotonic() - before < 3
         assert pending.result(1)['a'].reason == Reason.CLOSED
+
+
+def test_times_without_an_end_are_waited_for(through, server) -> None:
+    aux = through(a=server.uri)
+    aux.services.timeout = aux.close_timeout = math.inf
+    assert aux.push('EXPINIT', 1, wait=True) == {'a': [1]}
+    aux.close()
+    assert not aux._thread.is_alive()
+
+
+def test_many_may_close_at_once(through, server) -> None:
+    aux = through(a=server.uri)
+    aux._carrier.hurried = Contended()
+    for _ in range(3):
+        aux.close()
+    assert not aux.is_running
 
 
 # Events that are conditions as well
