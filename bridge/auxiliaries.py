@@ -25,6 +25,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from bridge import discretion
+from bridge.aside import Aside
 from bridge.carrier import TIMEOUT, Command, Outcomes, ThreadedCarrier
 from bridge.outcome import ANSWERED, Aborted, Outcome, failure, replies
 from bridge.results import UNSET, Pushed, Results, Signal, StopEvent, seconds
@@ -33,6 +34,7 @@ from bridge.services.iblutil import METHODS, arguments, events, net, replaced, v
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
 ExpMessage = net.base.ExpMessage
+_LOG = 1.0  # s, that what went wrong is given to be logged before a close returns
 
 
 class Auxiliaries:
@@ -138,12 +140,15 @@ class Auxiliaries:
         self.response_received = self._results.received
         self.connected = Signal(lasting=True)
         self.stop_event = StopEvent(lambda: carrier.thread.ring(stopped.set))
+        self._aside = Aside()
         self._awaited: set[asyncio.Task[None]] = set()
         self._cleaned = False
         carrier.on_opened = lambda: _gather(here)
         if isinstance(carrier, UdpCarrier):
             carrier.timeout = self._timeout
             carrier.logger = lambda: self._logger
+            for repeats in carrier.repeats.values():
+                repeats.write = self._aside.do
         self._loop = carrier.thread.loop
         self._thread = carrier.thread.thread
         if type(self).listen is Auxiliaries.listen and not isinstance(carrier, UdpCarrier):
@@ -304,7 +309,7 @@ class Auxiliaries:
             self._dispatch(command, pushed)
             if not self.response_received.wait_for(lambda: pushed.published, patience):
                 self._results.drain()
-            if pushed.published:
+            if pushed.published or pushed.result is not UNSET:  # it may be that the log takes no line
                 return pushed.result
             withdrawn = self._carrier.withdraw(command)
             self._results.drain()
@@ -340,6 +345,7 @@ class Auxiliaries:
         self._carrier.close(seconds(self.close_timeout, 5.0))
         if not self.stop_event.is_set():
             self.stop_event.set()
+        self._aside.wait(_LOG)
 
     async def cleanup(self, notify_services: bool = False) -> None:
         """Close all communicators, in whatever loop; called by `listen` when it ends.
@@ -435,7 +441,8 @@ class Auxiliaries:
             command.resolve({}, self._carrier.thread.ended)
 
     def _done(self, command: Command, future: Future[Outcomes], pushed: Pushed | None) -> None:
-        """Publish the result of a pushed command, and log a failure; in whatever thread resolves it."""
+        """Publish the result of a pushed command, behind the log of a failure; in whatever thread resolves it."""
+        lines: list[tuple[int, str]] = []
         if pushed is not None and pushed.result is not UNSET:  # of a replaced method: as it stands
             result = pushed.result
         else:
@@ -445,16 +452,29 @@ class Auxiliaries:
                 result = command.fault or found or replies(outcomes.values())
                 for outcome in outcomes.values():
                     if not outcome.ok and not outcome.failed:
-                        self._logger.warning('%s: %s %s', command.message, outcome.name, outcome.error)
+                        lines.append((logging.WARNING, f'{command.message}: {outcome.name} {outcome.error}'))
             except CancelledError:
                 return  # whoever withdrew it records it
             except BaseException as exc:
                 result = exc
         if isinstance(result, BaseException):
-            self._logger.error('%s failed: %s', command.message, discretion.error(command.message, result))
+            error = discretion.error(command.message, result)
+            lines.append((logging.ERROR, f'{command.message} failed: {error}'))
         if pushed is not None:
             pushed.result = result
+        if lines:
+            self._aside.do(lambda: self._tell(lines, pushed))
+        elif pushed is not None:
             self._results.publish(pushed)
+
+    def _tell(self, lines: Sequence[tuple[int, str]], pushed: Pushed | None) -> None:
+        """Log what went wrong, then tell who waits."""
+        try:
+            for level, text in lines:
+                self._logger.log(level, '%s', text)
+        finally:
+            if pushed is not None:
+                self._results.publish(pushed)
 
     def _adopt(self, key: float) -> None:
         """Carry out what somebody put into `_queued` by hand."""
@@ -467,9 +487,9 @@ class Auxiliaries:
                 raise NotImplementedError(f'message {message!r}')
             self._dispatch(self._command(message.name, tuple(args), dict(kwargs)), pushed)
         except Exception as exc:
-            self._logger.error('the entry %r in the queue cannot be carried out: %r', key, exc)
             pushed.result = exc
-            self._results.publish(pushed)
+            line = logging.ERROR, f'the entry {key!r} in the queue cannot be carried out: {exc!r}'
+            self._aside.do(lambda: self._tell([line], pushed))
 
     # Where a method of `services` has been replaced (a subclass, a test double), it is awaited instead.
 

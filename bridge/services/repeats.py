@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 
 INTERVAL = 10.0  # s
@@ -31,11 +32,17 @@ class Repeats:
         Where to.
     later : callable
         Has something called in so many s.
+
+    Attributes
+    ----------
+    write : callable
+        Calls what writes a line; may do so later.
     """
 
     def __init__(self, name: str, logger: logging.Logger, later: Later = _by_the_loop) -> None:
         self._name, self._log, self._later = name, logger, later
         self._left_out: dict[str, int] = {}
+        self.write: Callable[[Callable[[], None]], object] = lambda line: line()
 
     def tell(self, level: int, kind: str, text: str, *, trace: bool = False) -> None:
         """Log a line, unless one of its kind was logged lately; `kind` in words, as the count names it."""
@@ -45,12 +52,14 @@ class Repeats:
             self._left_out[kind] += 1
         elif len(self._left_out) < KINDS_MOST:
             self._left_out[kind] = 0
-            self._log.log(level, '%s', text, exc_info=trace)
+            error = sys.exc_info() if trace else None
+            self.write(lambda: self._log.log(level, '%s', text, exc_info=error))
             self._later(INTERVAL, lambda: self._sum_up(level, kind))
 
     def _sum_up(self, level: int, kind: str) -> None:
         count = self._left_out.pop(kind)
         if count:
-            self._log.log(level, '%s: %d more of %s within %g s', self._name, count, kind, INTERVAL)
+            text = f'{self._name}: {count} more of {kind} within {INTERVAL:g} s'
+            self.write(lambda: self._log.log(level, '%s', text))
             self._left_out[kind] = 0  # it goes on: only the number is told until it has been quiet for once
             self._later(INTERVAL, lambda: self._sum_up(level, kind))

@@ -505,6 +505,60 @@ def test_a_failure_is_logged_by_the_logger_that_is_set(through, caplog, monkeypa
     assert not errors(caplog, 'iblrig.net') + errors(caplog, 'bridge.auxiliaries')
 
 
+class Frozen(logging.Handler):
+    """A console in which somebody selects text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_on = threading.Event()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+        self.goes_on.wait(30)
+
+
+@contextlib.contextmanager
+def frozen(*names: str) -> Iterator[Frozen]:
+    handler = Frozen()
+    try:
+        for name in names:
+            logging.getLogger(name).addHandler(handler)
+        yield handler
+    finally:
+        handler.goes_on.set()
+        for name in names:
+            logging.getLogger(name).removeHandler(handler)
+
+
+def test_a_log_that_stands_still_holds_no_service_up(through) -> None:
+    with StockServer() as server, frozen('bridge.auxiliaries') as console:
+        aux = through(a=server.uri, dead=f'udp://127.0.0.1:{free_port()}')
+        key = aux.push('EXPINIT', 1)
+        eventually(lambda: console.lines)
+        assert aux.submit('EXPINTERRUPT', services=['a']).result(5)['a'].ok
+        assert ['closed itself'] not in server.saw
+        aux.services.timeout = aux.refresh_rate = 0.3
+        assert isinstance(aux.push('EXPSTATUS', 0, wait=True), NobodyThere), 'it was known'
+        assert key not in aux._log
+        console.goes_on.set()
+        eventually(lambda: isinstance(aux._log.get(key), NobodyThere))
+        aux.close()
+        assert [line.partition(' ')[0] for line in console.lines] == ['EXPINIT', 'EXPSTATUS']
+
+
+def test_what_a_service_says_by_itself_is_not_held_up_by_the_log() -> None:
+    def complains(peer: ScriptedPeer, datagram: bytes) -> None:
+        echo_and_reply(peer, datagram)
+        if is_command(datagram) and datagram.startswith(b'[32'):
+            peer.send([0, 'RuntimeError: no disk', 2])
+
+    with ScriptedPeer(complains) as peer, frozen('bridge.services.carrier') as console, aux_of(a=peer.uri) as aux:
+        aux.push('EXPSTATUS', 0, wait=True)
+        eventually(lambda: console.lines)
+        assert aux.push('EXPINIT', 1, wait=True) == {'a': [1]}
+
+
 # services
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from crowds import Crowd, ok
+from peers import eventually
 from processes import kill, program
 
 from bridge.auxiliaries import Auxiliaries
@@ -166,4 +167,4 @@ def test_ctrl_c_while_a_command_is_written_is_the_callers(serve, monkeypatch):
             monkeypatch.setattr(aux._carrier._client, 'send', interrupted)
             with pytest.raises(KeyboardInterrupt):
                 aux.push('EXPEND', wait=True)
-            assert aux._queued == {}
+            eventually(lambda: aux._queued == {})
