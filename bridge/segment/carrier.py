@@ -388,7 +388,7 @@ class SegmentCarrier(ThreadedCarrier):
                     service.tell(number, data)
                 if self.on_event is not None:
                     self.on_event(event['service'], number, data)
-            except Exception:
+            except BaseException:  # sys.exit of a callback, too: no event would be heard any more
                 log.exception('the callback for events failed')
 
 

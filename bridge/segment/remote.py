@@ -75,7 +75,7 @@ class RemoteService:
         for callback, more in tuple(self._callbacks.get(event, ())):
             try:
                 callback(data, (self.name, 0), *more)
-            except Exception:
+            except BaseException:  # sys.exit, too
                 log.exception('a callback of %s failed', self.name)
 
 

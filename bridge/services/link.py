@@ -315,7 +315,7 @@ class Link:
                 self._host.heard(self.name, action)
             elif isinstance(action, Noted):
                 self._repeats.tell(action.level, action.kind, action.text)
-        except Exception:
+        except BaseException:  # sys.exit of a callback, too: nothing could be sent any more
             log.exception('%s: what was told could not be passed on', self.name)
 
     def _depart(self, errand: Errand) -> bool:

@@ -681,6 +681,24 @@ def test_a_callback_that_fails_disturbs_neither_answers_nor_the_next_callback_of
             eventually(lambda number=number: len(said) == 2 * number)
 
 
+@pytest.mark.filterwarnings('error')
+def test_a_callback_that_exits_leaves_all_that_follows_to_be_sent_and_heard(through) -> None:
+    said: list[Any] = []
+
+    def leave(*what: Any) -> None:
+        said.append(what)
+        sys.exit(1)
+
+    with ScriptedPeer(speaks) as peer:
+        aux = through(a=peer.uri)
+        aux.on_event = leave
+        aux.services.assign_callback('EXPSTATUS', leave)
+        for number in range(1, 4):
+            assert aux.push('EXPSTATUS', 0, wait=True) == {'a': [0]}
+            eventually(lambda number=number: len(said) == 2 * number)
+        assert aux.is_running
+
+
 # Echoes that are cut
 
 LONG = {'x': 'y' * 6000}
