@@ -95,6 +95,7 @@ class SegmentCarrier(ThreadedCarrier):
         self._plans: dict[Command, _UnderWay] = {}
         self._retracting = threading.RLock()
         self._ended = threading.Event()
+        self._is_known = True  # which services the worker has by now
         self._is_forgotten = False
 
     @property
@@ -355,9 +356,10 @@ class SegmentCarrier(ThreadedCarrier):
         """Ask the worker which services it has by now."""
         try:
             entries = self._client.call('SERVICES', timeout=_SLICE)['services']
-        except BridgeError as exc:  # the next change comes with another event
-            log.warning('which services the worker has now could not be asked: %s', exc)
+        except BridgeError as exc:
+            log.info('which services the worker has now is asked again: %s', exc)
             return
+        self._is_known = True
         names = tuple(entry['name'] for entry in entries if not is_described(entry['data']))
         if names != self.names:
             self._remote.follow(names)
@@ -368,6 +370,8 @@ class SegmentCarrier(ThreadedCarrier):
     def _hear(self) -> None:
         """Pass events on, in a thread of its own."""
         while not self._ended.is_set():
+            if not self._is_known:
+                self._look_who_is_there()
             try:
                 event = self._client.next_event(_SLICE)
             except NoWorker:
@@ -380,7 +384,7 @@ class SegmentCarrier(ThreadedCarrier):
             if event is None:
                 continue
             if event['event'] in _OTHER_SERVICES:
-                self._look_who_is_there()
+                self._is_known = False
                 continue
             try:
                 number, data = EVENTS[event['event']], data_reply(event['event'], event['data'])

@@ -14,7 +14,7 @@ from processes import program
 from bridge.auxiliaries import Auxiliaries
 from bridge.cli.lines import details
 from bridge.config import ClientLost, ConfigError, ListenerConfig, RigConfig, ServiceConfig, load_rig
-from bridge.errors import BridgeError, Misuse, OutcomeUnknown, ServiceFailure
+from bridge.errors import BridgeError, Misuse, OutcomeUnknown, ServiceFailure, error_for
 from bridge.journal import Journal, Reading
 from bridge.numbers import CODES, MESSAGES
 from bridge.segment import inspection
@@ -622,6 +622,26 @@ def test_auxiliaries_of_a_worker_without_services_find_those_that_it_gets(rig, p
         it.reload()
         eventually(lambda: remote.services is None and not remote.is_connected)
         assert remote.push('EXPINIT', 1, wait=True) == {}
+    finally:
+        remote.close()
+
+
+def test_auxiliaries_ask_again_which_services_a_worker_has_that_did_not_say(rig, peers, monkeypatch):
+    it = rig(of('a', peers[0]))
+    remote = Auxiliaries.from_segment('rig', 'task')
+    client, asked = remote._carrier._client, []
+    call = client.call
+
+    def busy(*args, **kwargs):
+        asked.append(args)
+        if len(asked) == 1:
+            raise error_for(CODES['IBLB_E_NOT_SENT'])
+        return call(*args, **kwargs)
+
+    try:
+        monkeypatch.setattr(client, 'call', busy)
+        it.reload(of('b', peers[1]))
+        eventually(lambda: list(remote.services) == ['b'])
     finally:
         remote.close()
 
