@@ -314,6 +314,8 @@ class Auxiliaries:
             withdrawn = self._carrier.withdraw(command)
             self._results.drain()
             what = 'and was withdrawn' if withdrawn else 'but is under way: ask EXPSTATUS before you repeat it'
+            if not getattr(self._carrier, 'is_connected', True):
+                what += '; no worker serves the segment'
             error = RuntimeError(f'{command.message} has no result after {patience:.3g} s {what}')
             if withdrawn:
                 self._results.record(pushed.key, error)

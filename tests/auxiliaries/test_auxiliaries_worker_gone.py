@@ -73,6 +73,13 @@ def test_what_was_told_to_have_no_worker_is_not_sent_by_the_next_one(serve, monk
         assert [entry for entry in services.row if 'EXPSTART' in entry] == []
 
 
+def test_a_push_that_no_worker_takes_says_that_there_is_none():
+    with Crowd('a') as services, through_a_worker(services) as (aux, worker):
+        kill(worker)
+        with pytest.raises(RuntimeError, match='was withdrawn; no worker serves the segment'):
+            aux.push('EXPEND', wait=True)
+
+
 @pytest.mark.parametrize('concurrent', [True, False])
 def test_what_a_worker_has_is_not_told_as_not_sent_by_who_closes(serve, concurrent):
     with Crowd(*'abc') as services:
