@@ -308,7 +308,11 @@ class ThreadedCarrier(ABC):
             Coroutine function to run there instead of `serve`.
         """
         self.thread.start(main or self.serve, self._at_end, Aborted(self.ended_by))
-        self.created.wait(CREATE_TIMEOUT)
+        try:
+            self.created.wait(CREATE_TIMEOUT)
+        except BaseException:  # Ctrl-C: nobody will have this to close it
+            self.close()
+            raise
 
     async def serve(self) -> None:
         """Carry commands until `close`."""

@@ -22,6 +22,7 @@ from typing import Any
 
 from bridge import discretion
 from bridge.carrier import TIMEOUT, Command, Outcomes, ThreadedCarrier, check_order
+from bridge.nearest import did_you_mean
 from bridge.outcome import Aborted, Outcome, Reason
 from bridge.services import former, rules
 from bridge.services.actions import Heard
@@ -61,7 +62,7 @@ class UdpCarrier(ThreadedCarrier):
     Raises
     ------
     ValueError
-        The order cannot be kept.
+        The order cannot be kept, or there is a timing of a service that there is not.
 
     Attributes
     ----------
@@ -104,6 +105,9 @@ class UdpCarrier(ThreadedCarrier):
         tells_first: bool = False,
     ) -> None:
         check_order(addresses, after or {})
+        if unknown := [name for name in timings or () if name not in addresses]:
+            offer = did_you_mean(unknown[0], addresses) or '; remove it'
+            raise ValueError(f'timings: there is no service {unknown[0]!a}{offer}')
         super().__init__('auxiliaries')
         self.names = tuple(addresses)
         self.addresses = dict(addresses)

@@ -13,9 +13,10 @@ from peers import NobodyThere, ScriptedPeer, StockServer, echo_and_reply, eventu
 from sources import ROOT
 from systems import PATIENCE
 
-from bridge import results
+from bridge import carrier, results
 from bridge.auxiliaries import Auxiliaries
 from bridge.outcome import Reason
+from bridge.services.rules import Timing
 
 
 def test_instances_share_nothing() -> None:
@@ -231,6 +232,28 @@ def test_a_lock_held_by_a_caller_does_not_hold_up_the_network_thread() -> None:
         eventually(lambda: not aux._queued)
         assert [aux._log[key] for key in keys] == [{'a': [n]} for n in range(5)]
         aux.close()
+
+
+def test_a_constructor_that_is_interrupted_leaves_no_thread(server, monkeypatch):
+    class Interrupted(threading.Event):
+        def wait(self, timeout=None):
+            raise KeyboardInterrupt
+
+    start = carrier.ThreadedCarrier.start
+
+    def interrupted(self, main=None):
+        self.created = Interrupted()
+        start(self, main)
+
+    monkeypatch.setattr(carrier.ThreadedCarrier, 'start', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Auxiliaries({'a': server.uri})
+    eventually(lambda: 'auxiliaries' not in [thread.name for thread in threading.enumerate()])
+
+
+def test_a_timing_of_a_service_that_there_is_not_is_no_small_matter(server):
+    with pytest.raises(ValueError, match="no service 'camera'"):
+        Auxiliaries({'cameras': server.uri}, timings={'camera': Timing()})
 
 
 def test_no_socket_is_left_behind() -> None:
