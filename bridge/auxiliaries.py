@@ -34,7 +34,7 @@ from bridge.services.iblutil import METHODS, arguments, events, net, replaced, v
 from bridge.services.rules import MESSAGE_NUMBERS, Timing
 
 ExpMessage = net.base.ExpMessage
-_LOG = 1.0  # s, that what went wrong is given to be logged before a close returns
+_LOG = 1.0  # s, that what went wrong is given to be logged before a close, or a cleared queue, is told
 
 
 class Auxiliaries:
@@ -309,8 +309,10 @@ class Auxiliaries:
             self._dispatch(command, pushed)
             if not self.response_received.wait_for(lambda: pushed.published, patience):
                 self._results.drain()
-            if pushed.published or pushed.result is not UNSET:  # it may be that the log takes no line
+            if pushed.published:
                 return pushed.result
+            if pushed.result is not UNSET:  # the log takes no line at the moment
+                return self._results.settle(pushed, pushed.result)
             withdrawn = self._carrier.withdraw(command)
             self._results.drain()
             what = 'and was withdrawn' if withdrawn else 'but is under way: ask EXPSTATUS before you repeat it'
@@ -318,8 +320,7 @@ class Auxiliaries:
                 what += '; no worker serves the segment'
             error = RuntimeError(f'{command.message} has no result after {patience:.3g} s {what}')
             if withdrawn:
-                self._results.record(pushed.key, error)
-                self.response_received.notify_all()
+                self._results.settle(pushed, error)
         raise error
 
     def clear_message_queue(self) -> int:
@@ -331,6 +332,7 @@ class Auxiliaries:
             How many were aborted. Each is resolved, with state ``not_sent``.
         """
         cleared = int(self._carrier.clear())
+        self._await_log()
         with self.response_received:
             self._results.drain()
         return cleared
@@ -347,7 +349,7 @@ class Auxiliaries:
         self._carrier.close(seconds(self.close_timeout, 5.0))
         if not self.stop_event.is_set():
             self.stop_event.set()
-        self._aside.wait(_LOG)
+        self._await_log()
 
     async def cleanup(self, notify_services: bool = False) -> None:
         """Close all communicators, in whatever loop; called by `listen` when it ends.
@@ -413,6 +415,11 @@ class Auxiliaries:
         if self.logger is not None:
             return self.logger
         return logging.getLogger('iblrig.net' if 'iblrig.net' in sys.modules else __name__)
+
+    def _await_log(self) -> None:
+        """Give what went wrong a moment to be logged, and published behind that."""
+        if not self._carrier.thread.is_current:
+            self._aside.wait(_LOG)
 
     def _timeout(self) -> float:
         return seconds(getattr(self.services, 'timeout', None), TIMEOUT)

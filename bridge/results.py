@@ -200,15 +200,23 @@ class Results:
         with contextlib.suppress(IndexError):  # a signal handler may have drained it meanwhile
             while self._finished:
                 pushed = self._finished.popleft()
-                self.record(pushed.key, pushed.result)
-                pushed.published = True
+                if not pushed.published:
+                    self._record(pushed)
         if published:
             self.received.notify_all()
 
-    def record(self, key: float, result: Any) -> None:
-        """Write a result down and take its command out of the queue; the caller holds `received`."""
-        self.log[key] = result
-        self.queued.pop(key, None)
+    def settle(self, pushed: Pushed, result: Any) -> Any:
+        """Publish a result, whatever came before it or comes behind it, and return it; the caller holds `received`."""
+        pushed.result = result
+        self._record(pushed)
+        self.received.notify_all()
+        return result
+
+    def _record(self, pushed: Pushed) -> None:
+        """Write a result down and take its command out of the queue."""
+        pushed.published = True
+        self.log[pushed.key] = pushed.result
+        self.queued.pop(pushed.key, None)
         while len(self.log) > KEPT:
             self.log.pop(next(iter(self.log)), None)
 

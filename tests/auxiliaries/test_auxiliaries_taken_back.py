@@ -108,3 +108,12 @@ def test_a_close_ends_what_goes_from_one_to_the_other_where_it_waits(make):
     assert {outcomes[name].reason for name in 'bc'} == {Reason.CLOSED}
     assert outcomes['c'].state == 'not_sent'
     assert [entry for entry in services.row if 'EXPSTART' in entry] == ['a EXPSTART']
+
+
+def test_what_was_withdrawn_is_noted_as_the_push_has_told_it(make):
+    services, aux = make('a', busy='a')
+    aux.refresh_rate, aux.services.timeout = 0.0, 0.3
+    with pytest.raises(RuntimeError, match='was withdrawn') as caught:
+        aux.push('EXPSTART', REF, wait=True)
+    aux.close()
+    assert list(aux._log.values()) == [caught.value]
