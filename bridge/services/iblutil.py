@@ -396,7 +396,8 @@ class Opener:
             )
             raise Unreachable(Reason.UNSUPPORTED, sentence)
         here = self._sockets.get(link.name)  # that it is open is asked behind the look-up: it takes its time
-        address = link.line.uri
+        uri = f'udp://{rest}' if separator else uri  # iblutil takes any other spelling for TCP
+        address = uri
         if not net.base.is_valid_ip(rest.partition(':')[0]):
             try:
                 address = await self._resolve(uri)
@@ -410,7 +411,7 @@ class Opener:
         self._check(link.name, uri, str(address))
         self._claim(link.name, str(address))
         if here is not None and here.is_open:
-            if address not in (link.line.uri, here.com.server_uri):
+            if address not in (uri, here.com.server_uri):
                 log.info('%s has moved to %s', link.name, address)
                 here.move(address)
             return

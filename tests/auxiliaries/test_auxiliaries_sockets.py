@@ -44,8 +44,9 @@ def test_a_silent_name_server_holds_nobody_up(monkeypatch) -> None:
         release.set()
 
 
-def test_a_host_name_is_resolved() -> None:
-    with ScriptedPeer(echo_and_reply) as peer, aux_of(a=f'udp://localhost:{peer.port}') as aux:
+@pytest.mark.parametrize('start', ['udp://localhost', 'UDP://localhost', 'Udp://127.0.0.1', 'localhost', '127.0.0.1'])
+def test_an_address_may_have_a_name_and_its_scheme_be_written_in_any_way(start) -> None:
+    with ScriptedPeer(echo_and_reply) as peer, aux_of(a=f'{start}:{peer.port}') as aux:
         assert ask(aux, 'EXPINIT').ok
 
 
