@@ -115,8 +115,11 @@ class SegmentCarrier(ThreadedCarrier):
 
     def _end_unsent(self) -> None:
         for plan in tuple(self._plans.values()):
-            if not plan.command.last and self._retract(plan):
-                plan.command.end(Reason.CLOSED, f'not sent: {self.ended_by}')
+            self._end_if_unsent(plan)
+
+    def _end_if_unsent(self, plan: _UnderWay) -> None:
+        if not plan.command.last and self._retract(plan):
+            plan.command.end(Reason.CLOSED, f'not sent: {self.ended_by}')
 
     def _is_busy(self) -> bool:
         return bool(self._plans)
@@ -200,6 +203,8 @@ class SegmentCarrier(ThreadedCarrier):
             if not isinstance(exc, Exception):  # Ctrl-C is for the caller
                 raise
             return
+        if self._closing:  # `_end_unsent` may have looked before there was a request
+            self._end_if_unsent(plan)
         self._accompany(plan, self._await, f'await-{plan.request}')
 
     def _accompany(self, plan: _UnderWay, follow: Callable[[_UnderWay], None], name: str) -> None:
@@ -310,14 +315,15 @@ class SegmentCarrier(ThreadedCarrier):
     def _retract(self, plan: _UnderWay) -> bool:
         """Have the worker not begin with a command; True if nothing of it was sent: who calls this resolves it."""
         with self._retracting:
-            part, request = plan.part, plan.request
+            part = plan.part
             if plan.outcomes or plan.command not in self._plans or self._ended.is_set():  # behind `part`: the first one
                 return False
-            plan.withdrawn = True  # before: who waits for it looks here
-            if part is not None:
-                plan.withdrawn = self._take_back(part, 'not sent: the command was withdrawn')
-            else:
-                plan.withdrawn = request is not None and self._is_unsent(request)
+            if plan.request is not None:
+                plan.withdrawn = True  # before: who waits for the request looks here
+                plan.withdrawn = self._is_unsent(plan.request)
+            elif part is not None and self._retract(part):
+                plan.withdrawn = True  # before: who waits for the part looks here
+                part.command.end(Reason.WITHDRAWN, 'not sent: the command was withdrawn')
             return plan.withdrawn and self._leave(plan)
 
     def _is_unsent(self, request: int) -> bool:

@@ -6,9 +6,11 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from typing import Any
 
 import pytest
 from crowds import Crowd, ok
+from peers import eventually
 
 from bridge.auxiliaries import Auxiliaries
 from bridge.outcome import Reason
@@ -84,6 +86,24 @@ def test_what_one_service_has_done_cannot_be_cancelled(make):
     assert ok(begun) == ['a', 'b']
 
 
+def test_a_cancel_that_is_refused_keeps_nothing_from_the_services_that_follow(make, monkeypatch):
+    services, aux = make('a', 'b')
+    services.held = {'a'}
+    begun = aux.submit('EXPSTART', REF, concurrent=False)
+    assert services.got('a EXPSTART')
+    is_unsent = aux._carrier._is_unsent
+
+    def answered_meanwhile(request: int) -> bool:
+        unsent = is_unsent(request)
+        services.answer('a')
+        eventually(lambda: begun.done() or 'b EXPSTART' in services.row)
+        return unsent
+
+    monkeypatch.setattr(aux._carrier, '_is_unsent', answered_meanwhile)
+    assert not begun.cancel()
+    assert ok(begun) == ['a', 'b']
+
+
 def test_a_cleared_queue_takes_nothing_from_what_goes_from_one_to_the_other(make):
     services, aux = make('a', 'b', 'c')
     services.held = {'b'}
@@ -108,6 +128,23 @@ def test_a_close_ends_what_goes_from_one_to_the_other_where_it_waits(make):
     assert {outcomes[name].reason for name in 'bc'} == {Reason.CLOSED}
     assert outcomes['c'].state == 'not_sent'
     assert [entry for entry in services.row if 'EXPSTART' in entry] == ['a EXPSTART']
+
+
+def test_what_is_handed_over_in_the_moment_of_a_close_is_not_sent(make, monkeypatch):
+    services, aux = make('a', busy='a')
+    client = aux._carrier._client
+    send = client.send
+
+    def closed_meanwhile(*args: Any, **kwargs: Any) -> int:
+        request = send(*args, **kwargs)
+        aux._carrier.begin_nothing()  # as `close` does it
+        looked = threading.Event()
+        aux._loop.call_soon_threadsafe(looked.set)
+        assert looked.wait(5)
+        return request
+
+    monkeypatch.setattr(client, 'send', closed_meanwhile)
+    assert aux.submit('EXPSTART', REF).result(5)['a'].reason is Reason.CLOSED
 
 
 def test_what_was_withdrawn_is_noted_as_the_push_has_told_it(make):
