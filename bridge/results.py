@@ -185,7 +185,10 @@ class Results:
                 self.received.release()
         else:
             self._publishing = True
-            threading.Thread(target=self._publish_later, name='publisher', daemon=True).start()
+            try:
+                threading.Thread(target=self._publish_later, name='publisher', daemon=True).start()
+            except RuntimeError:  # there can be no more threads, as at the exit of a program
+                self._publish_later()
 
     def _publish_later(self) -> None:
         with self.received:

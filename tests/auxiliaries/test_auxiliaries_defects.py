@@ -301,3 +301,24 @@ def test_a_push_of_a_signal_handler_takes_no_key_from_the_push_that_it_interrupt
     pushed.append(held.enter('EXPSTART', (), {}))
     _, inner, outer = pushed
     assert [held.queued[one.key][0] for one in (inner, outer)] == ['EXPINTERRUPT', 'EXPSTART']
+
+
+def test_a_result_is_published_where_no_thread_can_be_started(monkeypatch):
+    # At the exit of a program, from Python 3.12 on.
+    held, refused, start = results.Results(lambda key: None), threading.Event(), threading.Thread.start
+
+    def refuse(thread):
+        if thread is network:
+            start(thread)
+        else:
+            refused.set()
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, 'start', refuse)
+    with held.received:
+        pushed = held.enter('EXPEND', (), {})
+        network = threading.Thread(target=held.publish, args=(pushed,))
+        network.start()
+        assert refused.wait(5)
+    network.join(5)
+    assert pushed.published
