@@ -67,7 +67,7 @@ class World(VirtualTime):
 
     def wake_at(self) -> int | None:
         """Return when the line wants to be asked again."""
-        return self.line.wake_at()
+        return self.line.wake_at
 
     # --- the line, as `Link` does it ---
 

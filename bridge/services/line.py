@@ -6,7 +6,7 @@ What came in goes in, with the time; what is to be done comes out:
     received / opened / not_opened / lost / refused        what the network did
     left / not_left / denied                               what became of a `Send`
     next(now) -> Send | Open | Ended | Heard | Noted | None      to be called until it gives None
-    wake_at() -> int | None                                when to call `next` again at the latest, ns
+    wake_at                                                when to call it again then, at the latest
 
 All state of one service is here and in what it is made of; the rules that all of it follows are numbered in `rules`:
 
@@ -55,6 +55,8 @@ class Line(Exchange):
     ----------
     waiting, urgent : deque of Errand
         What has not left: commands, and interrupts. What has ended there is taken out by `next`.
+    wake_at : int or None
+        When `next` may have something to do although nothing happens, ns; None for never. As of when it gave None.
     """
 
     def __init__(self, name: str, uri: str, timing: Timing) -> None:
@@ -62,7 +64,7 @@ class Line(Exchange):
         self.waiting: deque[Errand] = deque()
         self.urgent: deque[Errand] = deque()
         self._oldest = math.inf  # ns: the earliest deadline of what waits
-        self._now = 0
+        self.wake_at: int | None = None
         self._starting: Errand | None = None
 
     # --- what the carrier wants ---
@@ -161,20 +163,24 @@ class Line(Exchange):
     # --- what is to be done ---
 
     def next(self, now: int) -> Action | None:
-        """Return what is to be done next, None for nothing."""
-        self._now = now
-        if not self.out and self._starting is None:
-            self._proceed(now)
-        return self.out.popleft() if self.out else None
-
-    def wake_at(self) -> int | None:
-        """Return when `next` may have something to do although nothing happens, ns; None for never."""
-        if not (self.urgent or self.waiting or self.held):  # as nearly always
-            if not self.flying:
+        """Return what is to be done next; None for nothing before `wake_at`, unless something happens."""
+        out, flying = self.out, self.flying
+        if out:
+            return out.popleft()
+        if self._starting is not None:
+            return None
+        if not (self.urgent or self.waiting or self.held or self.pace.unread):  # as nearly always
+            if not flying:
+                self.wake_at = None
                 return None
-            if len(self.flying) == 1:
-                return self.flying[0].look_at
-        return min(self._times(), default=None)
+            if len(flying) == 1 and now < (at := flying[0].look_at):
+                self.wake_at = at
+                return None
+        self._proceed(now)
+        if out:
+            return out.popleft()
+        self.wake_at = self._when(now)
+        return None
 
     def is_over(self, now: int) -> bool:
         """Tell whether nothing is under way, and nothing may still come that the service needs confirmed."""
@@ -188,7 +194,13 @@ class Line(Exchange):
             return 0
         return self.pace.next_at(self.timing)
 
-    def _times(self) -> Iterator[int]:
+    def _when(self, now: int) -> int | None:
+        """Return when there may be something to do, ns; None for never."""
+        if not (self.urgent or self.waiting or self.held) and len(self.flying) < 2:
+            return self.flying[0].look_at if self.flying else None
+        return min(self._times(now), default=None)
+
+    def _times(self, now: int) -> Iterator[int]:
         if self.held is not None:
             yield self.held.until
         for errand in self.flying:
@@ -197,22 +209,16 @@ class Line(Exchange):
         if self._oldest < math.inf:  # told a moment later: whoever waits as long may take it back at that time
             yield math.ceil(self._oldest) + rules.LATE  # a deadline may lie between two ns
         if self.urgent:
-            if free and self.urgent[0].deadline > self._now:
+            if free and self.urgent[0].deadline > now:
                 yield self.pace.urgent_at(self.flying, self.timing)
         elif self.waiting:
             first = self.waiting[0]
-            if free and not self.flying and not first.blocked and first.deadline > self._now:
+            if free and not self.flying and not first.blocked and first.deadline > now:
                 yield self.pace.next_at(self.timing)
 
     def _proceed(self, now: int) -> None:
         """Do what the time brings; one step is enough, `next` comes again."""
         flying = self.flying
-        if not (self.urgent or self.waiting or self.held or self.pace.unread):  # as nearly always
-            if not flying:
-                return
-            alone = len(flying) == 1 and not flying[0].yields
-            if alone and now < flying[0].look_at and now < self._oldest + rules.LATE:
-                return
         self._age(now)
         if self.out or self.held is not None:
             return

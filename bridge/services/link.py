@@ -237,10 +237,10 @@ class Link:
                 if self._depart(errand):
                     # The interrupt's datagrams to the other services leave before the aborts are told.
                     asyncio.get_running_loop().call_soon(self.run)
-                    break
+                    return
         finally:
             self._running = False
-        if (at := self.line.wake_at()) is not None and not (self._timer and self._rings_at <= at):
+        if (at := self.line.wake_at) is not None and not (self._timer and self._rings_at <= at):
             self._set_timer(at)
 
     def _first(self, since: int = 0) -> Errand | None:

@@ -57,7 +57,7 @@ class Anything(VirtualTime, RuleBasedStateMachine):
     # --- the carrier and the network, as `Link` stands between them and the line ---
 
     def wake_at(self) -> int | None:
-        return self.line.wake_at()
+        return self.line.wake_at
 
     def turn(self) -> None:
         """Do what the line says, and look at it."""
@@ -131,7 +131,7 @@ class Anything(VirtualTime, RuleBasedStateMachine):
             self.at(self.now + 3 * S, lambda: self._open(fate[6:]))
 
     def _look(self) -> None:
-        line, wake = self.line, self.line.wake_at()
+        line, wake = self.line, self.line.wake_at
         assert wake is None or wake > self.now, 'it would be asked again and again'
         waiting = [one for one in (*line.urgent, *line.waiting) if not one.has_ended]
         if line.flying or line.held or [one for one in waiting if one.deadline < math.inf]:
@@ -278,7 +278,7 @@ class Anything(VirtualTime, RuleBasedStateMachine):
         self.run(EVER * (1 + len(self.errands)))
         undone = [one for one in self.errands if not one.has_ended]
         assert not undone, f'they never end: {undone}'
-        assert self.line.wake_at() is None and self.line.is_over(self.now)
+        assert self.line.wake_at is None and self.line.is_over(self.now)
 
 
 HISTORIES = os.environ.get('HISTORIES')
