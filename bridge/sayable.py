@@ -23,11 +23,16 @@ def sayable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911
     Numbers beyond 64 bits become floats, lone surrogates question marks, NaN and infinity None, keys text, bytes text,
     sets lists, and what is nested deeper than 48 becomes text.
     """
-    if value is None or value is True or value is False:
+    kind = type(value)
+    if depth < MAX_DEPTH:  # first what JSON is mostly made of; others become one of these below
+        if kind is list:
+            return [sayable(item, depth + 1) for item in value]
+        if kind is dict:
+            return {_key(key): sayable(item, depth + 1) for key, item in value.items()}
+    if value is None or kind is bool or (kind is str and value.isascii()):
         return value
     if isinstance(value, str):
-        plain = type(value) is str and value.isascii()
-        return value if plain else value.encode('utf-8', 'replace').decode()
+        return value.encode('utf-8', 'replace').decode()
     if isinstance(value, int):
         return int(value) if -(2**63) <= value < 2**64 else _as_float(value)
     if isinstance(value, float):
@@ -36,11 +41,9 @@ def sayable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911
         return bytes(value).decode(errors='replace')
     if depth >= MAX_DEPTH:
         return '(nested too deeply)'
-    if isinstance(value, list) or (not isinstance(value, (dict, Mapping)) and isinstance(value, (Sequence, Set))):
-        return [sayable(item, depth + 1) for item in value]
-    if isinstance(value, (dict, Mapping)):
-        return {_key(key): sayable(item, depth + 1) for key, item in value.items()}
-    return sayable(str(value))
+    if isinstance(value, Mapping):
+        return sayable(dict(value.items()), depth)
+    return sayable(list(value) if isinstance(value, (Sequence, Set)) else str(value), depth)
 
 
 def sentence(value: Any, most: int = LONGEST_SENTENCE) -> str:

@@ -132,7 +132,7 @@ class Timing:
 
 def ns(seconds: float) -> int:
     """Return a span in ns, but no more than 30 years."""
-    return int(min(seconds, 1e9) * 1e9)
+    return int(seconds * 1e9) if seconds < 1e9 else 10**18
 
 
 # --- states ----------------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def reported_status(event: int, data: Sequence[Any]) -> int:
     EXPSTATUS and EXPINFO begin with it; of the others it is the ``status`` in the reply's map, or, as iblrig's camera
     answers EXPINIT, a number in front of the map.
     """
-    maps = [part for part in data if isinstance(part, dict)]
+    maps = [part for part in data if type(part) is dict]
     if not (maps or event in _SAYING):
         return NO_STATUS
     candidates = [part.get('status') for part in maps]

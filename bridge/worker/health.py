@@ -218,14 +218,17 @@ def said_reference(message: str, data: Sequence[Any]) -> str | None:
     """
     if message == 'ALYX':
         return None  # its map holds tokens by user
-    first = _text(data[0]) if message == 'EXPSTART' and data and isinstance(data[0], str) else None
+    first = _text(data[0]) if message == 'EXPSTART' and data and type(data[0]) is str else None
     for part in data:
-        if isinstance(part, dict) and 'exp_ref' in part:  # as it comes from JSON
+        if type(part) is dict and 'exp_ref' in part:  # as it comes from JSON
             return _text(part['exp_ref']) or first or ''
     return first
 
 
 def _text(reference: Any) -> str:
     """Return a reference as one line of text, whatever a service or program wrote: it stands in the log, too."""
-    text = rules.reference_text(reference) if isinstance(reference, Mapping) else reference
-    return sentence(str(text or ''), _LONGEST_REF) if not isinstance(text, list) else ''
+    if not isinstance(reference, str):
+        if isinstance(reference, list):
+            return ''
+        reference = rules.reference_text(reference) if isinstance(reference, Mapping) else str(reference or '')
+    return sentence(reference or '', _LONGEST_REF)
