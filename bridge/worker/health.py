@@ -90,15 +90,16 @@ class Health:
 
     def note(self, outcome: Outcome, message: str = '', asked: Any = None) -> None:
         """Learn from the outcome of a command; `asked` is the command's first argument."""
-        sent, echoed, aborted = outcome.sent, outcome.echoed, outcome.aborted
-        if sent and not outcome.refused:
+        sent, echoed, ok, error = outcome.sent, outcome.echoed, outcome.ok, outcome.error
+        aborted = not ok and outcome.aborted
+        if sent and (ok or not outcome.refused):
             self._forget(message)
             if not (echoed or outcome.answered):
                 self.unread = sent
         if aborted and not echoed:
             return  # there was no time to hear of it
         if not aborted:
-            self._fail(message, discretion.said(message, outcome.error) if echoed else outcome.error)
+            self._fail(message, discretion.said(message, error) if error and echoed else error)
         if heard := max(echoed, outcome.answered):
             self.rtt = max(echoed - sent, 0)
             self._hear(heard)
@@ -106,7 +107,7 @@ class Health:
             self.failed = self._away = True
         if outcome.reply is not None:
             self._learn(message, outcome.reply, outcome.status)
-            if message == 'EXPSTART' and outcome.ok and not self.exp_ref:
+            if message == 'EXPSTART' and ok and not self.exp_ref:
                 self.exp_ref = _text(asked)
 
     def hear(self, message: str, data: Sequence[Any], now: int) -> None:

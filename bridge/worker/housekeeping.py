@@ -91,7 +91,7 @@ class Housekeeping:
     def show(self) -> None:
         """Show in the segment how all services are, once their names stand there."""
         self._watch.look(time.perf_counter_ns())
-        self._segment.publish_services_up(self._watch.up())
+        self._segment.publish_services_up(len(self._watch.up))
         self._shown.clear()  # with the names, what stood there is gone
         for service in self._places:
             self._show(service)
@@ -127,10 +127,11 @@ class Housekeeping:
 
     def _turn(self, service: str, now: int) -> None:
         """Tell the clients what has just become of a service, and how many are up."""
-        before = self._watch.up()
-        event, health = self._watch.turn(service, now), self._watch.health[service]
-        if self._watch.up() != before:
-            self._segment.publish_services_up(self._watch.up())
+        watch = self._watch
+        was_up = service in watch.up
+        event, health = watch.turn(service, now), watch.health[service]
+        if (service in watch.up) != was_up:
+            self._segment.publish_services_up(len(watch.up))
         self._show(service)
         if event:
             error = health.error if event == 'SERVICE_DOWN' else ''
@@ -145,7 +146,7 @@ class Housekeeping:
         if runs_on := health.runs_on:
             health.runs_on = ''
             log.warning('%s: %s', service, runs_on)
-        if self._watch.is_question_due(service, now):
+        if watch.is_question_due(service, now):
             self._segment.ring()  # the loop does what is due
 
     def _tell_progress(self, service: str, command: Command | None = None, outcome: Outcome | None = None) -> None:
@@ -242,7 +243,7 @@ class Housekeeping:
             self.asking.add(question)
             question.add_done_callback(self.asking.discard)
         self._watch.look(now)
-        self._segment.publish_services_up(self._watch.up())
+        self._segment.publish_services_up(len(self._watch.up))
         if self._segment.is_wanted(COMMANDS):
             self._tell_watchers('tick', {})  # its watchers see that this loop goes round
 

@@ -41,6 +41,8 @@ class Watch:
     ----------
     health : dict of str to Health
         By service name.
+    up : set of str
+        The services that were up when each was last looked at: by `turn`, or with all by `look`.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Watch:
         self._asked: dict[str, int] = {}
         self._asking: set[str] = set()
         self._told: dict[str, str] = {}
-        self._up: set[str] = set()  # as of the last look at each
+        self.up: set[str] = set()
         self._rules: dict[str, ClientLost] = {}
         self._lost: dict[str, int] = {}  # when something is due, ns
         self._leaving: dict[str, int] = {}  # the same, of what is on its way
@@ -97,7 +99,7 @@ class Watch:
         self._asked = {name: self._asked[was] for name, was in kept.items() if was in self._asked}
         self._asking &= {name for name, was in kept.items() if name == was}
         self._told = {name: self._told[name] for name, was in kept.items() if name == was and name in self._told}
-        self._up = {name for name, was in kept.items() if was in self._up}
+        self.up = {name for name, was in kept.items() if was in self.up}
         self._change_rules({rule.client: rule for rule in on_client_lost})
 
     def _change_rules(self, rules: dict[str, ClientLost]) -> None:
@@ -120,12 +122,9 @@ class Watch:
 
     def _look(self, service: str, now: int) -> str:
         state = self.health[service].state(now)
-        (self._up.add if state == 'up' else self._up.discard)(service)
+        if (state == 'up') != (service in self.up):
+            (self.up.add if state == 'up' else self.up.discard)(service)
         return state
-
-    def up(self) -> int:
-        """Return how many services were up when each was last looked at: by `turn`, or with all by `look`."""
-        return len(self._up)
 
     def look(self, now: int) -> None:
         """Look at all services: who was not heard for long is not up any more."""

@@ -32,8 +32,8 @@ def test_going_up_and_down_is_told_once_and_falling_silent_never():
     assert it.turn('a', 0) == ''
     it.health['a'].note(heard(5))
     assert [it.turn('a', 6), it.turn('a', 7)] == ['SERVICE_UP', '']
-    assert it.up() == 1
-    assert it.turn('a', 6 + UNKNOWN_AFTER) == '' and it.up() == 0
+    assert len(it.up) == 1
+    assert it.turn('a', 6 + UNKNOWN_AFTER) == '' and not it.up
     it.health['a'].note(heard(8 + UNKNOWN_AFTER))
     assert it.turn('a', 9 + UNKNOWN_AFTER) == ''
     it.health['a'].note(DEAD)
@@ -47,9 +47,9 @@ def test_who_falls_silent_is_not_counted_as_up_after_the_next_look_at_all():
     it.health['a'].note(heard(5))
     it.turn('a', 6)
     it.look(5 + UNKNOWN_AFTER - 1)
-    assert it.up() == 1
+    assert len(it.up) == 1
     it.look(5 + UNKNOWN_AFTER)
-    assert it.up() == 0
+    assert not it.up
 
 
 def test_an_outcome_looks_at_its_own_service_and_not_at_all_of_them(serve, monkeypatch):
