@@ -11,14 +11,6 @@ SAID_MOST, SAID_BYTES = 256, 1 << 20  # messages of the service that are remembe
 
 
 @dataclass(slots=True)
-class Said:
-    """A message that the service sent lately."""
-
-    at: int
-    answered: bool  # it was an answer
-
-
-@dataclass(slots=True)
 class Held:
     """A message that may be a copy, and is not confirmed yet."""
 
@@ -38,8 +30,8 @@ class Copies:
 
     Attributes
     ----------
-    said : dict of bytes to Said
-        By their bytes, the oldest first.
+    said : dict of bytes to (int, bool)
+        When each was said last, ns, and whether it was an answer; by their bytes, the oldest first. Some are too old.
     talks : set of int
         Events that the service has said by itself.
     answered : int
@@ -47,29 +39,46 @@ class Copies:
     """
 
     def __init__(self) -> None:
-        self.said: dict[bytes, Said] = {}
+        self.said: dict[bytes, tuple[int, bool]] = {}
         self.talks: set[int] = set()
         self.answered = 0
         self._bytes = 0
+        self._forgot = 0  # ns: when it was looked last for what is too old
 
-    def note(self, datagram: bytes, said: Said) -> None:
-        """Remember what was taken."""
-        if self.said.pop(datagram, None) is None:
+    def note(self, datagram: bytes, now: int, *, answered: bool) -> None:
+        """Remember what was taken, and forget what is too old, or the oldest of too many."""
+        said = self.said
+        if said.pop(datagram, None) is None:
             self._bytes += len(datagram)
-        self.said[datagram] = said
+        said[datagram] = now, answered
+        if now - self._forgot > rules.COPIES_FOR or len(said) > SAID_MOST or self._bytes > SAID_BYTES:
+            self._forget(now)
 
-    def forget(self, now: int) -> None:
-        """Forget messages of which no copy can come any more, and the oldest of too many."""
+    def _forget(self, now: int) -> None:
+        self._forgot = now
         while self.said:
             first = next(iter(self.said))
             crowded = len(self.said) > SAID_MOST or self._bytes > SAID_BYTES
-            if now - self.said[first].at <= rules.COPIES_FOR and not crowded:
+            if now - self.said[first][0] <= rules.COPIES_FOR and not crowded:
                 break
             del self.said[first]
             self._bytes -= len(first)
 
-    def may_be_said_again(self, said: Said, event: int, now: int) -> bool:
-        """Tell whether a message that was there before, and answers nothing, may be what the service says by itself."""
-        if event in rules.REPEATABLE and (not said.answered or event in self.talks):
+    def lately(self, datagram: bytes, now: int) -> tuple[int, bool] | None:
+        """Return what is noted of a message; None if it was not said, or so long ago that this is no copy."""
+        said = self.said.get(datagram)
+        return said if said is not None and now - said[0] <= rules.COPIES_FOR else None
+
+    def may_be_said_again(self, event: int, now: int, *, answered: bool) -> bool:
+        """Tell whether a message that was there before, and answers nothing, may be what the service says by itself.
+
+        Parameters
+        ----------
+        event, now
+            As of the message.
+        answered : bool
+            It was an answer when it was there before.
+        """
+        if event in rules.REPEATABLE and (not answered or event in self.talks):
             return True
-        return not said.answered and now - self.answered <= rules.PROMPT  # one that answers everything twice
+        return not answered and now - self.answered <= rules.PROMPT  # one that answers everything twice

@@ -21,7 +21,7 @@ from typing import Any
 from bridge.outcome import NO_STATUS, Reason
 from bridge.services import rules
 from bridge.services.actions import Action, Ended, Heard, Noted, Send
-from bridge.services.copies import Copies, Held, Said
+from bridge.services.copies import Copies, Held
 from bridge.services.errand import REMEMBERED, Errand, Stamps, why_given_up
 from bridge.services.owed import Owed
 from bridge.services.pace import Pace
@@ -157,7 +157,6 @@ class Exchange:
     def _message(self, event: int, data: list[Any], datagram: bytes, now: int) -> None:
         """Take a message, unless it is, or may be, a copy (rule 2)."""
         copies, held = self.copies, self.held
-        copies.forget(now)
         if held is not None and held.datagram == datagram:
             self.held = None  # two came: one is meant
             self._take(event, data, datagram, now, self.owed.answered_by(self.flying, event, data, now))
@@ -166,7 +165,7 @@ class Exchange:
             if held.event == ERROR:
                 self._release(held, now)
             self.held = None  # a service that waits for a confirmation says nothing else
-        said = copies.said.get(datagram)
+        said = copies.lately(datagram, now)
         unproved = event == INTERRUPT and any(one.event == INTERRUPT and not one.echoed for one in self.flying)
         if said is None and unproved:
             self.held = Held(datagram, event, data, now)  # its own, or our answer: the echo will tell
@@ -178,7 +177,7 @@ class Exchange:
         elif (
             expected is not None
             or (event == INTERRUPT and self.flying)  # the answer to what is under way will tell
-            or copies.may_be_said_again(said, event, now)
+            or copies.may_be_said_again(event, now, answered=said[1])
             or self.owed.owes(event, data, now)
         ):
             self.held = Held(datagram, event, data, now)
@@ -224,7 +223,7 @@ class Exchange:
         heard, first = Heard(event, data, datagram, not news), news and self.tells_first
         if first:
             self.out.append(heard)
-        self._confirm(event, datagram, Said(now, answered))
+        self._confirm(event, datagram, now, answered=answered)
         if not first:
             self.out.append(heard)
 
@@ -236,13 +235,13 @@ class Exchange:
                 if now - errand.echoed <= rules.PROMPT:
                     errand.likely, errand.likely_at = (event, data), until
 
-    def _confirm(self, event: int, datagram: bytes, said: Said) -> None:
+    def _confirm(self, event: int, datagram: bytes, now: int, *, answered: bool) -> None:
         pace = self.pace
-        pace.speaks(said.at, self.timing)
-        pace.spoke, pace.missed = said.at, 0
+        pace.speaks(now, self.timing)
+        pace.spoke, pace.missed = now, 0
         if event != ERROR:  # iblutil never confirms errors
             self.out.append(Send(datagram))
-        self.copies.note(datagram, said)
+        self.copies.note(datagram, now, answered=answered)
 
     # --- the end of an errand ---
 
