@@ -301,7 +301,7 @@ def _is_usual(message: str, reply: Sequence[Any]) -> bool:
     if message in _FIRST_KEYS:
         return len(reply) == _FIRST_KEYS[message]
     several = message in ('EXPSTART', 'ALYX')
-    return len(reply) > 1 if several and isinstance(reply[0], list) else several or len(reply) == 1
+    return len(reply) > 1 if several and type(reply[0]) is list else several or len(reply) == 1
 
 
 _FIRST_KEYS = {'EXPINFO': 2, 'EXPSTATUS': 1}

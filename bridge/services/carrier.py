@@ -273,14 +273,14 @@ class UdpCarrier(ThreadedCarrier):
     def permit(self, errand: Errand) -> bool:
         """Decide, directly before a datagram, whether it may leave."""
         plan = errand.command
-        if isinstance(plan, Plan):
+        if type(plan) is Plan:  # as nearly always
             return not plan.dropped if plan.begun else plan.permit()
         return plan is not OVER
 
     def ended(self, errand: Errand) -> None:
         """Take the outcome of an errand."""
         plan = errand.command
-        if isinstance(plan, Plan):
+        if type(plan) is Plan:
             plan.ended(errand)
         elif isinstance(plan, asyncio.Future) and not plan.done():  # somebody used a stock method
             plan.set_result(errand)
@@ -295,7 +295,7 @@ class UdpCarrier(ThreadedCarrier):
         if name not in self.links:
             return  # a service of another kind that was removed
         com = self.communicators.get(name)
-        if com is not None and any(com._callbacks.get(message.event, ())):
+        if com is not None and com._callbacks.get(message.event):
             net.base.Communicator._receive(com, message.datagram, (com.hostname, com.port))
         if message.answer:
             return

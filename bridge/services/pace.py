@@ -64,7 +64,9 @@ class Pace:
     def next_at(self, timing: Timing) -> int:
         """Return when the next command may leave (rule 5), ns."""
         pause = ns(max(timing.reply_gap, self.pause))
-        at = max(self.spoke, min(self.spoke + pause, self.since + PAUSES_MOST * pause))
+        at = self.spoke + pause
+        if (most := self.since + PAUSES_MOST * pause) < at:  # it goes on speaking
+            at = max(self.spoke, most)
         if self.unread and self.missed < DEAD_AFTER:
             at = max(at, *(unread_until(errand, timing) for errand in self.unread))
         return at

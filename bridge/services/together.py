@@ -26,10 +26,11 @@ SendAll = Callable[[Sequence[tuple[int, int, int, bytes]]], Sequence[tuple[int, 
 def enqueue(errands: Sequence[Errand], send_all: SendAll | None) -> None:
     """Give errands their places in the lines; what can leave now leaves together."""
     together: list[tuple[Link, Errand]] = []
+    several = len(errands) > 1
     for errand in errands:
         link = errand.link
         try:
-            if len(errands) > 1 and isinstance(link, Link):
+            if several and isinstance(link, Link):
                 link.line_up(errand)
                 together.append((link, errand))
             else:
