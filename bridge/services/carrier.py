@@ -57,7 +57,7 @@ class UdpCarrier(ThreadedCarrier):
         The local port that each service knows us by; filled in as they are opened.
     tells_first : bool
         What a service says by itself is told before it is confirmed, which takes as long as a system call: `on_event`
-        has to be quick then, and nobody to register callbacks at its communicator.
+        has to be quick then, and nobody to register callbacks at its communicator, which hear no answers either.
 
     Raises
     ------

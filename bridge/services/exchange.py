@@ -47,8 +47,8 @@ class Exchange:
     cut : int
         Echoes are cut to so many bytes; 0: they are not.
     tells_first : bool
-        What the service says by itself is told before it is confirmed. Only for hosts that are quick: the service waits
-        1 s for its confirmation.
+        What the service says by itself is told before it is confirmed, and an answer only as the end of its command.
+        Only for hosts that are quick, as the service waits 1 s for its confirmation, and have no callbacks for answers.
     out : deque
         What is to be done, as far as it is known: `Line.next` takes from it, and whoever wants to may do so without it.
     """
@@ -220,12 +220,11 @@ class Exchange:
             if not news:
                 self._doubt(event, data, now, until)
             self.copies.talks.add(event)
-        heard, first = Heard(event, data, datagram, not news), news and self.tells_first
-        if first:
-            self.out.append(heard)
+        if news and self.tells_first:
+            self.out.append(Heard(event, data, datagram))
         self._confirm(event, datagram, now, answered=answered)
-        if not first:
-            self.out.append(heard)
+        if not self.tells_first:
+            self.out.append(Heard(event, data, datagram, not news))
 
     def _doubt(self, event: int, data: list[Any], now: int, until: int) -> None:
         """Keep what was taken for one more answer to a command that left twice: it may answer what is under way."""

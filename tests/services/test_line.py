@@ -618,6 +618,22 @@ def test_what_a_service_says_by_itself_is_told_before_it_is_confirmed_where_the_
     assert line.next(S + 1) is None
 
 
+@pytest.mark.parametrize(('first', 'told'), [(False, ['Ended', 'Send', 'Heard']), (True, ['Ended', 'Send', None])])
+def test_an_answer_is_told_apart_from_its_command_only_where_somebody_may_have_callbacks(first, told):
+    line = Line('a', 'udp://a', Timing())
+    line.opened()
+    line.tells_first = first
+    command = errand()
+    line.submit(command)
+    line.next(S)
+    line.left(command, S)
+    line.received(command.payload, S + 1)
+    line.received(b'[1, null]', S + 2)
+    actions = [line.next(S + 3) for _ in range(3)]
+    assert [action and type(action).__name__ for action in actions] == told
+    assert first or actions[-1].answer
+
+
 def test_an_interrupt_ends_what_is_older_when_it_has_left_and_nothing_younger():
     world = World(only_echo)
     older, waiting = world.submit(INIT), world.submit(START)
