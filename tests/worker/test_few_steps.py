@@ -6,7 +6,9 @@ before.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -61,6 +63,41 @@ def test_a_ping_is_answered_with_few_calls(worker, send, count, most):
                 getattr(client, send)('PING')
             found = calls(lambda: worker._pass(10.0))
         assert found / count <= most
+
+
+@pytest.mark.timeout(120)
+def test_a_further_service_costs_few_calls():
+    few, many = calls_of_a_command(2), calls_of_a_command(6)
+    assert (many - few) / 4 <= 190  # 213 before
+
+
+def calls_of_a_command(services: int) -> float:
+    """Return how many functions the worker's threads call for a command to so many services, when all goes well."""
+    seen = 0
+
+    def look(frame: Any, event: str, arg: Any) -> None:
+        nonlocal seen
+        if threading.get_ident() != own:
+            seen += event in ('call', 'c_call')
+
+    own = threading.get_ident()
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(StockServer()) for _ in range(services)]
+        threading.setprofile(look)  # of threads that begin from now on
+        stack.callback(threading.setprofile, None)
+        listed = [ServiceConfig(f's{i}', server.uri, reply_gap=0.0) for i, server in enumerate(servers)]
+        stack.enter_context(contextlib.closing(worker := Worker('rig', listed)))
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        stack.callback(thread.join, 10)
+        stack.callback(worker.stop)
+        client, rounds = stack.enter_context(Client('rig')), []
+        for _ in range(10):
+            before = seen
+            for _ in range(10):
+                assert client.call('EXPSTART', '2026-01-01_1_subject')['code'] == 0
+            rounds.append((seen - before) / 10)
+    return min(rounds)  # where no answer came late, and nothing was due besides
 
 
 def test_commands_are_taken_without_numpy(worker, monkeypatch):
