@@ -75,7 +75,8 @@ static void inspect_slot(os_file file, const struct segment_sizes *sizes, uint32
     report->generation = load32_relaxed(&slot.generation);
     report->pid = load32_relaxed(&slot.pid);
     report->since = load64_relaxed(&slot.since);
-    report->closed = load32_relaxed(&slot.closing) == CLOSED_IN_ORDER;
+    uint32_t end = load32_relaxed(&slot.closing);
+    report->closed = end == CLOSED_IN_ORDER || end == LOSS_NOTED;
     report->pending = count_pending(file, offset + SLOT_HEADER_BYTES, sizes->command_bytes, &slot, moment, &report->waiting);
     take_text(report->client, slot.client, sizeof report->client);
     if (load32_relaxed(&slot.serving_mask) & ALL_MESSAGES)

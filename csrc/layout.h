@@ -51,8 +51,8 @@
 #define LINE alignas(64) /* a line of its own: written by another side than its neighbours */
 
 enum segment_state { SEGMENT_READY = 1, SEGMENT_REPLACED = 2 };
-enum wait_mechanism { WAIT_FUTEX = 1, WAIT_POLL = 2, WAIT_EVENT = 3, WAIT_ADDRESS = 4 }; /* Linux, any, Windows, macOS */
-enum slot_end { NOT_CLOSED = 0, CLOSED_IN_ORDER = 1, CLOSED_AS_LOST = 2 };
+enum wait_mechanism { WAIT_FUTEX = 1, WAIT_POLL = 2, WAIT_EVENT = 3, WAIT_ADDRESS = 4 };   /* Linux, any, Windows, macOS */
+enum slot_end { NOT_CLOSED = 0, CLOSED_IN_ORDER = 1, CLOSED_AS_LOST = 2, LOSS_NOTED = 3 }; /* the last: by the worker, of a dead owner */
 enum slot_state { SLOT_FREE = 0, SLOT_CLAIMED = 1, SLOT_QUARANTINED = 2 };
 enum record_kind { RECORD_PAD = 1, RECORD_COMMAND = 2, RECORD_RESPONSE = 3, RECORD_EVENT = 4, RECORD_INCOMING = 5 };
 enum record_state { STATE_PUBLISHED = 1, STATE_ACCEPTED = 2, STATE_ANSWERED = 3, STATE_CANCELLED = 4 };

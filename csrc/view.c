@@ -43,7 +43,8 @@ static void begin(struct view *view, const struct segment *segment) {
 /* Takes the lock of an owner that is gone. What that owner said of its end is read under the lock. */
 static bool take_over(struct view *view, const struct segment *segment) {
     view->reclaimed = os_lock(segment->locks, slot_guard(view->index)) == 1;
-    view->lost = view->reclaimed && load32_acquire(&view->slot.header->closing) != CLOSED_IN_ORDER;
+    uint32_t end = load32_acquire(&view->slot.header->closing);
+    view->loss = view->reclaimed && end != CLOSED_IN_ORDER && end != LOSS_NOTED ? LOST : NOT_LOST;
     return view->reclaimed;
 }
 
@@ -137,7 +138,14 @@ void view_sweep(struct view *view, const struct segment *segment) {
         if (view->phase == PHASE_LIVE && busy && ring_tail(&view->slot.command, view->head, &tail) != RING_EMPTY)
             return;
     }
-    set_free(view, segment);
+    if (view->loss == NOT_LOST)
+        set_free(view, segment);
+}
+
+void view_note_loss(struct view *view, const struct segment *segment) {
+    store32_release(&view->slot.header->closing, LOSS_NOTED);
+    view->loss = NOT_LOST;
+    view_sweep(view, segment);
 }
 
 /* --- reading commands --- */

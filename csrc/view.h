@@ -9,6 +9,9 @@
  * may claim a slot whose owner left in order, and append behind what that one left. So a slot that was left in order is
  * first looked at under its lock, and its ring may hold commands of older generations. They are carried out like all
  * others, but nobody is told what becomes of them.
+ *
+ * The slot of an owner that did not leave in order is kept until the caller has noted whose it was: so no other client's
+ * name takes the place of that one, and a worker that is killed before leaves the loss to be found by the next.
  */
 #ifndef IBLB_VIEW_H
 #define IBLB_VIEW_H
@@ -19,6 +22,7 @@
 #define EARLY_INTERRUPTS 16
 
 enum phase { PHASE_FREE = 0, PHASE_LIVE, PHASE_QUARANTINED };
+enum loss { NOT_LOST = 0, LOST, LOST_AND_NAMED };
 
 struct view {
     struct slot slot;
@@ -27,7 +31,7 @@ struct view {
     int taken;      /* commands in the caller's hands: neither answered nor found withdrawn */
     bool reclaimed; /* the client is gone and we hold its slot's lock */
     int share;      /* commands that may still be taken into this batch */
-    bool lost;      /* and it had not closed in order; true until somebody was told */
+    enum loss loss; /* it had not closed in order, and nobody has noted that yet */
     char client[NAME_BYTES];
     uint32_t generation;
     uint64_t head; /* records before it are answered */
@@ -56,6 +60,9 @@ void view_look(struct view *view, const struct segment *segment);
 
 /* Takes over the lock of an owner that is gone, and frees the slot once everything in it is answered. */
 void view_sweep(struct view *view, const struct segment *segment);
+
+/* Its owner's loss is noted where a worker after us finds it: from here on the slot does not tell of it any more. */
+void view_note_loss(struct view *view, const struct segment *segment);
 
 /* Puts the next command among those seen into view->next. Skips padding, what is cancelled or answered, and interrupts
  * that were taken early. */

@@ -426,8 +426,8 @@ static bool has_news(struct iblbw_worker *worker) {
     return news;
 }
 
-/* With the mutex held. What the caller must hear of at once: a lost client, before its slot can have a new owner's
- * name, and room for a response that it keeps. */
+/* With the mutex held. What the caller must hear of at once: a lost client, whose slot is kept until then, and room for
+ * a response that it keeps. */
 static bool something_to_tell(struct iblbw_worker *worker) {
     bool told = false;
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
@@ -436,7 +436,7 @@ static bool something_to_tell(struct iblbw_worker *worker) {
             view->held = false;
             told = true;
         }
-        told = told || view->lost;
+        told = told || view->loss != NOT_LOST;
     }
     return told;
 }
@@ -516,9 +516,13 @@ IBLB_API int iblbw_is_wanted(struct iblbw_worker *worker, int message) {
 IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity) {
     bool found = false;
     os_mutex_lock(&worker->mutex);
-    for (uint32_t i = 0; !found && i < worker->segment.sizes.slots; i++)
-        if (worker->views[i].lost) {
-            worker->views[i].lost = false;
+    bool may = !worker->forked && standing(worker) == IBLB_OK;
+    for (uint32_t i = 0; may && i < worker->segment.sizes.slots; i++)
+        if (worker->views[i].loss == LOST_AND_NAMED)
+            view_note_loss(&worker->views[i], &worker->segment);
+    for (uint32_t i = 0; may && !found && i < worker->segment.sizes.slots; i++)
+        if (worker->views[i].loss == LOST) {
+            worker->views[i].loss = LOST_AND_NAMED;
             copy_text(worker->views[i].client, name, capacity);
             found = true;
         }

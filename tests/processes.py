@@ -19,6 +19,7 @@ segment = Segment(sys.argv[1], slots=int(sys.argv[2]) if sys.argv[2:] else 0)
 print('ready', segment.path, flush=True)
 while True:
     segment.take(0.05)
+    list(segment.lost_clients())
 """
 WORKER = """
 import sys

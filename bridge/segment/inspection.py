@@ -50,7 +50,7 @@ class Slot(NamedTuple):
     serving : str
         The listener that it serves; "" for none.
     closed : bool
-        Its owner has closed it in order: nobody is lost, and the worker frees it.
+        Its owner has closed it in order, or its loss is noted: nobody is lost any more, and the worker frees it.
     waiting : int
         Of the pending ones those that a worker would send now to have something done, be their sender gone or not.
     """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -324,13 +324,14 @@ class Segment:
         packed = pack(body)
         check(lib.iblbw_publish_event(self._worker, COMMANDS, packed, len(packed)))
 
-    def lost_clients(self) -> list[str]:
-        """Return the names of the clients that ended without closing, since the last call."""
-        names = []
+    def lost_clients(self) -> Iterator[str]:
+        """Yield the names of the clients that ended without closing, since the last call.
+
+        Until the next one is asked for, the next worker finds a client, too: what has to outlive us is kept before.
+        """
         buffer = ffi.new('char[]', 64)
         while lib.iblbw_lost_client(self._worker, buffer, 64):
-            names.append(bytes(ffi.string(buffer)).decode('utf-8', 'replace'))
-        return names
+            yield bytes(ffi.string(buffer)).decode('utf-8', 'replace')
 
     def client_of(self, taken: Taken) -> str:
         """Return the name of the client that a command came from; "" if its slot has another by now, or had."""

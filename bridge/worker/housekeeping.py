@@ -1,9 +1,9 @@
 """What the worker does besides carrying out commands: health, events, heartbeats, lost clients.
 
 What is due is decided in `watch`; here it is done. `Housekeeping.heard` and `Housekeeping.learn` are called by the
-network thread, `tick` by the worker's loop. None of them waits for anything; only what is sent for a lost client waits
-for the disk, for a moment. Each outcome is learned when it is there,
-not when that of the slowest service is, so that they are learned in the order in which things happened.
+network thread, `tick` by the worker's loop. None of them waits for anything; only that a client was lost, and what is
+sent for it, waits for the disk, for a moment. Each outcome is learned when it is there, not when that of the slowest
+service is, so that they are learned in the order in which things happened.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _EARLY_MOST = 100  # events that are kept until the clients are found
-_FORGOTTEN = 0.05  # s: how long at most the disk has to forget what is about to be sent
+_KEPT = 0.05  # s: how long at most the disk has for what must be there, or forgotten, before something else is done
 
 
 class Housekeeping:
@@ -230,8 +230,8 @@ class Housekeeping:
 
     def tick(self, carrier: Carrier) -> None:
         """Do what is due."""
+        self.look_for_lost()
         now = time.perf_counter_ns()
-        self._look_for_lost(now)
         for rule in self._watch.due(now, self._segment.is_attached):
             self._send_for(rule, carrier)
         self.keep_losses()
@@ -247,12 +247,14 @@ class Housekeeping:
         if self._segment.is_wanted(COMMANDS):
             self._tell_watchers('tick', {})  # its watchers see that this loop goes round
 
-    def _look_for_lost(self, now: int) -> None:
+    def look_for_lost(self) -> None:
         """Say who has ended without closing, and what comes of it."""
+        now = time.perf_counter_ns()
         for client in self._segment.lost_clients():
             self._watch.lost(client, now)
             log.warning('client %s ended without closing%s', client, self._consequence(client, now))
             self.tell('CLIENT_LOST', client=client)
+            self.keep_losses(_KEPT)  # before its slot is free, and tells the worker after us nothing more
 
     def _consequence(self, client: str, now: int) -> str:
         """Return what is sent because a client was lost, and when, as the end of a sentence; "" for nothing."""
@@ -263,7 +265,7 @@ class Housekeeping:
 
     def leave(self) -> None:
         """Leave what has still to be sent for lost clients to the next worker, and say so."""
-        self._look_for_lost(time.perf_counter_ns())
+        self.look_for_lost()
         self.keep_losses()
         for client in self._watch.owed():
             send = self._watch.sends().get(client, 'what was to be sent')  # the rule may be another one by now
@@ -289,12 +291,12 @@ class Housekeeping:
         """Forget what was due for a client: directly before the first datagram, so that it is not sent twice."""
         with self._keeping:
             self._watch.left(client)
-            self._keep_losses(_FORGOTTEN)
+            self._keep_losses(_KEPT)
 
-    def keep_losses(self) -> None:
-        """Have the next worker know for whom something has still to be sent."""
+    def keep_losses(self, within: float = 0.0) -> None:
+        """Have the next worker know for whom something has still to be sent; waits `within` (s) for the disk."""
         with self._keeping:
-            self._keep_losses(0.0)
+            self._keep_losses(within)
 
     def _keep_losses(self, within: float) -> None:
         watch = self._watch

@@ -342,6 +342,7 @@ class Worker:
         until = time.monotonic() + patience
         while busy() and not self._failure and not self._hurry and time.monotonic() < until:
             self._pass(0.05)
+            self._house.look_for_lost()  # their slots are wanted by others
 
     def close(self, *, remove: bool = False) -> None:
         """Close the services' sockets and let go of the segment. Harmless twice.

@@ -121,7 +121,7 @@ IBLB_API int iblbw_publish_event(struct iblbw_worker *worker, int message, const
 IBLB_API int iblbw_is_wanted(struct iblbw_worker *worker, int message);
 
 /* The name of a client that ended without iblb_close (killed, by exit, by unloading the library), each once, as iblbw_take finds them. 1 if
- * there was one, else 0. */
+ * there was one, else 0. To be called again once that is kept: until then its slot is not free, and the next worker finds it as well. */
 IBLB_API int iblbw_lost_client(struct iblbw_worker *worker, char *name, int capacity);
 
 /* The name of the client that a command that was taken came from; "" if its slot has another owner by now, or had when we came. */
@@ -250,7 +250,7 @@ struct iblbw_slot_report {
     char client[64];
     char process[32]; /* name of the process that has this pid now */
     char serving[64]; /* the listener that the client serves; "" if none */
-    int closed;       /* its owner has closed it in order, or is just at it */
+    int closed;       /* its owner has closed it in order, or is just at it; or that it was lost is noted */
 };
 
 /* The directory of all segments. IBLB_E_NO_SEGMENT if there is none, _PERMISSION if it is not ours alone; the text is there all the same.

@@ -87,6 +87,13 @@ static inline int take(void) {
     return iblbw_take(worker, commands, BATCH, payload, sizeof payload, 0);
 }
 
+/* Notes who was lost; only then is a slot free. */
+static inline void note_losses(void) {
+    char name[NAME_BYTES];
+    while (iblbw_lost_client(worker, name, sizeof name))
+        ;
+}
+
 /* A body as the worker writes it, with one sentence. */
 static inline int respond_saying(const struct iblbw_command *command, int code, const char *sentence) {
     unsigned char body[512] = {0x81, 0xa5, 'e', 'r', 'r', 'o', 'r', 0xd9};

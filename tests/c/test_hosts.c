@@ -304,6 +304,7 @@ static void a_client_whose_program_ends_without_closing_it_is_lost(void) {
     const char *lost = lost_until("is told of after the one before");
     if (!CHECK(strcmp(lost, "leaves;is interrupted;abandons;is told of after the one before;") == 0))
         printf("        lost: %s\n", lost);
+    note_losses();
     for (uint32_t i = 0; i < 10; i++)
         EVENTUALLY(slot_state(i) == SLOT_FREE);
     stop();

@@ -567,6 +567,7 @@ static void what_a_program_leaves_open_is_gone_and_what_it_answered_is_not(void)
         CHECK_ROW(row, iblbw_incoming_state(worker, &tokens[1]) == IBLBW_GONE && iblbw_withdraw(worker, &tokens[1]) == IBLBW_GONE);
         CHECK_ROW(row, iblbw_incoming_state(worker, &tokens[2]) == IBLBW_GONE);
         CHECK_ROW(row, respond(&commands[0], 0) == 0 && take() == 0);
+        note_losses();
         CHECK_ROW(row, slot_state(0) == SLOT_FREE && room_is_back(0) && load32_relaxed(&slot_at(0).header->serving_mask) == 0);
         CHECK_ROW(row, iblbw_incoming_state(worker, &tokens[0]) == IBLBW_GONE); /* whoever has not its answer by now gets none */
         handle = open_client("b");

@@ -10,6 +10,7 @@ static int wait_now(int handle, int request) {
 /* Lets the worker pass until the slot is free: it looks for the dead four times a second. */
 static int freed(uint32_t index) {
     take();
+    note_losses();
     return slot_state(index) == SLOT_FREE;
 }
 

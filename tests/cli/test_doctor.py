@@ -109,6 +109,7 @@ def test_a_dead_client_is_no_fault_where_a_worker_lives_and_is_told_until_its_sl
 
         def is_free() -> bool:
             answer_all(segment)
+            list(segment.lost_clients())
             return not doctor_says(capsys)[1]['segments'][0]['notes']
 
         assert eventually(is_free)

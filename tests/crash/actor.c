@@ -674,6 +674,9 @@ static int serve(int refuse) {
             *errand = (struct errand){.command = commands[i], .answer = 1, .since = os_clock_ns()};
             read_name(payload + commands[i].payload_offset, errand->name);
         }
+        fault_section("losses");
+        for (char lost[64]; iblbw_lost_client(worker, lost, sizeof lost);)
+            ;
         int kept = 0;
         for (int i = 0; i < errand_count; i++)
             if (attend(&errands[i], refuse))

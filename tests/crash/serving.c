@@ -199,6 +199,9 @@ static int turn(void) {
     fault_section("hear");
     for (int i = 0; i < came; i++)
         hear(&commands[i], payload);
+    fault_section("losses");
+    for (char lost[64]; iblbw_lost_client(worker, lost, sizeof lost);)
+        ;
     for (int i = 0; i < count; i++) {
         struct errand *errand = &errands[i];
         if (!errand->open)

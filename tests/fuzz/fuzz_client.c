@@ -174,6 +174,8 @@ static void worker_serves(void) {
     for (int i = 0; i < count; i++)
         if (iblbw_accept(worker, &taken[i]) == IBLB_OK && !(how & 2))
             iblbw_respond(worker, &taken[i], how & 4 ? IBLB_E_PARTIAL : IBLB_OK, body, sizeof body);
+    for (char lost[64]; iblbw_lost_client(worker, lost, sizeof lost);)
+        ;
     call_ended();
 }
 

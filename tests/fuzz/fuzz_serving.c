@@ -123,6 +123,8 @@ static void take(void) {
         }
         iblbw_respond(worker, &taken[i], 0, NULL, 0);
     }
+    for (char lost[64]; iblbw_lost_client(worker, lost, sizeof lost);)
+        ;
     call_ended();
     EXPECT(count >= 0 || (tainted && is_end_of_worker(count)));
 }

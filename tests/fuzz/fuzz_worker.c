@@ -116,6 +116,8 @@ static int take(int most, int capacity, int timeout_ms) {
     forbid_responses();
     call_begins();
     int count = iblbw_take(worker, taken, most, payload, capacity, timeout_ms);
+    for (char lost[64]; iblbw_lost_client(worker, lost, sizeof lost);)
+        ;
     allow_responses();
     call_ended();
     EXPECT(count <= most && (count >= 0 || (tainted && worker_ends(count))));

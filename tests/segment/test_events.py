@@ -199,10 +199,50 @@ def test_a_client_that_did_not_close_is_told_of_by_name_and_one_that_did_is_not(
 
         def lost() -> list[str]:
             segment.take(0.05)
-            return segment.lost_clients()
+            return list(segment.lost_clients())
 
         assert eventually(lost) == ['dies']
-        assert segment.lost_clients() == []
+        assert list(segment.lost_clients()) == []
         with Client('rig', 'new'):
             segment.take(0)
             assert segment.is_attached('new') and not segment.is_attached('dies')
+
+
+def lost_after_a_take(segment: Segment) -> list[str]:
+    segment.take(0)
+    return list(segment.lost_clients())
+
+
+def test_who_comes_after_a_lost_client_is_not_told_to_be_lost_in_its_place():
+    with Segment('rig') as segment:
+        lost = Client('rig', 'stimulus')
+        segment.take(0)
+        lost.abandon()
+        segment.take(0)
+        with Client('rig', 'display'):
+            assert lost_after_a_take(segment) == ['stimulus']
+        assert lost_after_a_take(segment) == []
+
+
+def test_a_loss_that_a_worker_had_found_and_not_kept_when_it_was_killed_is_found_by_the_next():
+    with Segment('rig') as first:
+        lost = Client('rig', 'stimulus')
+        first.take(0)
+        lost.abandon()
+        first.take(0)
+        assert next(first.lost_clients()) == 'stimulus'
+    with Segment('rig') as second:
+        assert lost_after_a_take(second) == ['stimulus']
+
+
+def test_a_loss_that_was_kept_is_not_found_again_by_the_next_worker_though_a_command_holds_the_slot():
+    with Segment('rig') as first:
+        lost = Client('rig', 'stimulus')
+        lost.send('EXPINIT')
+        (command,) = first.take(1)[1]
+        assert first.accept(command) == 0
+        lost.abandon()
+        assert lost_after_a_take(first) == ['stimulus']
+    with Segment('rig') as second:
+        (command,) = second.take(1)[1]
+        assert command.is_orphan and list(second.lost_clients()) == []

@@ -88,6 +88,7 @@ def test_the_slot_of_a_killed_client_is_free_although_its_child_lives():
 
             def its_slot_is_free() -> bool:
                 segment.take(0.01)
+                list(segment.lost_clients())
                 return read_state(segment) == 0
 
             assert eventually(its_slot_is_free)

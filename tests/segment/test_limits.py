@@ -68,7 +68,7 @@ def test_without_a_worker_programs_that_left_nothing_behind_fill_nothing(segment
         assert segment.take(0)[1] == []
         client.send('EXPINIT')
         assert answer_all(segment) == [1]
-        assert segment.lost_clients() == []
+        assert list(segment.lost_clients()) == []
 
 
 def test_without_a_worker_whoever_is_lost_keeps_the_place_until_one_comes(segment_directory):
@@ -82,7 +82,7 @@ def test_without_a_worker_whoever_is_lost_keeps_the_place_until_one_comes(segmen
     assert full.value.name == 'IBLB_E_NO_SLOT'
     assert 'start the worker if none runs' in error_text(full.value.code)
     with Segment('rig') as segment:
-        assert eventually(lambda: segment.take(0.01) and segment.lost_clients() == ['killed'])
+        assert eventually(lambda: segment.take(0.01) and list(segment.lost_clients()) == ['killed'])
 
 
 def test_commands_that_programs_leave_without_a_worker_share_the_slots_and_each_is_carried_out_once(segment_directory):
@@ -96,7 +96,7 @@ def test_commands_that_programs_leave_without_a_worker_share_the_slots_and_each_
         assert all(segment.respond(command, 0, b'\x80') for command in batch)
         assert segment.take(0)[1] == []
         assert [command.message for command in batch] == [32] * 40
-        assert segment.lost_clients() == []
+        assert list(segment.lost_clients()) == []
         assert eventually(lambda: segment.take(0.01) and not inspect('rig').slots)
 
 
@@ -136,7 +136,7 @@ def test_who_waits_for_a_slot_gets_the_one_of_a_killed_client():
             kill(client)
         with pytest.raises(NoSegment):
             Client('rig', 'next', timeout=0)
-        eventually(lambda: segment.take(0.01) and attached())
+        eventually(lambda: segment.take(0.01) and list(segment.lost_clients()) and attached())
 
 
 def attached() -> bool:

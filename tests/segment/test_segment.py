@@ -221,6 +221,7 @@ def test_the_slot_of_a_killed_client_is_free_once_its_commands_are_answered():
 
         def slot_0_is_free() -> bool:
             segment.take(0.01)
+            list(segment.lost_clients())
             with Client('rig', 'next') as client:
                 client.send('EXPINIT')
                 return segment.take(1)[1][-1].slot == 0

@@ -106,7 +106,7 @@ def test_it_is_gone_after_client_and_worker_were_killed_and_a_new_worker_came(se
         while commands := second.take(0.5)[1]:
             for command in commands:
                 second.respond(command, -8074, b'\x80')
-        assert second.lost_clients() == ['dies']
+        assert list(second.lost_clients()) == ['dies']
         second.take(0)
         assert held(segment_directory) == 0
 
@@ -154,7 +154,7 @@ def test_what_a_program_died_over_goes_with_its_slot(segment_directory):
         segment.take(0)
         write_at(segment.path, 8192)
         kill(client)
-        while not segment.lost_clients():
+        while not list(segment.lost_clients()):
             segment.take(0.05)
         segment.take(0)
         assert held(segment_directory) == 0
