@@ -128,8 +128,8 @@ static uint64_t next_number(struct slot_header *header) {
 }
 
 /* With the mutex held. */
-static int publish(const struct iblbw_worker *worker, struct view *view, int message, uint64_t stamp, const unsigned char *body,
-                   uint32_t bytes, struct iblbw_incoming *incoming) {
+static int publish(const struct iblbw_worker *worker, struct view *view, int message, uint64_t stamp, uint32_t timeout_ms,
+                   const unsigned char *body, uint32_t bytes, struct iblbw_incoming *incoming) {
     const struct ring *ring = &view->slot.incoming;
     struct ring_space space;
     enum ring_result room = ring_claim(ring, view->incoming_tail, record_size(sizeof(struct incoming_record) + bytes), 0, &space);
@@ -145,7 +145,8 @@ static int publish(const struct iblbw_worker *worker, struct view *view, int mes
                                      .stamp = stamp,
                                      .generation = view->generation,
                                      .message = message,
-                                     .payload_bytes = bytes};
+                                     .payload_bytes = bytes,
+                                     .timeout_ms = timeout_ms};
     shared_write(space.record, &record, sizeof record);
     shared_write(space.record + sizeof record, body, bytes);
     ring_publish(ring, &space);
@@ -155,24 +156,35 @@ static int publish(const struct iblbw_worker *worker, struct view *view, int mes
     return IBLB_OK;
 }
 
-IBLB_API int iblbw_hand(struct iblbw_worker *worker, const char *service, int message, unsigned long long stamp, const unsigned char *body,
-                        int bytes, struct iblbw_incoming *incoming) {
+IBLB_API int iblbw_hand(struct iblbw_worker *worker, const char *service, int message, unsigned long long stamp, int timeout_ms,
+                        const unsigned char *body, int bytes, struct iblbw_incoming *incoming) {
     uint32_t mask;
-    if (!service || !body || bytes <= 0 || !incoming || !is_map(body, (size_t)bytes))
+    if (!service || timeout_ms < 0 || !body || bytes <= 0 || !incoming || !is_map(body, (size_t)bytes))
         return worker_fail(IBLB_E_ARGUMENT);
     if (bytes > iblbw_largest_incoming(worker))
         return worker_fail(IBLB_E_TOO_LARGE);
     int code = worker_enter(worker);
     if (code != IBLB_OK)
         return code;
+    worker_note_sleep(worker->segment.header);
     struct view *view = server_of(worker, service, &mask);
     if (!view)
         code = IBLB_E_NO_SLOT;
+    else if (stamp < load64_relaxed(&worker->segment.header->slept_stamp))
+        code = IBLB_E_EXPIRED;
     else if (!(mask & (uint32_t)message) || (uint32_t)message & ((uint32_t)message - 1))
         code = IBLB_E_MESSAGE;
     else
-        code = publish(worker, view, message, stamp, body, (uint32_t)bytes, incoming);
+        code = publish(worker, view, message, stamp, (uint32_t)timeout_ms, body, (uint32_t)bytes, incoming);
     return worker_leave(worker, code);
+}
+
+IBLB_API unsigned long long iblbw_slept(struct iblbw_worker *worker) {
+    if (worker_enter(worker) != IBLB_OK)
+        return 0;
+    worker_note_sleep(worker->segment.header);
+    unsigned long long slept = load64_relaxed(&worker->segment.header->slept_stamp);
+    return worker_leave(worker, IBLB_OK) == IBLB_OK ? slept : 0;
 }
 
 /* --- what has become of it --- */

@@ -189,7 +189,7 @@ struct incoming_record {
     uint32_t generation;
     int32_t message;
     uint32_t payload_bytes; /* one msgpack map */
-    uint32_t reserved;
+    uint32_t timeout_ms;    /* from `stamp` on: then its master is told that it failed, and nobody begins it. 0: no such time */
 };
 
 /* Every field of every structure: what another build, or another compiler, must agree to. */
@@ -291,7 +291,7 @@ static_assert(offsetof(struct incoming_record, stamp) == 24, "incoming_record.st
 static_assert(offsetof(struct incoming_record, generation) == 32, "incoming_record.generation");
 static_assert(offsetof(struct incoming_record, message) == 36, "incoming_record.message");
 static_assert(offsetof(struct incoming_record, payload_bytes) == 40, "incoming_record.payload_bytes");
-static_assert(offsetof(struct incoming_record, reserved) == 44, "incoming_record.reserved");
+static_assert(offsetof(struct incoming_record, timeout_ms) == 44, "incoming_record.timeout_ms");
 static_assert(sizeof(struct incoming_record) == 48, "incoming_record");
 
 #define SEGMENT_HEADER_BYTES 4096u

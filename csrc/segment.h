@@ -77,6 +77,17 @@ static inline int segment_may_begin(uint64_t stamp, int64_t ttl, uint64_t now, u
     return stamp < interrupt_stamp ? IBLB_E_ABORTED : IBLB_OK;
 }
 
+/* Has the PC slept since a worker last looked? `asleep`: os_asleep_ns(note + SLEEP_TOLERANCE_NS), in all so far. */
+static inline bool segment_has_slept(uint64_t note, uint64_t asleep) {
+    return (int64_t)(asleep - note) > (int64_t)SLEEP_TOLERANCE_NS;
+}
+
+/* The same of now, and without noting it: for whoever is no worker. */
+static inline bool segment_sleep_is_new(const struct segment_header *header) {
+    uint64_t note = load64_relaxed(&header->sleep_note);
+    return segment_has_slept(note, os_asleep_ns(note + SLEEP_TOLERANCE_NS));
+}
+
 /* --- bells ---
  *
  * The sleeper:  sequence = bell_arm(bell); if (!work_is_there()) bell_park(bell, sequence, ...); bell_disarm(bell);

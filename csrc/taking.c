@@ -13,6 +13,7 @@
 #include "include/iblbridge.h"
 #include "json.h"
 
+#define MS UINT64_C(1000000)
 #define NOT_YET 1 /* beside the codes of iblbridge.h */
 
 /* --- the incoming ring --- */
@@ -62,6 +63,15 @@ struct waiting {
     uint64_t control; /* PUBLISHED, when we looked */
 };
 
+/* Nobody waits for it any more, and its worker, which may be dead or stopped, has not withdrawn it yet: its time is up, or
+ * the PC has slept since. */
+static bool is_stale(const struct handle *handle, const struct incoming_record *record) {
+    const struct segment_header *header = handle->segment.header;
+    uint64_t now = os_clock_ns(), age = now > record->stamp ? now - record->stamp : 0;
+    return (record->timeout_ms && age >= record->timeout_ms * MS) || record->stamp < load64_acquire(&header->slept_stamp) ||
+           segment_sleep_is_new(header);
+}
+
 /* With the mutex held: the next one to take; interrupts first. IBLB_E_TIMEOUT: none. */
 static int choose(struct handle *handle, struct waiting *chosen, struct problem *problem) {
     const struct ring *ring = &handle->slot.incoming;
@@ -72,7 +82,7 @@ static int choose(struct handle *handle, struct waiting *chosen, struct problem 
     enum ring_result found = ring_tail(ring, next.position, &tail);
     while (found == RING_OK && (found = read_record(handle, &next.position, tail, &next.record, &next.control)) == RING_OK) {
         bool first = !any || (next.record.message == IBLB_EXPINTERRUPT && chosen->record.message != IBLB_EXPINTERRUPT);
-        if (asked_state(next.control) == INCOMING_PUBLISHED && first) {
+        if (asked_state(next.control) == INCOMING_PUBLISHED && first && !is_stale(handle, &next.record)) {
             *chosen = next;
             any = true;
         }

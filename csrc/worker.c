@@ -266,11 +266,10 @@ static void look_at_file(struct iblbw_worker *worker, uint64_t now) {
         store32_release(&worker->truncated, 1);
 }
 
-/* If the PC has slept since a worker last looked, everything sent before now is too old, whatever the clocks say. The
- * stamp is written first: a crash in between repeats the look. */
-static void note_sleep(struct segment_header *header) {
+/* The stamp is written first: a crash in between repeats the look. */
+void worker_note_sleep(struct segment_header *header) {
     uint64_t note = load64_relaxed(&header->sleep_note), asleep = os_asleep_ns(note + SLEEP_TOLERANCE_NS);
-    if ((int64_t)(asleep - note) > (int64_t)SLEEP_TOLERANCE_NS) {
+    if (segment_has_slept(note, asleep)) {
         store64_release(&header->slept_stamp, os_clock_ns()); /* not a look from before the sleep */
         store64_release(&header->sleep_note, asleep);
     }
@@ -392,7 +391,7 @@ static void gather(struct iblbw_worker *worker, struct batch *batch, uint64_t no
     bool sweep = now - worker->swept_at >= SWEEP_NS;
     if (sweep)
         worker->swept_at = now;
-    note_sleep(worker->segment.header);
+    worker_note_sleep(worker->segment.header);
     worker->reach = 0;
     for (uint32_t i = 0; i < worker->segment.sizes.slots; i++) {
         struct view *view = &worker->views[i];
@@ -604,7 +603,7 @@ IBLB_API int iblbw_accept(struct iblbw_worker *worker, const struct iblbw_comman
     int code = IBLB_E_CANCELLED;
     os_mutex_lock(&worker->mutex);
     uint64_t now = os_clock_ns();
-    note_sleep(header);
+    worker_note_sleep(header);
     shared_u64 *control = command->slot < worker->segment.sizes.slots
                               ? view_control(&worker->views[command->slot], command->generation, command->position, command->request)
                               : NULL;

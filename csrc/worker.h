@@ -19,6 +19,9 @@ struct iblbw_worker {
     struct iblbw_worker *next; /* of those in this process, for fork */
 };
 
+/* If the PC has slept since a worker last looked, everything sent before now is too old, whatever the clocks say. */
+void worker_note_sleep(struct segment_header *header);
+
 /* The frame of a call that writes into the segment: the mutex, if the worker may go on. IBLB_OK, or the code to
  * return, nothing held. */
 int worker_enter(struct iblbw_worker *worker);

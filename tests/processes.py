@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from systems import APART, WINE
 
 SLOTS_OFFSET = 4096 + 128 * 128  # layout.h
+SLEEP_NOTE = 144
 SEGMENT = """
 import sys, time
 from bridge.segment.served import Segment
@@ -89,3 +91,9 @@ def read(path: Path, offset: int, count: int) -> bytes:
     with open(path, 'rb') as file:
         file.seek(offset)
         return file.read(count)
+
+
+def put_the_pc_to_sleep(path: Path, hours: float) -> None:
+    """Make a segment's header say that the PC had slept less when a worker last looked."""
+    (note,) = struct.unpack('=Q', read(path, SLEEP_NOTE, 8))
+    write(path, SLEEP_NOTE, struct.pack('=Q', (note - round(hours * 3600e9)) % 2**64))

@@ -22,7 +22,9 @@ ANSWER, TELL = int(lib.IBLBW_ANSWER), int(lib.IBLBW_TELL)
 WAITING, TAKEN, ANSWERED, WITHDRAWN, GONE = (
     int(getattr(lib, f'IBLBW_{name}')) for name in ('WAITING', 'TAKEN', 'ANSWERED', 'WITHDRAWN', 'GONE')
 )
-NOBODY, UNWANTED, FULL, TOO_LARGE = (CODES[f'IBLB_E_{name}'] for name in ('NO_SLOT', 'MESSAGE', 'FULL', 'TOO_LARGE'))
+NOBODY, UNWANTED, FULL, TOO_LARGE, SLEPT = (
+    CODES[f'IBLB_E_{name}'] for name in ('NO_SLOT', 'MESSAGE', 'FULL', 'TOO_LARGE', 'EXPIRED')
+)
 NAME_BYTES = 63
 
 
@@ -103,11 +105,16 @@ class Incoming:
         """Return a number of the program that serves a listener, which the next one of its name has not; 0: nobody."""
         return int(lib.iblbw_server_claim(self._worker, listener.encode()))
 
-    def hand(self, listener: str, message: int, stamp: int, body: dict[str, Any]) -> tuple[int, Any]:
+    def hand(self, listener: str, message: int, stamp: int, timeout_ms: int, body: dict[str, Any]) -> tuple[int, Any]:
         """Hand a command to the program that serves a listener; returns 0 and its token, or why not: `NOBODY`, ..."""
         packed, token = pack(body), ffi.new('struct iblbw_incoming *')
-        code = int(lib.iblbw_hand(self._worker, listener.encode(), message, stamp, packed, len(packed), token))
-        return (code if code in (NOBODY, UNWANTED, FULL, TOO_LARGE) else check(code)), token
+        told = listener.encode(), message, stamp, timeout_ms
+        code = int(lib.iblbw_hand(self._worker, *told, packed, len(packed), token))
+        return (code if code in (NOBODY, UNWANTED, FULL, TOO_LARGE, SLEPT) else check(code)), token
+
+    def slept(self) -> int:
+        """Return before when the PC slept last, ns: what arrived earlier is not begun any more; 0: never."""
+        return int(lib.iblbw_slept(self._worker))
 
     def state(self, token: Any) -> int:
         """Return what has become of a command: `WAITING`, ..."""

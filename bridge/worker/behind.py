@@ -15,6 +15,8 @@ from bridge.wall import wall
 
 log = logging.getLogger(__name__)
 
+_SLEPT = 'TimeoutError: the PC of {} slept before this was begun; ask again'
+_LONGEST = 2**31 - 1  # ms that can be said
 _GONE = 3  # looks in a row that find nobody: a program may just change what it serves
 
 
@@ -61,6 +63,7 @@ class Behind:
 
     def hand(self, asked: Asked) -> Refusal | None:
         """Give it a command; return why it was not taken, None if it was."""
+        timeout = min(max((asked.due - asked.arrived) // rules.MS, 1), _LONGEST)
         body = {
             'service': self.name,
             'master': asked.master,
@@ -68,13 +71,15 @@ class Behind:
             'args': asked.data,
             'time': asked.arrived,
             'wall': wall(),
-            'timeout_ms': (asked.due - asked.arrived) // rules.MS,
+            'timeout_ms': timeout,
         }
-        code, token = self._incoming.hand(self.name, asked.event, asked.arrived, body)
+        code, token = self._incoming.hand(self.name, asked.event, asked.arrived, timeout, body)
         if code == serving.UNWANTED:
             return Refusal('', unwanted=True)
         if code == serving.NOBODY:
             return Refusal(f'ConnectionError: no program serves {self.name}; start it, then ask again')
+        if code == serving.SLEPT:
+            return Refusal(_SLEPT.format(self.name))
         if code:
             why = (
                 'what it was asked fills its ring' if code == serving.FULL else 'the command is too large for its ring'
@@ -127,8 +132,11 @@ class Behind:
 
     def look(self, desk: Desk, now: int) -> None:
         """See what has become of the program, and tell its desk; to be called some times a second, `now` in ns."""
-        for number in tuple(desk.in_hand):
-            if self.state(number) == serving.GONE:
+        slept = self._incoming.slept() if desk.in_hand else 0
+        for number, asked in tuple(desk.in_hand.items()):
+            if asked.arrived < slept and self.recall(asked):
+                desk.failed(number, _SLEPT.format(self.name))
+            elif self.state(number) == serving.GONE:
                 self.forget(number)
                 what = f'ConnectionError: the program that serves {self.name} ended before it answered'
                 desk.failed(number, what)

@@ -363,7 +363,7 @@ IBLB_API int iblb_next_event(int handle, int timeout_ms, int *message, char *jso
  * - A program is given one command at a time, and an EXPINTERRUPT beside it. Have a second thread in iblb_next_command, or call it with
  *   timeout_ms 0 now and then while a command takes long. What else masters ask waits in the worker.
  * - A master waits 10 s for its answer. After 8 s (the listener's `timeout`) the worker tells it that the command failed, and your answer
- *   comes too late: IBLB_E_LATE.
+ *   comes too late: IBLB_E_LATE. What your program has not taken by then it is not given any more, nor what came before the PC slept.
  * - An EXPINTERRUPT ends what waits. A command that you have taken is yours to end: stop what it does, and answer or fail it as well.
  * - If the worker dies, take, answer and tell as before: the next one delivers it. A command that you have taken is not asked twice.
  * - If your program closes or dies with a command in hand, its master is told so at once.

@@ -159,10 +159,14 @@ IBLB_API int iblbw_largest_incoming(struct iblbw_worker *worker);
 
 /* Hands a command to the program that serves the listener. `body`: one msgpack map with str keys, "service" and "master"
  * first (at most 63 bytes each), then "message", "args", "time", "wall", "timeout_ms"; what JSON cannot say (NaN, bytes)
- * becomes what it becomes in responses. `stamp`: ns, when it arrived. Returns 0 and the token; IBLB_E_NO_SLOT: nobody serves
+ * becomes what it becomes in responses. `stamp`: ns, when it arrived; `timeout_ms` from then on no program takes it any
+ * more, 0: whenever. Returns 0 and the token; IBLB_E_EXPIRED: the PC slept since it arrived; IBLB_E_NO_SLOT: nobody serves
  * it; IBLB_E_MESSAGE: the program does not want this message; IBLB_E_FULL, _TOO_LARGE; IBLB_E_ARGUMENT: not such a map. */
-IBLB_API int iblbw_hand(struct iblbw_worker *worker, const char *service, int message, unsigned long long stamp, const unsigned char *body,
-                        int bytes, struct iblbw_incoming *incoming);
+IBLB_API int iblbw_hand(struct iblbw_worker *worker, const char *service, int message, unsigned long long stamp, int timeout_ms,
+                        const unsigned char *body, int bytes, struct iblbw_incoming *incoming);
+
+/* What arrived before this (ns) came before the PC slept: iblbw_hand refuses it, and no program takes it any more. 0: it never slept. */
+IBLB_API unsigned long long iblbw_slept(struct iblbw_worker *worker);
 
 /* What has become of it: IBLBW_WAITING; IBLBW_TAKEN: the program has it; IBLBW_ANSWERED: its ANSWER has come or will come
  * through iblbw_take; IBLBW_WITHDRAWN (ANSWERED once the program has given its room back: ask no more of what you

@@ -49,7 +49,7 @@ static inline size_t make_body(unsigned char *body, const char *service, const c
 static inline int hand_over(const char *service, int asked) {
     unsigned char body[512];
     size_t bytes = make_body(body, service, "x");
-    return iblbw_hand(worker, service, asked, os_clock_ns(), body, (int)bytes, &token);
+    return iblbw_hand(worker, service, asked, os_clock_ns(), 0, body, (int)bytes, &token);
 }
 
 static inline int next_now(int handle) {

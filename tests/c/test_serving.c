@@ -374,14 +374,14 @@ static void a_worker_hands_only_to_whom_it_may(void) {
     CHECK_SAME(hand_over("ephys", IBLB_EXPSTART), IBLB_E_NO_SLOT);
     CHECK_SAME(hand_over("cameras", IBLB_EXPEND), IBLB_E_MESSAGE);
     CHECK_SAME(hand_over("cameras", 3), IBLB_E_MESSAGE);
-    CHECK_SAME(iblbw_hand(worker, "cameras", 2, 0, body, bytes - 1, &token), IBLB_E_ARGUMENT);
-    CHECK_SAME(iblbw_hand(worker, "cameras", 2, 0, body + 1, bytes - 1, &token), IBLB_E_ARGUMENT);
-    CHECK_SAME(iblbw_hand(worker, "cameras", 2, 0, body, bytes, NULL), IBLB_E_ARGUMENT);
+    CHECK_SAME(iblbw_hand(worker, "cameras", 2, 0, 0, body, bytes - 1, &token), IBLB_E_ARGUMENT);
+    CHECK_SAME(iblbw_hand(worker, "cameras", 2, 0, 0, body + 1, bytes - 1, &token), IBLB_E_ARGUMENT);
+    CHECK_SAME(iblbw_hand(worker, "cameras", 2, 0, 0, body, bytes, NULL), IBLB_E_ARGUMENT);
     memcpy(large, "\x81\xa1x\xda", 4); /* one key, and a text that is too long */
     large[4] = (unsigned char)((sizeof large - 6) >> 8);
     large[5] = (unsigned char)((sizeof large - 6) & 0xff);
     memset(large + 6, 'x', sizeof large - 6);
-    CHECK_SAME(iblbw_hand(worker, "cameras", 2, 0, large, sizeof large, &token), IBLB_E_TOO_LARGE);
+    CHECK_SAME(iblbw_hand(worker, "cameras", 2, 0, 0, large, sizeof large, &token), IBLB_E_TOO_LARGE);
     int count = 0, code;
     while ((code = hand_over("cameras", IBLB_EXPSTART)) == 0)
         count++;
@@ -403,7 +403,7 @@ static void the_ring_wraps_and_the_numbers_go_on(void) {
             memset(data, 'd', sizeof data);
             data[i % 199] = '\0';
             int bytes = (int)make_body(body, "cameras", data);
-            CHECK_ROW(i, iblbw_hand(worker, "cameras", IBLB_EXPSTART, 0, body, bytes, &token) == 0 && token.number > last);
+            CHECK_ROW(i, iblbw_hand(worker, "cameras", IBLB_EXPSTART, 0, 0, body, bytes, &token) == 0 && token.number > last);
             last = token.number;
             CHECK_ROW(i, next_now(handle) == 0 && taken == inbox_request(last) && strstr(json, data));
             CHECK_ROW(i, iblb_answer(handle, taken, -1, "1") == 0 && take_answer(&said) == 1 && said.number == last);
@@ -893,7 +893,7 @@ static void a_command_that_says_nothing_of_its_master_is_left_to_the_worker(void
     static const unsigned char body[] = {0x81, 0xa1, 'x', 1};
     start_listening();
     int handle = open_server("a", "cameras", ALL);
-    CHECK_SAME(iblbw_hand(worker, "cameras", IBLB_EXPSTART, 0, body, sizeof body, &token), 0);
+    CHECK_SAME(iblbw_hand(worker, "cameras", IBLB_EXPSTART, 0, 0, body, sizeof body, &token), 0);
     CHECK_SAME(next_now(handle), IBLB_E_SEGMENT);
     CHECK_SAME(taken, 0);
     CHECK_SAME(next_now(handle), IBLB_E_TIMEOUT); /* once */
@@ -923,7 +923,7 @@ static void a_token_is_wiped_once_nobody_will_read_it(void) {
     int handle = open_server("a", "cameras", ALL);
     slot = slot_at(0);
     for (int row = 0; row < 4; row++) {
-        CHECK_ROW(row, iblbw_hand(worker, "cameras", IBLB_ALYX, 0, body, bytes, &token) == 0);
+        CHECK_ROW(row, iblbw_hand(worker, "cameras", IBLB_ALYX, 0, 0, body, bytes, &token) == 0);
         CHECK_ROW(row, holds_secret(&slot.incoming) && next_now(handle) == 0);
         if (row == 1)
             CHECK_ROW(row, iblbw_withdraw(worker, &token) == 0 && !holds_secret(&slot.incoming)); /* although the program does nothing */
@@ -931,7 +931,7 @@ static void a_token_is_wiped_once_nobody_will_read_it(void) {
         CHECK_ROW(row, !holds_secret(&slot.incoming) && holds_secret(&slot.command) == (row != 1));
         CHECK_ROW(row, take_answer(&said) == (row != 1) && !holds_secret(&slot.command));
     }
-    CHECK_SAME(iblbw_hand(worker, "cameras", IBLB_ALYX, 0, body, bytes, &token), 0);
+    CHECK_SAME(iblbw_hand(worker, "cameras", IBLB_ALYX, 0, 0, body, bytes, &token), 0);
     iblb_close(handle);
     take();
     CHECK(!holds_secret(&slot.incoming) && slot_state(0) == SLOT_FREE);

@@ -99,7 +99,7 @@ static void rig_that_was_asked_for_a_token(void) {
     unsigned char secret[512];
     rig_that_serves();
     int bytes = (int)make_body(secret, "cameras", "secret");
-    CHECK_SAME(iblbw_hand(worker, "cameras", IBLB_ALYX, 0, secret, bytes, &token), 0);
+    CHECK_SAME(iblbw_hand(worker, "cameras", IBLB_ALYX, 0, 0, secret, bytes, &token), 0);
 }
 
 static void a_withdrawal_at_any_point_of_a_take_is_told_to_the_program_or_the_command_is_not_seen(void) {

@@ -160,7 +160,7 @@ static int hand(const char *what, int message) {
     at += put_str(body + at, "filling", 7);
     at += put_str(body + at, filling, strcmp(what, "big") == 0 ? BIG : 10);
     fault_section("hand");
-    int code = iblbw_hand(worker, "cameras", message, os_clock_ns(), body, (int)at, &token);
+    int code = iblbw_hand(worker, "cameras", message, os_clock_ns(), 0, body, (int)at, &token);
     if (code == IBLB_OK)
         add(&token, strcmp(what, "late") == 0 || strcmp(what, "leave") == 0, "handed");
     else if (code != IBLB_E_NO_SLOT && code != IBLB_E_FULL)

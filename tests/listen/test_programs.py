@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from peers import eventually, free_port
-from processes import kill, serving
+from processes import kill, put_the_pc_to_sleep, serving
 from relay import Relay, chance
 from running_listeners import Running
 from serving_programs import Program, Serving
@@ -393,6 +393,25 @@ def test_what_was_taken_before_the_worker_died_is_answered_after(tmp_path):
         program.close()
 
 
+def test_what_masters_asked_before_the_pc_slept_is_not_begun_and_they_are_told(running, segment_directory):
+    """The clock of the time-outs stands still meanwhile: the program started its cameras hours later."""
+    program = Serving('rig')
+    with Stock(running.port, timeout=20) as first, Stock(running.port, timeout=20) as second:
+        first.begin(first.services.start(REF))
+        second.begin(second.services.init({'exp_ref': REF}))
+        eventually(lambda: len(running.worker._programs._servers['cameras'].desk.owed) == 2)
+        put_the_pc_to_sleep(segment_directory / 'rig', 3)
+        for master in first, second:
+            eventually(lambda master=master: master.told)
+            assert 'slept before this was begun; ask again' in master.told[0][1][0]
+        assert program.next(0) is None
+        with Stock(running.port, timeout=20) as third:
+            start = third.begin(third.services.start(REF))
+            command, _ = eventually(lambda: program.next(100))
+            assert program.answer(command) == 0 and start.result(20)['cameras'] == [REF, {'status': 20}]
+    program.close()
+
+
 @pytest.mark.parametrize('accepts', [False, True])
 def test_an_answer_that_the_worker_before_had_in_hand_is_delivered(accepts):
     before = Segment('rig')
@@ -404,7 +423,7 @@ def test_an_answer_that_the_worker_before_had_in_hand_is_delivered(accepts):
         master.settimeout(10)
         address = f'127.0.0.1:{master.getsockname()[1]}'
         body = {'service': 'cameras', 'master': address, 'message': 'EXPEND', 'args': [None], 'timeout_ms': 8000}
-        code, _ = incoming.hand('cameras', 4, time.perf_counter_ns(), body)
+        code, _ = incoming.hand('cameras', 4, time.perf_counter_ns(), 8000, body)
         assert code == 0
         command, _ = program.next()
         assert program.answer(command, {'frames': 7}) == 0

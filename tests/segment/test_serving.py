@@ -14,6 +14,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from processes import put_the_pc_to_sleep
 from sources import CSRC
 
 from bridge.native import LIBRARY, PREFIX
@@ -37,15 +38,21 @@ class Worker:
         self.commands = ffi.new('struct iblbw_command[16]')
         self.payload = ffi.new('unsigned char[]', lib.iblbw_largest_command(self.worker))
 
-    def hand(self, number: int, **more: Any) -> Any:
+    def hand(self, number: int, *, stamp: int = 1, timeout: int = 0, **more: Any) -> Any:
         """Hand a command to whoever serves cameras, as soon as somebody does; return its token."""
-        body = {'service': 'cameras', 'master': '127.0.0.1:55123', **more}
-        packed, token = msgpack.packb(body), ffi.new('struct iblbw_incoming *')
         deadline = time.monotonic() + 20
-        while (code := lib.iblbw_hand(self.worker, b'cameras', number, 1, packed, len(packed), token)) != 0:
+        while True:
+            code, token = self.try_to_hand(number, stamp, timeout, more)
+            if not code:
+                return token
             assert code == CODES['IBLB_E_NO_SLOT'] and time.monotonic() < deadline
             lib.iblbw_take(self.worker, self.commands, 16, self.payload, len(self.payload), 5)
-        return token
+
+    def try_to_hand(self, number: int, stamp: int, timeout: int, more: dict[str, Any]) -> tuple[int, Any]:
+        """Return the code that comes of it, and the token."""
+        packed = msgpack.packb({'service': 'cameras', 'master': '127.0.0.1:55123', **more})
+        token = ffi.new('struct iblbw_incoming *')
+        return lib.iblbw_hand(self.worker, b'cameras', number, stamp, timeout, packed, len(packed), token), token
 
     def heard(self, patience: float = 20.0) -> list[list[Any]]:
         """Return what programs have said, at least one thing."""
@@ -174,6 +181,38 @@ def test_what_the_program_has_just_taken_is_not_recalled_and_its_answer_counts(w
     assert lib.iblbw_incoming_state(worker.worker, taken) == lib.IBLBW_TAKEN
     assert lib.iblb_answer(program, command, -1, ffi.NULL) == 0
     assert lib.iblbw_recall(worker.worker, taken) == 1
+
+
+def test_a_program_that_goes_on_after_its_worker_died_begins_nothing_that_its_master_gave_up(segment_directory):
+    """It had stood still; the worker that would have withdrawn the EXPSTART was gone, and the cameras started."""
+    worker = Worker()
+    handle = ffi.new('int *')
+    assert lib.iblb_open(b'rig', b'program', 1000, handle) == 0 and lib.iblb_serve(handle[0], ffi.NULL, 255) == 0
+    long_ago = time.perf_counter_ns() - 60 * 10**9
+    worker.hand(2, stamp=long_ago, timeout=8000)
+    worker.hand(16, stamp=long_ago, timeout=50_000)
+    worker.hand(4, stamp=long_ago, timeout=100_000)
+    worker.close(remove=False)
+    assert next_command(handle[0])[::2] == (0, 4)
+    assert next_command(handle[0])[0] == CODES['IBLB_E_NO_WORKER']
+    lib.iblb_close(handle[0])
+
+
+@pytest.mark.parametrize('by', ['the program', 'the worker'])
+def test_what_was_asked_before_the_pc_slept_is_not_begun_whoever_sees_that_it_slept(
+    segment_directory, worker, program, by
+):
+    before = worker.hand(2, stamp=time.perf_counter_ns(), timeout=8000)
+    put_the_pc_to_sleep(segment_directory / 'rig', 3)
+    arrived = time.perf_counter_ns()
+    if by == 'the worker':
+        assert lib.iblbw_slept(worker.worker) > arrived
+    assert next_command(program)[0] == CODES['IBLB_E_TIMEOUT']
+    code, _ = worker.try_to_hand(4, arrived, 8000, {})
+    assert code == CODES['IBLB_E_EXPIRED'], 'it waited in the worker while the PC slept'
+    assert lib.iblbw_recall(worker.worker, before) == 0
+    worker.hand(4, stamp=time.perf_counter_ns(), timeout=8000)
+    assert next_command(program)[::2] == (0, 4)
 
 
 def whole_program() -> str:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from peers import ScriptedPeer, echo_and_reply
-from processes import CLIENT, SEGMENT, WORKER, kill, program, read, write
+from processes import CLIENT, SEGMENT, WORKER, kill, program, put_the_pc_to_sleep, read, write
 from systems import go_on, stop
 
 from bridge.errors import BridgeError, NoSegment, NoWorker, OutcomeUnknown, ServiceFailure, WorkerBusy
@@ -18,14 +18,8 @@ from bridge.segment.client import Client
 from bridge.segment.served import Segment
 
 EXPIRED = CODES['IBLB_E_EXPIRED']
-SLEEP_NOTE, EPOCH = 144, 152  # layout.h
+EPOCH = 152  # layout.h
 REF = '2026-01-01_1_subject'
-
-
-def put_the_pc_to_sleep(path, hours: float) -> None:
-    """Make the header say that the PC had slept less when a worker last looked."""
-    (note,) = struct.unpack('=Q', read(path, SLEEP_NOTE, 8))
-    write(path, SLEEP_NOTE, struct.pack('=Q', (note - round(hours * 3600e9)) % 2**64))
 
 
 def test_what_was_sent_before_the_pc_slept_is_expired_and_what_is_sent_later_is_not():

@@ -149,7 +149,7 @@ int main(void) {
     FILL(incoming_record.generation);
     FILL(incoming_record.message);
     FILL(incoming_record.payload_bytes);
-    FILL(incoming_record.reserved);
+    FILL(incoming_record.timeout_ms);
     DONE(incoming_record);
 
     /* The numbers that both sides must agree on. */
