@@ -116,14 +116,20 @@ void posix_keep_from_child(void *memory, size_t bytes) {
 
 /* --- waiting --- */
 
-static int futex(shared_u32 *word, int operation, uint32_t value, const struct timespec *timeout) {
+/* What the call takes for a span of time. Not struct timespec: on a 32-bit system whose time_t has 64 bits that is larger,
+ * and the kernel would read its halves. */
+struct span {
+    long seconds, ns;
+};
+
+static int futex(shared_u32 *word, int operation, uint32_t value, const struct span *timeout) {
     return (int)syscall(SYS_futex, word, operation, value, timeout, NULL, 0); /* not _PRIVATE: the word is shared between processes */
 }
 
 int os_park(shared_u32 *word, uint32_t expected, uint64_t timeout_ns, const struct os_waits *waits) {
     if (waits->mechanism != WAIT_FUTEX)
         return posix_poll(word, expected, timeout_ns);
-    struct timespec timeout = posix_timespec(timeout_ns);
+    struct span timeout = {(long)(timeout_ns / NS), (long)(timeout_ns % NS)};
     if (futex(word, FUTEX_WAIT, expected, &timeout) == 0 || errno == EAGAIN)
         return 1;
     if (errno == ETIMEDOUT)

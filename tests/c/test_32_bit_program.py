@@ -60,11 +60,34 @@ worker.run()
 """
 
 
+PARKS = r"""
+#include "os.h"
+#include <stdio.h>
+
+/* Parks where nobody rings, and says the bits of time and whether that took its time. */
+int main(void) {
+    static shared_u32 word;
+    struct os_waits waits;
+    os_waits_open(&waits, os_wait_mechanism(), 1, &word);
+    uint64_t begun = os_clock_ns(), span = 50000000;
+    int woken;
+    while ((woken = os_park(&word, 0, span, &waits)) < 0)
+        begun = os_clock_ns();
+    printf("%d bits, woken %d, %s", 8 * (int)sizeof(time_t), woken, os_clock_ns() - begun < span ? "early" : "in time");
+    return 0;
+}
+"""
+
+
 @pytest.fixture(scope='module')
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('narrow')
+    return built(tmp_path_factory.mktemp('narrow'), PROGRAM)
+
+
+def built(folder: Path, text: str, *options: str) -> Path:
+    """Return a 32-bit program with the library in it."""
     skip_without_32_bit(folder)
-    (folder / 'narrow.c').write_text(PROGRAM)
+    (folder / 'narrow.c').write_text(text)
     program = folder / 'narrow'
     include = ['-I', str(ROOT / 'csrc'), '-I', str(ROOT / 'csrc' / 'include')]
     command = [
@@ -77,6 +100,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
         '-Wextra',
         '-Wno-psabi',
         *include,
+        *options,
     ]
     done = subprocess.run(
         [*command, str(folder / 'narrow.c'), *SOURCES, '-o', str(program), '-lpthread', '-lm'],
@@ -93,6 +117,15 @@ def run(program: Path, *arguments: str) -> str:
     done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_a_park_lasts_its_time_where_time_has_64_bits_and_the_system_32(tmp_path):
+    """The kernel took the halves of the time for seconds and ns: each wait came back at once, and kept a core busy."""
+    program = built(tmp_path, PARKS, '-D_TIME_BITS=64', '-D_FILE_OFFSET_BITS=64')
+    said = run(program)
+    if said.startswith('32 bits'):
+        pytest.skip('the C library here has no 64-bit time for 32-bit programs')
+    assert said == '64 bits, woken 0, in time'
 
 
 def test_a_32_bit_client_is_served_by_a_64_bit_worker_beside_a_64_bit_client(narrow, serve):
