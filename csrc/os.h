@@ -108,7 +108,7 @@ void os_sleep_ns(uint64_t time);
 uint32_t os_pid(void);
 int os_process_name(uint32_t pid, char *text, size_t capacity); /* for people; 0 or -1 */
 uint64_t os_random(void);
-void os_boot_id(char id[40]); /* the same until the next boot; zero-padded */
+bool os_boot_id(char id[40]); /* the same until the next boot; zero-padded. False: the system does not say, and it is "unknown" */
 
 /* --- the segment's file --- */
 
@@ -142,7 +142,7 @@ void os_close(os_file file);
 uint64_t os_size(os_file file);
 int os_read(os_file file, uint64_t offset, void *to, size_t bytes);          /* all of them: 0, else -1 */
 int os_write(os_file file, uint64_t offset, const void *from, size_t bytes); /* all of them: 0, else -1 */
-bool os_same_file(os_file file, const char *path);                           /* does the path still lead to this file? */
+bool os_same_file(os_file file, const char *path); /* does the path still lead to this file? False: it is known that it does not */
 bool os_same_open(os_file one, os_file other);
 void *os_map(os_file file, size_t bytes); /* shared, not inherited by a child; NULL if it fails */
 void os_unmap(void *memory, size_t bytes);

@@ -71,10 +71,12 @@ uint64_t os_random(void) {
     return value;
 }
 
-void os_boot_id(char id[40]) {
+bool os_boot_id(char id[40]) {
     memset(id, 0, 40);
-    if (read_text("/proc/sys/kernel/random/boot_id", id, 40) != 0)
-        snprintf(id, 40, "unknown");
+    if (read_text("/proc/sys/kernel/random/boot_id", id, 40) == 0)
+        return true;
+    snprintf(id, 40, "unknown");
+    return false;
 }
 
 /* --- files --- */

@@ -60,11 +60,13 @@ uint64_t os_random(void) {
     return value;
 }
 
-void os_boot_id(char id[40]) {
+bool os_boot_id(char id[40]) {
     size_t bytes = 39;
     memset(id, 0, 40);
-    if (sysctlbyname("kern.bootsessionuuid", id, &bytes, NULL, 0) != 0)
-        snprintf(id, 40, "unknown");
+    if (sysctlbyname("kern.bootsessionuuid", id, &bytes, NULL, 0) == 0)
+        return true;
+    snprintf(id, 40, "unknown");
+    return false;
 }
 
 /* --- files --- */

@@ -27,6 +27,7 @@
 #define FILE_PATIENCE_NS (500 * MS) /* for a virus scanner that has a new file open */
 #define WIDE_PATH (PATH_BYTES + 8)
 #define REMOVED ".removed-" /* begins the names of files that are as good as deleted */
+#define NO_BOOT_ID "unknown"
 #define SHARE_ALL (FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
 
 /* --- text --- */
@@ -265,12 +266,12 @@ static int only_this_user(SECURITY_ATTRIBUTES *attributes) {
 /* A key of the registry that lives until the user's last logoff, or the next boot. Whoever comes first gives it its
  * value, and the others wait for a mutex. If the first one dies with the mutex, the next finds it abandoned and the
  * value missing. */
-void os_boot_id(char id[40]) {
+bool os_boot_id(char id[40]) {
     wchar_t name[256], *sid = NULL;
     TOKEN_USER *user = this_user();
     HKEY key;
     DWORD bytes = 33;
-    char text[40] = "unknown";
+    char text[40] = NO_BOOT_ID;
     _snwprintf(name, 255, L"Global\\iblbridge-boot-%ls", user && ConvertSidToStringSidW(user->User.Sid, &sid) ? sid : L"");
     name[255] = L'\0';
     HANDLE mutex = CreateMutexW(NULL, FALSE, name);
@@ -280,7 +281,7 @@ void os_boot_id(char id[40]) {
         if (RegQueryValueExW(key, L"id", NULL, NULL, (BYTE *)text, &bytes) != 0 || bytes != 33) {
             snprintf(text, sizeof text, "%016" PRIx64 "%016" PRIx64, os_random(), os_random());
             if (RegSetValueExW(key, L"id", 0, REG_BINARY, (const BYTE *)text, 33) != 0)
-                snprintf(text, sizeof text, "unknown");
+                snprintf(text, sizeof text, NO_BOOT_ID);
         }
         RegCloseKey(key);
     }
@@ -292,6 +293,7 @@ void os_boot_id(char id[40]) {
     free(user);
     memset(id, 0, 40);
     snprintf(id, 40, "%.39s", text);
+    return strcmp(id, NO_BOOT_ID) != 0;
 }
 
 /* --- the directory --- */

@@ -108,8 +108,12 @@ int segment_judge(os_file file, const char *path, struct segment_header *header,
         return problem_set(problem, IBLB_E_SEGMENT,
                            "The segment %s is damaged: its header and its size (%" PRIu64 " bytes) do not agree. %s", path, bytes,
                            "Restart the worker to replace it.");
-    os_boot_id(boot_id);
-    if (memcmp(boot_id, header->boot_id, sizeof boot_id) != 0)
+    bool known = os_boot_id(boot_id), same = memcmp(boot_id, header->boot_id, sizeof boot_id) == 0;
+    if (!same && !known)
+        return problem_set(problem, IBLB_E_SYSTEM,
+                           "The system does not say which boot of this PC it is, so nobody knows whether the segment %s is of it. %s", path,
+                           "Has this program too many files open, or no /proc?");
+    if (!same)
         return problem_set(problem, IBLB_E_STALE, "The segment %s was left by an earlier boot of this PC. Start the worker.", path);
     uint64_t latest = os_clock_ns() + FUTURE_NS;
     if (load64_relaxed(&header->interrupt_stamp) > latest || load64_relaxed(&header->slept_stamp) > latest)
@@ -241,6 +245,8 @@ static int adopt(struct segment *segment, char replaced[PROBLEM_BYTES], struct p
     code = segment_judge(segment->file, segment->path, &header, problem);
     if (code == IBLB_OK)
         return map(segment, &header, problem);
+    if (code == IBLB_E_SYSTEM)
+        return code; /* it may be as good as any */
 
     /* Nothing in it can be trusted or used. Those who have it mapped learn that from the state, whose place never
      * moves. */

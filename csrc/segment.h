@@ -45,7 +45,8 @@ struct slot {
 int segment_check_name(const char *name, struct problem *problem);
 
 /* Judges a copy of the header of an open segment. The copy is read through the file, so no byte of it can change
- * meanwhile. 0 if this library can use the segment in this boot, else IBLB_E_SEGMENT, _VERSION, _STALE. */
+ * meanwhile. 0 if this library can use the segment in this boot, else IBLB_E_SEGMENT, _VERSION, _STALE; _SYSTEM if nobody
+ * can say. */
 int segment_judge(os_file file, const char *path, struct segment_header *header, struct problem *problem);
 
 /* Where slot `index` begins in a segment of these sizes. */

@@ -226,8 +226,9 @@ uint64_t os_random(void) {
     random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return random_state;
 }
-void os_boot_id(char id[40]) {
+bool os_boot_id(char id[40]) {
     memcpy(id, memory_boot, sizeof memory_boot);
+    return true;
 }
 
 /* --- files --- */

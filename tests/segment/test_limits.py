@@ -311,6 +311,46 @@ except BridgeError as error:
 """
 
 
+OPENS_LAST_FILES = """
+import os, resource, sys
+from bridge.errors import BridgeError
+from bridge.segment.client import Client
+from bridge.segment.served import Segment
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+files = []
+try:
+    while True:
+        files.append(os.open('/', os.O_RDONLY))
+except OSError:
+    pass
+for _ in range(int(sys.argv[2])):
+    os.close(files.pop())
+try:
+    opened = Segment('rig') if sys.argv[1] == 'worker' else Client('rig', timeout=0)
+    said = 'replaced ' + opened.replaced if sys.argv[1] == 'worker' else 'open'
+except BridgeError as error:
+    said = f'{error.name} {error.text}'
+print('ready', said, flush=True)
+"""
+
+
+@pytest.mark.posix('Windows has no such limit')
+@pytest.mark.parametrize('left', range(5))
+@pytest.mark.parametrize('who', ['client', 'worker'])
+def test_who_has_no_more_files_does_not_take_a_segment_for_one_of_an_earlier_boot(segment_directory, who, left):
+    """With two files left, a worker retired the segment with all that was in it, and a program was told so."""
+    Segment('rig').close()
+    with Client('rig', timeout=0) as client:
+        request = client.send('EXPINIT', ttl=None)
+        words = [sys.executable, '-c', OPENS_LAST_FILES, who, str(left)]
+        said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert 'earlier boot' not in said
+        assert said.startswith('ready IBLB_E_SYSTEM ' if left < 3 else ('ready replaced \n', 'ready open\n'))
+        with Segment('rig') as segment:
+            assert [command.message for command in segment.take(1)[1]] == [1]
+            assert client.cancel(request)
+
+
 @pytest.mark.posix('Windows has no such limit')
 def test_a_limit_on_file_sizes_is_told_with_the_size_and_leaves_nothing_behind(segment_directory):
     done = subprocess.run([sys.executable, '-c', LIMITED], capture_output=True, text=True, check=True, timeout=60)
