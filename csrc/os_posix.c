@@ -419,9 +419,10 @@ static bool same_status(const struct stat *one, const struct stat *other) {
 bool os_same_file(os_file file, const char *path) {
     struct stat open_status, path_status;
     os_hold_thread();
-    bool same = fstat((int)file, &open_status) == 0 && lstat(path, &path_status) == 0 && same_status(&open_status, &path_status);
+    bool there = lstat(path, &path_status) == 0, hidden = !there && errno != ENOENT && errno != ENOTDIR;
+    bool same = there && fstat((int)file, &open_status) == 0 && same_status(&open_status, &path_status);
     os_let_thread();
-    return same;
+    return same || hidden; /* what cannot be looked at just now is not known to be gone */
 }
 
 bool os_same_open(os_file one, os_file other) {
@@ -527,7 +528,7 @@ void os_unlock(os_file file, uint64_t offset) {
 bool os_locked(os_file file, uint64_t offset) {
     struct flock range = lock_range(F_WRLCK, offset);
     os_hold_thread();
-    bool held = fcntl((int)file, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
+    bool held = fcntl((int)file, F_OFD_GETLK, &range) != 0 || range.l_type != F_UNLCK; /* if nobody can tell, nobody is dead */
     os_let_thread();
     return held;
 }

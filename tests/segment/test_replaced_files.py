@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,24 @@ def test_a_worker_whose_file_is_removed_stops_and_its_clients_are_told(segment_d
         with pytest.raises(NoSegment) as stale:
             client.call('PING', timeout=30)
         assert stale.value.name == 'IBLB_E_STALE'
+
+
+@pytest.mark.posix('a link in place of a directory takes a privilege on Windows')
+def test_a_worker_whose_directory_cannot_be_looked_at_for_a_moment_goes_on(segment_directory):
+    """It said that its segment was removed, marked it so, and ended; a client that could not look said the same."""
+    away = segment_directory.with_name('away')
+    with Segment('rig') as segment, Client('rig') as client:
+        segment_directory.rename(away)
+        segment_directory.symlink_to(segment_directory)  # in a circle
+        try:
+            until = time.monotonic() + 0.6  # it looks four times a second
+            while time.monotonic() < until:
+                assert segment.take(0.1)[1] == []
+            segment.close()
+            assert not client.worker_state().alive
+        finally:
+            segment_directory.unlink()
+            away.rename(segment_directory)
 
 
 def test_a_worker_whose_file_is_replaced_leaves_the_new_one_alone(segment_directory):
