@@ -26,6 +26,8 @@
  * - A thread that is cancelled (pthread_cancel, Qt's terminate on Linux) ends within 100 ms if it waits, otherwise after the call.
  *   Nothing stays locked, and its request stays open. Nothing helps against TerminateThread on Windows, a longjmp out of a signal
  *   handler, or a cancellation that takes effect in a signal handler: each may leave the handle locked.
+ * - Call nothing of this from a signal handler: the thread that it interrupts may hold what it would wait for, for ever. Set a flag
+ *   there, and look at it between waits. (What SetConsoleCtrlHandler on Windows, or Python, calls a handler may call everything.)
  * - Truncating the segment's file while it is mapped kills the process that touches it (SIGBUS). Only malice or a broken clean-up script
  *   does that.
  *
