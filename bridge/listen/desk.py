@@ -19,8 +19,9 @@ The program is called from in here: it takes at once or refuses, and never waits
    what is running.
 5. **By itself.** What the program tells goes to all masters that have commanded in this experiment, not to those who
    only ask what it does; to one that waits for the answer to what would end it, behind that.
-6. **Strangers**, whom the configuration does not name, get an error, each once a second, some at a time.
-7. **Killed at any moment.** `owed` holds a command from its echo until its answer has left, and says whether a program
+6. **Old commands** are not begun: what lay unread while this computer, or the worker, stood still.
+7. **Strangers**, whom the configuration does not name, get an error, each once a second, some at a time.
+8. **Killed at any moment.** `owed` holds a command from its echo until its answer has left, and says whether a program
    may have it. `keep` is called, or is to be called by whoever sends, before each step that somebody else sees: so the
    worker after us never does again what had begun, and tells or does what is left.
 """
@@ -117,8 +118,8 @@ class Desk:
 
     # --- from the network ---
 
-    def received(self, datagram: bytes, address: Address, now: int) -> None:
-        """Take a datagram, whatever it is."""
+    def received(self, datagram: bytes, address: Address, now: int, *, is_old: bool = False) -> None:
+        """Take a datagram, whatever it is; `is_old`: it may have lain unread for longer than its master waits."""
         if self.masters and address[0] not in self.masters:
             self._stranger(datagram, address, now)
             return
@@ -138,6 +139,9 @@ class Desk:
         copy = master.what_is(datagram, event, self._last[0], now)
         if master.held is not None and master.held[0] != datagram:
             master.held = None  # one who waits for an echo says nothing else: it was a copy
+        if is_old and copy is What.NEW and event not in rules.QUESTIONS:
+            self.counts['old'] += 1  # nor is it echoed: its master has told that nobody heard it
+            return
         if copy is not What.NEW:
             self.counts['copies'] += 1
         if copy is What.HELD:

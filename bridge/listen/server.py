@@ -13,8 +13,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from bridge.listen import owed, rules
 from bridge.listen.asked import Note, Send
 from bridge.listen.desk import Desk
 from bridge.listen.memory import Address
@@ -25,6 +26,8 @@ AT_ONCE = 16  # datagrams that are read in one turn of the loop
 IGNORED_AT_ONCE = 200  # with those of which nothing follows
 _BUFFER = 1 << 20  # bytes of what is not read yet; the system may allow less
 _MOST = 65536  # bytes of one
+STOOD_STILL = owed.LATE  # ns without a turn of the loop: what is read then may be older than any master waits
+_CATCH_UP = 1000 * rules.MS  # until what is read is new again, if more comes than is read
 _SAY_EVERY = 60.0  # s: how often what a listener ignores is worth a line in the log
 
 
@@ -113,6 +116,8 @@ ignored 2 messages that are no commands: another program sends to this port'
     if count := counts.get('malformed', 0):
         what = 'is no command' if count == 1 else 'are no commands'
         said.append(f'ignored {_messages(count)} that {what}: another program sends to this port')
+    if count := counts.get('old', 0):
+        said.append(f'ignored {_messages(count)} that lay unread while this worker stood still; ask again')
     if count := counts.get('masters too many', 0):
         said.append(f'ignored {_messages(count)}, as too many masters command at once')
     return '; '.join(said)
@@ -120,6 +125,20 @@ ignored 2 messages that are no commands: another program sends to this port'
 
 def _messages(count: int) -> str:
     return f'{count} message{"s"[count == 1 :]}'
+
+
+class _Clocks(NamedTuple):
+    """A moment, ns, of the clock of all stamps, which may stand while the PC sleeps, and of the one that people set."""
+
+    steady: int
+    wall: int
+
+    @classmethod
+    def now(cls) -> _Clocks:
+        return cls(time.perf_counter_ns(), time.time_ns())
+
+    def since(self, before: _Clocks) -> int:
+        return max(self.steady - before.steady, self.wall - before.wall)
 
 
 class Server:
@@ -156,6 +175,8 @@ class Server:
         self._timer_at = 0
         self._said_until = 0.0
         self._said_counts = 0
+        self._old_until = 0
+        self._turned = _Clocks.now()  # from now on something may lie there
         self.is_open = False
         self.port = int(sock.getsockname()[1])
 
@@ -187,17 +208,32 @@ class Server:
         self.desk.keep()
         self._set_timer(self.desk.wake_at())
 
+    def turn(self) -> None:
+        """Take it that the loop goes round; to be called some times a second."""
+        if self.is_open and self._has_stood_still():
+            self._read()  # now: what comes later is new
+
+    def _has_stood_still(self) -> bool:
+        before, self._turned = self._turned, _Clocks.now()
+        if self._turned.since(before) >= STOOD_STILL:
+            self._old_until = self._turned.steady + _CATCH_UP
+            return True
+        return False
+
     def _read(self) -> None:
+        self._has_stood_still()
         taken = 0
         for _ in range(IGNORED_AT_ONCE):
             try:
                 datagram, address = self._socket.recvfrom(_MOST)
             except (BlockingIOError, InterruptedError):
+                self._old_until = 0
                 break
             except OSError:  # Windows: an earlier datagram of ours reached nobody (10054), or one was too long
                 continue
             try:
-                self.desk.received(datagram, address, time.perf_counter_ns())
+                now = time.perf_counter_ns()
+                self.desk.received(datagram, address, now, is_old=now < self._old_until)
             except Exception:  # whatever the network says, the listener goes on
                 log.exception('%s: a message of %s:%d failed', self.desk.name, *address[:2])
             if self.desk.has_news:
@@ -241,7 +277,7 @@ class Server:
 
     def _say_what_is_ignored(self) -> None:
         counts: Any = self.desk.counts
-        total = counts['strangers'] + counts['malformed'] + counts['masters too many']
+        total = counts['strangers'] + counts['malformed'] + counts['masters too many'] + counts['old']
         if total != self._said_counts and time.monotonic() >= self._said_until:
             self._said_counts, self._said_until = total, time.monotonic() + _SAY_EVERY
             log.warning('%s: %s', self.desk.name, ignored(counts, self.desk.last_stranger))

@@ -286,6 +286,7 @@ class Programs:
             return
         now = time.perf_counter_ns()
         for name, server in self._servers.items():
+            server.turn()
             self._behind[name].look(server.desk, now)
             if self._left[name] and now >= self._left_until:
                 self._tell_what_is_left(name, server.desk, now)

@@ -321,6 +321,17 @@ def test_what_is_no_command_is_ignored_and_counted(junk):
     assert world.datagrams == 0 and sum(world.desk.counts.values()) == 1 and not world.desk._masters
 
 
+def test_what_lay_unread_for_long_is_not_begun_and_not_echoed_but_a_question_is_answered():
+    world = World()
+    world.desk.received(b'[2, "ref", null]', ('127.0.0.1', 1), world.now, is_old=True)
+    world.run(MS)
+    assert world.datagrams == 0 and not world.program.handed and world.desk.counts['old'] == 1 and world.desk.is_quiet
+    world.desk.received(b'[32, 0]', ('127.0.0.1', 1), world.now, is_old=True)
+    world.desk.received(b'[2, "ref", null]', ('127.0.0.1', 1), world.now)
+    world.run(MS)
+    assert [asked.event for asked in world.program.handed] == [STATUS, START]
+
+
 def test_strangers_are_told_once_a_second_and_cost_nothing():
     world = World(masters=['10.0.0.1'])
     for n in range(5000):

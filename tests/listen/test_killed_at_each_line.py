@@ -51,10 +51,10 @@ def live(port, point, armed):
     lines, there, came = 0, threading.Event(), threading.Event()
     before = Desk.received
 
-    def received(self, datagram, address, now):
+    def received(self, datagram, address, now, **how):
         if datagram.startswith(b'[%d,' % armed):
             there.set()
-        before(self, datagram, address, now)
+        before(self, datagram, address, now, **how)
         if there.is_set():
             came.set()
 

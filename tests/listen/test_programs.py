@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from bridge.cli import lines
 from bridge.config import ListenerConfig
 from bridge.errors import BridgeError
 from bridge.journal import Journal, Reading
+from bridge.listen import server
 from bridge.listen.server import NotBound, bound, ignored
 from bridge.numbers import CODES
 from bridge.segment.served import Segment
@@ -391,6 +393,35 @@ def test_what_was_taken_before_the_worker_died_is_answered_after(tmp_path):
                 second.terminate()
                 second.wait(20)
         program.close()
+
+
+def test_what_lay_unread_while_the_worker_stood_still_is_not_begun(running, monkeypatch):
+    """A worker was stopped over lunch, went on, and the program started the cameras of a master that had long gone."""
+    monkeypatch.setattr(server, 'STOOD_STILL', 300 * 10**6)
+    program, desk = Serving('rig'), running.worker._programs._servers['cameras'].desk
+    stands, goes_on = threading.Event(), threading.Event()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as master:
+        master.settimeout(0.1)
+
+        def ask() -> bool:
+            master.sendto(b'[2, "2026-01-01_1_subject", null]', ('127.0.0.1', running.port))
+            with suppress(TimeoutError):
+                return bool(master.recv(1000))
+            return False
+
+        eventually(lambda: running.worker._programs._servers['cameras'].is_open)
+        running.worker._carrier.thread.ring(lambda: (stands.set(), goes_on.wait(20)))
+        assert stands.wait(20)
+        since = time.monotonic()
+        assert not ask()
+        while time.monotonic() < since + 0.4:
+            time.sleep(0.01)
+        goes_on.set()
+        eventually(lambda: desk.counts['old'])
+        assert program.next(0) is None and desk.is_quiet
+        eventually(ask)
+        eventually(lambda: program.next(100))
+    program.close()
 
 
 def test_what_masters_asked_before_the_pc_slept_is_not_begun_and_they_are_told(running, segment_directory):
