@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from wine import Program, command, run, windows
+from wine import PATIENCE, Program, command, run, windows
 
 TESTS = Path(__file__).resolve().parents[1]
 COMPILERS = {64: 'x86_64-w64-mingw32-gcc', 32: 'i686-w64-mingw32-gcc'}
@@ -89,7 +89,7 @@ class Rig:
         self.programs.append(Program(list(words), self.environment | environment))
         return self.programs[-1]
 
-    def iblbridge(self, *words: object, timeout: float = 60.0) -> tuple[int, str, str]:
+    def iblbridge(self, *words: object, timeout: float = PATIENCE) -> tuple[int, str, str]:
         return run([*self.python, '-m', 'bridge', *words], self.environment, timeout)
 
     def iblb(self, *words: object) -> tuple[int, str, str]:

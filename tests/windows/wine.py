@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import pytest
 
-PATIENCE = 60.0  # s; each of Wine's first steps may take some
+PATIENCE = 110.0  # s; each of Wine's first steps may take some
 
 
 def command(name: str) -> list[str]:
