@@ -247,7 +247,14 @@ def test_a_service_whose_name_is_just_looked_up_keeps_the_socket_that_it_gets(ri
     ports = it.worker._carrier.ports
     assert set(ports) == {'b', 'new'}
     link = it.links['new']
-    it.worker._carrier.thread.ring(lambda: link.line.refused(OSError('in doubt'), 0))  # the next one looks again
+    doubted = threading.Event()  # before the next one leaves, which looks again then
+
+    def doubt():
+        link.line.refused(OSError('in doubt'), 0)
+        doubted.set()
+
+    it.worker._carrier.thread.ring(doubt)
+    assert doubted.wait(5)
     assert it.client.call('EXPINIT', 'y')['code'] == 0
     assert source_ports(a)[-1] == source_ports(a)[-2] == it.worker._carrier.ports['new']
 
