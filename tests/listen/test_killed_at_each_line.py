@@ -29,7 +29,7 @@ from bridge.segment import kept
 from bridge.worker import programs
 
 pytestmark = pytest.mark.posix('workers are forked, hundreds of them')
-MORE = [pytest.param(13, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.long)]  # of the lines, a part
+MORE = [pytest.param(29, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.long)]  # of the lines, a part
 
 REF = '2026-01-01_1_subject'
 NURSERY = r"""
