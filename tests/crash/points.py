@@ -343,7 +343,7 @@ def _one_worker(
     closed = time.monotonic()
     if code != 0:
         result.add(label, [f'its client ended with {code}'])
-    if until(lambda: not rig.claimed(), 3.0):
+    if until(lambda: not rig.claimed(), 10.0):
         result.freed = max(result.freed, time.monotonic() - closed)
     else:
         result.add(label, [f'slots are not freed: {rig.claimed()}'])
