@@ -531,6 +531,7 @@ def frozen(*names: str) -> Iterator[Frozen]:
             logging.getLogger(name).removeHandler(handler)
 
 
+@pytest.mark.not_wine('it does not tell of a refusal')
 def test_a_log_that_stands_still_holds_no_service_up(through) -> None:
     with StockServer() as server, frozen('bridge.auxiliaries') as console:
         aux = through(a=server.uri, dead=f'udp://127.0.0.1:{free_port()}')
