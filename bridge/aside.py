@@ -14,6 +14,14 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 
+def beside(what: Callable[[], object], name: str) -> None:
+    """Call something in a thread of its own, or here if there can be no more threads, as at the exit of a program."""
+    try:
+        threading.Thread(target=what, name=name, daemon=True).start()
+    except RuntimeError:
+        what()
+
+
 class Aside:
     """Calls things in order, in a thread of its own that is there while there is something to do."""
 
@@ -29,10 +37,7 @@ class Aside:
             if self._is_busy:
                 return
             self._is_busy = True
-        try:
-            threading.Thread(target=self._run, name='aside', daemon=True).start()
-        except RuntimeError:  # there can be no more threads, as at the exit of a program
-            self._run()
+        beside(self._run, 'aside')
 
     def wait(self, timeout: float) -> bool:
         """Wait until everything was called; False if the time is up, s."""

@@ -179,7 +179,7 @@ class Auxiliaries:
             and self.is_running
             and not self.stop_event.is_set()
             and not self._cleaned
-            and getattr(self._carrier, 'is_connected', True)
+            and self._carrier.is_connected
         )
 
     @property
@@ -316,7 +316,7 @@ class Auxiliaries:
             withdrawn = self._carrier.withdraw(command)
             self._results.drain()
             what = 'and was withdrawn' if withdrawn else 'but is under way: ask EXPSTATUS before you repeat it'
-            if not getattr(self._carrier, 'is_connected', True):
+            if not self._carrier.is_connected:
                 what += '; no worker serves the segment'
             error = RuntimeError(f'{command.message} has no result after {patience:.3g} s {what}')
             if withdrawn:

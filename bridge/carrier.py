@@ -256,6 +256,11 @@ class ThreadedCarrier(ABC):
 
     # What the two do differently
 
+    @property
+    def is_connected(self) -> bool:
+        """bool: there is what commands go through."""
+        return True
+
     @abstractmethod
     def submit(self, command: Command) -> Future[Outcomes]:
         """Send a command, or let it wait for its turn; returns at once, from any thread."""

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from bridge.aside import beside
+
 KEPT = 1000  # results in the log
 UNSET: Any = object()
 _PIECE = 0.1  # s
@@ -185,10 +187,7 @@ class Results:
                 self.received.release()
         else:
             self._publishing = True
-            try:
-                threading.Thread(target=self._publish_later, name='publisher', daemon=True).start()
-            except RuntimeError:  # there can be no more threads, as at the exit of a program
-                self._publish_later()
+            beside(self._publish_later, 'publisher')
 
     def _publish_later(self) -> None:
         with self.received:

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
+from bridge.aside import beside
 from bridge.carrier import REVERSED, TIMEOUT, Command, Outcomes, ThreadedCarrier
 from bridge.errors import BridgeError, NoWorker, OutcomeUnknown, error_for
 from bridge.numbers import CODES, EVENTS, LOCAL, MESSAGES
@@ -84,11 +85,10 @@ class SegmentCarrier(ThreadedCarrier):
         self._encode = encode
         self._client = Client(segment, name, timeout)
         try:
-            entries = self._client.call('SERVICES', timeout=None if timeout is None else max(timeout, 1.0))['services']
+            self.names = self._ask(None if timeout is None else max(timeout, 1.0))
         except BaseException:
             self._client.close()
             raise
-        self.names = tuple(entry['name'] for entry in entries if not is_described(entry['data']))
         self._remote = RemoteServices(self.names, lambda: self.is_connected, events)
         self.services = self._remote if self.names else None
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
@@ -219,10 +219,7 @@ class SegmentCarrier(ThreadedCarrier):
                     raise
                 log.exception('what becomes of %s could not be followed', plan.command.message)
 
-        try:
-            threading.Thread(target=run, name=name, daemon=True).start()
-        except RuntimeError:  # there can be no more threads, as in what a program does at its exit: then it waits here
-            run()
+        beside(run, name)  # at the exit of a program it waits here
 
     def _await(self, plan: _UnderWay) -> None:
         """Wait for a response."""
@@ -358,15 +355,19 @@ class SegmentCarrier(ThreadedCarrier):
             if outcome.answered and service is not None:
                 service.tell(outcome.event, outcome.reply or [])
 
+    def _ask(self, timeout: float | None) -> tuple[str, ...]:
+        """Return the names of the services that the worker has, in its order."""
+        entries = self._client.call('SERVICES', timeout=timeout)['services']
+        return tuple(entry['name'] for entry in entries if not is_described(entry['data']))
+
     def _look_who_is_there(self) -> None:
         """Ask the worker which services it has by now."""
         try:
-            entries = self._client.call('SERVICES', timeout=_SLICE)['services']
+            names = self._ask(_SLICE)
         except BridgeError as exc:
             log.info('which services the worker has now is asked again: %s', exc)
             return
         self._is_known = True
-        names = tuple(entry['name'] for entry in entries if not is_described(entry['data']))
         if names != self.names:
             self._remote.follow(names)
             self.names = names
