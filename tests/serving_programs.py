@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bridge.errors import BridgeError, check
+from bridge.errors import BridgeError, NoSegment, check
 from bridge.numbers import CODES
 from bridge.segment.library import ffi, lib
 
@@ -37,7 +37,7 @@ class Serving:
         code = lib.iblb_next_command(self.handle, timeout_ms, command, message, text, 1 << 17, ffi.NULL)
         if code in (CODES['IBLB_E_TIMEOUT'], CODES['IBLB_E_NO_WORKER']):
             return None
-        check(code)
+        check(code, self.handle)
         return int(command[0]), json.loads(ffi.string(text))
 
     def answer(self, command: int, data: Any = None, status: int = -1) -> int:
@@ -68,7 +68,11 @@ class Program:
 
     def _run(self) -> None:
         while not self._ended:
-            if (taken := self.serving.next(50)) is None:
+            try:
+                taken = self.serving.next(50)
+            except NoSegment:  # removed by its worker
+                return
+            if taken is None:
                 continue
             command, asked = taken
             self.asked.append(asked)
