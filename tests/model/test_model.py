@@ -92,7 +92,7 @@ def test_no_interleaving_and_no_crash_breaks_the_protocol(model, macros, tmp_pat
     ('model', 'macros'),
     [
         ('segment.pml', ['-DINTERRUPTS=2']),
-        pytest.param('segment.pml', ['-DLEAVES=3', '-DVICTIM=2'], marks=LARGE),
+        pytest.param('segment.pml', ['-DLEAVES=3', '-DVICTIM=2'], marks=[pytest.mark.long, pytest.mark.timeout(0)]),
         ('incoming.pml', []),
         ('incoming.pml', ['-DVICTIM=PROGRAM']),
         ('doorbell.pml', []),

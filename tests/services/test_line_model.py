@@ -1,6 +1,6 @@
 """The line to a service in virtual time, against models of real services and a path that does what it likes.
 
-A thousand histories in a run, the same each time, or twice the environment's ``HISTORIES``; ten thousand by
+A thousand histories in a run, the same each time, or twice the environment's ``HISTORIES``; five thousand by
 ``-m slow``; as many others as one likes by
 ``HISTORIES=1000000 python -m pytest -m long tests/services/test_line_model.py``.
 """
@@ -188,8 +188,8 @@ TestRoughPaths.pytestmark = [pytest.mark.timeout(600)]
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize('machine', [Histories, RoughPaths])
-def test_ten_thousand_histories(machine: type[RuleBasedStateMachine]) -> None:
-    run_state_machine_as_test(machine, settings=histories(5000, steps=14, same=True))
+def test_five_thousand_histories(machine: type[RuleBasedStateMachine]) -> None:
+    run_state_machine_as_test(machine, settings=histories(2500, steps=14, same=True))
 
 
 @pytest.mark.long
