@@ -56,7 +56,7 @@ REFUSED = [
     (np.bytes_(b'x'), TypeError, 'bytes'),
     (np.timedelta64(1, 's'), TypeError, 'timedelta64'),
     (np.longdouble(1), TypeError, 'longdouble'),
-    (np.datetime64('NaT'), TypeError, 'NaT'),
+    (np.datetime64('NaT', 's'), TypeError, 'NaT'),
     (object, TypeError, "<class 'object'> (type)"),
     ({(1, 2): 3}, TypeError, 'a key that is not text, (1, 2) (tuple)'),
     (LOOP, ValueError, 'a list that holds itself'),

@@ -19,6 +19,9 @@ from hypothesis import strategies as st
 from bridge.segment import kept, slate, whole
 from bridge.segment.slate import ROOM, Slate, record
 
+# Python 3.12 on: what is killed at a line is forked from whatever runs the tests, and calls nothing that could wait.
+pytestmark = pytest.mark.filterwarnings('ignore:.*multi-threaded, use of fork:DeprecationWarning')
+
 
 @pytest.fixture
 def place(tmp_path):
