@@ -107,7 +107,8 @@ def test_a_segment_that_is_to_be_removed_at_the_end_stays_while_a_master_has_sti
         close_second = second.worker.close
         second.worker.close = lambda: close_second(remove=True)
         second.__exit__()
-        assert list(segment_directory.iterdir()) == []
+        # On Windows its memory has a name as long as the program holds it.
+        assert [path for path in segment_directory.iterdir() if not path.name.startswith('.removed-')] == []
         serving.close()
         assert not owed.waiting({}, '', 0, [])
 
