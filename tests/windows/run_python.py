@@ -8,7 +8,7 @@ files are run in a few processes, some at a time, each with a time-out that ends
 What has failed is run once more when nothing else is.
 
 What is not run at all is in `OMITTED`; what a test skips on Windows or under Wine says its own reason (the markers
-``posix`` and ``not_wine``). The summary lists both.
+``posix`` and ``not_wine``). The summary lists both. Nor are tests that are slow, without ``-m 'not long'``.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ OMITTED = {
 LONG_ONES = (
     'cli/test_demo.py', 'auxiliaries/test_auxiliaries_documented.py', 'services/test_network_faults.py',
     'worker/test_worker_ends.py', 'worker/test_worker.py', 'cli/test_cli.py', 'services/test_addresses.py',
+    'cli/test_typed_words.py', 'cli/test_reload.py', 'web/test_page_process.py', 'listen/test_programs.py',
+    'cli/test_demo_both.py',
     'worker/test_housekeeping.py', 'services/test_models_are_true.py',
 )  # fmt: skip
 IN_ONE = 6
@@ -112,7 +114,8 @@ def run(names: list[str], folder: Path, arguments: Iterable[str]) -> Result:
     report = folder / f'{mark}.xml'
     environment = os.environ | {'PYTHONPATH': windows(folder / 'site'), 'PYTHONDONTWRITEBYTECODE': '1', MARK: mark}
     environment.setdefault('HISTORIES', '300')  # of test_line_model, in which nothing is of a system
-    options = ['-v', '-ra', '-m', 'not long', '-p', 'no:cacheprovider', f'--junitxml={report.name}', '--durations=5']
+    options = ['-v', '-ra', '-m', 'not long and not slow', '-p', 'no:cacheprovider']
+    options += [f'--junitxml={report.name}', '--durations=5']
     options += ['-o', 'addopts=', '-o', 'timeout=0', '-o', f'faulthandler_timeout={TEST_TIMEOUT}']
     started = time.monotonic()
     process = subprocess.Popen(
@@ -217,7 +220,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix='iblbridge windows ') as place:
         folder = Path(place)
         work = prepare(Path(wheel), folder)
-        subprocess.run([*PYTHON, '-c', ''], stdin=subprocess.DEVNULL, timeout=120, check=True)  # Wine starts up
+        # Each program that the tests start would compile all that it imports.
+        compiled = ['-m', 'compileall', '-q', '--invalidation-mode', 'unchecked-hash', windows(folder / 'site')]
+        subprocess.run([*PYTHON, *compiled], stdin=subprocess.DEVNULL, timeout=300, check=True)
         results = run_all([[name] for name in chosen] or work, folder, arguments, AT_A_TIME)
         failed = {name: message for result in results for name, message in result.failed.items()}
         again = run_all([[name] for name in failed], folder, arguments, 1)
