@@ -85,7 +85,7 @@ static inline bool segment_has_slept(uint64_t note, uint64_t asleep) {
 
 /* The same of now, and without noting it: for whoever is no worker. */
 static inline bool segment_sleep_is_new(const struct segment_header *header) {
-    uint64_t note = load64_relaxed(&header->sleep_note);
+    uint64_t note = load64_acquire(&header->sleep_note); /* pairs with the release in worker_note_sleep */
     return segment_has_slept(note, os_asleep_ns(note + SLEEP_TOLERANCE_NS));
 }
 

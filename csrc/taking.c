@@ -64,12 +64,13 @@ struct waiting {
 };
 
 /* Nobody waits for it any more, and its worker, which may be dead or stopped, has not withdrawn it yet: its time is up, or
- * the PC has slept since. */
+ * the PC has slept since. A worker that notes a sleep writes the stamp first, so the stamp is read last: who finds that
+ * there is nothing new finds it there. */
 static bool is_stale(const struct handle *handle, const struct incoming_record *record) {
     const struct segment_header *header = handle->segment.header;
     uint64_t now = os_clock_ns(), age = now > record->stamp ? now - record->stamp : 0;
-    return (record->timeout_ms && age >= record->timeout_ms * MS) || record->stamp < load64_acquire(&header->slept_stamp) ||
-           segment_sleep_is_new(header);
+    return (record->timeout_ms && age >= record->timeout_ms * MS) || segment_sleep_is_new(header) ||
+           record->stamp < load64_relaxed(&header->slept_stamp);
 }
 
 /* With the mutex held: the next one to take; interrupts first. IBLB_E_TIMEOUT: none. */

@@ -110,6 +110,30 @@ static void a_withdrawal_at_any_point_of_a_take_is_told_to_the_program_or_the_co
     CHECK(at_every_point(rig_that_was_asked_for_a_token, do_withdraw, do_next, it_was_taken_or_not_and_is_withdrawn_all_the_same) > 5);
 }
 
+/* --- next_command against a worker that notes that the PC slept --- */
+
+#define THREE_HOURS_NS (3 * 3600 * 1000 * MS)
+
+static void rig_that_was_asked_before_the_pc_slept(void) {
+    rig_that_was_asked();
+    store64_release(&eye.header->sleep_note, load64_acquire(&eye.header->sleep_note) - THREE_HOURS_NS);
+}
+static void do_note_the_sleep(void) {
+    CHECK(iblbw_slept(worker) > 0);
+}
+
+static void it_was_not_begun(void) {
+    CHECK_SAME(next, IBLB_E_TIMEOUT);
+    CHECK_SAME(command, 0);
+    CHECK_SAME(iblbw_recall(worker, &token), 0);
+    all_is_in_order();
+}
+
+static void what_came_before_the_pc_slept_is_not_begun_at_whatever_point_of_a_take_that_is_noted(void) {
+    CHECK(at_every_point(rig_that_was_asked_before_the_pc_slept, do_next, do_note_the_sleep, it_was_not_begun) > 10);
+    CHECK(at_every_point(rig_that_was_asked_before_the_pc_slept, do_note_the_sleep, do_next, it_was_not_begun) > 3);
+}
+
 /* --- hand against next_command --- */
 
 static int command_is_there(void) {
@@ -235,6 +259,8 @@ static const struct test tests[] = {
     {"of answer and withdrawal exactly one wins, at any point", of_answer_and_withdrawal_exactly_one_wins_at_any_point},
     {"a withdrawal at any point of a take is told to the program, or the command is not seen",
      a_withdrawal_at_any_point_of_a_take_is_told_to_the_program_or_the_command_is_not_seen},
+    {"what came before the PC slept is not begun, at whatever point of a take that is noted",
+     what_came_before_the_pc_slept_is_not_begun_at_whatever_point_of_a_take_that_is_noted},
     {"what is handed over at any point of a wait is never slept through",
      what_is_handed_over_at_any_point_of_a_wait_is_never_slept_through},
     {"a worker that comes at any point of an answer hears it once", a_worker_that_comes_at_any_point_of_an_answer_hears_it_once},
