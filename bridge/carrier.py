@@ -47,7 +47,8 @@ class CommandFuture(Future[Outcomes]):
 
     def cancel(self) -> bool:
         """Take the command back; False if it is under way, or over."""
-        if not self.done() and self.take_back is not None and not self.take_back():
+        take_back = self.take_back  # another thread may just change it
+        if not self.done() and take_back is not None and not take_back():
             return False
         return super().cancel()
 

@@ -334,7 +334,7 @@ class SegmentCarrier(ThreadedCarrier):
         """Have a command under way no more; once, for whoever comes first: that one resolves it."""
         if self._plans.pop(plan.command, None) is None:
             return False
-        plan.command.future.take_back = None
+        plan.command.future.take_back = _too_late
         self.thread.ring(self._changed.set)
         return True
 
@@ -401,6 +401,11 @@ class SegmentCarrier(ThreadedCarrier):
                     self.on_event(event['service'], number, data)
             except BaseException:  # sys.exit of a callback, too: no event would be heard any more
                 log.exception('the callback for events failed')
+
+
+def _too_late() -> bool:
+    """Tell that a command cannot be taken back: its end is there, and is just being told."""
+    return False
 
 
 def _without_response(name: str, error: BaseException) -> Outcome:

@@ -67,6 +67,22 @@ def test_a_future_of_what_is_under_way_cannot_be_cancelled(make):
     assert not begun.cancel()
 
 
+def test_a_future_whose_answers_are_just_told_cannot_be_cancelled(make):
+    """Who was called at an answer could cancel, and what the service had done was told as cancelled."""
+    services, aux = make('a')
+    began, cancelled = threading.Event(), []
+
+    def stop(*_: Any) -> None:
+        assert began.wait(5)
+        cancelled.append(begun.cancel())
+
+    aux.services.assign_callback('EXPSTART', stop)
+    begun = aux.submit('EXPSTART', REF)
+    began.set()
+    assert ok(begun) == ['a']
+    assert cancelled == [False]
+
+
 def test_what_one_service_has_done_is_not_told_as_withdrawn(make):
     services, aux = make('a', 'b', busy='b')
     aux.refresh_rate, aux.services.timeout = 0.0, 0.5
