@@ -319,8 +319,11 @@ class SegmentCarrier(ThreadedCarrier):
                 plan.withdrawn = True  # before: who waits for the request looks here
                 plan.withdrawn = self._is_unsent(plan.request)
             elif part is not None and self._retract(part):
-                plan.withdrawn = True  # before: who waits for the part looks here
+                plan.withdrawn = True
+                left = self._leave(plan)
+                # Not before: who waits for the part looks at both, and must not resolve it.
                 part.command.end(Reason.WITHDRAWN, 'not sent: the command was withdrawn')
+                return left
             return plan.withdrawn and self._leave(plan)
 
     def _is_unsent(self, request: int) -> bool:

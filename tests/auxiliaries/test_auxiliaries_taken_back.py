@@ -13,6 +13,7 @@ from crowds import Crowd, ok
 from peers import eventually
 
 from bridge.auxiliaries import Auxiliaries
+from bridge.carrier import Command
 from bridge.outcome import Reason
 
 REF = '2026-01-01_1_subject'
@@ -118,6 +119,24 @@ def test_a_cancel_that_is_refused_keeps_nothing_from_the_services_that_follow(ma
     monkeypatch.setattr(aux._carrier, '_is_unsent', answered_meanwhile)
     assert not begun.cancel()
     assert ok(begun) == ['a', 'b']
+
+
+def test_what_goes_from_one_to_the_other_and_is_withdrawn_is_told_so_by_who_withdrew_it(make, monkeypatch):
+    """If who sends it to one after the other was faster, it was told to be under way."""
+    services, aux = make('a', 'b', busy='a')
+    waits = aux.submit('EXPSTART', REF, concurrent=False)
+    eventually(lambda: [plan for plan in aux._carrier._plans.values() if plan.whole and plan.request])
+    (sender,) = (thread for thread in threading.enumerate() if thread.name == 'one-by-one')
+    end = Command.end
+
+    def and_the_other_is_faster(command: Command, reason: Reason, error: str) -> None:
+        end(command, reason, error)
+        if threading.current_thread() is not sender:
+            sender.join(5)
+
+    monkeypatch.setattr(Command, 'end', and_the_other_is_faster)
+    assert aux.clear_message_queue() == 1
+    assert {outcome.reason for outcome in waits.result(5).values()} == {Reason.WITHDRAWN}
 
 
 def test_a_cleared_queue_takes_nothing_from_what_goes_from_one_to_the_other(make):
