@@ -85,6 +85,8 @@ class SegmentCarrier(ThreadedCarrier):
         self._encode = encode
         self._client = Client(segment, name, timeout)
         try:
+            # First: no change of the services is to come between what they are and what is heard.
+            self._client.subscribe(*_SAID_BY_SERVICES, *_OTHER_SERVICES)
             self.names = self._ask(None if timeout is None else max(timeout, 1.0))
         except BaseException:
             self._client.close()
@@ -110,7 +112,6 @@ class SegmentCarrier(ThreadedCarrier):
 
     async def open(self) -> None:
         """Listen to what services say by themselves."""
-        self._client.subscribe(*_SAID_BY_SERVICES, *_OTHER_SERVICES)
         threading.Thread(target=self._hear, name='events', daemon=True).start()
 
     def _end_unsent(self) -> None:

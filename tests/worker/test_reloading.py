@@ -18,6 +18,7 @@ from bridge.errors import BridgeError, Misuse, OutcomeUnknown, ServiceFailure, e
 from bridge.journal import Journal, Reading
 from bridge.numbers import CODES, MESSAGES
 from bridge.segment import inspection
+from bridge.segment.carrier import SegmentCarrier
 from bridge.segment.client import Client
 from bridge.segment.served import RELOAD
 from bridge.services import changing
@@ -629,6 +630,22 @@ def test_auxiliaries_of_a_worker_without_services_find_those_that_it_gets(rig, p
         it.reload()
         eventually(lambda: remote.services is None and not remote.is_connected)
         assert remote.push('EXPINIT', 1, wait=True) == {}
+    finally:
+        remote.close()
+
+
+def test_auxiliaries_that_are_just_made_see_the_services_that_the_worker_gets_meanwhile(rig, peers, monkeypatch):
+    """They had asked which there were, and did not hear yet that there are others."""
+    it, start = rig(), SegmentCarrier.start
+
+    def reloaded_before(carrier, main):
+        it.reload(of('a', peers[0]))
+        start(carrier, main)
+
+    monkeypatch.setattr(SegmentCarrier, 'start', reloaded_before)
+    remote = Auxiliaries.from_segment('rig', 'task')
+    try:
+        eventually(lambda: remote.is_connected and list(remote.services) == ['a'])
     finally:
         remote.close()
 
