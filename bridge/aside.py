@@ -6,6 +6,7 @@ a service whose answer is not confirmed within a second closes, and an interrupt
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -36,15 +37,20 @@ class Aside:
             self._todo.append(what)
             if self._is_busy:
                 return
-            self._is_busy = True
-        beside(self._run, 'aside')
+        beside(self._run, 'aside')  # `_run` says that it is busy: Ctrl-C may come before there is anybody
 
     def wait(self, timeout: float) -> bool:
         """Wait until everything was called; False if the time is up, s."""
+        if self._todo and not self._is_busy:  # Ctrl-C came before anybody began with it
+            beside(self._run, 'aside')
         with self._changed:
-            return self._changed.wait_for(lambda: not self._is_busy, timeout)
+            return self._changed.wait_for(lambda: not (self._is_busy or self._todo), timeout)
 
     def _run(self) -> None:
+        with self._changed:
+            if self._is_busy:
+                return
+            self._is_busy = True
         while True:
             with self._changed:
                 if not self._todo:
@@ -54,5 +60,6 @@ class Aside:
                 what = self._todo.popleft()
             try:
                 what()
-            except Exception:
-                log.exception('what was put aside failed')
+            except BaseException:  # sys.exit of a log's handler, too: nothing would be told any more
+                with contextlib.suppress(BaseException):  # this may go to the same log
+                    log.exception('what was put aside failed')

@@ -186,8 +186,12 @@ class Results:
             finally:
                 self.received.release()
         else:
-            self._publishing = True
-            beside(self._publish_later, 'publisher')
+            try:
+                self._publishing = True
+                beside(self._publish_later, 'publisher')
+            except BaseException:  # Ctrl-C, perhaps before there was a publisher: nothing would be published any more
+                self._publishing = False
+                raise
 
     def _publish_later(self) -> None:
         with self.received:
