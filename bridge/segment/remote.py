@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import UserDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, ItemsView, Sequence, ValuesView
 from typing import Any
 
 from bridge.carrier import TIMEOUT
@@ -107,12 +107,22 @@ class RemoteServices(UserDict[str, RemoteService]):
 
     def follow(self, names: Sequence[str]) -> None:
         """Have these services, in this order: new ones get the callbacks that all have got."""
-        for name in names:
-            if name not in self.data:
-                self.data[name] = RemoteService(name, self._is_connected, self._events)
-                for one in self._of_all:
-                    self.data[name].add(*one)
-        self.data = {name: self.data[name] for name in names}
+        known = {name: self.data.get(name) or self._made(name) for name in names}
+        self.data = known  # not one by one: another thread may just go through what there was
+
+    def _made(self, name: str) -> RemoteService:
+        service = RemoteService(name, self._is_connected, self._events)
+        for one in self._of_all:
+            service.add(*one)
+        return service
+
+    def values(self) -> ValuesView[RemoteService]:
+        """Return the services that there are now, whatever becomes of them meanwhile."""
+        return self.data.values()
+
+    def items(self) -> ItemsView[str, RemoteService]:
+        """Return them with their names, likewise."""
+        return self.data.items()
 
     @property
     def names(self) -> tuple[str, ...]:
