@@ -24,6 +24,7 @@ from bridge.segment.words import age, counted, is_tool
 TOOL_SLOTS = 1  # segment.c keeps the last one for the tools
 _MOST_SLOTS = 64
 _SERVICES_BYTES = 16 << 10
+_SYSTEM = CODES['IBLB_E_SYSTEM']  # of a report: nobody can say of which boot the segment is
 _REMOVED = '.removed-'  # os_windows.c: as good as deleted, but somebody has it mapped
 _SLOT_STATES = {0: 'free', 1: 'claimed', 2: 'quarantined'}
 
@@ -246,7 +247,7 @@ def inspect(name: str) -> Report:
             'age': _age(raw.worker_since, now, same_boot),
             'epoch': raw.epoch,
         },
-        boot='unknown' if not raw.slots else 'this' if same_boot else 'another',
+        boot='unknown' if not raw.slots or raw.code == _SYSTEM else 'this' if same_boot else 'another',
         layout=raw.layout_version,
         library=raw.library_version,
         services=names,
@@ -342,6 +343,8 @@ def clean(name: str, *, drop: bool = False) -> None:
         something: with the segment it would be lost. The sentences say what it is.
     """
     report = inspect(name)
+    if report.code == _SYSTEM and not drop:  # nor what somebody still waits for
+        raise error_for(report.code, report.sentence)
     if not (drop or report.has_owner) and (debts := [*_debts(report), *_left(report)]):
         raise ValueError(' '.join([*debts, f'To give that up: iblbridge doctor --clean --drop {name}.']))
     check(lib.iblbw_clean(name.encode()))

@@ -351,6 +351,32 @@ def test_who_has_no_more_files_does_not_take_a_segment_for_one_of_an_earlier_boo
             assert client.cancel(request)
 
 
+CLEANS_WITH_ITS_LAST_FILE = f"""
+from bridge.segment.inspection import clean, inspect
+{OPENS_LAST_FILES.partition('try:' + chr(10) + '    opened')[0]}
+report = inspect('rig')
+try:
+    clean('rig')
+    said = 'removed'
+except BridgeError as error:
+    said = error.name
+print(report.boot, said)
+"""
+
+
+@pytest.mark.posix('Windows has no such limit')
+def test_a_doctor_that_cannot_read_which_boot_this_is_removes_nothing(segment_directory):
+    """It said that it was of another boot, and removed it with the commands that the next worker was to send."""
+    Segment('rig').close()
+    with Client('rig', timeout=0) as client:
+        client.send('EXPINIT', ttl=None)
+    words = [sys.executable, '-c', CLEANS_WITH_ITS_LAST_FILE, '', '1']
+    said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said.split() == ['unknown', 'IBLB_E_SYSTEM']
+    with Segment('rig') as segment:
+        assert [command.message for command in segment.take(1)[1]] == [1]
+
+
 @pytest.mark.posix('Windows has no such limit')
 def test_a_limit_on_file_sizes_is_told_with_the_size_and_leaves_nothing_behind(segment_directory):
     done = subprocess.run([sys.executable, '-c', LIMITED], capture_output=True, text=True, check=True, timeout=60)
