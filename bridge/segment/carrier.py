@@ -50,6 +50,11 @@ class _UnderWay:
         self.part: _UnderWay | None = None  # of such a one: where it is
         self.outcomes: list[Outcome] = []  # of that, so far
         self.withdrawn = False
+        self._adopted = threading.Lock()
+
+    def adopt(self) -> bool:
+        """Become the one who sees it through to its end; False if there is one."""
+        return self._adopted.acquire(blocking=False)
 
 
 class SegmentCarrier(ThreadedCarrier):
@@ -191,27 +196,40 @@ class SegmentCarrier(ThreadedCarrier):
             return
         self._plans[command] = plan
         command.future.take_back = lambda: self._retract(plan)
-        if not command.concurrent and len(command.names) > 1:
-            self._accompany(plan, self._one_by_one, 'one-by-one')
-            return
         try:
-            if command.gate is not None:
-                command.gate()
-            named = None if command.for_all else command.names
-            plan.request = self._client.send(command.message, *arguments, services=named, ttl=ttl)
+            if not command.concurrent and len(command.names) > 1:
+                self._accompany(plan, self._one_by_one, 'one-by-one')
+                return
+            self._hand_over(plan, arguments, ttl)
+            if self._closing:  # `_end_unsent` may have looked before there was a request
+                self._end_if_unsent(plan)
+            self._accompany(plan, self._await, f'await-{plan.request}')
         except BaseException as exc:
-            self._resolve(plan, [], exc)
+            if plan.request is not None:  # what Ctrl-C came behind is on its way, and its response still to be told
+                self._accompany(plan, self._await, f'await-{plan.request}')
+            elif plan.adopt():
+                self._resolve(plan, [], exc)
             if not isinstance(exc, Exception):  # Ctrl-C is for the caller
                 raise
-            return
-        if self._closing:  # `_end_unsent` may have looked before there was a request
-            self._end_if_unsent(plan)
-        self._accompany(plan, self._await, f'await-{plan.request}')
+
+    def _hand_over(self, plan: _UnderWay, arguments: list[Any], ttl: float) -> None:
+        """Write a command into shared memory."""
+        command = plan.command
+        if command.gate is not None:
+            command.gate()
+        named = None if command.for_all else command.names
+        try:
+            plan.request = self._client.send(command.message, *arguments, services=named, ttl=ttl)
+        except BaseException as exc:
+            plan.request = getattr(exc, 'request', 0) or None  # Ctrl-C may come behind it
+            raise
 
     def _accompany(self, plan: _UnderWay, follow: Callable[[_UnderWay], None], name: str) -> None:
         """See a command through to its end, in a thread of its own; whatever happens there, the command has an end."""
 
         def run() -> None:
+            if not plan.adopt():
+                return
             try:
                 follow(plan)
             except BaseException as exc:

@@ -164,6 +164,48 @@ def test_where_no_thread_can_be_started_a_command_is_followed_in_the_callers(ser
             monkeypatch.undo()
 
 
+@pytest.mark.parametrize(
+    ('where', 'concurrent'),
+    [
+        ('behind the send', True),
+        ('before its thread', True),
+        ('behind its thread', True),
+        ('before its thread', False),
+        ('behind its thread', False),
+    ],
+)
+def test_what_ctrl_c_came_behind_is_told_as_it_ended(serve, monkeypatch, where, concurrent):
+    """It was told as KeyboardInterrupt, or not at all, although the services did it; and a close waited for it."""
+    with Crowd('a', 'b') as services:
+        serve('rig', services.clients, shared_addresses=True)
+        with contextlib.closing(Auxiliaries.from_segment('rig')) as aux:
+            services.meet(aux)
+            client, start = aux._carrier._client, threading.Thread.start
+            publish = client._publish
+
+            def sent(*args: Any) -> None:
+                publish(*args)
+                raise KeyboardInterrupt
+
+            def started(thread: threading.Thread) -> None:
+                monkeypatch.setattr(threading.Thread, 'start', start)
+                if where == 'behind its thread':
+                    start(thread)
+                raise KeyboardInterrupt
+
+            if where == 'behind the send':
+                monkeypatch.setattr(client, '_publish', sent)
+            else:
+                monkeypatch.setattr(threading.Thread, 'start', started)
+            with pytest.raises(KeyboardInterrupt):
+                aux.push('EXPEND', concurrent=concurrent)
+            (result,) = eventually(lambda: list(aux._log.values()))
+            assert aux._carrier._plans == {}
+    done = {entry.partition(' ')[0] for entry in services.row}
+    assert done == {'a', 'b'} or (not concurrent and not done)
+    assert result.keys() == done if done else isinstance(result, KeyboardInterrupt)
+
+
 def test_ctrl_c_while_a_command_is_written_is_the_callers(serve, monkeypatch):
     def interrupted(*_: Any, **__: Any) -> int:
         raise KeyboardInterrupt
