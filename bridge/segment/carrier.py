@@ -398,6 +398,7 @@ class SegmentCarrier(ThreadedCarrier):
 
     def _hear(self) -> None:
         """Pass events on, in a thread of its own."""
+        last = 0
         while not self._ended.is_set():
             if not self._is_known:
                 self._look_who_is_there()
@@ -412,8 +413,10 @@ class SegmentCarrier(ThreadedCarrier):
                 return
             if event is None:
                 continue
-            if event['event'] in _OTHER_SERVICES:
+            missed, last = last and event['sequence'] != last + 1, event['sequence']
+            if missed or event['event'] in _OTHER_SERVICES:  # what was missed may have said so
                 self._is_known = False
+            if event['event'] in _OTHER_SERVICES:
                 continue
             try:
                 number, data = EVENTS[event['event']], data_reply(event['event'], event['data'])

@@ -670,6 +670,37 @@ def test_auxiliaries_ask_again_which_services_a_worker_has_that_did_not_say(rig,
         remote.close()
 
 
+def test_auxiliaries_that_missed_events_ask_which_services_the_worker_has(rig, peers):
+    it = rig(of('a', peers[0]))
+    remote, begins, goes_on = Auxiliaries.from_segment('rig', 'task'), threading.Event(), threading.Event()
+
+    def hold_up(*event):
+        begins.set()
+        goes_on.wait(30)
+
+    tell = it.worker._house.tell
+    try:
+        remote.on_event = hold_up
+        tell('EXPSTATUS', service='a', data=[0])
+        assert begins.wait(5)
+        for size in (1000, 1):  # until there is no room for anything
+            for _ in range(300):
+                tell('EXPSTATUS', service='a', data=['x' * size])
+        it.reload(of('b', peers[1]))
+        eventually(lambda: it.names() == ['b'])
+        assert list(remote.services) == ['a']
+        goes_on.set()
+
+        def follows():
+            tell('EXPSTATUS', service='b', data=[0])
+            return list(remote.services) == ['b']
+
+        eventually(follows)
+    finally:
+        goes_on.set()
+        remote.close()
+
+
 POINTS = ('read', 'prepare', 'adopt', 'publish', 'tell')
 DIES = """
 import os, sys
