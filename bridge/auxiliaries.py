@@ -126,8 +126,8 @@ class Auxiliaries:
 
         carrier = SegmentCarrier(segment, name, timeout, arguments, events)
         made = cls.__new__(cls)
+        weakref.finalize(made, carrier.forget).atexit = False  # first: Ctrl-C may come as soon as there is a thread
         made._start(carrier, dict.fromkeys(carrier.names, f'segment {segment}'))
-        weakref.finalize(made, carrier.forget).atexit = False
         return made
 
     def _start(self, carrier: ThreadedCarrier, clients: dict[str, str]) -> None:

@@ -313,8 +313,8 @@ class ThreadedCarrier(ABC):
         main : callable, optional
             Coroutine function to run there instead of `serve`.
         """
-        self.thread.start(main or self.serve, self._at_end, Aborted(self.ended_by))
         try:
+            self.thread.start(main or self.serve, self._at_end, Aborted(self.ended_by))
             self.created.wait(CREATE_TIMEOUT)
         except BaseException:  # Ctrl-C: nobody will have this to close it
             self.close()

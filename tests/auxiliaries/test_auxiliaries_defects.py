@@ -16,6 +16,7 @@ from systems import PATIENCE
 from bridge import carrier, results
 from bridge.auxiliaries import Auxiliaries
 from bridge.outcome import Reason
+from bridge.segment.inspection import inspect
 from bridge.services.rules import Timing
 
 
@@ -249,6 +250,39 @@ def test_a_constructor_that_is_interrupted_leaves_no_thread(server, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         Auxiliaries({'a': server.uri})
     eventually(lambda: 'auxiliaries' not in [thread.name for thread in threading.enumerate()])
+
+
+@pytest.mark.parametrize('where', ['as its thread is started', 'as all is made'])
+def test_a_constructor_that_is_interrupted_elsewhere_leaves_nothing_either(serve, server, monkeypatch, where):
+    """Whoever came behind the thread's start, and before anybody waited for it, left thread, sockets and slot."""
+    serve('rig', {'a': server.uri})
+    start, make, before = threading.Thread.start, Auxiliaries._start, set(threading.enumerate())
+
+    def started(thread):
+        start(thread)
+        if thread.name in ('auxiliaries', 'segment'):
+            raise KeyboardInterrupt
+
+    def made(*what):
+        make(*what)
+        raise KeyboardInterrupt
+
+    if where == 'as all is made':
+        monkeypatch.setattr(Auxiliaries, '_start', made)
+    else:
+        monkeypatch.setattr(threading.Thread, 'start', started)
+        with pytest.raises(KeyboardInterrupt):
+            Auxiliaries({'a': server.uri})
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', ResourceWarning)  # of what is forgotten
+        with pytest.raises(KeyboardInterrupt) as caught:
+            Auxiliaries.from_segment('rig')
+        del caught
+        gc.collect()
+        eventually(
+            lambda: not {'auxiliaries', 'segment'} & {thread.name for thread in {*threading.enumerate()} - before}
+        )
+        eventually(lambda: not inspect('rig').slots)
 
 
 def test_a_timing_of_a_service_that_there_is_not_is_no_small_matter(server):
