@@ -88,3 +88,13 @@ def firewall_entries() -> dict[str, str]:
             name, text, _ = winreg.EnumValue(key, i)
             found[name] = str(text)
     return found
+
+
+def variable_of_the_user(name: str) -> str:
+    """Return what a variable is for programs that Windows starts for this user, also by `setx`; "" if it is not set."""
+    of_all = r'SYSTEM\CurrentControlSet\Control\Session Manager\Environment'
+    for root, place in ((winreg.HKEY_CURRENT_USER, 'Environment'), (winreg.HKEY_LOCAL_MACHINE, of_all)):
+        with contextlib.suppress(OSError), winreg.OpenKey(root, place) as key:
+            text, kind = winreg.QueryValueEx(key, name)
+            return winreg.ExpandEnvironmentStrings(str(text)) if kind == winreg.REG_EXPAND_SZ else str(text)
+    return ''

@@ -268,5 +268,20 @@ def test_what_windows_says_of_its_tasks_is_read(monkeypatch):
 
 
 def test_a_task_that_needs_an_environment_says_what_to_set(monkeypatch):
+    monkeypatch.setattr(task_scheduler, 'of_the_user', lambda name: 'D:\\else')
     monkeypatch.setattr(task_scheduler.subprocess, 'run', lambda *_, **__: pytest.fail('nothing is to be made'))
-    assert 'IBLBRIDGE_DIR=D:\\x' in task_scheduler.install('rig0', ['x'], {'IBLBRIDGE_DIR': 'D:\\x'})
+    assert 'setx IBLBRIDGE_DIR "D:\\x"' in task_scheduler.install('rig0', ['x'], {'IBLBRIDGE_DIR': 'D:\\x'})
+
+
+def test_a_task_is_made_once_what_it_needs_is_set_for_the_user(monkeypatch):
+    """It was refused with the advice to use setx also when that had been done, for ever."""
+    made = []
+
+    def run(words, **_):
+        made.append(words[1])
+        return subprocess.CompletedProcess(words, 0, '', '')
+
+    monkeypatch.setattr(task_scheduler, 'of_the_user', lambda name: 'D:\\x')
+    monkeypatch.setattr(task_scheduler.subprocess, 'run', run)
+    assert task_scheduler.install('rig0', ['x'], {'IBLBRIDGE_DIR': 'D:\\x'}) == ''
+    assert made == ['/create', '/run']

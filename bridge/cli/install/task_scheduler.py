@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,9 +68,10 @@ def install(segment: str, words: Sequence[str], environment: Mapping[str, str]) 
 
     A task has no environment of its own: what the worker needs has to be set for the user.
     """
-    if environment:
-        needed = ', '.join(f'{name}={value}' for name, value in environment.items())
-        return f'A task starts with the environment of the user: run setx for {needed}, open a new console, try again.'
+    lacking = {name: value for name, value in environment.items() if of_the_user(name) != value}
+    if lacking:
+        needed = ' and '.join(f'setx {name} "{value}"' for name, value in lacking.items())
+        return f'A task starts with the environment of the user, not of this console: type {needed}, and try again.'
     user = '\\'.join(filter(None, (os.environ.get('USERDOMAIN'), os.environ.get('USERNAME'))))
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / 'task.xml'
@@ -77,6 +79,15 @@ def install(segment: str, words: Sequence[str], environment: Mapping[str, str]) 
         failed = _schtasks('/create', '/tn', task_name(segment), '/xml', str(file), '/f')
     failed = failed or _schtasks('/run', '/tn', task_name(segment))
     return f'Windows does not take the task: {failed}' if failed else ''
+
+
+def of_the_user(name: str) -> str:
+    """Return what a variable is in the environment that Windows gives the user's programs; "" if it is not set."""
+    if sys.platform == 'win32':
+        from bridge.cli.windows import variable_of_the_user
+
+        return variable_of_the_user(name)
+    return ''
 
 
 def uninstall(segment: str) -> str:
