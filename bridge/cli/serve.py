@@ -11,7 +11,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -262,8 +262,8 @@ def _configured_again(args: argparse.Namespace, rig: RigConfig) -> RigConfig:
     return again
 
 
-def _with_page(rig: RigConfig, http: str | None) -> RigConfig:
-    """Return what is configured with the page of the option, or of the environment."""
+def _with_page(rig: RigConfig, http: str | None, environment: Mapping[str, str]) -> RigConfig:
+    """Return what is configured with the page of the option, and the token of the environment."""
     from bridge.web.address import check_token, parse_page
 
     shown = rig.http
@@ -271,7 +271,7 @@ def _with_page(rig: RigConfig, http: str | None) -> RigConfig:
         at = parse_page(http, '--http')
         shown = at if shown is None else replace(shown, host=at.host, port=at.port)
     if shown is not None and not shown.token:
-        shown = replace(shown, token=check_token(os.environ.get(page.TOKEN, ''), page.TOKEN))
+        shown = replace(shown, token=check_token(environment.get(page.TOKEN, ''), page.TOKEN))
     return replace(rig, http=shown)
 
 
@@ -309,7 +309,7 @@ def _check_journal(path: str | None, *, rotates: bool) -> None:
         raise ConfigError(f'--journal: {path}: {e.strerror}; name a file that can be read and written.') from e
 
 
-def configured(args: argparse.Namespace) -> RigConfig:
+def configured(args: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> RigConfig:
     """Return what files and options say; ConfigError if that cannot be used."""
     from bridge import config, listening
 
@@ -334,7 +334,7 @@ def configured(args: argparse.Namespace) -> RigConfig:
         any_reference=args.any_reference or rig.any_reference,
         ask=rig.ask and not args.no_ask,
     )
-    rig = _with_page(rig, args.http)
+    rig = _with_page(rig, args.http, environment)
     config.check_listeners(rig.services, rig.listen.values(), '--listen' if args.listen else 'listen')
     config.check_order(rig.services, args.settings or args.services or '--service')
     if not 0 < args.timeout < 3600:

@@ -126,6 +126,19 @@ def test_what_serve_would_refuse_is_refused_before_anything_is_installed(home, c
     assert not calls(home) and not home.exists()
 
 
+def test_a_token_that_the_worker_would_not_have_is_refused_before_anything_is_installed(home, capsys, monkeypatch):
+    """It was checked and left behind: the page was open to each user of the PC, or had another token at each start."""
+    monkeypatch.setenv('IBLBRIDGE_HTTP_TOKEN', 'a-long-word-of-my-own')
+    words = ['install', '--segment', 'rig0', '--service', 'cameras=127.0.0.1']
+    assert main([*words, '--http', '0.0.0.0:8650']) == 2
+    assert 'IBLBRIDGE_HTTP_TOKEN: a worker that starts by itself may not have it' in capsys.readouterr().err
+    assert not calls(home) and not home.exists()
+    settings = home.parent / 'rig0.yaml'
+    settings.write_text('_rig: {http: {token: a-long-word-of-the-file}}\n')
+    assert main([*words, '--http', '0.0.0.0:8650', '--settings', str(settings)]) == 0
+    assert main(words) == 0
+
+
 @pytest.mark.parametrize('name', ['', 'a/b', '../../x', 'a b', '.x', 'x.', 'x' * 64])
 def test_a_name_that_no_segment_has_is_refused_before_anything_is_written(home, capsys, name):
     assert main(['install', '--segment', name, '--service', 'cameras=127.0.0.1']) == 2

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bridge.cli import serve
+from bridge.cli import page, serve
 from bridge.cli.words import example, segment_name
 
 FILES = ('services', 'settings', 'journal')
@@ -65,9 +65,14 @@ def install(args: argparse.Namespace) -> int:
         if sys.platform == 'darwin':
             raise config.ConfigError('is for Linux and Windows; on macOS, write a launchd agent that runs serve.')
         segment_name(args.segment)
-        rig = serve.configured(args)
+        rig = serve.configured(args, {})  # of our environment the worker will have `VARIABLES` only
         if not (rig.services or rig.listen):
             raise config.ConfigError('nobody is to be served; add --services FILE, --service NAME=URI or --listen.')
+        if rig.http and not rig.http.token and os.environ.get(page.TOKEN):
+            raise config.ConfigError(
+                f'{page.TOKEN}: a worker that starts by itself may not have it; write the token into the file of '
+                'services or settings: _rig: {http: {token: ...}}.'
+            )
         log_place(args.segment).parent.mkdir(parents=True, exist_ok=True)
         left = _manager().install(args.segment, words(args), environment())
     except (config.ConfigError, argparse.ArgumentTypeError) as e:
