@@ -34,6 +34,10 @@ class ConfigError(ValueError):
     """The configuration cannot be used; the message says where, what is wrong and what to write instead."""
 
 
+class NotToBeHad(ConfigError):
+    """An address of this computer cannot be had; perhaps later, as when its network comes up after us."""
+
+
 _PLAIN = (bool, int, float)  # what YAML takes a name for that is not in quotes
 
 

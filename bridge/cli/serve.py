@@ -127,7 +127,7 @@ def add_options(parser: argparse.ArgumentParser, leave_out: Collection[str] = ()
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop; 2 if the configuration is wrong, 3 if the segment cannot be had."""
+    """Serve until told to stop; 2 if the configuration is wrong, 3 if segment or address cannot be had."""
     from bridge.cli.logfile import open_log, start_log
     from bridge.config import ConfigError
     from bridge.journal import Journal
@@ -192,14 +192,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _say_why(error: Exception) -> int:
     """Say why there is no worker any more; return the exit status."""
+    from bridge.addresses import NotToBeHad
     from bridge.cli import exit_status
     from bridge.config import ConfigError
     from bridge.errors import BridgeError
+    from bridge.numbers import EXITS
 
     if isinstance(error, BridgeError):
         said, status = error.text, exit_status(error.code)
     elif isinstance(error, ConfigError):  # two names that turn out to be one address; or no page
-        said, status = str(error), 2
+        said, status = str(error), EXITS['NO_RIG' if isinstance(error, NotToBeHad) else 'MISUSE']
     else:  # the network thread has ended; what led to it was logged
         said, status = f'{error}; start the worker again', 1
     print(f'iblbridge serve: {said}', file=sys.stderr)

@@ -28,6 +28,8 @@ _BUFFER = 1 << 20  # bytes of what is not read yet; the system may allow less
 _MOST = 65536  # bytes of one
 STOOD_STILL = owed.LATE  # ns without a turn of the loop: what is read then may be older than any master waits
 _CATCH_UP = 1000 * rules.MS  # until what is read is new again, if more comes than is read
+_TAKEN = (errno.EADDRINUSE, errno.EACCES, getattr(errno, 'WSAEADDRINUSE', None), 10013)
+_NOT_HERE = (errno.EADDRNOTAVAIL, getattr(errno, 'WSAEADDRNOTAVAIL', None), 10049)
 _SAY_EVERY = 60.0  # s: how often what a listener ignores is worth a line in the log
 
 
@@ -75,6 +77,12 @@ def bound(host: str, port: int, kept: int = 0) -> socket.socket:
         raise NotBound(error.errno, f'udp://{host}:{port}: {why_not_bound(error, port)}') from error
 
 
+def may_be_free_later(error: OSError) -> bool:
+    """Tell whether an address may be had later: another program ends, or the network comes up after us."""
+    is_forbidden = error.errno == errno.EACCES and sys.platform != 'win32'
+    return error.errno in (*_TAKEN, *_NOT_HERE) and not is_forbidden
+
+
 def why_not_bound(error: OSError, port: int) -> str:
     """Return why an address is not to be had, and what to do, as the end of a sentence.
 
@@ -83,9 +91,9 @@ def why_not_bound(error: OSError, port: int) -> str:
     code = error.errno
     if code == errno.EACCES and sys.platform != 'win32':
         return f'only an administrator can listen at port {port}; choose one above 1023'
-    if code in (errno.EADDRINUSE, errno.EACCES, getattr(errno, 'WSAEADDRINUSE', None), 10013):
+    if code in _TAKEN:
         return 'another program listens there; end it, or choose another port'
-    if code in (errno.EADDRNOTAVAIL, getattr(errno, 'WSAEADDRNOTAVAIL', None), 10049):
+    if code in _NOT_HERE:
         return 'this computer has no such address; use one of its own, or 0.0.0.0 for all of them'
     return f'{error.strerror or error}; choose another port or address'
 

@@ -12,7 +12,7 @@ from bridge import listening
 from bridge.addresses import ConfigError
 from bridge.cli import main
 from bridge.config import ServiceConfig, check_listeners, load_rig, load_settings
-from bridge.listen.server import why_not_bound
+from bridge.listen.server import may_be_free_later, why_not_bound
 from bridge.listening import ListenerConfig
 from bridge.worker import Worker
 
@@ -163,8 +163,19 @@ def test_why_an_address_is_not_to_be_had_says_what_to_do(code, port, says):
     assert says in why_not_bound(OSError(code, 'as the system says'), port)
 
 
+@pytest.mark.not_wine('there every address passes for our own')
+def test_an_address_that_may_be_had_later_is_no_misuse_after_which_nobody_tries_again(capsys):
+    """An installed worker whose network came up after it was not started again: systemd was told that it was misuse."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(('127.0.0.1', 0))
+        for address in ('192.0.2.1:11001', f'127.0.0.1:{other.getsockname()[1]}'):  # RFC 5737: of examples
+            assert main(['serve', '--segment', 'rig', '--listen', f'cameras=udp://{address}']) == 3
+            assert f'iblbridge serve: listen: cameras: udp://{address}: ' in capsys.readouterr().err
+
+
 @pytest.mark.posix('a port below 1024 is like any other there')
 def test_a_port_of_the_administrator_is_not_said_to_be_taken():
+    assert not may_be_free_later(OSError(errno.EACCES, 'Permission denied'))
     assert 'only an administrator can listen at port 80' in why_not_bound(
         OSError(errno.EACCES, 'Permission denied'), 80
     )

@@ -225,10 +225,11 @@ def test_a_page_of_a_rig_that_does_not_exist_yet_says_that_it_waits_for_it():
             process.kill()
 
 
-def test_an_address_that_is_taken_is_a_wrong_setting_and_nothing_runs(capfd):
+def test_while_an_address_is_taken_nothing_runs_and_who_starts_it_may_try_again(capfd):
+    """It was called misuse, after which systemd does not try again."""
     with socket.create_server(('127.0.0.1', 0)) as other:
         at = f'127.0.0.1:{other.getsockname()[1]}'
-        assert main(['serve', '--segment', 'rig', '--http', at]) == 2
+        assert main(['serve', '--segment', 'rig', '--http', at]) == 3
     said = capfd.readouterr()
     assert 'READY' not in said.out
     assert f'iblbridge serve: --http: {at} cannot be had: ' in said.err and 'choose another port' in said.err
@@ -237,7 +238,7 @@ def test_an_address_that_is_taken_is_a_wrong_setting_and_nothing_runs(capfd):
 @pytest.mark.parametrize('words', [['serve', '--segment', 'rig'], ['page', 'rig']])
 def test_an_address_of_another_computer_is_not_said_to_be_taken(words, capfd):
     """One was told to end the program that has it."""
-    assert main([*words, '--http', '192.0.2.1:8650']) == 2  # RFC 5737: of examples
+    assert main([*words, '--http', '192.0.2.1:8650']) == 3  # RFC 5737: of examples
     assert (
         '192.0.2.1:8650 cannot be had: this computer has no such address; use one of its own' in capfd.readouterr().err
     )

@@ -15,8 +15,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from bridge.addresses import LOOPBACK
+from bridge.addresses import LOOPBACK, NotToBeHad
 from bridge.cli.words import example, segment_name
+from bridge.numbers import EXITS
 from bridge.web.address import DEFAULT_PORT, EXAMPLE
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def add_http(add: Any, **options: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop; 2 if the address cannot be had, or the extra is not installed."""
+    """Serve until told to stop; 3 if the address cannot be had, 2 if it is none, or the extra is not installed."""
     from bridge.config import ConfigError
     from bridge.web.address import check_token, parse_page
 
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         return _serve(args, page, token)
     except ConfigError as e:
         print(f'iblbridge page: {e}', file=sys.stderr)
-        return 2
+        return EXITS['NO_RIG' if isinstance(e, NotToBeHad) else 'MISUSE']
 
 
 def _serve(args: argparse.Namespace, page: PageConfig, token: str) -> int:
@@ -160,7 +161,7 @@ def _is_missing(segment: str) -> bool:
 def _bound(page: PageConfig) -> socket.socket:
     """Return a socket at the page's address; ConfigError if it cannot be had."""
     from bridge.config import ConfigError
-    from bridge.listen.server import why_not_bound
+    from bridge.listen.server import may_be_free_later, why_not_bound
     from bridge.web.server import bound
 
     until = time.monotonic() + TAKEN
@@ -169,5 +170,6 @@ def _bound(page: PageConfig) -> socket.socket:
             return bound(page.host, page.port)
         except OSError as e:
             if time.monotonic() > until or e.errno != errno.EADDRINUSE:
-                raise ConfigError(f'--http: {page.address} cannot be had: {why_not_bound(e, page.port)}.') from e
+                kind = NotToBeHad if may_be_free_later(e) else ConfigError
+                raise kind(f'--http: {page.address} cannot be had: {why_not_bound(e, page.port)}.') from e
         time.sleep(0.05)

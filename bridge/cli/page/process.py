@@ -13,8 +13,9 @@ import sys
 import threading
 from typing import Any
 
+from bridge.addresses import ConfigError, NotToBeHad
 from bridge.cli.page import TOKEN
-from bridge.config import ConfigError
+from bridge.numbers import EXITS
 from bridge.web.address import PageConfig
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ class PageProcess:
             return
         if not self._ready:
             sentence = ' '.join(self._said).removeprefix('iblbridge page: ').strip()
-            raise ConfigError(sentence or '--http: the status page does not start.')
+            kind = NotToBeHad if self._process.poll() == EXITS['NO_RIG'] else ConfigError
+            raise kind(sentence or '--http: the status page does not start.')
         log.info('status page: %s', self._ready)
 
     def close(self) -> None:
