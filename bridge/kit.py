@@ -100,15 +100,18 @@ def libraries(name: str, prefix: Path = PREFIX) -> dict[str, Path]:
     return files
 
 
-def missing(prefix: Path = PREFIX) -> list[str]:
-    """Return the libraries that every kit should hold and that an installation does not have.
+def missing(name: str, prefix: Path = PREFIX) -> list[str]:
+    """Return the libraries that a kit should hold and that an installation does not have.
 
     Parameters
     ----------
+    name : str
+        A key of `KITS`.
     prefix : Path
         The installation.
     """
-    return [name for name in WINDOWS if not (prefix / 'bin' / name).exists()]
+    wanted = WINDOWS if KITS[name].library else ()
+    return [library for library in wanted if not (prefix / 'bin' / library).exists()]
 
 
 def contents(name: str, prefix: Path = PREFIX) -> dict[str, Path]:

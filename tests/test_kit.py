@@ -94,7 +94,7 @@ def test_what_was_not_built_is_not_in_the_kit_and_is_told(there, lacking, tmp_pa
     prefix = installation(tmp_path / 'installed', 'lib/libiblbridge.so', *there)
     for name in kit.KITS:
         assert not {Path(file).name for file in kit.contents(name, prefix)} & set(lacking)
-    assert kit.missing(prefix) == lacking
+    assert kit.missing('c', prefix) == lacking
     monkeypatch.setattr(kit.missing, '__defaults__', (prefix,))
     assert main(['kit', str(tmp_path / 'kit'), '--c']) == 0
     *_, told, last = capsys.readouterr().out.splitlines()
@@ -104,6 +104,13 @@ def test_what_was_not_built_is_not_in_the_kit_and_is_told(there, lacking, tmp_pa
         assert 'install a released wheel of it, or MinGW' in told
     else:
         assert 'Not in this kit' not in told
+
+
+def test_a_kit_that_holds_no_library_lacks_none(tmp_path, monkeypatch, capsys):
+    """That of Python said that the DLLs of Windows are not in it, and to install MinGW."""
+    monkeypatch.setattr(kit.missing, '__defaults__', (installation(tmp_path / 'installed', 'lib/libiblbridge.so'),))
+    assert main(['kit', '--python', str(tmp_path / 'kit')]) == 0
+    assert 'Not in this kit' not in capsys.readouterr().out
 
 
 # -- the examples

@@ -17,11 +17,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'kit',
         help='write a folder with all that a program in your language needs',
-        usage='iblbridge kit DIR --LANGUAGE [--force]',
+        usage='iblbridge kit --LANGUAGE DIR [--force]',
         description='Write a folder with all that a program in one language needs: the library for this system and '
-        'for Windows, the header, a small client, an example that runs, and a guide, README.md, to begin with. Copy '
-        'the folder to where the program runs.',
-        epilog=example('iblbridge kit matlab-kit --matlab'),
+        'for Windows (but for Python, whose package has it), the header, a small client, an example that runs, and a '
+        'guide, README.md, to begin with. Copy the folder to where the program runs.',
+        epilog=example('iblbridge kit --matlab matlab-kit'),
     )
     parser.add_argument('directory', metavar='DIR', help='the folder; made if it is not there')
     which = parser.add_mutually_exclusive_group(required=True)
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     for file in files:
         print(args.directory / file)
-    if lacking := missing():
+    if lacking := missing(args.kit):
         print(
             f'Not in this kit: {" and ".join(lacking)}, for programs on Windows. iblbridge was built without MinGW '
             'here: install a released wheel of it, or MinGW (Debian: apt install gcc-mingw-w64-x86-64 '
