@@ -78,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         message_number(message)  # before a segment is looked for: whether there is one has no part in it
         services = None if args.services is None else _listed(args.services)
-        arguments = command_arguments([*args.args, *([f'@{args.args_file}'] if args.args_file else [])])
+        if args.args_file is not None and args.args:
+            raise ValueError('the arguments stand in --args-file, or here')
+        arguments = command_arguments(args.args if args.args_file is None else [f'@{args.args_file}'])
         with Tool(args.segment, 'send') as client:
             try:
                 response = client.call(message, *arguments, services=services, timeout=args.timeout)

@@ -148,6 +148,17 @@ def test_a_file_that_can_not_be_read_is_named(tool):
     assert re.search(r'@absent: \w', done.stderr)
 
 
+@pytest.mark.parametrize('tool', TOOLS, ids=['iblb', 'send'])
+@pytest.mark.parametrize('words', [[REF, '--args-file', 'file'], ['--args-file', '']], ids=['both', 'without a name'])
+def test_arguments_stand_in_a_file_that_has_a_name_or_on_the_line(tool, words, tmp_path):
+    """`iblbridge send` took both, which `iblb` refuses, and sent nothing of a file whose variable was not set."""
+    (tmp_path / 'file').write_text('{"note": 1}')
+    done = run(tool, 'rig0', 'EXPSTART', *words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, '')
+    assert 'the arguments stand in --args-file, or here' in done.stderr or '@: ' in done.stderr
+    assert done.stderr.count('\n') == 1
+
+
 def test_arguments_are_the_array_that_is_the_only_one():
     assert command_arguments(['[1, 2]']) == [1, 2]
     assert command_arguments(['[1, 2]', '3']) == [[1, 2], 3]
