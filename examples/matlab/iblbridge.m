@@ -99,7 +99,7 @@ classdef iblbridge < handle
             rig.segment = char(segment);
             rig.client = char(client);
             codes = iblbridge.codes;
-            again = [codes.E_NO_SEGMENT, codes.E_STALE, codes.E_NO_SLOT];
+            again = [codes.E_NO_SEGMENT, codes.E_STALE, codes.E_NO_SLOT, codes.E_SYSTEM]; % what iblb_open waits for
             started = tic;
             open = @(slice) outputs(2, 'iblb_open', rig.segment, rig.client, slice);
             found = patiently(open, timeout_ms, again);

@@ -224,9 +224,9 @@ async function use(segment, client, work) {
     }
 }
 
-// What may be different a moment later: no segment yet, one that is being replaced, all slots taken by clients that
-// have just ended.
-const MAY_CHANGE = [CODES.IBLB_E_NO_SEGMENT, CODES.IBLB_E_STALE, CODES.IBLB_E_NO_SLOT];
+// What iblb_open itself waits for: no segment yet, one that is being replaced, all slots taken by clients that have just
+// ended, a file that a virus scanner has.
+const MAY_CHANGE = [CODES.IBLB_E_NO_SEGMENT, CODES.IBLB_E_STALE, CODES.IBLB_E_NO_SLOT, CODES.IBLB_E_SYSTEM];
 
 function attached(segment, client) {
     const handle = [0];
