@@ -41,7 +41,7 @@ struct slot {
     struct ring incoming;
 };
 
-/* 0 if `name` can name a segment: 1 to 63 of A-Z a-z 0-9 . _ -, not beginning with a dot. Else IBLB_E_NAME. */
+/* 0 if `name` can name a segment: 1 to 63 of A-Z a-z 0-9 . _ -, with no dot at either end, and no device of Windows. Else IBLB_E_NAME. */
 int segment_check_name(const char *name, struct problem *problem);
 
 /* Judges a copy of the header of an open segment. The copy is read through the file, so no byte of it can change

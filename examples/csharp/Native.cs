@@ -41,8 +41,8 @@ namespace IblBridge
         public const int E_CLOSED = -8003;
         /// <summary>The handle belongs to the parent process. Open in the child.</summary>
         public const int E_FORKED = -8004;
-        /// <summary>The segment's or client's name cannot be used. Segment: 1 to 63 of A-Z a-z 0-9 . _ -, not beginning
-        /// with a dot. Client: 1 to 63 bytes of UTF-8 without control characters.</summary>
+        /// <summary>The segment's or client's name cannot be used. Segment: 1 to 63 of A-Z a-z 0-9 . _ -, with no dot
+        /// at either end. Client: 1 to 63 bytes of UTF-8 without control characters.</summary>
         public const int E_NAME = -8005;
         /// <summary>This process has opened as many handles as the library can hold (64). Close some.</summary>
         public const int E_HANDLES = -8006;
