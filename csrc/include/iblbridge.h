@@ -395,9 +395,10 @@ IBLB_API int iblb_next_event(int handle, int timeout_ms, int *message, char *jso
 /* From now on this handle gets what masters ask of a listener, in place of what it served before.
  *
  *     service       the listener's name; none: the only one there is
- *     message_mask  the sum of the messages that your program wants to be asked, of IBLB_EXPINIT to IBLB_ALYX; 0: it serves no more. What
- * is not among them the worker answers itself, and IBLB_EXPSTATUS and IBLB_EXPINFO also while the program has a command in hand: with what
- * it said last.
+ *     message_mask  the sum of the messages that your program wants to be asked, of IBLB_EXPINIT to IBLB_ALYX; 0: it serves no more
+ *
+ * What is not among them the worker answers itself, and IBLB_EXPSTATUS and IBLB_EXPINFO also while the program has a command in hand: with
+ * what it said last.
  *
  * Waits for a worker that has just started, at most 5 s. Returns 0, or IBLB_W_NO_WORKER: the next worker asks this program. Otherwise
  * IBLB_E_SERVICE (there is no such listener, and the sentence names those there are), IBLB_E_NAME_TAKEN (another program serves it),
