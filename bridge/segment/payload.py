@@ -221,10 +221,7 @@ def decode_arguments(
     if name is None:
         raise Refused(CODES['IBLB_E_MESSAGE'], f'{message} is no message.')
     if is_json:
-        try:
-            raw = _JSON.decode(raw)
-        except (ValueError, RecursionError) as error:  # the shim has checked the text; a number may still be too long
-            raise Refused(CODES['IBLB_E_JSON'], f'The arguments of {name} cannot be read: {error}.') from None
+        raw = read_json(name, raw)
     args = check_arguments(name, raw, any_reference)
     if payload_bytes > _WORTH_MEASURING:
         size = len(json.dumps(args)) + _ENVELOPE_BYTES
@@ -243,6 +240,20 @@ def _finite(text: str) -> float:
 
 
 _JSON = json.JSONDecoder(parse_float=_finite)  # json.loads would make one for each text
+
+
+def read_json(name: str, text: Any) -> Any:
+    """Return what the arguments of a message say that are JSON text.
+
+    Raises
+    ------
+    Refused
+        ``IBLB_E_JSON``; never anything else.
+    """
+    try:
+        return _JSON.decode(text)
+    except (ValueError, RecursionError) as error:  # the shim has checked the text; a number may still be too long
+        raise Refused(CODES['IBLB_E_JSON'], f'The arguments of {name} cannot be read: {error}.') from None
 
 
 def choose_services(wanted: str, configured: Sequence[str]) -> list[str]:

@@ -10,7 +10,6 @@ A command is answered exactly once, whatever happens to it: each path below ends
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from bridge.outcome import NOT_SENT, Outcome, status_of, to_entry
 from bridge.segment import serving
 from bridge.segment.library import error_text
 from bridge.segment.listeners import ROLE, SERVICE, describe
-from bridge.segment.payload import Refused, choose_services, decode_arguments
+from bridge.segment.payload import Refused, choose_services, decode_arguments, read_json
 from bridge.segment.response import response_body, shown_request
 from bridge.segment.served import RELOAD, Segment, Taken
 from bridge.wall import wall
@@ -162,10 +161,13 @@ class Commands:
         taken.name = 'RELOAD'
         try:
             self._gate(taken)
+            given = read_json(taken.name, taken.arguments) if taken.is_json else taken.arguments
+        except Refused as refusal:
+            self._answer(taken, refusal.code, str(refusal), noted=False)
+            return
         except NotAccepted as error:
             self._not_carried_out(taken, error)
             return
-        given = json.loads(taken.arguments) if taken.is_json else taken.arguments
         wanted = Wanted(self._notes.client_of(taken), taken, only_check=given == [True])
         if self._is_stopping():
             self.reloaded(taken, Verdict(refused=STOPPED))

@@ -20,6 +20,7 @@ from bridge.numbers import CODES, MESSAGES
 from bridge.segment import inspection
 from bridge.segment.carrier import SegmentCarrier
 from bridge.segment.client import Client
+from bridge.segment.library import ffi, lib
 from bridge.segment.served import RELOAD
 from bridge.services import changing
 from bridge.services.rules import Channel
@@ -501,6 +502,19 @@ def test_a_worker_without_files_says_that_it_has_none(serve, server):
     serve('rig', {'a': server.uri})
     with Client('rig') as client, pytest.raises(Misuse, match='has no file of services'):
         client.call(RELOAD)
+
+
+@pytest.mark.parametrize('arguments', [b'[' + b'9' * 5000 + b']', b'9' * 5000])
+def test_a_wish_that_python_cannot_read_is_refused_and_ends_no_worker(rig, peers, arguments):
+    """A number of more digits than Python reads: the worker ended, and with it what was under way."""
+    a, b, _ = peers
+    it, request = rig(of('a', a)), ffi.new('int *')
+    it.change(of('b', b))
+    assert lib.iblb_send(it.client._handle, ffi.NULL, RELOAD, arguments, 20_000, request) == 0
+    with pytest.raises(BridgeError, match='cannot be read') as refused:
+        it.client.wait(request[0], 20)
+    assert refused.value.name == 'IBLB_E_JSON' and it.names() == ['a']
+    assert it.reload(of('b', b))['said'] == 'added b; removed a'
 
 
 def test_a_service_that_was_removed_is_refused_with_the_nearest_name(rig, peers):
