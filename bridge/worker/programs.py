@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
@@ -54,6 +55,7 @@ LOOK = 0.1  # s between two looks at the programs
 LEFT_FOR = 200 * rules.MS  # until what the worker before us had in hand is told of: an answer may stand in a ring
 KEEP_EVERY = 1000 * rules.MS  # of messages of strangers, who may send many
 LATE = owed.LATE
+_ADDRESS = re.compile(r'([0-9]{1,3}(?:\.[0-9]{1,3}){3}):([0-9]{1,5})')
 
 
 class Programs:
@@ -408,12 +410,11 @@ class Programs:
 
 def _address(text: Any) -> Address | None:
     """Return the address that a text such as 192.168.0.3:55123 is."""
-    if not isinstance(text, str):
+    match = _ADDRESS.fullmatch(text) if isinstance(text, str) else None  # of bounded length, or int() raises
+    if match is None:
         return None
-    host, _, port = text.rpartition(':')
-    parts = host.split('.')
-    fits = len(parts) == 4 and all(part.isascii() and part.isdigit() and int(part) < 256 for part in parts)
-    return (host, int(port)) if fits and port.isascii() and port.isdigit() and 0 < int(port) < 65536 else None
+    host, port = match[1], int(match[2])
+    return (host, port) if all(int(part) < 256 for part in host.split('.')) and 0 < port < 65536 else None
 
 
 def _data(text: str | None) -> Any:

@@ -30,7 +30,7 @@ from bridge.listen import server
 from bridge.listen.server import NotBound, bound, ignored
 from bridge.numbers import CODES
 from bridge.segment.served import Segment
-from bridge.segment.serving import Incoming
+from bridge.segment.serving import Answer, Incoming
 from bridge.worker import Worker
 
 REF = '2026-01-01_1_subject'
@@ -422,6 +422,22 @@ def test_what_lay_unread_while_the_worker_stood_still_is_not_begun(running, monk
         eventually(ask)
         eventually(lambda: program.next(100))
     program.close()
+
+
+@pytest.mark.parametrize(
+    'master',
+    [None, 5, '', '10.0.0.1', '10.0.0.1:', '10.0.0:5', '10.0.0.256:5', '10.0.0.1:65536', '١.0.0.1:5',
+     f'{"9" * 5000}.0.0.1:5', f'10.0.0.1:{"9" * 5000}'],
+    ids=lambda master: str(master)[:20],
+)  # fmt: skip
+def test_what_a_broken_program_answers_to_somebody_that_there_cannot_be_is_dropped(running, master):
+    """A number of more digits than Python reads ended the worker."""
+    programs = running.worker._programs
+    answer = Answer('cameras', 0, 1, 2, master, -1, False, None)
+    done = threading.Event()
+    programs._thread.ring(lambda: (programs._guarded(programs._answered, answer, time.perf_counter_ns()), done.set()))
+    assert done.wait(20) and not running.worker._failure
+    assert not programs._servers['cameras'].desk._masters
 
 
 def test_what_masters_asked_before_the_pc_slept_is_not_begun_and_they_are_told(running, segment_directory):
