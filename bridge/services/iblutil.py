@@ -534,7 +534,10 @@ class Opener:
 
             future = lookup
             # Not the loop's executor: its threads cannot be left behind when the program ends.
-            threading.Thread(target=look_up, name='lookup', daemon=True).start()
+            try:
+                threading.Thread(target=look_up, name='lookup', daemon=True).start()
+            except RuntimeError as exc:  # there can be no more threads: the next look-up tries it again
+                finish('', exc)
         done, _ = await asyncio.wait({lookup}, timeout=self._patience)
         if not done:
             raise ValueError(f'{uri}: the host name could not be resolved within {self._patience:g} s')

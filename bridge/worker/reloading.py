@@ -173,8 +173,13 @@ class Reloading:
         only_check = self._waiting[0].only_check
         wanted = [one for one in self._waiting if one.only_check == only_check]
         self._waiting = [one for one in self._waiting if one.only_check != only_check]
-        self._run = _Run(wanted, only_check)
-        threading.Thread(target=self._prepare, args=(self._run,), name='reload', daemon=True).start()
+        self._run = run = _Run(wanted, only_check)
+        try:
+            threading.Thread(target=self._prepare, args=(run,), name='reload', daemon=True).start()
+        except RuntimeError as error:  # there can be no more threads: the rig goes on as it is
+            run.fault, run.verdict.refused = error, f'the worker cannot read them at the moment: {error}'
+            run.is_ready = True
+            self._segment.ring()
 
     # --- in a thread of its own ---
 

@@ -223,6 +223,23 @@ def test_a_name_that_was_unknown_at_first_is_looked_up_at_the_next_command(names
         assert ask(aux, 'EXPSTART', REF).ok
 
 
+def test_a_name_that_no_thread_could_be_started_for_is_looked_up_at_the_next_command(names, monkeypatch) -> None:
+    names['rig-pc'], start = HERE, threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == 'lookup':
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with Place(HERE) as new, monkeypatch.context() as full:
+        full.setattr(threading.Thread, 'start', refuse)
+        with aux_of(a=f'udp://rig-pc:{new.port}') as aux:
+            outcome = ask(aux, 'EXPSTART', REF)
+            assert (outcome.state, outcome.reason) == ('not_sent', Reason.ADDRESS), outcome
+            full.undo()
+            assert ask(aux, 'EXPSTART', REF).ok
+
+
 def test_while_all_goes_well_no_name_is_looked_up_a_second_time(names) -> None:
     lookups: list[None] = []
 

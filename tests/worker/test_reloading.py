@@ -561,6 +561,23 @@ def test_several_wishes_at_once_are_all_answered(rig, peers):
     assert len(said) == 6 and set(said) <= {'added b', 'nothing has changed'} and it.names() == ['a', 'b']
 
 
+def test_a_worker_that_can_start_no_thread_refuses_and_goes_on(rig, peers, monkeypatch):
+    a, b, _ = peers
+    it, start = rig(of('a', a)), threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == 'reload':
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, 'start', refuse)
+        with pytest.raises(Misuse, match="cannot read them at the moment: can't start new thread"):
+            it.reload(of('b', b))
+        assert it.names() == ['a']
+    assert it.reload(of('b', b))['said'] == 'added b; removed a'
+
+
 def test_a_worker_that_is_stopped_while_it_reads_says_so(rig, peers):
     a, *_ = peers
     it = rig(of('a', a))
