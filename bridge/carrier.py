@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from bridge.loop import LoopThread
@@ -51,6 +52,19 @@ class CommandFuture(Future[Outcomes]):
         if not self.done() and take_back is not None and not take_back():
             return False
         return super().cancel()
+
+    def add_done_callback(self, fn: Callable[[Future[Outcomes]], object]) -> None:
+        """Have something called at the end; one that calls sys.exit ends no thread of ours, nor the others."""
+        super().add_done_callback(fn if self.done() else partial(_call, fn))
+
+
+def _call(callback: Callable[[Future[Outcomes]], object], future: Future[Outcomes]) -> None:
+    try:
+        callback(future)
+    except SystemExit:
+        if threading.current_thread() is threading.main_thread():
+            raise
+        log.exception('what was to be called at the end of a command has called sys.exit')
 
 
 @dataclass(eq=False)

@@ -700,6 +700,29 @@ def test_a_callback_that_exits_leaves_all_that_follows_to_be_sent_and_heard(thro
         assert aux.is_running
 
 
+@pytest.mark.filterwarnings('error')
+def test_a_callback_of_a_future_that_exits_leaves_all_that_follows_to_be_sent_and_the_others_to_be_called() -> None:
+    called: list[Any] = []
+    with ScriptedPeer(only_echo) as peer, aux_of(a=peer.uri) as aux:
+        aux.close_timeout = 0.0
+        begun = [aux.submit('EXPINIT', number) for number in range(4)]
+        for future in begun:
+            future.add_done_callback(lambda _: sys.exit(1))
+            future.add_done_callback(called.append)
+        eventually(lambda: peer.datagrams)
+        assert aux.clear_message_queue() == 3
+        eventually(lambda: called == begun[1:])
+        assert aux.is_running
+        peer.send([1, 'done'])
+        assert begun[0].result(5)['a'].ok
+        eventually(lambda: called == [*begun[1:], begun[0]])
+        left = [aux.submit('EXPINTERRUPT') for _ in range(3)]
+        for future in left:
+            future.add_done_callback(lambda _: sys.exit(1))
+        aux.close()
+        assert all(future.done() for future in left)
+
+
 # Echoes that are cut
 
 LONG = {'x': 'y' * 6000}
