@@ -442,6 +442,7 @@ class Auxiliaries:
         return Command(name, args, kwargs, names, concurrent=concurrent, for_all=services is None)
 
     def _dispatch(self, command: Command, pushed: Pushed | None = None) -> None:
+        command.future.write = self._aside.do
         command.future.add_done_callback(lambda future: self._done(command, future, pushed))
         stock = replaced(self.services, command.message, command.args, command.kwargs)
         if stock is None:

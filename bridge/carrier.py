@@ -42,9 +42,15 @@ class CommandFuture(Future[Outcomes]):
     take_back : callable or None
         Takes the command back, and returns whether nothing of it was sent; None: nothing was, as long as nobody has
         claimed the command.
+    write : callable
+        Calls what writes a line of the log; may do so later.
     """
 
     take_back: Callable[[], bool] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write: Callable[[Callable[[], None]], object] = lambda line: line()
 
     def cancel(self) -> bool:
         """Take the command back; False if it is under way, or over."""
@@ -55,16 +61,15 @@ class CommandFuture(Future[Outcomes]):
 
     def add_done_callback(self, fn: Callable[[Future[Outcomes]], object]) -> None:
         """Have something called at the end; one that calls sys.exit ends no thread of ours, nor the others."""
-        super().add_done_callback(fn if self.done() else partial(_call, fn))
+        super().add_done_callback(fn if self.done() else partial(self._call, fn))
 
-
-def _call(callback: Callable[[Future[Outcomes]], object], future: Future[Outcomes]) -> None:
-    try:
-        callback(future)
-    except SystemExit:
-        if threading.current_thread() is threading.main_thread():
-            raise
-        log.exception('what was to be called at the end of a command has called sys.exit')
+    def _call(self, callback: Callable[[Future[Outcomes]], object], _: Future[Outcomes]) -> None:
+        try:
+            callback(self)
+        except BaseException as exc:
+            if not isinstance(exc, Exception) and threading.current_thread() is threading.main_thread():
+                raise
+            self.write(partial(log.error, 'what was to be called at the end of a command failed', exc_info=exc))
 
 
 @dataclass(eq=False)

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent import futures
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from bridge import discretion
@@ -143,7 +144,8 @@ class UdpCarrier(ThreadedCarrier):
             if fault is not None:
                 never = isinstance(fault, Unreachable) and fault.reason is Reason.UNSUPPORTED
                 what = 'is not served' if never else 'cannot be reached for now'
-                self.logger().error('%s %s: %s', link.name, what, fault)
+                said = partial(self.logger().error, '%s %s: %s', link.name, what, fault)
+                self.repeats[link.name].write(said)
 
     def _end_unsent(self) -> None:
         for plan in tuple(self.plans.values()):

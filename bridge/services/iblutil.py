@@ -63,8 +63,6 @@ _CLOSED = (errno.EBADF, errno.ENOTSOCK)  # of a socket that somebody has closed
 AT_ONCE = 8  # datagrams of one service that are taken in one turn of the loop
 _IP_RECVERR = 11  # linux/in.h: report refusals on a socket that is not connected, too
 
-log = logging.getLogger(__name__)
-
 
 # --- messages --------------------------------------------------------------------------------------------------------
 
@@ -196,7 +194,8 @@ class Socket(asyncio.DatagramProtocol):
             try:
                 sock.bind(('', port))
             except OSError as exc:
-                log.warning('%s: the port %d by which it knows us is not available: %s', self.link.name, port, exc)
+                what = f'{self.link.name}: the port {port} by which it knows us is not available'
+                self.link.say(logging.WARNING, f'{what}: {exc}')
                 sock.bind(('', 0))
             self.com._transport.close()  # its own
             loop = asyncio.get_running_loop()
@@ -404,15 +403,15 @@ class Opener:
             except Exception as exc:
                 if here is None or not here.is_open:
                     raise Unreachable(Reason.ADDRESS, str(exc)) from exc
-                log.warning(
-                    '%s: the host name cannot be looked up at the moment; its last address is used: %s', link.name, exc
-                )
+                what = f'{link.name}: the host name cannot be looked up at the moment; its last address is used'
+                link.say(logging.WARNING, f'{what}: {exc}')
                 return
         self._check(link.name, uri, str(address))
-        self._claim(link.name, str(address))
+        if shared := self._claim(link.name, str(address)):
+            link.say(logging.WARNING, shared)
         if here is not None and here.is_open:
             if address not in (uri, here.com.server_uri):
-                log.info('%s has moved to %s', link.name, address)
+                link.say(logging.INFO, f'{link.name} has moved to {address}')
                 here.move(address)
             return
         before = self._sockets.get(link.name)
@@ -495,17 +494,17 @@ class Opener:
             if is_heard_at(address, there, port):
                 self._refuse(name, f'{commands_itself(name, listener, uri)}; change one of the ports')
 
-    def _claim(self, name: str, address: str) -> None:
-        """Note where a service is; Unreachable if another one is there."""
+    def _claim(self, name: str, address: str) -> str:
+        """Note where a service is, and return what is wrong about it; Unreachable if another one is there."""
         place = same_service(address)
         other = next((one for one, (there, _) in self._places.items() if there == place and one != name), None)
         if other is None:
             self._places[name] = place, address
-            return
+            return ''
         sentence = one_address(other, name, address, self._places[other][1])
         if self.exclusive:
             self._refuse(name, sentence)
-        log.warning('%s', sentence)
+        return sentence
 
     def _refuse(self, name: str, sentence: str) -> NoReturn:
         self._places.pop(name, None)  # where it was it is no more

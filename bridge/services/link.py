@@ -20,8 +20,6 @@ from bridge.services.line import Line
 from bridge.services.repeats import Repeats
 from bridge.services.rules import INTERRUPT, Timing, event_name
 
-log = logging.getLogger(__name__)
-
 AGAIN = 50 * rules.MS  # until a confirmation is tried again that the socket did not take
 
 
@@ -225,6 +223,10 @@ class Link:
             self.line.lost(time.perf_counter_ns())
             self.run()
 
+    def say(self, level: int, text: str, fault: BaseException | None = None) -> None:
+        """Log a line, and wait for nobody who reads the log: the service does not either."""
+        self._repeats.say(level, text, fault)
+
     # --- what the line wants ---
 
     def run(self, since: int = 0) -> None:
@@ -304,8 +306,8 @@ class Link:
         self._running = False
         try:
             self.run()
-        except Exception:  # the others go on
-            log.exception('%s: the line could not be run', self.name)
+        except Exception as exc:  # the others go on
+            self.say(logging.ERROR, f'{self.name}: the line could not be run', exc)
 
     def _tell(self, action: Action) -> None:
         try:
@@ -315,8 +317,8 @@ class Link:
                 self._host.heard(self.name, action)
             elif isinstance(action, Noted):
                 self._repeats.tell(action.level, action.kind, action.text)
-        except BaseException:  # sys.exit of a callback, too: nothing could be sent any more
-            log.exception('%s: what was told could not be passed on', self.name)
+        except BaseException as exc:  # sys.exit of a callback, too: nothing could be sent any more
+            self.say(logging.ERROR, f'{self.name}: what was told could not be passed on', exc)
 
     def _depart(self, errand: Errand) -> bool:
         """Hand a command's first datagram to the socket; True if it was an interrupt's."""
@@ -333,7 +335,7 @@ class Link:
 
     def failed(self, errand: Errand, fault: BaseException) -> None:
         """End an errand that a fault of ours keeps from leaving."""
-        log.error('%s: %s', self.name, event_name(errand.event), exc_info=fault)
+        self.say(logging.ERROR, f'{self.name}: {event_name(errand.event)}', fault)
         self.line.withdraw(errand, Reason.INTERNAL, f'{type(fault).__name__}: {fault}', time.perf_counter_ns())
         self.line.denied(errand)
 

@@ -52,14 +52,16 @@ class Repeats:
             self._left_out[kind] += 1
         elif len(self._left_out) < KINDS_MOST:
             self._left_out[kind] = 0
-            error = sys.exc_info() if trace else None
-            self.write(lambda: self._log.log(level, '%s', text, exc_info=error))
+            self.say(level, text, sys.exc_info()[1] if trace else None)
             self._later(INTERVAL, lambda: self._sum_up(level, kind))
+
+    def say(self, level: int, text: str, fault: BaseException | None = None) -> None:
+        """Log a line, however often it was logged."""
+        self.write(lambda: self._log.log(level, '%s', text, exc_info=fault))
 
     def _sum_up(self, level: int, kind: str) -> None:
         count = self._left_out.pop(kind)
         if count:
-            text = f'{self._name}: {count} more of {kind} within {INTERVAL:g} s'
-            self.write(lambda: self._log.log(level, '%s', text))
+            self.say(level, f'{self._name}: {count} more of {kind} within {INTERVAL:g} s')
             self._left_out[kind] = 0  # it goes on: only the number is told until it has been quiet for once
             self._later(INTERVAL, lambda: self._sum_up(level, kind))

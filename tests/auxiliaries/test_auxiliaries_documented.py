@@ -560,6 +560,58 @@ def test_what_a_service_says_by_itself_is_not_held_up_by_the_log() -> None:
         assert aux.push('EXPINIT', 1, wait=True) == {'a': [1]}
 
 
+def raises(*_: Any) -> None:
+    raise ZeroDivisionError
+
+
+def test_a_callback_that_fails_is_not_waited_for_until_somebody_reads_that() -> None:
+    with ScriptedPeer(speaks) as peer, frozen('bridge') as console, aux_of(a=peer.uri) as aux:
+        aux.on_event = raises
+        assert aux.push('EXPSTATUS', 0, wait=True) == {'a': [0]}
+        eventually(lambda: console.lines)
+        assert aux.push('EXPINIT', 1, wait=True) == {'a': [1]}
+
+
+def test_a_callback_of_a_future_that_fails_is_not_waited_for_until_somebody_reads_that() -> None:
+    with ScriptedPeer(speaks) as peer, frozen('bridge', 'concurrent.futures') as console, aux_of(a=peer.uri) as aux:
+        aux.submit('EXPINIT', 1).add_done_callback(raises)
+        eventually(lambda: console.lines)
+        assert aux.push('EXPINIT', 2, wait=True) == {'a': [2]}
+
+
+def test_a_service_that_cannot_be_reached_does_not_hold_up_the_others_until_somebody_reads_that(monkeypatch) -> None:
+    def unknown(host: str) -> str:
+        raise OSError(f'{host} is not known')
+
+    monkeypatch.setattr('socket.gethostbyname', unknown)
+    with StockServer() as server, frozen('bridge') as console:
+        aux = Auxiliaries({'a': server.uri, 'b': 'udp://rig-pc:11001'})
+        eventually(lambda: console.lines)
+        assert aux.submit('EXPINIT', 1, services=['a']).result(5)['a'].ok
+        assert ['closed itself'] not in server.saw
+        console.goes_on.set()
+        aux.close()
+    assert [line for line in console.lines if line.startswith('b cannot be reached for now')]
+
+
+@pytest.mark.not_wine('it does not tell of a refusal')
+def test_a_name_that_is_not_found_any_more_does_not_hold_up_the_others_until_somebody_reads_that(monkeypatch) -> None:
+    def unknown(host: str) -> str:
+        raise OSError(f'{host} is not known')
+
+    monkeypatch.setattr('socket.gethostbyname', lambda host: '127.0.0.1')
+    with StockServer() as server, frozen('bridge.services') as console:
+        aux = Auxiliaries({'a': server.uri, 'b': f'udp://rig-pc:{free_port()}'})
+        assert aux.submit('EXPINIT', 1, services=['b']).result(5)['b'].reason is Reason.REFUSED
+        monkeypatch.setattr('socket.gethostbyname', unknown)
+        aux.submit('EXPINIT', 1, services=['b'])
+        eventually(lambda: console.lines)
+        assert aux.submit('EXPINIT', 2, services=['a']).result(5)['a'].ok
+        assert ['closed itself'] not in server.saw
+        console.goes_on.set()
+        aux.close()
+
+
 # services
 
 
