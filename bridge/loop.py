@@ -14,6 +14,7 @@ import os
 import select
 import selectors
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -21,8 +22,12 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
+LONGEST_WAIT = 5.0  # s until the loop comes round, although nothing happens
+STOOD_STILL = 10**10  # ns since it has: the program, or the computer, stood still meanwhile
+
+
 class _Turn(selectors.DefaultSelector):
-    """A selector that gives the turn away for as long as it waits."""
+    """A selector that gives the turn away for as long as it waits, and tells if the clock has run on meanwhile."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,6 +35,8 @@ class _Turn(selectors.DefaultSelector):
         self._lock.acquire()  # nothing is lent before the loop runs, nor when it has ended
         self._awake = True
         self.changed = False  # whom to wait for; a wait that goes on may not see it (select of Windows)
+        self._turned = time.perf_counter_ns()
+        self.on_stood_still: Callable[[], object] = lambda: None
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Wait for one more, from the next wait on."""
@@ -45,14 +52,17 @@ class _Turn(selectors.DefaultSelector):
         """Wait as any selector; what turns out to be closed is said to be ready, once: reading tells what is wrong."""
         try:
             if timeout is not None and timeout <= 0:  # the loop has something to do
-                return super().select(timeout)
+                ready = super().select(timeout)
+                self.look_at_clock()
+                return ready
             self._awake = False
             self._lock.release()
             try:
-                return super().select(timeout)
+                return super().select(LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
             finally:
                 self._awake = True
                 self._lock.acquire()
+                self.look_at_clock()
         except OSError:  # select, as on Windows, refuses all because of one that is closed; the others go on
             return self._give_up_closed() or super().select(0)
 
@@ -61,6 +71,15 @@ class _Turn(selectors.DefaultSelector):
         for key in closed:
             self.unregister(key.fd)
         return [(key, key.events) for key in closed]
+
+    def look_at_clock(self) -> None:
+        """Tell if the loop has not come round for long; before anything is read that came in the meantime."""
+        before, self._turned = self._turned, time.perf_counter_ns()
+        if self._turned - before >= STOOD_STILL:
+            try:
+                self.on_stood_still()
+            except Exception:
+                log.exception('what came while the computer stood still could not be taken')
 
     def take(self) -> bool:
         """Take the turn, if the loop's thread sleeps and nobody else has it."""
@@ -87,6 +106,7 @@ class _Loop(asyncio.SelectorEventLoop):
         self._lent, self._turn.changed = True, False
         try:
             asyncio._set_running_loop(self)
+            self._turn.look_at_clock()
             callback()
         except Exception as exc:  # as if the loop had called it
             self.call_exception_handler({'message': f'in {callback!r}', 'exception': exc})
@@ -122,6 +142,8 @@ class LoopThread:
     ----------
     loop : asyncio.AbstractEventLoop
         Closed when the thread has ended.
+    on_stood_still : callable
+        Called in the thread, before anything else, if it has not come round for 10 s.
     ended : BaseException or None
         Why nothing is done any more.
     """
@@ -146,6 +168,15 @@ class LoopThread:
     def is_current(self) -> bool:
         """bool: we are in this thread."""
         return threading.current_thread() is self.thread
+
+    @property
+    def on_stood_still(self) -> Callable[[], object]:
+        """Callable: as the attributes say."""
+        return self._loop._turn.on_stood_still
+
+    @on_stood_still.setter
+    def on_stood_still(self, callback: Callable[[], object]) -> None:
+        self._loop._turn.on_stood_still = callback
 
     def ring(self, callback: Callable[..., object], *args: Any) -> bool:
         """Have the thread call something; False if it has ended."""

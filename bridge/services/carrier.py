@@ -31,7 +31,7 @@ from bridge.services.errand import Errand
 from bridge.services.former import Former
 from bridge.services.iblutil import Opener, encode, net
 from bridge.services.kinds import kind
-from bridge.services.link import ServiceLink, Unreachable
+from bridge.services.link import Link, ServiceLink, Unreachable
 from bridge.services.plan import OVER, Plan
 from bridge.services.repeats import Repeats
 from bridge.services.rules import Timing
@@ -110,6 +110,7 @@ class UdpCarrier(ThreadedCarrier):
             offer = did_you_mean(unknown[0], addresses) or '; remove it'
             raise ValueError(f'timings: there is no service {unknown[0]!a}{offer}')
         super().__init__('auxiliaries')
+        self.thread.on_stood_still = self._stood_still
         self.names = tuple(addresses)
         self.addresses = dict(addresses)
         self.on_event: Callable[[str, int, list[Any]], None] | None = None
@@ -316,6 +317,11 @@ class UdpCarrier(ThreadedCarrier):
         else:
             event = rules.event_name(message.event)
             repeats.tell(logging.INFO, event, f'{name} sent {event}, which nobody waits for')
+
+    def _stood_still(self) -> None:
+        for link in (*self.links.values(), *self.former):
+            if isinstance(link, Link):
+                link.stood_still()
 
     def _opened(self, name: str, com: Any) -> None:
         self.communicators[name] = com

@@ -49,6 +49,9 @@ class Exchange:
     tells_first : bool
         What the service says by itself is told before it is confirmed, and an answer only as the end of its command.
         Only for hosts that are quick, as the service waits 1 s for its confirmation, and have no callbacks for answers.
+    is_late : bool
+        What comes now lay unread for so long that its service waits for no confirmation any more: there may be another
+        process by now, which would take one for a command.
     out : deque
         What is to be done, as far as it is known: `Line.next` takes from it, and whoever wants to may do so without it.
     """
@@ -56,7 +59,7 @@ class Exchange:
     def __init__(self, name: str, uri: str, timing: Timing) -> None:
         self.name, self.uri, self.timing = name, uri, timing
         self.cut = timing.max_message_size
-        self.tells_first = False
+        self.tells_first = self.is_late = False
         self.channel = Channel.CLOSED
         self.flying: list[Errand] = []
         # A command of the worker before us, sent from the same port, may still be echoed: begin somewhere else.
@@ -157,6 +160,7 @@ class Exchange:
     def _message(self, event: int, data: list[Any], datagram: bytes, now: int) -> None:
         """Take a message, unless it is, or may be, a copy (rule 2)."""
         copies, held = self.copies, self.held
+        since = now - rules.GIVEN_UP - 1 if self.is_late else now
         if held is not None and held.datagram == datagram:
             self.held = None  # two came: one is meant
             self._take(event, data, datagram, now, self.owed.answered_by(self.flying, event, data, now))
@@ -168,7 +172,7 @@ class Exchange:
         said = copies.lately(datagram, now)
         unproved = event == INTERRUPT and any(one.event == INTERRUPT and not one.echoed for one in self.flying)
         if said is None and unproved:
-            self.held = Held(datagram, event, data, now)  # its own, or our answer: the echo will tell
+            self.held = Held(datagram, event, data, since)  # its own, or our answer: the echo will tell
             return
         expected = self.owed.answered_by(self.flying, event, data, now)
         prompt = expected is not None and expected.echoed and now - expected.echoed <= rules.PROMPT
@@ -180,7 +184,7 @@ class Exchange:
             or copies.may_be_said_again(event, now, answered=said[1])
             or self.owed.owes(event, data, now)
         ):
-            self.held = Held(datagram, event, data, now)
+            self.held = Held(datagram, event, data, since)
 
     def _release(self, held: Held, now: int) -> None:
         """Take what was held for long enough. What answers a command that was not even echoed is a copy."""
@@ -238,7 +242,7 @@ class Exchange:
         pace = self.pace
         pace.speaks(now, self.timing)
         pace.spoke, pace.missed = now, 0
-        if event != ERROR:  # iblutil never confirms errors
+        if event != ERROR and not self.is_late:  # iblutil never confirms errors
             self.out.append(Send(datagram))
         self.copies.note(datagram, now, answered=answered)
 

@@ -61,6 +61,7 @@ _STOCK = {method: getattr(net.app.Services, method) for method in METHODS.values
 _MOST = 65536  # bytes that are read at once
 _CLOSED = (errno.EBADF, errno.ENOTSOCK)  # of a socket that somebody has closed
 AT_ONCE = 8  # datagrams of one service that are taken in one turn of the loop
+LATE_MOST = 10_000  # the same, of what lies there since the computer stood still: more than a socket holds
 _IP_RECVERR = 11  # linux/in.h: report refusals on a socket that is not connected, too
 
 
@@ -272,7 +273,7 @@ class Socket(asyncio.DatagramProtocol):
 
         A command that leaves before what the service has said is confirmed crosses that, and a plain service closes.
         """
-        for _ in range(AT_ONCE):
+        for _ in range(LATE_MOST if self.link.line.is_late else AT_ONCE):
             if not self.is_open or not self._take_next():
                 break
 

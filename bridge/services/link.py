@@ -212,6 +212,15 @@ class Link:
             text = f'{self.name}: a datagram of {len(datagram)} bytes could not be handled: {type(exc).__name__}: {exc}'
             self._repeats.tell(logging.ERROR, 'what could not be handled', text, trace=True)
 
+    def stood_still(self) -> None:
+        """Take what lies there since this computer, or program, stood still; none of it is confirmed."""
+        self.line.is_late = True
+        try:
+            self.take_arrived()
+        finally:
+            self.line.is_late = False
+        self.run()
+
     def refused(self, error: OSError) -> None:
         """Take an error of the network that came by itself."""
         self.line.refused(error, time.perf_counter_ns())

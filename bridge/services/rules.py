@@ -38,6 +38,8 @@ for good, and so it does if none comes for a second. A confirmation that nobody 
    another command meanwhile, on which it may have been busy. Nothing else is ever sent twice, unless the configuration
    says so.
 8. **Late timers.** A timer that rings late tells of this computer, not of the service: it looks again a little later.
+   What lay unread while it stood still for 10 s is taken and not confirmed: nobody waits for that any more, and to a
+   process that was started there meanwhile it would be a command.
 9. **Questions yield.** What the worker asks by itself, nobody waits for long: every other command goes first, and if
    one comes while the question is under way, the question is given up 1 s behind its echo, or 3 s after it left if it
    has none: a service that is held up reads both, and closes. It proves nobody dead.

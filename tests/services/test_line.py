@@ -14,6 +14,7 @@ from worlds import HOP, MS, OneLoop, SideBySide, Stock, World
 
 from bridge.outcome import Reason
 from bridge.services import exchange, rules
+from bridge.services.actions import Send
 from bridge.services.errand import REMEMBERED, REMEMBERED_BYTES, Errand, Stamps
 from bridge.services.line import Line
 from bridge.services.owed import Owed
@@ -1094,3 +1095,23 @@ def test_an_answer_in_time_is_taken_and_the_command_behind_it_leaves_after_the_u
     world.run_until(lambda: command.has_ended)
     assert asked.reason is command.reason is Reason.NONE
     assert asked.sent < asked.answered < command.sent <= asked.answered + 100 * MS + HOP
+
+
+@pytest.mark.parametrize('before', [b'', b'[32, 10]'], ids=['it is new', 'it may be a copy'])
+def test_what_comes_late_is_confirmed_neither_at_once_nor_when_it_was_held_for_long(before):
+    line, sent = Line('a', 'udp://a', Timing()), []
+
+    def take(datagram: bytes, now: int, *, is_late: bool) -> None:
+        line.is_late = is_late
+        line.received(datagram, now)
+        line.is_late = False
+        for at in (now, now + rules.HOLD, now + S):
+            while (action := line.next(at)) is not None:
+                if isinstance(action, Send):
+                    sent.append(action.payload)
+
+    if before:
+        take(before, S, is_late=False)
+    take(b'[32, 10]', 2 * S + S // 2, is_late=True)
+    take(b'[16, "new"]', 4 * S, is_late=False)
+    assert sent == [*([before] if before else []), b'[16, "new"]']

@@ -22,6 +22,7 @@ from peers import ScriptedPeer, StockServer, ask, aux_of, echo_and_reply, eventu
 from relay import Relay, Rule, chance, corrupt, delay, drop, duplicate, only, truncate
 from systems import HOSTS
 
+from bridge import loop
 from bridge.config import ServiceConfig
 from bridge.errors import BridgeError
 from bridge.numbers import CODE_NAMES
@@ -415,6 +416,30 @@ def test_a_confirmation_that_the_socket_does_not_take_is_handed_over_again(monke
         assert [event for event, *_ in server.saw] == [1, 2], 'no confirmation became a command'
         assert server.com.is_connected
     assert 'a confirmation did not leave: [Errno' in caplog.text
+
+
+def test_what_lay_unread_while_the_computer_stood_still_is_taken_and_not_confirmed(monkeypatch):
+    """Who listened there by then took the confirmation for an EXPSTART, and began to record."""
+    stands, goes_on = threading.Event(), threading.Event()
+    with ScriptedPeer(only_echo) as peer, aux_of(a=peer.uri) as aux:
+        started = aux.submit('EXPSTART', REF)
+        eventually(lambda: peer.handled)
+        with monkeypatch.context() as soon:
+            soon.setattr(loop, 'LONGEST_WAIT', 0.05)
+            soon.setattr(loop, 'STOOD_STILL', 300 * 10**6)
+            aux._carrier.thread.ring(lambda: (stands.set(), goes_on.wait(20)))
+            assert stands.wait(20)
+            since = time.monotonic()
+            peer.send([2, REF, {'status': 20}])
+            peer.send([16, 'a camera died'])
+            while time.monotonic() < since + 0.4:
+                time.sleep(0.01)
+            goes_on.set()
+            assert started.result(20)['a'].ok
+        peer.script = echo_and_reply
+        assert ask(aux, 'EXPSTATUS', 0).ok
+        eventually(lambda: len(peer.messages) >= 3)
+    assert peer.messages == [[2, REF, None], [32, 0], [32, 0]], 'what is said anew is confirmed'
 
 
 def test_a_confirmation_that_nobody_is_there_for_is_not_handed_over_again(monkeypatch):
