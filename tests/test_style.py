@@ -31,6 +31,7 @@ C_FILES = sorted(
     ],
     ids=lambda command: ' '.join(command[:3]),
 )
+@pytest.mark.timeout(900)
 def test_the_tool_has_nothing_to_say(command, tmp_path):
     program = Path(sys.executable).with_name(command[0])
     if not program.exists():

@@ -35,7 +35,7 @@ def segments(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-@pytest.mark.timeout(900 if CI else 120)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize('name, variant', [(name, variant) for name in PROGRAMS for variant in PROGRAMS[name].variants])
 def test_c_program_passes(builder: Builder, segments: Path, name: str, variant: str) -> None:
     if not builder.works(variant):

@@ -16,6 +16,7 @@ import pytest
 from actors import CSRC, KILLED, Process, Rig, build, folder_in_memory, need_compiler, until, violations
 from points import Points, Rigs, count_points, run_client_side, run_worker_side
 
+pytestmark = pytest.mark.timeout(900)  # hundreds of processes, however loaded the PC is
 FIRST = ('respond stack:5', 'accept leave:20')  # a first worker that leaves several commands accepted, and several not
 MOST = 5000  # points of one side; 1,300 and 1,900 are usual
 SECOND = 250  # points of a successor that adopts what a dead worker left, and begins to serve

@@ -199,7 +199,7 @@ PROGRAM = ('serve', 'next', 'answer', 'token', 'fail', 'tell', 'late', 'close')
 WORKER = ('inherit', 'listen', 'server of', 'hand', 'state', 'withdraw', 'hear')
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_program_may_die_at_any_point_of_what_it_serves(rigs, points):
     mine = tried(points['program'], PROGRAM)
     found, kills = at_each(rigs, 'program', mine)
@@ -209,7 +209,7 @@ def test_a_program_may_die_at_any_point_of_what_it_serves(rigs, points):
     assert kills > 0.7 * len(mine)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize('every', [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_program_may_stand_still_at_any_point_of_what_it_serves(rigs, points, every):
     mine = tried(points['program'], PROGRAM)[::every]
@@ -238,7 +238,7 @@ def test_a_program_that_stands_still_behind_its_last_answer_is_not_killed_before
     assert SeenLate.late
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_worker_may_die_at_any_point_of_what_it_asks(rigs, points):
     mine = tried(points['worker'], WORKER)
     found, kills = at_each(rigs, 'worker', mine)

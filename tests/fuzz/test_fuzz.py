@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import run
 
+pytestmark = pytest.mark.timeout(900)  # four programs are built by clang
 SECONDS = float(os.environ.get('IBLBRIDGE_FUZZ_SECONDS', '10'))
 
 
@@ -54,7 +55,7 @@ def results(
 def test_nothing_new_is_found_in_a_short_run(target, results):
     result, inputs = results[target]
     assert not result.finding, f'{result.finding}\nthe input, to be kept in {run.CORPUS / target}: {inputs}'
-    assert result.runs > 1000
+    assert result.runs > len(list((run.CORPUS / target).iterdir())), 'it came to no input of its own'
 
 
 def test_the_corpus_is_small():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)
 MODELS = Path(__file__).parent
 DEPTH = 10_000  # steps of one run; the longest has some 600
 MEGABYTES = 1500
@@ -39,7 +40,7 @@ def spin():
         pytest.skip(sentence)
 
 
-LARGE = [pytest.mark.slow, pytest.mark.timeout(900)]  # millions of states
+LARGE = pytest.mark.slow  # millions of states
 
 
 def run(folder: Path, *command: object) -> str:

@@ -84,7 +84,7 @@ def run(*command: object, **options: Any) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=110,
+        timeout=280,
         **options,
     )
     assert done.returncode == 0, done.stdout[-6000:]

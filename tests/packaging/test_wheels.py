@@ -60,7 +60,7 @@ def tool(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     if importlib.util.find_spec(module) is None:
         unavailable(f'{module} is not installed')
     command = [sys.executable, '-m', module, *map(str, arguments)]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
 
 
 # --- what a binary says of itself ---

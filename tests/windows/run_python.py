@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = shlex.split(os.environ.get('WINE_PYTHON', ''))
 MARK = 'IBLBRIDGE_WINDOWS_RUN'
 AT_A_TIME = 3  # much of their time they wait
-TIMEOUT = 600.0  # s, for the files of one process
+TIMEOUT = 1200.0  # s, for the files of one process
 TEST_TIMEOUT = 60.0  # s, after which the stacks of a test that goes on are shown
 OMITTED = {
     'c': 'compiles the C programs; tests/windows/test_c.py does',

@@ -78,7 +78,7 @@ def test_c_program_compiles(builder: WindowsBuilder, name: str, bits: int) -> No
     assert builder.program(name, variant_of(name)).exists()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize('bits', [64, 32])
 @pytest.mark.parametrize('name', PROGRAMS)
 def test_c_program_passes(builder: WindowsBuilder, segments: Path, name: str, bits: int) -> None:
@@ -141,7 +141,7 @@ def wait_for_the_server_of(prefix: Path) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_boot_is_the_same_in_two_programs_and_another_after_the_server_was_ended(
     builder_for: Callable[[int], WindowsBuilder], another_wine: dict[str, str]
 ) -> None:
