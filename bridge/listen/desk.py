@@ -204,7 +204,8 @@ class Desk:
             self.memory.masters[asked.address] = now
             while len(self.memory.masters) > MASTERS_MOST:
                 del self.memory.masters[next(iter(self.memory.masters))]
-        self.memory.asked_ref = rules.named_reference(event, asked.data) or self.memory.asked_ref
+        before = None if self.memory.is_new(event) else self.memory.asked_ref
+        self.memory.asked_ref = rules.named_reference(event, asked.data) or before
         if event not in rules.QUESTIONS:
             self.changed()
         if self.closing:

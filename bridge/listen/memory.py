@@ -74,13 +74,18 @@ class Memory:
 
     def move(self, event: int, data: list[Any], status: int, said: Mapping[str, Any]) -> None:
         """Take it that the program did what was asked; `status` -1: the usual one."""
+        before = None if self.is_new(event) else self.exp_ref
         self.status = status if status in _STATUSES else rules.USUAL.get(event, self.status)
         named = said.get('exp_ref') if event in (rules.INIT, rules.START) else None
-        self.exp_ref = (named if isinstance(named, str) else rules.named_reference(event, data)) or self.exp_ref
+        self.exp_ref = (named if isinstance(named, str) else rules.named_reference(event, data)) or before
         if event == rules.INFO:
             self.info = {**self.info, **said}
         if event == rules.CLEANUP and self.status == rules.CONNECTED:
             self.exp_ref = None
+
+    def is_new(self, event: int) -> bool:
+        """Tell whether this begins another experiment: the reference of the one before, which has ended, is not its."""
+        return event == rules.INIT and self.status in (rules.CONNECTED, rules.STOPPED)
 
     def end(self) -> bool:
         """Take it that the program is gone; True if it was running an experiment."""

@@ -244,6 +244,19 @@ def test_the_experiment_is_known_by_every_form_in_which_masters_name_it(event, d
         assert reply[2]['exp_ref'] == found
 
 
+@pytest.mark.parametrize('end', [END, INTERRUPT])
+def test_an_experiment_that_is_not_named_is_not_said_to_be_the_one_before(both, end):
+    """EXPINIT without a reference, and no EXPCLEANUP before it, was answered with that of the last one."""
+    world, master = both
+    ask(world, master, START, REF, None)
+    ask(world, master, end, None)
+    assert ask(world, master, INFO, 30, {})[2]['exp_ref'] == REF  # until another one begins
+    assert ask(world, master, INIT, None)[2]['exp_ref'] is None
+    assert world.desk.memory.asked_ref is None
+    assert ask(world, master, START, '2026-01-01_2_subject', None)[1] == '2026-01-01_2_subject'
+    assert ask(world, master, INIT, 'once more')[2]['exp_ref'] == '2026-01-01_2_subject', 'that one still runs'
+
+
 def test_an_interrupt_by_itself_is_not_taken_for_the_answer_to_one():
     world = World()
     master = StockMaster(world)
