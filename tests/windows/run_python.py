@@ -48,6 +48,7 @@ OMITTED = {
     'packaging': 'is about other systems',
     'windows': 'runs this',
     'segment/test_fork.py': 'Windows has no fork()',
+    'segment/test_what_open_waits_for.py': 'is about the sources',
     'test_kit.py': 'makes kits, which are run where their languages are',
     'test_manuals.py': 'is about the sources',
     'test_skips_say_why.py': 'is about the sources',
