@@ -423,7 +423,8 @@ def test_what_lay_unread_while_the_computer_stood_still_is_taken_and_not_confirm
     stands, goes_on = threading.Event(), threading.Event()
     with ScriptedPeer(only_echo) as peer, aux_of(a=peer.uri) as aux:
         started = aux.submit('EXPSTART', REF)
-        eventually(lambda: peer.handled)
+        line = aux._carrier.links['a'].line
+        eventually(lambda: [one for one in line.flying if one.echoed])  # else it comes in one turn with that
         with monkeypatch.context() as soon:
             soon.setattr(loop, 'LONGEST_WAIT', 0.05)
             soon.setattr(loop, 'STOOD_STILL', 300 * 10**6)
