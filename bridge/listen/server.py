@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from bridge.addresses import ConfigError, NotToBeHad
 from bridge.listen import owed, rules
 from bridge.listen.asked import Note, Send
 from bridge.listen.desk import Desk
@@ -28,7 +29,7 @@ _BUFFER = 1 << 20  # bytes of what is not read yet; the system may allow less
 _MOST = 65536  # bytes of one
 STOOD_STILL = owed.LATE  # ns without a turn of the loop: what is read then may be older than any master waits
 _CATCH_UP = 1000 * rules.MS  # until what is read is new again, if more comes than is read
-_TAKEN = (errno.EADDRINUSE, errno.EACCES, getattr(errno, 'WSAEADDRINUSE', None), 10013)
+_TAKEN = (errno.EADDRINUSE, getattr(errno, 'WSAEADDRINUSE', None), 10013, errno.EACCES)
 _NOT_HERE = (errno.EADDRNOTAVAIL, getattr(errno, 'WSAEADDRNOTAVAIL', None), 10049)
 _SAY_EVERY = 60.0  # s: how often what a listener ignores is worth a line in the log
 
@@ -77,10 +78,13 @@ def bound(host: str, port: int, kept: int = 0) -> socket.socket:
         raise NotBound(error.errno, f'udp://{host}:{port}: {why_not_bound(error, port)}') from error
 
 
-def may_be_free_later(error: OSError) -> bool:
-    """Tell whether an address may be had later: another program ends, or the network comes up after us."""
-    is_forbidden = error.errno == errno.EACCES and sys.platform != 'win32'
-    return error.errno in (*_TAKEN, *_NOT_HERE) and not is_forbidden
+def not_to_be_had(error: OSError, sentence: str) -> ConfigError:
+    """Return what to raise: an address may be had later, if another program ends, or the network comes up after us."""
+    return (NotToBeHad if error.errno in (*_TAKEN, *_NOT_HERE) and not _is_forbidden(error) else ConfigError)(sentence)
+
+
+def _is_forbidden(error: OSError) -> bool:
+    return error.errno == errno.EACCES and sys.platform != 'win32'  # which says it of an address that is taken
 
 
 def why_not_bound(error: OSError, port: int) -> str:
@@ -89,7 +93,7 @@ def why_not_bound(error: OSError, port: int) -> str:
     Windows says EACCES (10013) of a port that another program has for itself.
     """
     code = error.errno
-    if code == errno.EACCES and sys.platform != 'win32':
+    if _is_forbidden(error):
         return f'only an administrator can listen at port {port}; choose one above 1023'
     if code in _TAKEN:
         return 'another program listens there; end it, or choose another port'

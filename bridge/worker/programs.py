@@ -29,7 +29,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from bridge.addresses import ConfigError, NotToBeHad
 from bridge.config import ListenerConfig
 from bridge.errors import BridgeError, error_for
 from bridge.listen import memory, owed, rules
@@ -37,7 +36,7 @@ from bridge.listen.asked import Asked
 from bridge.listen.desk import Desk
 from bridge.listen.memory import Address
 from bridge.listen.owed import Left
-from bridge.listen.server import NotBound, Server, bound, may_be_free_later
+from bridge.listen.server import NotBound, Server, bound, not_to_be_had
 from bridge.loop import LoopThread
 from bridge.numbers import CODES
 from bridge.segment import serving
@@ -140,8 +139,7 @@ class Programs:
         try:
             sock = bound(listener.host, listener.port, memory.port_of(before))
         except NotBound as error:
-            kind = NotToBeHad if may_be_free_later(error) else ConfigError
-            raise kind(f'listen: {listener.name}: {error.strerror}.') from error
+            raise not_to_be_had(error, f'listen: {listener.name}: {error.strerror}.') from error
         notes = ListenerNotes(f'{self._key}-{listener.name}-{self._segment.epoch}', behind, self._house)
         self._servers[listener.name] = Server(desk, sock, self._thread.loop, notes.note)
 

@@ -12,7 +12,7 @@ from bridge import listening
 from bridge.addresses import ConfigError
 from bridge.cli import main
 from bridge.config import ServiceConfig, check_listeners, load_rig, load_settings
-from bridge.listen.server import may_be_free_later, why_not_bound
+from bridge.listen.server import not_to_be_had, why_not_bound
 from bridge.listening import ListenerConfig
 from bridge.worker import Worker
 
@@ -175,7 +175,7 @@ def test_an_address_that_may_be_had_later_is_no_misuse_after_which_nobody_tries_
 
 @pytest.mark.posix('a port below 1024 is like any other there')
 def test_a_port_of_the_administrator_is_not_said_to_be_taken():
-    assert not may_be_free_later(OSError(errno.EACCES, 'Permission denied'))
+    assert type(not_to_be_had(OSError(errno.EACCES, 'Permission denied'), '')) is ConfigError
     assert 'only an administrator can listen at port 80' in why_not_bound(
         OSError(errno.EACCES, 'Permission denied'), 80
     )

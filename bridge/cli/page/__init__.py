@@ -160,8 +160,7 @@ def _is_missing(segment: str) -> bool:
 
 def _bound(page: PageConfig) -> socket.socket:
     """Return a socket at the page's address; ConfigError if it cannot be had."""
-    from bridge.config import ConfigError
-    from bridge.listen.server import may_be_free_later, why_not_bound
+    from bridge.listen.server import not_to_be_had, why_not_bound
     from bridge.web.server import bound
 
     until = time.monotonic() + TAKEN
@@ -170,6 +169,6 @@ def _bound(page: PageConfig) -> socket.socket:
             return bound(page.host, page.port)
         except OSError as e:
             if time.monotonic() > until or e.errno != errno.EADDRINUSE:
-                kind = NotToBeHad if may_be_free_later(e) else ConfigError
-                raise kind(f'--http: {page.address} cannot be had: {why_not_bound(e, page.port)}.') from e
+                sentence = f'--http: {page.address} cannot be had: {why_not_bound(e, page.port)}.'
+                raise not_to_be_had(e, sentence) from e
         time.sleep(0.05)
